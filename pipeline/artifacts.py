@@ -1,0 +1,137 @@
+"""Artifacts: a folder with a manifest, complete or absent, never half there.
+
+A folder is published by writing it under a temporary name, syncing it and renaming it. The
+manifest says what made it (stage, kind, fingerprint, seed), from what, and each file's SHA-256.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+ArtifactKind = Literal["checkpoint", "prompts", "rollouts", "report", "export"]
+MANIFEST = "manifest.json"
+
+
+class ArtifactError(RuntimeError):
+    """An artifact is missing, incomplete or differs from its manifest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What an artifact is, what made it and what it holds."""
+
+    kind: ArtifactKind
+    stage: str
+    fingerprint: str
+    inputs: Mapping[str, str] = field(default_factory=dict)  # role -> fingerprint of the input
+    files: Mapping[str, str] = field(default_factory=dict)  # relative path -> SHA-256
+    info: Mapping[str, Any] = field(default_factory=dict)  # what the stage wants to say
+    seconds: float = 0.0
+    created: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """A published artifact."""
+
+    path: Path
+    manifest: Manifest
+
+
+def fingerprint(*parts: Any) -> str:
+    """SHA-256 (hex) of the parts' canonical JSON."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def publish(
+    source: Path,
+    target: Path,
+    *,
+    kind: ArtifactKind,
+    stage: str,
+    fingerprint: str,
+    inputs: Mapping[str, str] | None = None,
+    info: Mapping[str, Any] | None = None,
+    seconds: float = 0.0,
+) -> Artifact:
+    """Turn the folder `source` into the artifact `target` (same file system) in one rename.
+
+    Raises ArtifactError when `target` exists already.
+    """
+    if target.exists():
+        raise ArtifactError(f"{target} exists already; an artifact is never overwritten")
+    files = {
+        str(p.relative_to(source)): file_sha256(p)
+        for p in sorted(source.rglob("*"))
+        if p.is_file() and p.name != MANIFEST
+    }
+    manifest = Manifest(
+        kind=kind,
+        stage=stage,
+        fingerprint=fingerprint,
+        inputs=dict(inputs or {}),
+        files=files,
+        info=dict(info or {}),
+        seconds=seconds,
+        created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    )
+    write_atomic(source / MANIFEST, json.dumps(asdict(manifest), indent=1))
+    for name in files:
+        _sync(source / name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.rename(source, target)
+    _sync(target.parent)
+    return Artifact(path=target, manifest=manifest)
+
+
+def open_artifact(path: Path, *, verify: bool = True) -> Artifact:
+    """Open a published artifact; with `verify`, check every file against its checksum.
+
+    Raises ArtifactError naming the folder and the file that is missing or differs.
+    """
+    manifest_path = path / MANIFEST
+    if not manifest_path.is_file():
+        raise ArtifactError(f"{path} is no artifact: it has no {MANIFEST}")
+    manifest = Manifest(**json.loads(manifest_path.read_text()))
+    for name, digest in manifest.files.items() if verify else ():
+        if not (path / name).is_file():
+            raise ArtifactError(f"{path}: {name} is missing; delete the folder to make it again")
+        if file_sha256(path / name) != digest:
+            raise ArtifactError(f"{path}: {name} differs from its checksum; delete the folder")
+    return Artifact(path=path, manifest=manifest)
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees the old content or the new, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    _sync(temporary)
+    os.replace(temporary, path)
+
+
+def fresh_folder(path: Path) -> Path:
+    """An empty folder at `path`; what was there is removed."""
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+    return path
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,376 @@
+"""The whole recipe schema: what a user may write, with defaults, and nothing that loads torch.
+
+Defaults marked R1 are DeepSeek-R1's (Nature 2025; arXiv 2501.12948v2); those marked "ours" fill
+places where the paper is silent.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Interval = tuple[int, int]
+Sharding = Literal["none", "zero1", "zero2", "zero3"]
+Variant = Literal["grpo", "dapo", "dr_grpo", "gspo", "cispo"]
+
+
+class Strict(BaseModel):
+    """Base of every section: unknown keys are errors, values never change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ScratchModel(Strict):
+    """A Llama-type model with random weights and a character-level tokenizer."""
+
+    hidden: PositiveInt
+    layers: PositiveInt
+    heads: PositiveInt
+    kv_heads: PositiveInt | None = None  # default: heads
+    mlp: PositiveInt
+    max_position: PositiveInt = 1024
+    vocabulary: Literal["chars"] = "chars"
+
+    @model_validator(mode="after")
+    def _check(self) -> "ScratchModel":
+        if self.hidden % self.heads or (self.hidden // self.heads) % 32:
+            raise ValueError(
+                f"hidden={self.hidden} over heads={self.heads} gives a head size of "
+                f"{self.hidden / self.heads:g}; vLLM wants a multiple of 32"
+            )
+        if self.heads % (self.kv_heads or self.heads):
+            raise ValueError(f"kv_heads={self.kv_heads} must divide heads={self.heads}")
+        return self
+
+
+class ModelSource(Strict):
+    """Where a model comes from: exactly one of `path`, `hub`, `gguf`, `scratch`."""
+
+    path: str | None = None  # a folder with config.json, weights and tokenizer
+    hub: str | None = None  # a Hugging Face hub id
+    gguf: str | None = None  # a GGUF file, or `package:NAME` for one inside a Python package
+    scratch: ScratchModel | None = None
+    chat_template: str | None = None  # a Jinja template in place of the tokenizer's
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+    @model_validator(mode="after")
+    def _one(self) -> "ModelSource":
+        _exactly_one(self, "path", "hub", "gguf", "scratch")
+        return self
+
+
+class PromptSource(Strict):
+    """Where prompts come from: exactly one of `task`, `gym`, `hub`, `file`."""
+
+    task: str | list[str] | None = None  # our own generators (pipeline/tasks.py); a list is mixed
+    gym: str | None = None  # a reasoning-gym task
+    hub: str | None = None  # a Hugging Face data set id
+    file: str | None = None  # JSON lines
+    size: PositiveInt | None = None  # rows; required for task and gym
+    split: str = "train"
+    seed: int | None = None  # default: the recipe's
+    difficulty: Interval | None = None  # task: reasoning steps, inclusive
+    distractors: Interval = (0, 0)  # task: irrelevant lines, inclusive
+    care: tuple[Fraction, Fraction] = (1.0, 1.0)  # task: share of steps written in `worked`
+    columns: dict[str, str] = Field(default_factory=dict)  # ours -> theirs: question, answer, ...
+    options: dict[str, Any] = Field(default_factory=dict)  # gym: the task's own configuration
+    system: str | None = None  # a system message before each question
+    answer_after: str | None = None  # the answer is what follows this mark ("####" in GSM8K)
+
+    @model_validator(mode="after")
+    def _one(self) -> "PromptSource":
+        _exactly_one(self, "task", "gym", "hub", "file")
+        if (self.task or self.gym) and self.size is None:
+            raise ValueError("size is missing: generated prompts need a number of rows")
+        return self
+
+
+class RewardSpec(Strict):
+    """One named reward: what computes it, its weight in the sum, and its keyword arguments."""
+
+    use: str  # `builtin:NAME`, `path/file.py:fn` or `package.module:fn`
+    weight: float = 1.0
+    args: dict[str, Any] = Field(default_factory=dict)
+
+
+class ModelReward(Strict):
+    """A reward-model stage as a reward, in the last fraction of the steps only (R1: 400/1,700)."""
+
+    model: str
+    weight: float = 1.0
+    last_fraction: Fraction = 0.25
+
+
+class Watch(Strict):
+    """Held-out accuracy during training."""
+
+    prompts: str
+    every_steps: PositiveInt = 10
+    size: PositiveInt = 200
+
+
+class StageBase(Strict):
+    """What every stage has. `pipeline.recipe.inputs_of` lists what it reads."""
+
+    hours_limit: PositiveFloat | None = None
+
+
+class Training(StageBase):
+    """What every training stage has."""
+
+    init: str = "base"  # `base` or the name of an earlier stage
+    lr: PositiveFloat
+    micro_batch_rows: PositiveInt = 8  # rows per rank and forward pass; memory only
+    save_steps: PositiveInt = 20
+    max_grad_norm: PositiveFloat = 1.0  # ours
+    weight_decay: float = 0.0  # ours
+    warmup_fraction: Fraction = 0.03  # ours
+    adam_betas: tuple[float, float] = (0.9, 0.95)  # ours
+    gradient_checkpointing: bool = False
+
+
+class SftStage(Training):
+    """Supervised fine-tuning on `rows`: `PROMPTS.COLUMN` or the name of a reject stage."""
+
+    kind: Literal["sft"]
+    rows: list[str] | str
+    epochs: PositiveFloat = 2  # R1: 2 to 3
+    lr: PositiveFloat = 5e-5  # R1
+    final_lr_fraction: Fraction = 0.1  # R1: cosine 5e-5 to 5e-6
+    batch_rows: PositiveInt = 128  # R1
+    max_tokens: PositiveInt = 32768  # R1
+    packing: bool = False
+    completion_only: bool = True  # loss on the completion only
+    watch: Watch | None = None
+
+
+class GrpoStage(Training):
+    """GRPO on rule rewards (DeepSeekMath, arXiv 2402.03300); also R1's alignment RL."""
+
+    kind: Literal["grpo"]
+    prompts: str
+    rewards: list[str | ModelReward]
+    steps: PositiveInt  # rollout batches, each used once
+    prompts_per_step: PositiveInt = 32  # R1
+    samples_per_prompt: int = 16  # R1
+    updates_per_step: PositiveInt = 1  # optimizer steps per rollout batch (R1: 16 of 8,192)
+    temperature: PositiveFloat = 1.0  # R1; 0.7 in alignment RL
+    top_p: float = 1.0
+    max_tokens: PositiveInt = 32768  # R1
+    lr: PositiveFloat = 3e-6  # R1
+    lr_schedule: Literal["constant", "linear", "cosine"] = "constant"  # ours
+    kl: float = Field(default=0.001, ge=0.0)  # R1
+    reference_every: PositiveInt | None = 400  # R1: steps until the policy becomes the reference
+    clip: PositiveFloat = 10.0  # R1's epsilon in RL-1
+    variant: Variant = "grpo"
+    truncation_cap: PositiveFloat = 2.0  # ours: cap of the token-level importance ratio
+    resample_rounds: int = Field(default=2, ge=0)  # ours: replacement of zero-variance groups
+    infra_error_limit: Fraction = 0.01  # ours: share of unscored samples that stops the run
+    watch: Watch | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> "GrpoStage":
+        if self.samples_per_prompt < 2:
+            raise ValueError(
+                f"samples_per_prompt={self.samples_per_prompt}: GRPO compares samples of one "
+                "prompt and needs at least 2"
+            )
+        if self.top_p != 1.0:
+            raise ValueError(
+                f"top_p={self.top_p}: RL samples from the full distribution, since the trainer "
+                "recomputes log-probabilities over the whole vocabulary; set top_p: 1.0"
+            )
+        if self.prompts_per_step % self.updates_per_step:
+            raise ValueError(
+                f"updates_per_step={self.updates_per_step} must divide "
+                f"prompts_per_step={self.prompts_per_step}"
+            )
+        return self
+
+
+class Readable(Strict):
+    """R1's readability filters on harvested rows; None switches one off."""
+
+    language: str | None = "en"
+    min_language_share: Fraction = 0.9  # ours
+    max_paragraph_chars: PositiveInt | None = 2000  # ours
+    code_blocks: bool = False  # keep rows with code blocks in the reasoning
+
+
+class RejectStage(StageBase):
+    """Rejection sampling: keep completions that are correct, readable and new."""
+
+    kind: Literal["reject"]
+    policy: str
+    prompts: str
+    rewards: list[str]  # each must reach `threshold`
+    threshold: float = 1.0
+    samples_per_prompt: PositiveInt = 4  # ours
+    keep_per_prompt: PositiveInt = 1  # ours
+    temperature: PositiveFloat = 1.0  # ours
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    max_tokens: PositiveInt = 32768
+    size: PositiveInt | None = None  # use the first `size` prompts
+    readable: Readable = Readable()
+
+
+class RewardModelStage(Training):
+    """A pairwise reward model (Bradley-Terry) on `pairs`."""
+
+    kind: Literal["reward_model"]
+    pairs: str  # a reject stage (correct against wrong), or prompts with `chosen` and `rejected`
+    lr: PositiveFloat = 1e-5  # ours
+    epochs: PositiveFloat = 1  # ours
+    batch_rows: PositiveInt = 128  # ours
+    max_tokens: PositiveInt = 32768
+    length_balance: bool = True  # R1: chosen and rejected have comparable lengths overall
+    max_pairs: PositiveInt | None = None
+
+
+class DistillStage(Training):
+    """Distillation into `student`: SFT on harvested rows (R1), or on-policy (GKD)."""
+
+    kind: Literal["distill"]
+    teacher: str
+    student: ModelSource
+    rows: list[str] | str
+    mode: Literal["rows", "on_policy"] = "rows"
+    lr: PositiveFloat = 1e-4  # R1, 1.5B
+    epochs: PositiveFloat = 2  # R1: 2 to 3
+    final_lr_fraction: Fraction = 0.1  # R1
+    batch_rows: PositiveInt = 64  # R1
+    max_tokens: PositiveInt = 32768
+    packing: bool = False
+    steps: PositiveInt | None = None  # on_policy: optimizer steps
+
+
+class EvaluateStage(StageBase):
+    """pass@1 and pass@k with 95 % confidence intervals on held-out prompts."""
+
+    kind: Literal["evaluate"]
+    models: list[str]
+    prompts: str
+    reward: str = "answer"
+    samples_per_prompt: PositiveInt = 4  # ours; R1: 4 to 64 by test size
+    pass_k: list[PositiveInt] = Field(default_factory=lambda: [1])
+    temperature: float = Field(default=0.6, ge=0.0)  # R1
+    top_p: float = Field(default=0.95, gt=0.0, le=1.0)  # R1
+    max_tokens: PositiveInt = 32768  # R1
+
+    @model_validator(mode="after")
+    def _check(self) -> "EvaluateStage":
+        if max(self.pass_k) > self.samples_per_prompt:
+            raise ValueError(
+                f"pass_k={max(self.pass_k)} needs at least as many samples_per_prompt "
+                f"(now {self.samples_per_prompt})"
+            )
+        return self
+
+
+class ExportStage(StageBase):
+    """A folder to hand on: safetensors, tokenizer, chat template, model card."""
+
+    kind: Literal["export"]
+    model: str
+
+
+Stage = Annotated[
+    SftStage
+    | GrpoStage
+    | RejectStage
+    | RewardModelStage
+    | DistillStage
+    | EvaluateStage
+    | ExportStage,
+    Field(discriminator="kind"),
+]
+
+
+class Hardware(Strict):
+    """What the run may use. One default fits a laptop; clusters state their own."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    ranks: PositiveInt = 1  # trainer processes
+    sharding: Sharding = "none"  # DeepSpeed ZeRO stage of the trainer
+    threads_per_rank: PositiveInt = 1  # CPU threads of a trainer process
+    engines: PositiveInt = 1  # vLLM engines
+    threads_per_engine: PositiveInt = 1
+    gpus_per_engine: PositiveInt = 1  # tensor parallel size, on GPUs
+    gpu_memory_fraction: Fraction = 0.85  # of each engine's GPU
+    max_sequences_per_engine: PositiveInt = 256
+    kv_cache_gib: PositiveFloat = 1.0  # on CPU
+    verifier_workers: PositiveInt = 1
+    ray_address: str | None = None  # an existing cluster; default: start one here
+    dollars_per_gpu_hour: float | None = None
+
+
+class Recipe(Strict):
+    """A whole run. `pipeline.load.load_recipe` makes one from YAML."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    seed: int = 7
+    model: ModelSource
+    prompts: dict[str, PromptSource] = Field(default_factory=dict)
+    rewards: dict[str, RewardSpec] = Field(default_factory=dict)
+    stages: dict[str, Stage]
+    hardware: Hardware = Hardware()
+    report_to: list[Literal["tensorboard", "wandb", "trackio"]] = Field(default_factory=list)
+
+
+def inputs_of(stage: Stage) -> Iterator[tuple[str, str]]:
+    """(role, reference) of everything a stage reads; a reference names `base`, a stage or prompts.
+
+    Row references keep their `PROMPTS.COLUMN` form.
+    """
+    match stage:
+        case SftStage():
+            yield "init", stage.init
+            yield from (("rows", row) for row in listed(stage.rows))
+        case GrpoStage():
+            yield "init", stage.init
+            yield "prompts", stage.prompts
+            for reward in stage.rewards:
+                if isinstance(reward, ModelReward):
+                    yield "reward_model", reward.model
+        case RejectStage():
+            yield "policy", stage.policy
+            yield "prompts", stage.prompts
+        case RewardModelStage():
+            yield "init", stage.init
+            yield "pairs", stage.pairs
+        case DistillStage():
+            yield "teacher", stage.teacher
+            yield from (("rows", row) for row in listed(stage.rows))
+        case EvaluateStage():
+            yield from (("model", model) for model in stage.models)
+            yield "prompts", stage.prompts
+        case ExportStage():
+            yield "model", stage.model
+    if isinstance(stage, SftStage | GrpoStage) and stage.watch:
+        yield "watch", stage.watch.prompts
+
+
+def rewards_of(stage: Stage) -> list[str]:
+    """Names under `rewards:` that a stage uses."""
+    match stage:
+        case GrpoStage():
+            return [r for r in stage.rewards if isinstance(r, str)]
+        case RejectStage():
+            return list(stage.rewards)
+        case EvaluateStage():
+            return [stage.reward]
+        case _:
+            return []
+
+
+def listed(value: list[str] | str) -> list[str]:
+    """One or several names, as a list."""
+    return [value] if isinstance(value, str) else value
+
+
+def _exactly_one(section: BaseModel, *keys: str) -> None:
+    given = [key for key in keys if key in section.model_fields_set]
+    if len(given) != 1:
+        found = f"found {', '.join(given)}" if given else "found none"
+        raise ValueError(f"give exactly one of {', '.join(keys)}; {found}")

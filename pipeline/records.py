@@ -1,0 +1,152 @@
+"""The records that cross boundaries: frozen, plain, and with one parquet form each.
+
+Shapes: `_T` completion tokens, `_P` prompt tokens. Log-probabilities are natural logarithms.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+StopReason = Literal["eos", "length"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """One problem: what the model is asked, the gold answer, and whatever else its row carried."""
+
+    id: str
+    question: str
+    answer: str | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One completion to generate. `seed` alone decides its random draws."""
+
+    prompt_id: str
+    prompt_tokens: tuple[int, ...]  # [_P]
+    sample: int
+    seed: int
+    max_tokens: int
+    temperature: float
+    top_p: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollout:
+    """One generated completion, with what the trainer needs to use it and to replay it."""
+
+    prompt_id: str
+    sample: int
+    seed: int
+    prompt_tokens: tuple[int, ...]  # [_P]
+    tokens: tuple[int, ...]  # [_T], the end-of-sequence token included when there is one
+    logprobs: tuple[float, ...]  # [_T], under the distribution that was sampled
+    stop: StopReason
+    weight_version: int
+    depths: tuple[int, ...] | None = None  # [_T], None for a dense model
+    depth_logprobs: tuple[float, ...] | None = None  # [_T], None when depth was not sampled
+    flops: float = 0.0  # forward FLOPs, prompt and completion
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """A rollout with its text and its rewards. `reward` is None when nothing could score it."""
+
+    rollout: Rollout
+    text: str
+    reward: float | None
+    components: Mapping[str, float | None]  # unweighted, by reward name
+    verdicts: Mapping[str, str]  # by reward name
+
+
+def prompts_table(prompts: Iterable[Prompt]) -> pa.Table:
+    """The parquet form of prompts; `columns` travels as JSON."""
+    rows = [
+        {"id": p.id, "question": p.question, "answer": p.answer, "columns": json.dumps(p.columns)}
+        for p in prompts
+    ]
+    schema = pa.schema([(k, pa.string()) for k in ("id", "question", "answer", "columns")])
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def read_prompts(path: Path) -> list[Prompt]:
+    """Prompts from the parquet file that `prompts_table` made."""
+    rows = pq.read_table(path).to_pylist()
+    return [Prompt(**{**row, "columns": json.loads(row["columns"])}) for row in rows]
+
+
+def write_prompts(prompts: Iterable[Prompt], path: Path) -> None:
+    """Write prompts as parquet."""
+    pq.write_table(prompts_table(prompts), path)
+
+
+_SCORED_SCHEMA = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("sample", pa.int32()),
+        ("seed", pa.int64()),
+        ("prompt_tokens", pa.list_(pa.int32())),
+        ("tokens", pa.list_(pa.int32())),
+        ("logprobs", pa.list_(pa.float64())),
+        ("stop", pa.string()),
+        ("weight_version", pa.int32()),
+        ("depths", pa.list_(pa.int32())),
+        ("depth_logprobs", pa.list_(pa.float64())),
+        ("flops", pa.float64()),
+        ("text", pa.string()),
+        ("reward", pa.float64()),
+        ("components", pa.string()),
+        ("verdicts", pa.string()),
+    ]
+)
+_ROLLOUT_FIELDS = tuple(f.name for f in fields(Rollout))
+_TUPLES = ("prompt_tokens", "tokens", "logprobs", "depths", "depth_logprobs")
+
+
+def scored_table(scored: Sequence[Scored]) -> pa.Table:
+    """The parquet form of scored rollouts. Round trip is exact: log-probabilities are float64."""
+    rows = [
+        {
+            **asdict(s.rollout),
+            "text": s.text,
+            "reward": s.reward,
+            "components": json.dumps(dict(s.components)),
+            "verdicts": json.dumps(dict(s.verdicts)),
+        }
+        for s in scored
+    ]
+    return pa.Table.from_pylist(rows, schema=_SCORED_SCHEMA)
+
+
+def scored_from_table(table: pa.Table) -> list[Scored]:
+    """The inverse of `scored_table`."""
+    return [_scored(row) for row in table.to_pylist()]
+
+
+def _scored(row: dict[str, Any]) -> Scored:
+    for name in _TUPLES:
+        row[name] = None if row[name] is None else tuple(row[name])
+    return Scored(
+        rollout=Rollout(**{name: row[name] for name in _ROLLOUT_FIELDS}),
+        text=row["text"],
+        reward=row["reward"],
+        components=json.loads(row["components"]),
+        verdicts=json.loads(row["verdicts"]),
+    )
+
+
+def write_scored(scored: Sequence[Scored], path: Path) -> None:
+    """Write scored rollouts as parquet."""
+    pq.write_table(scored_table(scored), path)
+
+
+def read_scored(path: Path) -> list[Scored]:
+    """Scored rollouts from the parquet file that `write_scored` made."""
+    return scored_from_table(pq.read_table(path))

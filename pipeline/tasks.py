@@ -1,0 +1,351 @@
+"""Depth-graded problems with known answers, worked traces and known needed depth.
+
+Every task is a function that drafts one problem from a random generator. Arithmetic is modulo 10,
+so every answer of a reasoning task is one digit. :func:`generate` turns drafts into a data set:
+
+>>> problem = generate("chains", size=1, split="train", seed=0, difficulty=(3, 3))[0]
+>>> problem.question, problem.worked, problem.answer
+('y=6;n=y+3;h=n+5;v=h+3;v?', 'n=9,h=4,v=7', '7')
+
+A step of a worked trace states its own result, so leaving one out folds it silently into the next.
+How many are left out is the document's *care*; see :func:`generate`.
+"""
+
+import hashlib
+import random
+import string
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Split = Literal["train", "test"]
+
+TEST_BUCKETS = 1
+"""Questions whose hash falls into one of these buckets are held out."""
+
+BUCKETS = 8
+"""Number of equally likely hash buckets that questions fall into."""
+
+PATIENCE = 200
+"""Failed draws per problem already found, after which a task counts as exhausted."""
+
+MIN_PATIENCE = 20_000
+"""Failed draws that are always allowed before a task counts as exhausted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One question with its answer and the reasoning that leads to it."""
+
+    task: str
+    question: str
+    answer: str
+    worked: str
+    """The reasoning text that goes between ``<think>`` and ``</think>``; may be empty."""
+    difficulty: int
+    """Number of reasoning steps, written or not."""
+    needed_depth: int
+    """Number of sequential steps that the answer depends on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """A problem before the choice of which steps are written."""
+
+    question: str
+    answer: str
+    steps: tuple[str, ...]
+    needed_depth: int
+
+
+Drafter = Callable[[random.Random, int, int], Draft]
+"""Takes the random generator, the difficulty and the number of distractors."""
+
+
+def swaps(rng: random.Random, difficulty: int, distractors: int) -> Draft:
+    """Follow the ball under cup ``s`` of five through swaps: ``s;12;35?``.
+
+    Distractors swap cups 6 to 9, which never hold the ball.
+    """
+    place = start = rng.randrange(1, 6)
+    moves: list[str] = []
+    steps: list[str] = []
+    depth = 0
+    for _ in range(difficulty):
+        left, right = sorted(rng.sample(range(1, 6), 2))
+        depth += place in (left, right)
+        place = {left: right, right: left}.get(place, place)
+        moves.append(f"{left}{right}")
+        steps.append(f"{left}{right}:{place}")
+    idle = ["".join(map(str, sorted(rng.sample(range(6, 10), 2)))) for _ in range(distractors)]
+    question = ";".join([str(start), *_interleave(rng, moves, idle)]) + "?"
+    return Draft(question=question, answer=str(place), steps=tuple(steps), needed_depth=depth)
+
+
+def sums(rng: random.Random, difficulty: int, distractors: int) -> Draft:
+    """Add digits modulo 10: ``7+5+8?``. Distractors are digits in brackets, to be ignored."""
+    total = start = rng.randrange(10)
+    terms: list[str] = []
+    steps: list[str] = []
+    for _ in range(difficulty):
+        term = rng.randrange(1, 10)
+        total = (total + term) % 10
+        terms.append(f"+{term}")
+        steps.append(f"+{term}={total}")
+    ignored = [f"({rng.randrange(10)})" for _ in range(distractors)]
+    question = f"{start}{''.join(_interleave(rng, terms, ignored))}?"
+    return Draft(question=question, answer=str(total), steps=tuple(steps), needed_depth=difficulty)
+
+
+def chains(rng: random.Random, difficulty: int, distractors: int) -> Draft:
+    """Evaluate a chain of variables modulo 10, lines in order: ``a=3;b=a+4;b?``.
+
+    Distractors are further variables, which the answer does not use.
+    """
+    lines, unused, draft = _chain(rng, difficulty, distractors)
+    return _ask(";".join(_interleave(rng, lines, unused)), draft)
+
+
+def scrambles(rng: random.Random, difficulty: int, distractors: int) -> Draft:
+    """:func:`chains` with the lines in random order."""
+    lines, unused, draft = _chain(rng, difficulty, distractors)
+    shuffled = [*lines, *unused]
+    rng.shuffle(shuffled)
+    return _ask(";".join(shuffled), draft)
+
+
+def nesting(rng: random.Random, difficulty: int, distractors: int) -> Draft:
+    """Apply nested functions modulo 10: ``f+3;g*7;f(g(4))?``. Distractors are never called."""
+    names = _letters(rng, difficulty + distractors)
+    value = start = rng.randrange(10)
+    rules: list[str] = []
+    steps: list[str] = []
+    expression = str(start)
+    for name in names[:difficulty]:
+        rule, apply = _rule(rng)
+        value = apply(value)
+        rules.append(f"{name}{rule}")
+        steps.append(f"{name}={value}")
+        expression = f"{name}({expression})"
+    rules.extend(f"{name}{_rule(rng)[0]}" for name in names[difficulty:])
+    rng.shuffle(rules)
+    return Draft(
+        question=";".join([*rules, expression]) + "?",
+        answer=str(value),
+        steps=tuple(steps),
+        needed_depth=difficulty,
+    )
+
+
+def hops(rng: random.Random, difficulty: int, distractors: int) -> Draft:
+    """Follow pointers, in random order, to a digit: ``b=7;a>b;a?``.
+
+    Distractors are further nodes, which the start does not reach.
+    """
+    names = _letters(rng, difficulty + 1 + distractors)
+    path, others = names[: difficulty + 1], names[difficulty + 1 :]
+    value = rng.randrange(10)
+    lines = [f"{here}>{there}" for here, there in zip(path, path[1:], strict=False)]
+    lines.append(f"{path[-1]}={value}")
+    for index, name in enumerate(others):
+        lines.append(f"{name}>{rng.choice(others[:index])}" if index else f"{name}={rng.randrange(10)}")
+    rng.shuffle(lines)
+    return Draft(
+        question=";".join([*lines, path[0]]) + "?",
+        answer=str(value),
+        steps=tuple(path[1:]),
+        needed_depth=difficulty + 1,
+    )
+
+
+def copy(rng: random.Random, difficulty: int, distractors: int) -> Draft:
+    """Repeat letters: ``copy gkd`` gives ``gkd``. General data: no steps, one look-up deep."""
+    return _instruction("copy", rng, difficulty, distractors)
+
+
+def reverse(rng: random.Random, difficulty: int, distractors: int) -> Draft:
+    """Letters backwards: ``reverse gkd`` gives ``dkg``. General data: no steps."""
+    return _instruction("reverse", rng, difficulty, distractors)
+
+
+def sort(rng: random.Random, difficulty: int, distractors: int) -> Draft:
+    """Letters in alphabetical order: ``sort gkd`` gives ``dgk``. General data: no steps."""
+    return _instruction("sort", rng, difficulty, distractors)
+
+
+def echo(rng: random.Random, difficulty: int, distractors: int) -> Draft:
+    """One of :func:`copy`, :func:`reverse` and :func:`sort`, equally likely."""
+    return _instruction(rng.choice(sorted(_INSTRUCTIONS)), rng, difficulty, distractors)
+
+
+TASKS: Mapping[str, Drafter] = {
+    "swaps": swaps,
+    "sums": sums,
+    "chains": chains,
+    "scrambles": scrambles,
+    "nesting": nesting,
+    "hops": hops,
+    "copy": copy,
+    "reverse": reverse,
+    "sort": sort,
+    "echo": echo,
+}
+
+
+def generate(
+    task: str,
+    *,
+    size: int,
+    split: Split,
+    seed: int,
+    difficulty: tuple[int, int],
+    distractors: tuple[int, int] = (0, 0),
+    care: tuple[float, float] = (1.0, 1.0),
+) -> list[Problem]:
+    """Draw ``size`` problems with distinct questions.
+
+    ``difficulty`` and ``distractors`` are inclusive ranges, drawn uniformly for each problem. The
+    split of a question is a function of its text, so no question is ever in both. ``care`` is the
+    range of a level drawn uniformly for each document; each step is written with that probability.
+    The questions do not depend on ``care``.
+
+    Raises:
+        ValueError: the task is unknown, a range is wrong, or fewer than ``size`` distinct
+            questions exist; the message says how many do.
+    """
+    if task not in TASKS:
+        raise ValueError(f"unknown task {task!r}; known: {', '.join(TASKS)}")
+    _check_range("difficulty", difficulty, low=1)
+    _check_range("distractors", distractors, low=0)
+    _check_range("care", care, low=0, high=1)
+    questions = random.Random(f"questions/{task}/{split}/{seed}")
+    pens = random.Random(f"care/{task}/{split}/{seed}")
+    problems: dict[str, Problem] = {}
+    failures = 0
+    while len(problems) < size:
+        steps = questions.randint(*difficulty)
+        draft = TASKS[task](questions, steps, questions.randint(*distractors))
+        if draft.question in problems or split_of(draft.question) != split:
+            failures += 1
+            if failures > max(MIN_PATIENCE, PATIENCE * len(problems)):
+                raise ValueError(
+                    f"task {task} with difficulty {difficulty} and distractors {distractors} has "
+                    f"only {len(problems)} distinct {split} questions, not {size}; "
+                    "ask for fewer or widen the ranges"
+                )
+            continue
+        failures = 0
+        problems[draft.question] = _written(task, draft, steps, pens, care)
+    return list(problems.values())
+
+
+def split_of(question: str) -> Split:
+    """The split that a question belongs to, from a hash of its text."""
+    digest = hashlib.blake2b(question.encode(), digest_size=8).digest()
+    return "test" if int.from_bytes(digest, "big") % BUCKETS < TEST_BUCKETS else "train"
+
+
+def _written(
+    task: str, draft: Draft, difficulty: int, pens: random.Random, care: tuple[float, float]
+) -> Problem:
+    """The problem with those steps written that its level of care keeps."""
+    level = pens.uniform(*care)
+    kept = [step for step in draft.steps if pens.random() < level]
+    return Problem(
+        task=task,
+        question=draft.question,
+        answer=draft.answer,
+        worked=",".join(kept),
+        difficulty=difficulty,
+        needed_depth=draft.needed_depth,
+    )
+
+
+def _check_range(
+    name: str, bounds: tuple[float, float], *, low: float, high: float = float("inf")
+) -> None:
+    if not low <= bounds[0] <= bounds[1] <= high:
+        raise ValueError(f"{name}: {bounds} is not a range low..high within {low}..{high}")
+
+
+def _interleave(rng: random.Random, kept: list[str], inserted: list[str]) -> list[str]:
+    """Both lists merged at random, each in its own order."""
+    marks = [True] * len(kept) + [False] * len(inserted)
+    rng.shuffle(marks)
+    first, second = iter(kept), iter(inserted)
+    return [next(first) if mark else next(second) for mark in marks]
+
+
+def _letters(rng: random.Random, count: int) -> list[str]:
+    """Distinct lower-case letters.
+
+    Raises:
+        ValueError: more than the alphabet has.
+    """
+    if count > len(string.ascii_lowercase):
+        raise ValueError(f"difficulty and distractors need {count} names; there are only 26 letters")
+    return rng.sample(string.ascii_lowercase, count)
+
+
+def _chain(
+    rng: random.Random, difficulty: int, distractors: int
+) -> tuple[list[str], list[str], Draft]:
+    """Lines of a chain, unused lines, and the draft whose question only asks for the last."""
+    names = _letters(rng, difficulty + 1 + distractors)
+    path, others = names[: difficulty + 1], names[difficulty + 1 :]
+    value = rng.randrange(10)
+    lines = [f"{path[0]}={value}"]
+    steps: list[str] = []
+    for source, name in zip(path, path[1:], strict=False):
+        term = rng.randrange(1, 10)
+        value = (value + term) % 10
+        lines.append(f"{name}={source}+{term}")
+        steps.append(f"{name}={value}")
+    unused = [f"{name}={rng.choice(path)}+{rng.randrange(1, 10)}" for name in others]
+    draft = Draft(
+        question=f"{path[-1]}?", answer=str(value), steps=tuple(steps), needed_depth=difficulty
+    )
+    return lines, unused, draft
+
+
+def _ask(lines: str, draft: Draft) -> Draft:
+    """The draft with the lines put before its question."""
+    return Draft(
+        question=f"{lines};{draft.question}",
+        answer=draft.answer,
+        steps=draft.steps,
+        needed_depth=draft.needed_depth,
+    )
+
+
+def _rule(rng: random.Random) -> tuple[str, Callable[[int], int]]:
+    """A function on digits that loses nothing: add, or multiply by a unit modulo 10."""
+    if rng.random() < 0.5:
+        term = rng.randrange(1, 10)
+        return f"+{term}", lambda value: (value + term) % 10
+    factor = rng.choice((3, 7, 9))
+    return f"*{factor}", lambda value: value * factor % 10
+
+
+_INSTRUCTIONS: Mapping[str, Callable[[str], str]] = {
+    "copy": lambda letters: letters,
+    "reverse": lambda letters: letters[::-1],
+    "sort": lambda letters: "".join(sorted(letters)),
+}
+
+
+def _instruction(verb: str, rng: random.Random, length: int, distractors: int) -> Draft:
+    """``verb letters`` with the result as the answer.
+
+    Raises:
+        ValueError: distractors were asked for.
+    """
+    if distractors:
+        raise ValueError(f"task {verb} has no distractors; leave the range at (0, 0)")
+    letters = "".join(rng.choices(string.ascii_lowercase, k=length))
+    return Draft(
+        question=f"{verb} {letters}",
+        answer=_INSTRUCTIONS[verb](letters),
+        steps=(),
+        needed_depth=1,
+    )

@@ -1,0 +1,30 @@
+"""What a trainer process is told: plain data, sent to every rank."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.recipe import Sharding, Training
+
+STOP_FILE = "stop"  # in the work folder; the driver makes it to ask for a checkpoint and an end
+METRICS_FILE = "metrics.jsonl"  # in the work folder; one JSON object per logged step
+CHECKPOINTS = "checkpoints"  # in the work folder
+STOPPED = "stopped"
+DONE = "done"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainJob:
+    """One training run of one stage, resumable from `work`."""
+
+    spec: Training  # SftStage, GrpoStage, RewardModelStage or DistillStage
+    model: Path  # Hugging Face folder to start from (weights, tokenizer, chat template)
+    out: Path  # folder that rank 0 fills with the trained model and its tokenizer
+    work: Path  # checkpoints and metrics; survives a crash
+    seed: int
+    device: str  # cpu or cuda
+    ranks: int
+    sharding: Sharding
+    threads: int  # CPU threads per rank
+    dtype: str = "float32"
+    report_to: tuple[str, ...] = ()
+    run_name: str = ""
