@@ -12,6 +12,7 @@ How many are left out is the document's *care*; see :func:`generate`.
 """
 
 import hashlib
+import itertools
 import random
 import string
 from collections.abc import Callable, Mapping
@@ -145,10 +146,12 @@ def hops(rng: random.Random, difficulty: int, distractors: int) -> Draft:
     names = _letters(rng, difficulty + 1 + distractors)
     path, others = names[: difficulty + 1], names[difficulty + 1 :]
     value = rng.randrange(10)
-    lines = [f"{here}>{there}" for here, there in zip(path, path[1:], strict=False)]
+    lines = [f"{here}>{there}" for here, there in itertools.pairwise(path)]
     lines.append(f"{path[-1]}={value}")
     for index, name in enumerate(others):
-        lines.append(f"{name}>{rng.choice(others[:index])}" if index else f"{name}={rng.randrange(10)}")
+        lines.append(
+            f"{name}>{rng.choice(others[:index])}" if index else f"{name}={rng.randrange(10)}"
+        )
     rng.shuffle(lines)
     return Draft(
         question=";".join([*lines, path[0]]) + "?",
@@ -283,7 +286,9 @@ def _letters(rng: random.Random, count: int) -> list[str]:
         ValueError: more than the alphabet has.
     """
     if count > len(string.ascii_lowercase):
-        raise ValueError(f"difficulty and distractors need {count} names; there are only 26 letters")
+        raise ValueError(
+            f"difficulty and distractors need {count} names; there are only 26 letters"
+        )
     return rng.sample(string.ascii_lowercase, count)
 
 
@@ -296,7 +301,7 @@ def _chain(
     value = rng.randrange(10)
     lines = [f"{path[0]}={value}"]
     steps: list[str] = []
-    for source, name in zip(path, path[1:], strict=False):
+    for source, name in itertools.pairwise(path):
         term = rng.randrange(1, 10)
         value = (value + term) % 10
         lines.append(f"{name}={source}+{term}")

@@ -1,0 +1,204 @@
+"""Our own tasks: right answers, honest traces, disjoint splits, determinism."""
+
+import itertools
+import re
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.tasks import TASKS, Problem, Split, generate, split_of
+
+REASONING = ["swaps", "sums", "chains", "scrambles", "nesting", "hops"]
+INSTRUCTIONS = ["copy", "reverse", "sort", "echo"]
+
+
+def _solve_swaps(question: str) -> str:
+    start, *moves = question.rstrip("?").split(";")
+    cups = {str(cup): str(cup) == start for cup in range(1, 10)}
+    for left, right in moves:
+        cups[left], cups[right] = cups[right], cups[left]
+    return next(cup for cup, ball in cups.items() if ball)
+
+
+def _solve_sums(question: str) -> str:
+    return str(sum(int(d) for d in re.findall(r"\d", re.sub(r"\(\d\)", "", question))) % 10)
+
+
+def _solve_chains(question: str) -> str:
+    *lines, asked = question.rstrip("?").split(";")
+    rules = dict(line.split("=") for line in lines)
+
+    def value(term: str) -> int:
+        if term.isdigit():
+            return int(term)
+        return sum(value(part) for part in rules[term].split("+")) if term in rules else 0
+
+    return str(value(asked) % 10)
+
+
+def _solve_nesting(question: str) -> str:
+    *rules, expression = question.rstrip("?").split(";")
+    table = {rule[0]: rule[1:] for rule in rules}
+    *names, start = re.findall(r"\w", expression)
+    value = int(start)
+    for name in reversed(names):
+        amount = int(table[name][1])
+        value = (value + amount if table[name][0] == "+" else value * amount) % 10
+    return str(value)
+
+
+def _solve_hops(question: str) -> str:
+    *lines, node = question.rstrip("?").split(";")
+    table = {line[0]: line[2] for line in lines}
+    while not node.isdigit():
+        node = table[node]
+    return node
+
+
+def _solve_instruction(question: str) -> str:
+    verb, letters = question.split(" ")
+    return {
+        "copy": letters,
+        "reverse": letters[::-1],
+        "sort": "".join(sorted(letters)),
+    }[verb]
+
+
+SOLVERS: dict[str, Callable[[str], str]] = {
+    "swaps": _solve_swaps,
+    "sums": _solve_sums,
+    "chains": _solve_chains,
+    "scrambles": _solve_chains,
+    "nesting": _solve_nesting,
+    "hops": _solve_hops,
+    **dict.fromkeys(INSTRUCTIONS, _solve_instruction),
+}
+
+
+def _draw(task: str, size: int = 50, *, split: Split = "train", seed: int = 0) -> list[Problem]:
+    distractors = (0, 3) if task in REASONING else (0, 0)
+    return generate(
+        task, size=size, split=split, seed=seed, difficulty=(3, 6), distractors=distractors
+    )
+
+
+def test_every_task_has_a_solver() -> None:
+    assert set(SOLVERS) == set(TASKS)
+
+
+@pytest.mark.parametrize("task", TASKS)
+@given(seed=st.integers(0, 10**6))
+def test_answers_are_right(task: str, seed: int) -> None:
+    for problem in _draw(task, 5, seed=seed):
+        assert problem.answer == SOLVERS[task](problem.question)
+
+
+@pytest.mark.parametrize("task", REASONING)
+def test_answers_use_every_digit_they_can(task: str) -> None:
+    answers = {problem.answer for problem in _draw(task, 400)}
+    assert answers == set("12345" if task == "swaps" else "0123456789")
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_splits_are_disjoint_for_any_seeds(task: str, seed: int) -> None:
+    train = {problem.question for problem in _draw(task, 300, split="train", seed=0)}
+    test = {problem.question for problem in _draw(task, 300, split="test", seed=seed)}
+    assert len(train) == len(test) == 300
+    assert not train & test
+    assert all(split_of(question) == "test" for question in test)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_seed_fixes_the_problems(task: str) -> None:
+    assert _draw(task, seed=3) == _draw(task, seed=3)
+    assert _draw(task, seed=3) != _draw(task, seed=4)
+
+
+def test_a_larger_size_only_appends() -> None:
+    assert _draw("chains", 80)[:50] == _draw("chains", 50)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_text_is_short_printable_ascii(task: str) -> None:
+    for problem in _draw(task):
+        text = problem.question + problem.worked + problem.answer
+        assert text.isascii() and text.isprintable()
+        assert len(problem.question) <= 70
+        assert len(problem.worked) <= 40
+
+
+@pytest.mark.parametrize("task", REASONING)
+def test_full_care_writes_every_step_and_ends_at_the_answer(task: str) -> None:
+    for problem in _draw(task):
+        steps = problem.worked.split(",")
+        assert len(steps) == problem.difficulty
+        if task == "hops":
+            assert f"{steps[-1]}={problem.answer}" in problem.question
+        else:
+            assert steps[-1][-1] == problem.answer
+
+
+@pytest.mark.parametrize("task", REASONING)
+def test_no_care_writes_nothing(task: str) -> None:
+    problems = generate(task, size=20, split="train", seed=0, difficulty=(3, 6), care=(0, 0))
+    assert {problem.worked for problem in problems} == {""}
+
+
+def test_care_changes_the_trace_and_nothing_else() -> None:
+    full = generate("chains", size=200, split="train", seed=0, difficulty=(6, 6))
+    half = generate("chains", size=200, split="train", seed=0, difficulty=(6, 6), care=(0.5, 0.5))
+    assert [p.question for p in full] == [p.question for p in half]
+    written = 0
+    for whole, part in zip(full, half, strict=True):
+        kept = part.worked.split(",") if part.worked else []
+        assert [step for step in whole.worked.split(",") if step in kept] == kept
+        written += len(kept)
+    assert 0.45 < written / (6 * 200) < 0.55
+
+
+def test_needed_depth() -> None:
+    for task in ("sums", "chains", "scrambles", "nesting"):
+        assert all(p.needed_depth == p.difficulty for p in _draw(task))
+    assert all(p.needed_depth == p.difficulty + 1 for p in _draw("hops"))
+    for problem in _draw("swaps"):
+        places = [problem.question[0], *(step[-1] for step in problem.worked.split(","))]
+        moved = sum(a != b for a, b in itertools.pairwise(places))
+        assert problem.needed_depth == moved
+
+
+def test_an_impossible_size_says_how_many_there_are() -> None:
+    every = [
+        problem
+        for split in ("train", "test")
+        for problem in _exhaust("sums", split, difficulty=(1, 1))
+    ]
+    assert len(every) == 90  # ten starts times nine terms
+
+
+def _exhaust(task: str, split: Split, *, difficulty: tuple[int, int]) -> list[Problem]:
+    with pytest.raises(ValueError, match="distinct") as error:
+        generate(task, size=1000, split=split, seed=0, difficulty=difficulty)
+    found = re.search(r"only (\d+) distinct", str(error.value))
+    assert found is not None
+    return generate(task, size=int(found[1]), split=split, seed=0, difficulty=difficulty)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"task": "sudoku"}, "unknown task 'sudoku'; known: swaps"),
+        ({"difficulty": (0, 3)}, "difficulty"),
+        ({"difficulty": (4, 3)}, "difficulty"),
+        ({"distractors": (-1, 3)}, "distractors"),
+        ({"care": (0.5, 1.5)}, "care"),
+        ({"difficulty": (30, 30)}, "only 26 letters"),
+        ({"task": "copy", "distractors": (1, 1)}, "no distractors"),
+    ],
+)
+def test_wrong_settings_are_refused(changes: dict[str, object], message: str) -> None:
+    settings = {"task": "chains", "difficulty": (3, 6), **changes}
+    with pytest.raises(ValueError, match=message):
+        generate(size=5, split="train", seed=0, **settings)  # pyright: ignore[reportArgumentType]
