@@ -1,0 +1,116 @@
+"""What a reward function receives and returns.
+
+A reward is a plain function ``f(sample) -> Reward | float | None``; keyword parameters are filled
+from the recipe's ``args``. ``None`` means "not scored": the sample is masked, never a zero.
+
+>>> def short(sample: Sample, *, words: int = 3) -> float:
+...     return float(len(sample.completion.split()) <= words)
+>>> short(Sample(prompt="Why?", completion="Because it is."))
+1.0
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+Isolation = Literal["inline", "process"]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+INFRA_ERROR = "infra_error"
+NOT_SCORED = "not_scored"
+SCORED = "scored"
+TIMEOUT = "timeout"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One completion to be scored, with what is known about its prompt."""
+
+    prompt: str
+    """Prompt text as the model saw it, after the chat template."""
+    completion: str
+    """Decoded completion without the closing special tokens; ``<think>`` tags are kept."""
+    gold: str | None = None
+    """Reference answer, where the prompt has one."""
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    """Other columns of the prompt's row."""
+    id: str = ""
+    """Name used in error messages and logs."""
+    step: int | None = None
+    """Training step, None outside training."""
+    completion_tokens: int = 0
+    """Length of the completion in tokens."""
+    max_tokens: int | None = None
+    """Generation limit in tokens."""
+    finished: bool = True
+    """Whether the completion ended with an end-of-sequence token rather than at the limit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What computing one reward took, in seconds."""
+
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reward:
+    """One score. ``value`` is None when there is none, which masks the sample."""
+
+    value: float | None
+    verdict: str
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Numbers to be logged beside the value."""
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    """Why the verdict is what it is; JSON values only."""
+    cost: Cost = Cost()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traits:
+    """What a reward function declares about itself, as attributes of the same names."""
+
+    version: str = "0"
+    isolation: Isolation = "process"
+    """``inline`` runs in the caller: only for code that no input can slow down or crash."""
+    cpu_s: float | None = None
+    """CPU seconds allowed per sample; None takes the pool's."""
+    wall_s: float | None = None
+    """Wall seconds allowed per sample; None takes ``30 + 20 * cpu_s``."""
+    memory_mb: int | None = None
+    """Memory allowed on top of what imports took, in MiB; None takes the pool's."""
+    deterministic: bool = False
+    """Whether the same sample always earns the same reward, so that it may be cached."""
+    timeout_value: float | None = None
+    """Value of a sample whose check ran out of CPU time; None masks it."""
+
+
+def reward(**traits: Any) -> Callable[[Function], Function]:
+    """Declare a function's :class:`Traits`; optional, as plain attributes do the same.
+
+    Raises:
+        TypeError: for a trait that does not exist.
+    """
+    Traits(**traits)
+
+    def declare(function: Function) -> Function:
+        vars(function).update(traits)
+        return function
+
+    return declare
+
+
+def traits_of(function: Callable[..., Any]) -> Traits:
+    """The traits that `function` declares, with the defaults of :class:`Traits` for the rest."""
+    declared = getattr(function, "__dict__", {})  # functions implemented in C have none
+    names = Traits.__dataclass_fields__
+    return Traits(**{name: value for name, value in declared.items() if name in names})
+
+
+def infra_error(message: str, *, ref: str, sample: Sample, **detail: Any) -> Reward:
+    """A fault that says nothing about the completion: no value, so that it is masked."""
+    text = f"reward {ref}, sample {sample.id!r}: {message}"
+    return Reward(value=None, verdict=INFRA_ERROR, detail={"error": text, **detail})

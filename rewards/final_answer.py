@@ -1,0 +1,153 @@
+"""Finding the one final answer in a completion, in time linear in its length.
+
+Everything up to the last ``</think>`` is reasoning and does not count. After it the answer is, in
+this order: what stands in ``\\boxed{}``; what follows "answer is", "Answer:", a line's "A:" or
+``####``; the bare text. Different answers in the same place are several, and none is taken.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from rewards.api import Sample
+from rewards.text_format import CLOSE, OPEN
+
+MAX_CHARS = 50_000
+"""Longest text after the reasoning that is searched."""
+
+_BOX = re.compile(r"\\(?:boxed|fbox)\s{0,3}(?=\{)")
+_BETWEEN_BOXES = re.compile(r"[\s,;$.]*(?:and|or)?[\s,;$.]*", re.IGNORECASE)
+_MARKER = re.compile(
+    r"####|\banswer\s{0,3}(?:is\b|:|=)\s{0,3}:?|^\s{0,8}A:", re.IGNORECASE | re.MULTILINE
+)
+_SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
+_MATH = re.compile(r"\$\$([^$]+)\$\$|\$([^$]+)\$|\\\(([^\n]*?)\\\)|\\\[(.*?)\\\]", re.DOTALL)
+_NUMBER = re.compile(r"(?<![\w.])[-+]?\$?\d[\d,]*(?:\.\d+)?(?![\w.]*\w)%?")
+
+
+@dataclass(frozen=True)
+class Found:
+    """The answer's text, and how it was found; or why there is none."""
+
+    text: str | None
+    how: str
+    problem: str = ""
+    """``no_answer`` or ``several_answers`` when there is no text."""
+
+
+def final_answer(sample: Sample) -> Found:
+    """The one final answer of a completion."""
+    completion = sample.completion
+    if CLOSE in completion:
+        text = completion.rpartition(CLOSE)[2]
+    elif OPEN in completion or sample.prompt.rstrip().endswith(OPEN):
+        return Found(None, "unfinished reasoning", "no_answer")
+    else:
+        text = completion
+    return answer_in(text[-MAX_CHARS:].strip())
+
+
+def answer_in(text: str) -> Found:
+    """The one final answer in a text without reasoning."""
+    if not text:
+        return Found(None, "empty", "no_answer")
+    boxes = _boxes(text)
+    if boxes:
+        return _one(_joined(text, boxes), "boxed")
+    after = _after_markers(text)
+    if after:
+        return _one(after, "answer is")
+    return _bare(text)
+
+
+def _one(candidates: Sequence[str], how: str) -> Found:
+    distinct = {re.sub(r"[\s$]|\\[,;:! ]", "", candidate) for candidate in candidates}
+    if len(distinct) > 1:
+        return Found(None, how, "several_answers")
+    text = candidates[-1].strip()
+    return Found(text, how) if text else Found(None, how, "no_answer")
+
+
+def _boxes(text: str) -> list[tuple[int, int, str]]:
+    """(start, end, content) of each outermost box with balanced braces."""
+    found, position = [], 0
+    for match in _BOX.finditer(text):
+        if match.start() < position:
+            continue
+        end = closing_brace(text, match.end())
+        if end is None:
+            return found
+        found.append((match.start(), end + 1, text[match.end() + 1 : end]))
+        position = end
+    return found
+
+
+def closing_brace(text: str, start: int) -> int | None:
+    """Index of the brace that closes the one at `start`; escaped braces do not count."""
+    depth, index = 0, start
+    while index < len(text):
+        character = text[index]
+        if character == "\\":
+            index += 2
+            continue
+        depth += (character == "{") - (character == "}")
+        if depth == 0:
+            return index
+        index += 1
+    return None
+
+
+def _joined(text: str, boxes: Sequence[tuple[int, int, str]]) -> list[str]:
+    """Boxes that only ``,``, ``and`` or ``or`` separates are one answer that lists them."""
+    answers = [boxes[0][2]]
+    for before, box in pairwise(boxes):
+        between = text[before[1] : box[0]]
+        if len(between) < 40 and between.strip(" $.") and _BETWEEN_BOXES.fullmatch(between):
+            answers[-1] += f", {box[2]}"
+        else:
+            answers.append(box[2])
+    return answers
+
+
+def _after_markers(text: str) -> list[str]:
+    """What follows each marker, up to the next one or the end of the sentence."""
+    marks = list(_MARKER.finditer(text))
+    found = []
+    for index, mark in enumerate(marks):
+        stop = marks[index + 1].start() if index + 1 < len(marks) else len(text)
+        piece = text[mark.end() : stop].strip()
+        if not re.search(r"\w", piece) or piece.lower() in ("final", "the", "the final"):
+            continue
+        found.append(_trimmed(piece))
+    return found
+
+
+def _trimmed(piece: str) -> str:
+    """The first sentence, less its full stop; a formula that opens it is taken whole."""
+    opening = _MATH.match(piece)
+    if opening:
+        return next(group for group in opening.groups() if group is not None)
+    if piece.startswith(("\\begin", "\\left")):
+        return piece
+    sentence = _SENTENCE_END.split(piece, maxsplit=1)[0]
+    return sentence.strip().strip("*").strip()
+
+
+def _bare(text: str) -> Found:
+    """The whole text, or the one formula or number in its last line when that is a sentence."""
+    if "\\begin" in text:
+        return Found(text, "bare")
+    line = text.rstrip().rpartition("\n")[2].strip().strip("*").strip()
+    words = re.findall(r"[A-Za-z]{3,}", re.sub(r"\\[A-Za-z]+", "", line))
+    if len(words) < 3:
+        return Found(line.removesuffix("."), "bare")
+    formulas = [next(g for g in match if g) for match in _MATH.findall(line[:5000])]
+    if formulas:
+        return _one(formulas, "formula in the text")
+    numbers = _NUMBER.findall(line[:5000])
+    if numbers:
+        return _one(numbers, "number in the text")
+    return Found(line, "bare")

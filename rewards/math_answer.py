@@ -1,0 +1,49 @@
+"""``builtin:math_answer``: is the one final answer of a completion equal to the gold?"""
+
+from __future__ import annotations
+
+from rewards.api import Reward, Sample, reward
+from rewards.final_answer import answer_in, final_answer
+from rewards.math_compare import compare
+
+VERDICTS = (
+    "correct", "wrong", "no_answer", "several_answers", "unparsable", "too_complex", "timeout",
+    "no_gold",
+)  # fmt: skip
+
+
+@reward(
+    version="1",
+    isolation="process",
+    cpu_s=2.0,
+    memory_mb=384,
+    deterministic=True,
+    timeout_value=0.0,
+)
+def math_answer(sample: Sample) -> Reward:
+    """1.0 when the completion's one final answer equals the gold, else 0.0.
+
+    The gold may be written as in GSM8K (``... #### 42``), between dollar signs, boxed, or bare.
+    ``detail`` tells what was extracted and how, what was compared, and the rule that decided.
+
+    Verdicts: correct, wrong, no_answer, several_answers, unparsable, too_complex, timeout, and
+    no_gold, which is not scored.
+    """
+    if sample.gold is None or not sample.gold.strip():
+        return Reward(value=None, verdict="no_gold")
+    found = final_answer(sample)
+    if found.text is None:
+        return Reward(value=0.0, verdict=found.problem, detail={"rule": found.how})
+    gold = gold_text(sample.gold)
+    verdict, rule = compare(gold, found.text)
+    detail = {"found": found.how, "answer": found.text[:500], "gold": gold[:500], "rule": rule}
+    return Reward(value=float(verdict == "correct"), verdict=verdict, detail=detail)
+
+
+def gold_text(gold: str) -> str:
+    """The answer itself in a gold written as in GSM8K, boxed or bare."""
+    if "####" in gold:
+        return gold.rpartition("####")[2].strip()
+    if "\\boxed" in gold or "\\fbox" in gold:
+        return answer_in(gold).text or gold.strip()
+    return gold.strip()

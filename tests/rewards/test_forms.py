@@ -1,0 +1,132 @@
+"""Every signature that is recognised, and what each is given."""
+
+from typing import Any
+
+import pytest
+
+from rewards import Reward, Sample
+from rewards.forms import recognise
+
+SAMPLES = [
+    Sample(prompt="2+2?", completion="4", gold="4", columns={"data_source": "toy", "level": 1}),
+    Sample(prompt="2+3?", completion="6", gold="5", columns={"data_source": "toy", "level": 2}),
+]
+
+
+def per_sample(sample: Sample) -> float:
+    return float(sample.completion == sample.gold)
+
+
+def batch(samples: list[Sample]) -> list[float]:
+    return [per_sample(sample) for sample in samples]
+
+
+async def later(sample: Sample) -> float:
+    return per_sample(sample)
+
+
+async def later_batch(samples: list[Sample]) -> list[float]:
+    return batch(samples)
+
+
+def trl(prompts: Any, completions: Any, solution: Any, level: Any, **kwargs: Any) -> list[float]:
+    assert prompts == ["2+2?", "2+3?"]
+    assert level == [1, 2]
+    assert kwargs["data_source"] == ["toy", "toy"]
+    return [float(c == s) for c, s in zip(completions, solution, strict=True)]
+
+
+def trl_chat(completions: Any, solution: Any) -> list[float]:
+    texts = [completion[0]["content"] for completion in completions]
+    return [float(c == s) for c, s in zip(texts, solution, strict=True)]
+
+
+def verl(data_source: str, solution_str: str, ground_truth: str, extra_info: Any = None) -> Any:
+    assert data_source == "toy"
+    return {"score": float(solution_str == ground_truth), "level": extra_info["level"]}
+
+
+def verl_batch(data_sources: Any, solution_strs: Any, ground_truths: Any, extra_infos: Any) -> Any:
+    return [float(a == b) for a, b in zip(solution_strs, ground_truths, strict=True)]
+
+
+def openrlhf(queries: list[str], prompts: list[str], labels: list[str]) -> Any:
+    answers = [q.removeprefix(p) for q, p in zip(queries, prompts, strict=True)]
+    return {"rewards": [float(a == b) for a, b in zip(answers, labels, strict=True)]}
+
+
+@pytest.mark.parametrize(
+    ("function", "form"),
+    [
+        (per_sample, "sample"),
+        (batch, "batch"),
+        (later, "async sample"),
+        (later_batch, "async batch"),
+        (trl, "trl"),
+        (trl_chat, "trl"),
+        (verl, "verl"),
+        (verl_batch, "verl_batch"),
+        (openrlhf, "openrlhf"),
+    ],
+)
+def test_recognised_and_called(function: Any, form: str) -> None:
+    wrapped = recognise(function, ref="here:f")
+    assert wrapped.form == form
+    assert [reward.value for reward in wrapped(SAMPLES)] == [1.0, 0.0]
+
+
+def test_verl_numbers_become_metrics() -> None:
+    assert recognise(verl, ref="r")(SAMPLES)[1].metrics == {"level": 2.0}
+
+
+def test_trl_functions_of_the_library_work_as_they_stand() -> None:
+    pytest.importorskip("trl")
+    from trl.rewards import think_format_reward
+
+    sample = Sample(prompt="?", completion="<think>a</think>b")
+    assert recognise(think_format_reward, ref="trl")([sample])[0].value == 1.0
+
+
+def test_messages_column_is_conversational() -> None:
+    asked = [{"role": "user", "content": "hello"}]
+    seen = []
+
+    def look(prompts: Any, completions: Any) -> list[float]:
+        seen.extend(prompts + completions)
+        return [1.0]
+
+    recognise(look, ref="r")([Sample(prompt="?", completion="x", columns={"messages": asked})])
+    assert seen == [asked, [{"role": "assistant", "content": "x"}]]
+
+
+def test_no_parameters_is_refused() -> None:
+    with pytest.raises(TypeError, match="a reward takes"):
+        recognise(lambda: 1.0, ref="here:f")
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        Reward(value=float("nan"), verdict="x"),
+        Reward(value=1.0, verdict="x", metrics={"m": float("inf")}),
+        Reward(value="1", verdict="x"),  # type: ignore[arg-type]
+        Reward(value=1.0, verdict=3),  # type: ignore[arg-type]
+        [1.0],
+        {"reward": 1},
+        1j,
+    ],
+)
+def test_no_reward_is_a_fault(result: Any) -> None:
+    sample = Sample(prompt="", completion="", id="row-7")
+    (reward,) = recognise(lambda sample: result, ref="mine.py:f")([sample])
+    assert (reward.value, reward.verdict) == (None, "infra_error")
+    assert "mine.py:f" in reward.detail["error"]
+    assert "row-7" in reward.detail["error"]
+
+
+def test_numpy_numbers_count_as_numbers() -> None:
+    numpy = pytest.importorskip("numpy")
+    sample = Sample(prompt="", completion="")
+    for result in (numpy.float32(0.5), numpy.array(0.5)):
+        assert recognise(lambda sample, r=result: r, ref="r")([sample])[0].value == 0.5
+    assert recognise(lambda samples: numpy.array([0.5]), ref="r")([sample])[0].value == 0.5

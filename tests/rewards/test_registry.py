@@ -1,0 +1,83 @@
+"""References: found without running anything, or refused with the fix."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import rewards
+from rewards import RewardNotFound, check
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    (tmp_path / "mine.py").write_text(
+        "raise SystemExit('executed')\n"
+        "def good(sample, *, factor=1.0): ...\n"
+        "async def later(sample, **anything): ...\n"
+        "alias = good\n"
+        "if True:\n    def nested(sample): ...\n"
+    )
+    (tmp_path / "broken.py").write_text("def (:\n")
+    package = tmp_path / "kit"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise SystemExit('executed')")
+    (package / "grade.py").write_text("def answer(sample): ...\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("ref", "args"),
+    [
+        ("builtin:math_answer", {}),
+        ("builtin:length", {"buffer_tokens": 10}),
+        ("mine.py:good", {"factor": 2}),
+        ("mine.py:later", {"whatever": 2}),
+        ("mine.py:alias", {"unknown": 1}),
+        ("mine.py:nested", {}),
+        ("kit.grade:answer", {}),
+    ],
+)
+def test_found(base: Path, ref: str, args: dict) -> None:
+    check(ref, base=base, args=args)
+
+
+@pytest.mark.parametrize(
+    ("ref", "args", "said"),
+    [
+        ("builtin:math_anser", {}, "did you mean math_answer"),
+        ("builtin:length", {"bufer_tokens": 1}, "did you mean buffer_tokens"),
+        ("builtin:think_format", {"sample": 1}, "takes no arguments"),
+        ("math_answer", {}, "did you mean builtin:math_answer"),
+        ("nine.py:good", {}, "no such file"),
+        ("mine.py:god", {}, "did you mean good"),
+        ("mine.py:good", {"sample": 1}, "unknown argument 'sample'"),
+        ("mine.py:", {}, "path/file.py:function"),
+        ("broken.py:f", {}, "cannot be read as Python"),
+        ("kit.great:answer", {}, "no module kit.great"),
+        ("kat.grade:answer", {}, "no module kat.grade"),
+        ("kit.grade:anser", {}, "did you mean answer"),
+        ("kit.grade.deeper:answer", {}, "no module kit.grade.deeper"),
+    ],
+)
+def test_refused_in_one_line(base: Path, ref: str, args: dict, said: str) -> None:
+    with pytest.raises(RewardNotFound) as caught:
+        check(ref, base=base, args=args)
+    message = str(caught.value)
+    assert said in message
+    assert ref in message
+    assert "\n" not in message
+
+
+def test_every_builtin_is_there() -> None:
+    for name in rewards.registry.BUILTINS:
+        check(f"builtin:{name}")
+
+
+def test_import_is_light() -> None:
+    heavy = "sympy math_verify torch transformers numpy pipeline asyncio jsonschema py3langid"
+    code = f"import sys, rewards; print([m for m in {heavy.split()} if m in sys.modules])"
+    root = Path(rewards.__file__).parents[1]
+    out = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, check=True)
+    assert out.stdout.strip() == b"[]"
