@@ -27,6 +27,7 @@ from rewards.forms import GOLD_NAMES, RewardFunction, recognise
 ENTRY_POINTS = "stepwell.rewards"
 BUILTINS = {
     "exact_match": "rewards.text_format:exact_match",
+    "language": "rewards.language:language",
     "length": "rewards.text_format:length",
     "math_answer": "rewards.math_answer:math_answer",
     "think_format": "rewards.text_format:think_format",

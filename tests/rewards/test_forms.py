@@ -81,7 +81,7 @@ def test_verl_numbers_become_metrics() -> None:
 
 def test_trl_functions_of_the_library_work_as_they_stand() -> None:
     pytest.importorskip("trl")
-    from trl.rewards import think_format_reward
+    from trl.rewards.format_rewards import think_format_reward
 
     sample = Sample(prompt="?", completion="<think>a</think>b")
     assert recognise(think_format_reward, ref="trl")([sample])[0].value == 1.0

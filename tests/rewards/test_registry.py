@@ -8,6 +8,7 @@ import pytest
 
 import rewards
 from rewards import RewardNotFound, check
+from rewards.registry import BUILTINS
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_refused_in_one_line(base: Path, ref: str, args: dict, said: str) -> Non
 
 
 def test_every_builtin_is_there() -> None:
-    for name in rewards.registry.BUILTINS:
+    for name in BUILTINS:
         check(f"builtin:{name}")
 
 
