@@ -17,13 +17,18 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
-from pipeline.recipe import Recipe
+from pipeline.recipe import PromptSource, Recipe
 
 _PACKAGE = Path(__file__).resolve().parent
 _SUFFIXES = (".yaml", ".yml")
 _NAMED = ("stages", "prompts", "rewards")  # sections whose keys are the user's own names
 _MODEL_SOURCES = ("path", "hub", "gguf", "scratch")
 _PROMPT_SOURCES = ("task", "gym", "hub", "file")
+_SOURCE_DETAILS = (
+    "split", "difficulty", "distractors", "care", "columns", "options", "answer_after",
+)  # fmt: skip
+"""Keys of prompts that only some sources know."""
+
 _FOREIGN_KEYS = {
     "num_samples": "samples_per_prompt",
     "num_generations": "samples_per_prompt",
@@ -172,7 +177,9 @@ def _file_layers(path: Path, *, seen: tuple[Path, ...]) -> list[_Layer]:
     if isinstance(parents, str):
         parents = [parents]
     if not isinstance(parents, list) or not all(isinstance(name, str) for name in parents):
-        raise RecipeError(f"{path}: defaults: expected a name or a list of names, found {parents!r}")
+        raise RecipeError(
+            f"{path}: defaults: expected a name or a list of names, found {parents!r}"
+        )
     layers: list[_Layer] = []
     for name in parents:
         parent = _recipe_file(path.parent / name) or _recipe_file(shipped_recipes() / name)
@@ -290,12 +297,13 @@ def _replaces(path: tuple[str, ...], old: Mapping[str, Any], new: Mapping[str, A
 
 
 def _displaced(path: tuple[str, ...], new: Mapping[str, Any]) -> set[str]:
-    """Source keys that a new source in `new` pushes out."""
+    """Keys that a new source in `new` pushes out: other sources and what belonged to them."""
     is_model = path == ("model",) or path[-1] == "student"
     is_prompts = path[0] == "prompts" and len(path) == 2
     sources = _MODEL_SOURCES if is_model else _PROMPT_SOURCES if is_prompts else ()
-    given = set(new).intersection(sources)
-    return set(sources) - given if given else set()
+    if not set(new).intersection(sources):
+        return set()
+    return {*sources, *_SOURCE_DETAILS} if is_prompts else set(sources)
 
 
 def _without_removed(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -454,7 +462,13 @@ def _stage_kinds() -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    """Containers of plain values; a None that is the default is left out."""
+    """Containers of plain values, without a None that is the default.
+
+    Of prompts only what was written: a source refuses keys that belong to other sources.
+    """
+    if isinstance(value, PromptSource):
+        written = [name for name in PromptSource.model_fields if name in value.model_fields_set]
+        return {name: _plain(getattr(value, name)) for name in written}
     if isinstance(value, BaseModel):
         fields = type(value).model_fields
         names = sorted(fields, key=lambda name: name != "kind")

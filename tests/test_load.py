@@ -193,7 +193,9 @@ def test_a_mistake_names_the_file_that_holds_it(tmp_path: Path, small: str) -> N
     written(tmp_path / "bad.yaml", BASE.replace("steps: 3", "stepz: 3"))
     child = written(tmp_path / "child.yaml", "defaults: bad\nname: child\n")
     lines = refusal(child).splitlines()
-    assert f"{tmp_path / 'bad.yaml'}: stages.reason.stepz: unknown key; did you mean steps?" in lines
+    assert (
+        f"{tmp_path / 'bad.yaml'}: stages.reason.stepz: unknown key; did you mean steps?" in lines
+    )
     assert any(line.endswith("stages.reason.steps: is missing; add it") for line in lines)
 
 
@@ -226,9 +228,7 @@ def test_an_unknown_recipe_lists_the_shipped_ones() -> None:
     assert "did you mean quickstart?" in text
 
 
-def test_shipped_recipes_are_found_by_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_shipped_recipes_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert recipe_path("quickstart").name == "quickstart.yaml"
     assert recipe_path("recipes/quickstart.yaml") == recipe_path("quickstart")
