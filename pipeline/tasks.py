@@ -99,7 +99,7 @@ def sums(rng: random.Random, difficulty: int, distractors: int) -> Draft:
 
 
 def chains(rng: random.Random, difficulty: int, distractors: int) -> Draft:
-    """Evaluate a chain of variables modulo 10, lines in order: ``a=3;b=a+4;b?``.
+    """Evaluate a chain of variables modulo 10, lines in order: ``a=3;b=a+2;c=b*7;c?``.
 
     Distractors are further variables, which the answer does not use.
     """
@@ -302,11 +302,11 @@ def _chain(
     lines = [f"{path[0]}={value}"]
     steps: list[str] = []
     for source, name in itertools.pairwise(path):
-        term = rng.randrange(1, 10)
-        value = (value + term) % 10
-        lines.append(f"{name}={source}+{term}")
+        rule, apply = _rule(rng)
+        value = apply(value)
+        lines.append(f"{name}={source}{rule}")
         steps.append(f"{name}={value}")
-    unused = [f"{name}={rng.choice(path)}+{rng.randrange(1, 10)}" for name in others]
+    unused = [f"{name}={rng.choice(path)}{_rule(rng)[0]}" for name in others]
     draft = Draft(
         question=f"{path[-1]}?", answer=str(value), steps=tuple(steps), needed_depth=difficulty
     )
@@ -324,9 +324,13 @@ def _ask(lines: str, draft: Draft) -> Draft:
 
 
 def _rule(rng: random.Random) -> tuple[str, Callable[[int], int]]:
-    """A function on digits that loses nothing: add, or multiply by a unit modulo 10."""
+    """A function on digits that loses nothing: add 1 to 3, or multiply by a unit modulo 10.
+
+    The two kinds do not commute, so a chain of them has no short cut; and a function's value says
+    something of its argument alone, without which small models do not start to learn.
+    """
     if rng.random() < 0.5:
-        term = rng.randrange(1, 10)
+        term = rng.randrange(1, 4)
         return f"+{term}", lambda value: (value + term) % 10
     factor = rng.choice((3, 7, 9))
     return f"*{factor}", lambda value: value * factor % 10
