@@ -3,6 +3,7 @@
 import itertools
 import re
 from collections.abc import Callable
+from math import prod
 
 import pytest
 from hypothesis import given
@@ -33,7 +34,10 @@ def _solve_chains(question: str) -> str:
     def value(term: str) -> int:
         if term.isdigit():
             return int(term)
-        return sum(value(part) for part in rules[term].split("+")) if term in rules else 0
+        rule = rules[term]
+        if "+" in rule:
+            return sum(value(part) for part in rule.split("+"))
+        return prod(value(part) for part in rule.split("*"))
 
     return str(value(asked) % 10)
 
