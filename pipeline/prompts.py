@@ -162,7 +162,7 @@ def _check_settings(source: PromptSource) -> None:
         raise PromptError("a file has no splits; remove split and give each part its own file")
     if source.task is not None:
         _check_tasks(source.task, source)
-    if source.gym in FAULTY_GYM_SCORERS:
+    if source.gym is not None and source.gym in FAULTY_GYM_SCORERS:
         reason = FAULTY_GYM_SCORERS[source.gym]
         raise PromptError(f"gym task {source.gym} is refused: {reason}; choose another task")
 

@@ -109,7 +109,7 @@ def test_a_gym_answer_scores_full_marks_after_parquet(task: str, tmp_path: Path)
 
     write_prompts(load(gym=task, size=12), tmp_path / "prompts.parquet")
     prompts = read_prompts(tmp_path / "prompts.parquet")
-    score = reasoning_gym.get_score_answer_fn(task)
+    score: Any = reasoning_gym.get_score_answer_fn(task)
     assert check_golds(prompts, lambda p: score(str(p.answer), p.columns["entry"])) == []
     assert {p.columns["gym"] for p in prompts} == {task}
 
