@@ -159,10 +159,11 @@ class GrpoStage(Training):
     top_p: float = 1.0
     max_tokens: PositiveInt = 32768  # R1
     lr: PositiveFloat = 3e-6  # R1
+    warmup_fraction: Fraction = 0.0  # ours
     lr_schedule: Literal["constant", "linear", "cosine"] = "constant"  # ours
     kl: float = Field(default=0.001, ge=0.0)  # R1
     reference_every: PositiveInt | None = 400  # R1: steps until the policy becomes the reference
-    clip: PositiveFloat = 10.0  # R1's epsilon in RL-1
+    clip: PositiveFloat | None = None  # default: the variant's own; R1 10.0 for grpo
     variant: Variant = "grpo"
     truncation_cap: PositiveFloat = 2.0  # ours: cap of the token-level importance ratio
     resample_rounds: int = Field(default=2, ge=0)  # ours: replacement of zero-variance groups

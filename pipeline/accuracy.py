@@ -1,0 +1,43 @@
+"""Accuracy of a model on prompts with several samples each. Pure arithmetic."""
+
+import math
+from collections.abc import Sequence
+
+Z95 = 1.959964  # 97.5 % quantile of the standard normal
+
+
+def pass_at_k(correct: int, samples: int, k: int) -> float:
+    """Unbiased probability that one of `k` samples is correct (arXiv 2107.03374, section 2.1).
+
+    Raises ValueError when `k` exceeds `samples`.
+
+    >>> pass_at_k(1, 4, 1), pass_at_k(1, 4, 4)
+    (0.25, 1.0)
+    """
+    if k > samples:
+        raise ValueError(f"pass@{k} needs at least {k} samples, there are {samples}")
+    if samples - correct < k:
+        return 1.0
+    return 1.0 - math.comb(samples - correct, k) / math.comb(samples, k)
+
+
+def interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """(mean, low, high): mean over prompts with a 95 % Wilson interval.
+
+    `values` are per-prompt success rates in [0, 1]. With several samples a prompt the interval
+    takes the number of independent draws that gives the standard error observed between prompts,
+    so that samples of one prompt do not count as independent problems.
+    """
+    n = len(values)
+    mean = sum(values) / n
+    spread = sum((v - mean) ** 2 for v in values)
+    draws = n if n < 2 or spread == 0.0 else mean * (1.0 - mean) * n * (n - 1) / spread
+    return mean, *wilson(mean, max(draws, 1.0))
+
+
+def wilson(rate: float, draws: float) -> tuple[float, float]:
+    """The 95 % Wilson score interval (Wilson 1927) of a success rate in `draws` draws."""
+    centre = rate + Z95**2 / (2 * draws)
+    half = Z95 * math.sqrt(rate * (1 - rate) / draws + Z95**2 / (4 * draws**2))
+    scale = 1 + Z95**2 / draws
+    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)

@@ -1,0 +1,539 @@
+"""The only module that imports Ray: placement, actor shells, logs and deaths.
+
+Actors are thin shells over classes that work without Ray. Engines and a single trainer process are
+started once and reused by every stage that fits them.
+"""
+
+import importlib
+import json
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from pipeline.generate.chat import load_tokenizer
+from pipeline.generate.client import Slice
+from pipeline.generate.engine import EngineSettings
+from pipeline.generate.groups import Group
+from pipeline.generate.journal import Journal, StepRollouts
+from pipeline.generate.rollouts import (
+    GrpoRollouts,
+    RewardUse,
+    RolloutService,
+    Sampling,
+    stream_chunks,
+)
+from pipeline.recipe import GrpoStage, Hardware
+from pipeline.records import Prompt, Request, Rollout
+
+CHUNK_S = 0.05  # how long an engine gathers finished rollouts before it hands them on
+PLACEMENT_WAIT_S = 120.0
+OBJECT_STORE_BYTES = 512 * 2**20
+LOG_LINES = 15
+
+
+class ComponentFailed(RuntimeError):
+    """A process of the run died or raised; the message names it and quotes its log."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceSetup:
+    """What one stage needs of the rollout service. Plain data."""
+
+    model: Path
+    tokenizer: Path
+    rewards: tuple[RewardUse, ...]
+    system: Mapping[str, str | None]
+    base: Path
+    verifier_workers: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreferenceSetup:
+    """A reward model that joins the reward in the last fraction of the steps."""
+
+    model: Path
+    name: str
+    weight: float
+    last_fraction: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrpoSetup:
+    """What the service needs to serve one GRPO stage."""
+
+    spec: GrpoStage
+    prompts: tuple[Prompt, ...]
+    journal: Path
+    seed: int
+    preference: PreferenceSetup | None
+    watch: tuple[Prompt, ...]
+    watch_reward: str
+
+
+class _Shell:
+    """Common to all actors: their own log file, and thread counts that the environment set."""
+
+    def __init__(self, log: Path) -> None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        stream = log.open("a", buffering=1)
+        os.dup2(stream.fileno(), sys.stdout.fileno())
+        os.dup2(stream.fileno(), sys.stderr.fileno())
+
+    def ready(self) -> None:
+        """Answer when the process is up."""
+
+
+@ray.remote
+class _EngineActor(_Shell):
+    """A vLLM engine in a process of its own."""
+
+    def __init__(self, log: Path) -> None:
+        super().__init__(log)
+        self._engine: Any = None
+        self._built: tuple[str, EngineSettings] | None = None
+
+    def warm(self) -> None:
+        """Import what takes seconds, while nothing waits for it."""
+        from pipeline.generate.vllm_engine import VllmEngine  # noqa: F401
+        from vllm import LLM  # noqa: F401  vLLM takes seconds to import
+
+    def load(self, model: Path, settings: EngineSettings, *, version: int) -> bool:
+        """Serve a model folder; False when this process holds one of another shape."""
+        from pipeline.generate.vllm_engine import VllmEngine
+        from pipeline.generate.weights import folder_weights
+
+        shape = (_shape_of(model), settings)
+        if self._built is None:
+            self._engine = VllmEngine(model, settings, version=version)
+            self._built = shape
+        elif self._built == shape:
+            self._engine.load_weights(folder_weights(model), version=version)
+        else:
+            return False
+        return True
+
+    def load_weights(self, packed: bytes, *, version: int) -> None:
+        """Take weights that `pipeline.generate.weights.pack` made."""
+        from pipeline.generate.weights import unpack
+
+        self._engine.load_weights(unpack(packed), version=version)
+
+    @ray.method(num_returns="streaming")
+    def generate(self, requests: Sequence[Request], *, version: int) -> Iterator[list[Rollout]]:
+        """Rollouts as they end, a few at a time."""
+        yield from stream_chunks(self._engine.generate(requests, version=version), every_s=CHUNK_S)
+
+
+class _RemoteEngine:
+    """An engine actor as an `Engine`."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    def generate(self, requests: Sequence[Request], *, version: int) -> Iterator[Rollout]:
+        """Yield rollouts as they end."""
+        for chunk in self._actor.generate.remote(requests, version=version):
+            yield from ray.get(chunk)
+
+
+@ray.remote
+class _ServiceActor(_Shell):
+    """The rollout service, the verifier pool and the journal's writer."""
+
+    def __init__(self, log: Path) -> None:
+        super().__init__(log)
+        self._lock = threading.Lock()
+        self._pool: Any = None
+        self._service: RolloutService | None = None
+        self._grpo: GrpoRollouts | None = None
+        self._step: tuple[int, StepRollouts] | None = None
+        self._engines: Sequence[Any] = ()
+
+    def configure(
+        self, setup: ServiceSetup, engines: Sequence[Any], *, max_model_tokens: int
+    ) -> None:
+        """Serve one stage."""
+        from rewards.pool import Pool
+
+        if self._pool is None:
+            self._pool = Pool(setup.verifier_workers)
+        self._engines = engines
+        self._grpo = None
+        self._step = None
+        self._service = RolloutService(
+            [_RemoteEngine(engine) for engine in engines],
+            load_tokenizer(setup.tokenizer),
+            self._pool,
+            rewards=setup.rewards,
+            system=setup.system,
+            base=setup.base,
+            max_model_tokens=max_model_tokens,
+        )
+
+    def sample(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        source: str,
+        sampling: Sampling,
+        seed: int,
+    ) -> list[Group]:
+        """Groups at the weights the engines were loaded with."""
+        assert self._service is not None
+        return self._service.sample(
+            prompts, source=source, sampling=sampling, seed=seed, step=None, version=0
+        )
+
+    def open_grpo(self, setup: GrpoSetup) -> None:
+        """Serve the steps of a GRPO stage."""
+        assert self._service is not None
+        self._grpo = GrpoRollouts(
+            self._service,
+            Journal(setup.journal),
+            setup.spec,
+            setup.prompts,
+            seed=setup.seed,
+            preference=_preference(setup.preference),
+            watch=setup.watch,
+            watch_reward=setup.watch_reward,
+        )
+
+    def push_weights(self, packed: Sequence[Any], *, version: int) -> None:
+        """Hand new weights to every engine. `packed` holds one object reference."""
+        ray.get([e.load_weights.remote(packed[0], version=version) for e in self._engines])
+
+    def slice(self, step: int, *, rank: int, ranks: int) -> Slice:
+        """One rank's share of a step; the first rank to ask has it generated."""
+        assert self._grpo is not None
+        with self._lock:
+            if self._step is None or self._step[0] != step:
+                self._step = (step, self._grpo.step(step))
+            rollouts = self._step[1]
+        return slice_of(rollouts, rank=rank, ranks=ranks)
+
+
+def slice_of(rollouts: StepRollouts, *, rank: int, ranks: int) -> Slice:
+    """The rank's part of a step's samples, in group order."""
+    samples = [s for group in rollouts.groups for s in group.samples]
+    share = len(samples) // ranks
+    mine = samples[rank * share : (rank + 1) * share]
+    return Slice(
+        prompt_tokens=[s.rollout.prompt_tokens for s in mine],
+        tokens=[s.rollout.tokens for s in mine],
+        logprobs=[s.rollout.logprobs for s in mine],
+        rewards=[s.reward for s in mine],
+        metrics=rollouts.metrics,
+    )
+
+
+def _preference(setup: PreferenceSetup | None) -> tuple[Any, str, float, float] | None:
+    if setup is None:
+        return None
+    from pipeline.generate.reward_scorer import RewardScorer  # loads torch
+
+    scorer = RewardScorer(setup.model, device="cpu", threads=1)
+    return scorer, setup.name, setup.weight, setup.last_fraction
+
+
+class _ServiceClient:
+    """The service actor as a `RolloutClient`, in a trainer process."""
+
+    def __init__(self, service: Any) -> None:
+        self._service = service
+
+    def push_weights(self, weights: Mapping[str, Any], *, version: int) -> None:
+        """Put the weights into the object store once and have every engine take them."""
+        from pipeline.generate.weights import pack
+
+        reference = ray.put(pack(weights))
+        ray.get(self._service.push_weights.remote([reference], version=version))
+
+    def slice(self, step: int, *, rank: int, ranks: int) -> Slice:
+        """This rank's share of a step."""
+        return ray.get(self._service.slice.remote(step, rank=rank, ranks=ranks))
+
+
+@ray.remote
+class _TrainerActor(_Shell):
+    """One trainer rank."""
+
+    def warm(self) -> None:
+        """Import what takes seconds, while nothing waits for it."""
+        importlib.import_module("trl.trainer.sft_trainer")
+        importlib.import_module("trl.trainer.grpo_trainer")
+
+    def endpoint(self) -> tuple[str, int]:
+        """An address for the ranks to meet at."""
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            return ray.util.get_node_ip_address(), probe.getsockname()[1]
+
+    def call(self, target: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+        """Call `module:function` in this process."""
+        return _function(target)(*arguments, **keywords)
+
+    def train(
+        self,
+        target: str,
+        arguments: Sequence[Any],
+        environment: Mapping[str, str],
+        service: Any | None,
+    ) -> Mapping[str, Any]:
+        """Call `module:function` with the arguments, as one rank of a process group."""
+        os.environ.update(environment)
+        extra = {} if service is None else {"rollouts": _ServiceClient(service)}
+        return _function(target)(*arguments, **extra)
+
+
+class Cluster:
+    """Everything of a run that runs elsewhere than in its own process."""
+
+    def __init__(self, hardware: Hardware, *, device: str, logs: Path) -> None:
+        self._hardware = hardware
+        self._device = device
+        self._logs = logs
+        self._placement: PlacementGroup | None = None
+        self._engines: list[Any] = []
+        self._trainers: list[Any] = []
+        self._service: Any = None
+        self._names: dict[Any, str] = {}
+
+    def start(self) -> None:
+        """Start or join Ray, reserve what the recipe asks for, and warm the processes up.
+
+        Raises ComponentFailed when the cluster has less than the recipe asks for.
+        """
+        bundles = self._bundles()
+        self._init_ray(bundles)
+        self._placement = placement_group(bundles, strategy="PACK")
+        if not self._placement.wait(PLACEMENT_WAIT_S):
+            raise ComponentFailed(
+                f"Ray could not place {bundles} within {PLACEMENT_WAIT_S:.0f} s; the cluster has "
+                f"{ray.cluster_resources()}; lower hardware.ranks or hardware.engines"
+            )
+        self._service = self._actor(_ServiceActor, "rollouts", bundle=0, threads=1, concurrency=16)
+        self._start_trainers()
+        for index in range(self._hardware.engines):
+            self._start_engine(index)
+
+    def stop(self) -> None:
+        """End every process of the run."""
+        if self._placement is not None:
+            remove_placement_group(self._placement)
+        ray.shutdown()
+
+    def serve(
+        self, setup: ServiceSetup, settings: EngineSettings, *, version: int = 0
+    ) -> "Serving":
+        """Have the engines hold `setup.model` and the service score as `setup` says."""
+        for index in range(len(self._engines)):
+            loaded = self._engines[index].load.remote(setup.model, settings, version=version)
+            if not self.wait(loaded):
+                ray.kill(self._engines[index])
+                self._start_engine(index)
+                self.wait(self._engines[index].load.remote(setup.model, settings, version=version))
+        self.wait(
+            self._service.configure.remote(
+                setup, self._engines, max_model_tokens=settings.max_model_tokens
+            )
+        )
+        return Serving(self, self._service)
+
+    def train(
+        self,
+        target: str,
+        arguments: Sequence[Any],
+        *,
+        serving: "Serving | None" = None,
+        poll: Callable[[], None] = lambda: None,
+    ) -> Mapping[str, Any]:
+        """Run `module:function` on every rank; rank 0's result. Raises ComponentFailed."""
+        if len(self._trainers) > 1:  # a process group lives as long as its processes
+            for trainer in self._trainers:
+                ray.kill(trainer)
+            self._start_trainers()
+        host, port = self.wait(self._trainers[0].endpoint.remote())
+        ranks = len(self._trainers)
+        service = None if serving is None else self._service
+        running = [
+            trainer.train.remote(
+                target, arguments, _rank_environment(rank, ranks, host, port), service
+            )
+            for rank, trainer in enumerate(self._trainers)
+        ]
+        return self.wait_all(running, poll=poll)[0]
+
+    def call(self, target: str, *arguments: Any, **keywords: Any) -> Any:
+        """Call `module:function` in a trainer process, where the heavy libraries are loaded."""
+        return self.wait(self._trainers[0].call.remote(target, arguments, keywords))
+
+    def wait(self, reference: Any, *, poll: Callable[[], None] = lambda: None) -> Any:
+        """The reference's value; `poll` is called while it is awaited. Raises ComponentFailed."""
+        return self.wait_all([reference], poll=poll)[0]
+
+    def wait_all(
+        self, references: Sequence[Any], *, poll: Callable[[], None] = lambda: None
+    ) -> list[Any]:
+        """Values of all references; the first that fails ends the wait."""
+        pending = list(references)
+        while pending:
+            done, pending = ray.wait(pending, timeout=0.2)
+            for reference in done:
+                self._get(reference)
+            poll()
+        return [self._get(reference) for reference in references]
+
+    def _get(self, reference: Any) -> Any:
+        try:
+            return ray.get(reference)
+        except RayTaskError as error:
+            raise ComponentFailed(_root_cause(error)) from error
+        except RayActorError as error:
+            raise ComponentFailed(self._death(error)) from error
+
+    def _death(self, error: RayActorError) -> str:
+        name = self._names.get(error.actor_id, "a process")
+        log = self._logs / f"{name}.log"
+        tail = log.read_text(errors="replace").splitlines()[-LOG_LINES:] if log.exists() else []
+        return "\n".join([f"{name} died: {str(error).splitlines()[0]}; log: {log}", *tail])
+
+    def _bundles(self) -> list[dict[str, float]]:
+        hw = self._hardware
+        gpu = self._device == "cuda"
+        rank = {"CPU": hw.threads_per_rank} | ({"GPU": 1} if gpu else {})
+        engine = {"CPU": hw.threads_per_engine} | ({"GPU": hw.gpus_per_engine} if gpu else {})
+        return [{"CPU": 1.0}, *[dict(rank)] * hw.ranks, *[dict(engine)] * hw.engines]
+
+    def _init_ray(self, bundles: Sequence[Mapping[str, float]]) -> None:
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        common: dict[str, Any] = {
+            "logging_level": "ERROR",
+            "log_to_driver": False,
+            "runtime_env": {"env_vars": {"PYTHONSAFEPATH": "1", "OMP_WAIT_POLICY": "PASSIVE"}},
+        }
+        if self._hardware.ray_address:
+            ray.init(address=self._hardware.ray_address, **common)
+            return
+        # threads are counted by us and time-share the cores: stages take turns
+        cpus = sum(bundle["CPU"] for bundle in bundles)
+        ray.init(
+            address="local",
+            num_cpus=max(int(cpus), os.cpu_count() or 1),
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            **common,
+        )
+
+    def _start_trainers(self) -> None:
+        hw = self._hardware
+        self._trainers = [
+            self._actor(_TrainerActor, f"trainer-{i}", bundle=1 + i, threads=hw.threads_per_rank)
+            for i in range(hw.ranks)
+        ]
+        for trainer in self._trainers:
+            trainer.warm.remote()
+
+    def _start_engine(self, index: int) -> None:
+        hw = self._hardware
+        actor = self._actor(
+            _EngineActor,
+            f"engine-{index}",
+            bundle=1 + hw.ranks + index,
+            threads=hw.threads_per_engine,
+        )
+        actor.warm.remote()
+        self._engines[index : index + 1] = [actor]
+
+    def _actor(
+        self, kind: Any, name: str, *, bundle: int, threads: int, concurrency: int = 1
+    ) -> Any:
+        gpu = self._device == "cuda" and kind is not _ServiceActor
+        gpus = self._hardware.gpus_per_engine if kind is _EngineActor else 1
+        actor = kind.options(
+            num_cpus=1 if kind is _ServiceActor else threads,
+            num_gpus=gpus if gpu else 0,
+            max_concurrency=concurrency,
+            scheduling_strategy=PlacementGroupSchedulingStrategy(
+                placement_group=self._placement,
+                placement_group_bundle_index=bundle,
+                placement_group_capture_child_tasks=True,
+            ),
+            runtime_env={"env_vars": _thread_environment(threads, self._device)},
+        ).remote(self._logs / f"{name}.log")
+        self._names[actor._actor_id.hex()] = name
+        return actor
+
+
+class Serving:
+    """The rollout service, configured for one stage, as the driver sees it."""
+
+    def __init__(self, cluster: Cluster, service: Any) -> None:
+        self._cluster = cluster
+        self._service = service
+
+    def sample(
+        self, prompts: Sequence[Prompt], *, source: str, sampling: Sampling, seed: int
+    ) -> list[Group]:
+        """Scored groups of the prompts, in their order."""
+        return self._cluster.wait(
+            self._service.sample.remote(list(prompts), source=source, sampling=sampling, seed=seed)
+        )
+
+    def open_grpo(self, setup: GrpoSetup) -> None:
+        """Serve the steps of a GRPO stage."""
+        self._cluster.wait(self._service.open_grpo.remote(setup))
+
+
+def _function(target: str) -> Callable[..., Any]:
+    module, name = target.split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _thread_environment(threads: int, device: str) -> dict[str, str]:
+    """Every process gets its own thread count; waiting threads leave the core to others."""
+    return {
+        "PYTHONSAFEPATH": "1",
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "GOMP_SPINCOUNT": "0",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    } | ({"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {})
+
+
+def _rank_environment(rank: int, ranks: int, host: str, port: int) -> dict[str, str]:
+    return {
+        "RANK": str(rank),
+        "LOCAL_RANK": "0",  # each actor sees its own device only
+        "WORLD_SIZE": str(ranks),
+        "MASTER_ADDR": host,
+        "MASTER_PORT": str(port),
+    }
+
+
+def _shape_of(model: Path) -> str:
+    """What must be equal for one engine to take another model's weights."""
+    config = json.loads((model / "config.json").read_text())
+    for key in ("_name_or_path", "transformers_version", "use_cache", "torch_dtype", "dtype"):
+        config.pop(key, None)
+    return json.dumps(config, sort_keys=True)
+
+
+def _root_cause(error: RayTaskError) -> str:
+    """The innermost exception, as its author worded it."""
+    cause: BaseException = error
+    while isinstance(cause, RayTaskError) and isinstance(cause.cause, BaseException):
+        cause = cause.cause
+    return f"{type(cause).__name__}: {cause}"

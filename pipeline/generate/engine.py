@@ -1,0 +1,39 @@
+"""What a generation engine is. Everything that samples from a model sits behind this Protocol."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pipeline.records import Request, Rollout
+
+
+class WeightVersionError(RuntimeError):
+    """An engine was asked for rollouts of a weight version that it does not hold."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSettings:
+    """What an engine is built with. `max_model_tokens` counts prompt and completion."""
+
+    max_model_tokens: int
+    max_sequences: int
+    device: str
+    dtype: str
+    kv_cache_gib: float
+    gpus: int
+    gpu_memory_fraction: float
+
+
+class Engine(Protocol):
+    """Generates completions at a known weight version."""
+
+    def generate(self, requests: Sequence[Request], *, version: int) -> Iterator[Rollout]:
+        """Yield each request's rollout as it ends, in no particular order.
+
+        Raises WeightVersionError when the engine holds another version than asked.
+        """
+        ...
+
+    def load_weights(self, weights: Iterable[tuple[str, Any]], *, version: int) -> None:
+        """Take new weights, as (checkpoint name, tensor) pairs; caches of the old ones go."""
+        ...

@@ -1,0 +1,67 @@
+"""The journal: everything random of a GRPO step, on disk before the optimizer uses it.
+
+One parquet file a step, renamed into place; its metadata holds the step's metrics. A resumed run
+reads it and generates nothing that was already used.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from pipeline.generate.groups import Group
+from pipeline.records import scored_from_table, scored_table
+
+_META = b"stepwell"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepRollouts:
+    """One step's groups and what was measured while making them."""
+
+    groups: Sequence[Group]
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Journal:
+    """The steps of one stage under `folder`."""
+
+    folder: Path
+
+    def path(self, step: int) -> Path:
+        """The file of one step."""
+        return self.folder / f"step-{step:06d}.parquet"
+
+    def read(self, step: int) -> StepRollouts | None:
+        """A step's rollouts, or None when the step was never journaled."""
+        if not self.path(step).exists():
+            return None
+        table = pq.read_table(self.path(step))
+        meta = json.loads(table.schema.metadata[_META])
+        scored = scored_from_table(table)
+        size = meta["group_size"]
+        groups = [
+            Group(prompt_id=scored[i].rollout.prompt_id, samples=tuple(scored[i : i + size]))
+            for i in range(0, len(scored), size)
+        ]
+        return StepRollouts(groups=groups, metrics=meta["metrics"])
+
+    def write(self, step: int, rollouts: StepRollouts) -> None:
+        """Journal a step. The file is complete or absent, also after a power cut."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        scored = [s for group in rollouts.groups for s in group.samples]
+        meta = {
+            "group_size": len(rollouts.groups[0].samples),
+            "metrics": dict(rollouts.metrics),
+        }
+        table = scored_table(scored).replace_schema_metadata({_META: json.dumps(meta)})
+        temporary = self.folder / f".step-{step:06d}.{os.getpid()}"
+        with temporary.open("wb") as stream:
+            pq.write_table(table, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, self.path(step))

@@ -1,0 +1,65 @@
+"""A folder to hand on: weights as safetensors, tokenizer, chat template and a model card."""
+
+import json
+import shutil
+from typing import Any
+
+from pipeline.load import dump_recipe
+from pipeline.plan import StagePlan
+from pipeline.recipe import EvaluateStage, ExportStage
+from pipeline.stages.context import Output, RunContext
+from pipeline.stages.support import MODEL_FOLDER, model_of
+
+
+def run(plan: StagePlan, ctx: RunContext) -> Output:
+    """Export `model`; loads with `AutoModelForCausalLM.from_pretrained` and in vLLM."""
+    spec = plan.spec
+    assert isinstance(spec, ExportStage)
+    target = ctx.out / MODEL_FOLDER
+    shutil.copytree(model_of(ctx, spec.model), target)
+    results = _results(ctx)
+    (target / "README.md").write_text(model_card(ctx, spec.model, results))
+    (target / "recipe.yaml").write_text(dump_recipe(ctx.plan.recipe))
+    (target / "results.json").write_text(json.dumps(results, indent=1))
+    return Output(kind="export", info={"model": spec.model, "folder": MODEL_FOLDER})
+
+
+def model_card(ctx: RunContext, name: str, results: list[dict[str, Any]]) -> str:
+    """The card: how the model was made, from what data, and what it scored."""
+    recipe = ctx.plan.recipe
+    stages = "\n".join(
+        f"| {s.name} | {s.kind} | {', '.join(dict.fromkeys(i.name for i in s.inputs))} |"
+        for s in ctx.plan.stages
+    )
+    data = "\n".join(
+        f"| {key} | {_source(source.model_dump(exclude_defaults=True))} |"
+        for key, source in recipe.prompts.items()
+    )
+    scores = "\n".join(
+        f"| {r['model']} | {r['prompts']} | {r['accuracy']:.1%} "
+        f"({r['ci_low']:.1%} to {r['ci_high']:.1%}) | {r['mean_tokens']:.0f} |"
+        for r in results
+    )
+    return (
+        f"---\nlibrary_name: transformers\npipeline_tag: text-generation\n---\n\n"
+        f"# {recipe.name}: {name}\n\n"
+        f"Made by Stepwell from `recipe.yaml` (in this folder), seed {recipe.seed}.\n\n"
+        f"## Stages\n\n| stage | kind | reads |\n|---|---|---|\n{stages}\n\n"
+        f"## Data\n\n| name | source |\n|---|---|\n{data}\n\n"
+        f"## Results\n\n| model | prompts | accuracy (95 % interval) | mean tokens |\n"
+        f"|---|---|---|---|\n{scores or '| not evaluated | | | |'}\n"
+    )
+
+
+def _source(values: dict[str, Any]) -> str:
+    return ", ".join(f"{key}: {value}" for key, value in values.items())
+
+
+def _results(ctx: RunContext) -> list[dict[str, Any]]:
+    reports = [s.name for s in ctx.plan.stages if isinstance(s.spec, EvaluateStage)]
+    return [
+        result
+        for name in reports
+        if name in ctx.artifacts
+        for result in ctx.artifacts[name].manifest.info["results"]
+    ]

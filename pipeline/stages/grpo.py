@@ -1,0 +1,51 @@
+"""GRPO with rule rewards, and alignment RL with a reward model in the last steps."""
+
+from pipeline.cluster import GrpoSetup, PreferenceSetup
+from pipeline.plan import StagePlan
+from pipeline.recipe import GrpoStage, ModelReward, rewards_of
+from pipeline.records import Prompt
+from pipeline.stages.context import Output, RunContext
+from pipeline.stages.support import model_of, named, prompts_of, serve, train, train_job
+
+
+def run(plan: StagePlan, ctx: RunContext) -> Output:
+    """Train `init` by GRPO on `prompts`, rewarded by `rewards`."""
+    spec = plan.spec
+    assert isinstance(spec, GrpoStage)
+    (init,) = named(plan, "init")
+    model = model_of(ctx, init.name)
+    rewards = rewards_of(spec)
+    serving = serve(ctx, model, rewards=rewards, version=-1)
+    serving.open_grpo(
+        GrpoSetup(
+            spec=spec,
+            prompts=tuple(prompts_of(ctx, spec.prompts)),
+            journal=ctx.run_dir / "journal" / plan.name,
+            seed=plan.seed,
+            preference=_preference(ctx, spec),
+            watch=_watched(ctx, spec),
+            watch_reward=rewards[0] if rewards else "",
+        )
+    )
+    job = train_job(ctx, plan, model=model)
+    info = train(ctx, plan, "pipeline.train.grpo:train", (job,), serving=serving)
+    return Output(kind="checkpoint", info=info)
+
+
+def _preference(ctx: RunContext, spec: GrpoStage) -> PreferenceSetup | None:
+    models = [reward for reward in spec.rewards if isinstance(reward, ModelReward)]
+    if not models:
+        return None
+    (reward,) = models
+    return PreferenceSetup(
+        model=model_of(ctx, reward.model),
+        name=reward.model,
+        weight=reward.weight,
+        last_fraction=reward.last_fraction,
+    )
+
+
+def _watched(ctx: RunContext, spec: GrpoStage) -> tuple[Prompt, ...]:
+    if spec.watch is None:
+        return ()
+    return tuple(prompts_of(ctx, spec.watch.prompts)[: spec.watch.size])

@@ -1,0 +1,119 @@
+"""Which completions a rejection sampling keeps, and why the others went. Pure."""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pipeline.generate.groups import Group
+from pipeline.recipe import Readable, RejectStage
+from pipeline.records import Scored
+
+LANGUAGE = "readable.language"  # component that holds the share of target-language words
+
+
+@dataclass(frozen=True, kw_only=True)
+class Harvest:
+    """Kept samples with their funnel: how many were left after each filter, in order."""
+
+    kept: tuple[Scored, ...]
+    funnel: Mapping[str, int]
+
+
+def harvest(groups: Sequence[Group], spec: RejectStage) -> Harvest:
+    """Correct, readable, new, at most `keep_per_prompt` a prompt (R1, section 2.3.3).
+
+    Samples of one prompt are taken in sample order, so the choice is not biased to any length.
+    """
+    funnel: Counter[str] = Counter(
+        dict.fromkeys(("generated", "finished", "correct", "readable", "new", "kept"), 0)
+    )
+    kept: list[Scored] = []
+    seen: set[str] = set()
+    for group in groups:
+        taken = 0
+        for sample in group.samples:
+            full = taken >= spec.keep_per_prompt
+            reached = _reached(sample, spec, seen, full=full)
+            funnel.update(reached)
+            if "new" in reached:
+                seen.add(_content(sample))
+            if "kept" in reached:
+                kept.append(sample)
+                taken += 1
+    return Harvest(kept=tuple(kept), funnel=dict(funnel))
+
+
+def unreadable(sample: Scored, rules: Readable) -> str | None:
+    """Why a completion is not readable by R1's rules, or None when it is."""
+    longest = max(len(part) for part in re.split(r"\n\s*\n", sample.text))
+    if rules.max_paragraph_chars is not None and longest > rules.max_paragraph_chars:
+        return "long paragraph"
+    if not rules.code_blocks and "```" in sample.text.partition("</think>")[0]:
+        return "code block"
+    share = sample.components.get(LANGUAGE)
+    if share is not None and share < rules.min_language_share:
+        return "mixed language"
+    return None
+
+
+def is_correct(sample: Scored, names: Sequence[str], threshold: float) -> bool:
+    """Whether each named reward reached the threshold."""
+    values = [sample.components[name] for name in names]
+    return all(value is not None and value >= threshold for value in values)
+
+
+def preference_pairs(
+    groups: Sequence[Group], names: Sequence[str], threshold: float, *, length_balance: bool
+) -> list[tuple[Scored, Scored]]:
+    """One (correct, wrong) pair of every prompt that has both.
+
+    With `length_balance` each pair is chosen to bring the sum of length differences (tokens,
+    chosen minus rejected) closest to zero, so that length does not tell the two apart.
+    """
+    pairs: list[tuple[Scored, Scored]] = []
+    balance = 0
+    for group in groups:
+        right = [s for s in group.samples if is_correct(s, names, threshold)]
+        wrong = [s for s in group.samples if s not in right and s.reward is not None]
+        candidates = [(r, w) for r in right for w in wrong]
+        if not candidates:
+            continue
+        pair = candidates[0]
+        if length_balance:
+            pair = min(candidates, key=lambda rw: abs(balance + _length_gap(*rw)))
+        balance += _length_gap(*pair)
+        pairs.append(pair)
+    return pairs
+
+
+def prompt_hash(question: str) -> str:
+    """SHA-256 (hex) of the question, for a row's lineage."""
+    return hashlib.sha256(question.encode()).hexdigest()
+
+
+def _reached(sample: Scored, spec: RejectStage, seen: set[str], *, full: bool) -> list[str]:
+    """The filters that a sample passed, up to the first it failed."""
+    reached = ["generated"]
+    if sample.rollout.stop != "eos":
+        return reached
+    reached.append("finished")
+    if not is_correct(sample, spec.rewards, spec.threshold):
+        return reached
+    reached.append("correct")
+    if unreadable(sample, spec.readable):
+        return reached
+    reached.append("readable")
+    if _content(sample) in seen:
+        return reached
+    reached.append("new")
+    return reached if full else [*reached, "kept"]
+
+
+def _content(sample: Scored) -> str:
+    return f"{sample.rollout.prompt_id}\x1f{' '.join(sample.text.split())}"
+
+
+def _length_gap(chosen: Scored, rejected: Scored) -> int:
+    return len(chosen.rollout.tokens) - len(rejected.rollout.tokens)

@@ -1,0 +1,93 @@
+"""Rejection sampling: harvest the policy's correct, readable, new completions, with lineage."""
+
+import json
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.generate.journal import Journal
+from pipeline.generate.rollouts import RewardUse, Sampling
+from pipeline.plan import StagePlan
+from pipeline.recipe import RejectStage
+from pipeline.records import Prompt, Scored, write_scored
+from pipeline.stages.context import Output, RunContext
+from pipeline.stages.harvest import LANGUAGE, harvest, prompt_hash
+from pipeline.stages.rows import HARVEST_FILE
+from pipeline.stages.sampling import sample_in_chunks
+from pipeline.stages.support import model_of, prompts_of, serve
+
+ROLLOUTS_FILE = "rollouts.parquet"  # in a reject artifact: every sample, kept or not
+
+
+def run(plan: StagePlan, ctx: RunContext) -> Output:
+    """Sample `policy` on `prompts` and keep what `rewards` and the filters let through."""
+    spec = plan.spec
+    assert isinstance(spec, RejectStage)
+    prompts = prompts_of(ctx, spec.prompts)[: spec.size]
+    groups = list(
+        sample_in_chunks(
+            ctx,
+            plan,
+            lambda: serve(
+                ctx, model_of(ctx, spec.policy), rewards=spec.rewards, unweighted=_language(spec)
+            ),
+            prompts,
+            source=spec.prompts,
+            sampling=Sampling(
+                samples=spec.samples_per_prompt,
+                temperature=spec.temperature,
+                top_p=spec.top_p,
+                max_tokens=spec.max_tokens,
+            ),
+            seed=plan.seed,
+            journal=Journal(ctx.work / "chunks"),
+        )
+    )
+    result = harvest(groups, spec)
+    _write_rows(ctx, plan, result.kept, prompts)
+    write_scored([s for g in groups for s in g.samples], ctx.out / ROLLOUTS_FILE)
+    return Output(kind="rollouts", info={"funnel": dict(result.funnel)})
+
+
+def _language(spec: RejectStage) -> list[RewardUse]:
+    """The language filter, computed beside the rewards and without weight in their sum."""
+    if spec.readable.language is None:
+        return []
+    args = {"target": spec.readable.language}
+    return [RewardUse(name=LANGUAGE, ref="builtin:language", weight=0.0, args=args)]
+
+
+def _write_rows(
+    ctx: RunContext, plan: StagePlan, kept: Sequence[Scored], prompts: Sequence[Prompt]
+) -> None:
+    spec = plan.spec
+    assert isinstance(spec, RejectStage)
+    questions = {p.id: p.question for p in prompts}
+    policy = ctx.artifacts[spec.policy].manifest.fingerprint
+    rows = [
+        {
+            "question": questions[s.rollout.prompt_id],
+            "completion": s.text,
+            "source": spec.prompts,
+            "prompt_id": s.rollout.prompt_id,
+            "prompt_hash": prompt_hash(questions[s.rollout.prompt_id]),
+            "policy": f"{spec.policy}@{policy[:16]}",
+            "seed": s.rollout.seed,
+            "sample": s.rollout.sample,
+            "verdicts": json.dumps(dict(s.verdicts)),
+            "filters": "finished,correct,readable,new",
+        }
+        for s in kept
+    ]
+    text = ("question", "completion", "source", "prompt_id", "prompt_hash", "policy")
+    schema = pa.schema(
+        [
+            *((name, pa.string()) for name in text),
+            ("seed", pa.int64()),
+            ("sample", pa.int32()),
+            ("verdicts", pa.string()),
+            ("filters", pa.string()),
+        ]
+    )
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), ctx.out / HARVEST_FILE)

@@ -1,0 +1,76 @@
+"""A reward model from pairs: a harvest's correct against wrong, or judged pairs from a file."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.generate.chat import load_tokenizer, render
+from pipeline.generate.groups import Group
+from pipeline.plan import StagePlan
+from pipeline.recipe import RejectStage, RewardModelStage
+from pipeline.records import read_scored
+from pipeline.stages.context import Output, RunContext
+from pipeline.stages.harvest import preference_pairs
+from pipeline.stages.reject import ROLLOUTS_FILE
+from pipeline.stages.support import model_of, named, prompts_of, systems, train, train_job
+
+Pair = tuple[str, str, str]  # rendered prompt, chosen completion, rejected completion
+
+
+def run(plan: StagePlan, ctx: RunContext) -> Output:
+    """Train a reward model on top of `init`. Raises ValueError when there are no pairs."""
+    spec = plan.spec
+    assert isinstance(spec, RewardModelStage)
+    (init,) = named(plan, "init")
+    model = model_of(ctx, init.name)
+    harvested = spec.pairs in {s.name for s in ctx.plan.stages}
+    pairs = _from_harvest(ctx, spec, model) if harvested else _from_prompts(ctx, spec, model)
+    pairs = pairs[: spec.max_pairs]
+    if not pairs:
+        raise ValueError(
+            f"{plan.name}: {spec.pairs} has no prompt with a chosen and a rejected completion; "
+            "sample more per prompt or raise the temperature"
+        )
+    path = ctx.work / "pairs.parquet"
+    columns = zip(*pairs, strict=True)
+    pq.write_table(
+        pa.table(dict(zip(("prompt", "chosen", "rejected"), columns, strict=True))), path
+    )
+    job = train_job(ctx, plan, model=model)
+    info = train(ctx, plan, "pipeline.train.reward_model:train", (job, path))
+    return Output(kind="checkpoint", info={"pairs": len(pairs), **info})
+
+
+def _from_harvest(ctx: RunContext, spec: RewardModelStage, model: Path) -> list[Pair]:
+    source = next(s.spec for s in ctx.plan.stages if s.name == spec.pairs)
+    assert isinstance(source, RejectStage)
+    tokenizer = load_tokenizer(model)
+    questions = {p.id: p.question for p in prompts_of(ctx, source.prompts)}
+    system = systems(ctx)[source.prompts]
+    scored = read_scored(ctx.artifacts[spec.pairs].path / ROLLOUTS_FILE)
+    size = source.samples_per_prompt
+    groups = [
+        Group(prompt_id=scored[i].rollout.prompt_id, samples=tuple(scored[i : i + size]))
+        for i in range(0, len(scored), size)
+    ]
+    pairs = preference_pairs(
+        groups, source.rewards, source.threshold, length_balance=spec.length_balance
+    )
+    return [
+        (render(tokenizer, questions[c.rollout.prompt_id], system), c.text, r.text)
+        for c, r in pairs
+    ]
+
+
+def _from_prompts(ctx: RunContext, spec: RewardModelStage, model: Path) -> list[Pair]:
+    tokenizer = load_tokenizer(model)
+    system = systems(ctx)[spec.pairs]
+    return [
+        (
+            render(tokenizer, p.question, system),
+            str(p.columns["chosen"]),
+            str(p.columns["rejected"]),
+        )
+        for p in prompts_of(ctx, spec.pairs)
+    ]

@@ -1,0 +1,156 @@
+"""What several stages need: jobs, followed training, engine settings, service set-ups."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.cluster import ServiceSetup, Serving
+from pipeline.generate.engine import EngineSettings
+from pipeline.generate.rollouts import RewardUse
+from pipeline.plan import Input, StagePlan
+from pipeline.recipe import DistillStage, EvaluateStage, GrpoStage, RejectStage, Training
+from pipeline.records import Prompt, read_prompts
+from pipeline.stages.context import RunContext, Stopped
+from pipeline.train.job import METRICS_FILE, STOP_FILE, STOPPED, TrainJob
+
+PROMPTS_FILE = "prompts.parquet"  # in a prompts artifact
+MODEL_FOLDER = "model"  # in a checkpoint artifact
+PROMPT_ALLOWANCE_TOKENS = 4096  # room for prompts in the engines of long-context models
+
+
+def named(plan: StagePlan, role: str) -> list[Input]:
+    """The stage's inputs of one role, in recipe order."""
+    return [i for i in plan.inputs if i.role == role]
+
+
+def model_of(ctx: RunContext, name: str) -> Path:
+    """The Hugging Face folder of `base` or of a finished stage."""
+    return ctx.artifacts[name].path / MODEL_FOLDER
+
+
+def prompts_of(ctx: RunContext, name: str) -> list[Prompt]:
+    """The prompts of a recipe entry."""
+    return read_prompts(ctx.artifacts[name].path / PROMPTS_FILE)
+
+
+def train_job(ctx: RunContext, plan: StagePlan, *, model: Path) -> TrainJob:
+    """The stage's training job."""
+    recipe = ctx.plan.recipe
+    assert isinstance(plan.spec, Training)
+    return TrainJob(
+        spec=plan.spec,
+        model=model,
+        out=ctx.out / MODEL_FOLDER,
+        work=ctx.work,
+        seed=plan.seed,
+        device=ctx.plan.device,
+        ranks=recipe.hardware.ranks,
+        sharding=recipe.hardware.sharding,
+        threads=recipe.hardware.threads_per_rank,
+        dtype=recipe.model.dtype,
+        report_to=tuple(recipe.report_to),
+        run_name=f"{recipe.name}/{plan.name}",
+    )
+
+
+def train(
+    ctx: RunContext,
+    plan: StagePlan,
+    target: str,
+    arguments: Sequence[Any],
+    *,
+    serving: Serving | None = None,
+) -> dict[str, Any]:
+    """Run a training function on all ranks, showing its metrics; raises Stopped on request."""
+    (ctx.work / STOP_FILE).unlink(missing_ok=True)
+    follow = MetricsFollower(ctx, plan.name)
+    result = ctx.cluster.train(target, arguments, serving=serving, poll=follow)
+    follow()
+    if result["status"] == STOPPED:
+        raise Stopped(f"{plan.name} stopped after step {result['steps']}")
+    return {key: value for key, value in result.items() if key != "status"}
+
+
+class MetricsFollower:
+    """Shows new rows of a job's metrics file, and passes on a wish to stop."""
+
+    def __init__(self, ctx: RunContext, name: str) -> None:
+        self._ctx = ctx
+        self._name = name
+        self._file = ctx.work / METRICS_FILE
+        self._last_step = -1
+
+    def __call__(self) -> None:
+        """Called every fraction of a second while the training runs."""
+        if self._ctx.stopping():
+            (self._ctx.work / STOP_FILE).touch()
+        for row in self._rows():
+            if row["step"] > self._last_step:
+                self._last_step = row["step"]
+                self._ctx.console.metrics(self._name, row)
+
+    def _rows(self) -> list[dict[str, Any]]:
+        if not self._file.exists():
+            return []
+        text = self._file.read_text()
+        complete = text[: text.rfind("\n") + 1]
+        return [json.loads(line) for line in complete.splitlines()]
+
+
+def engine_settings(ctx: RunContext, model: Path) -> EngineSettings:
+    """The same settings for every stage of a run, so that its engines can be reused."""
+    hardware = ctx.plan.recipe.hardware
+    wanted = max(_max_tokens(s.spec) for s in ctx.plan.stages) + PROMPT_ALLOWANCE_TOKENS
+    positions = json.loads((model / "config.json").read_text())["max_position_embeddings"]
+    return EngineSettings(
+        max_model_tokens=min(wanted, positions),
+        max_sequences=hardware.max_sequences_per_engine,
+        device=ctx.plan.device,
+        dtype=ctx.plan.recipe.model.dtype,
+        kv_cache_gib=hardware.kv_cache_gib,
+        gpus=hardware.gpus_per_engine,
+        gpu_memory_fraction=hardware.gpu_memory_fraction,
+    )
+
+
+def serve(
+    ctx: RunContext,
+    model: Path,
+    *,
+    rewards: Sequence[str],
+    unweighted: Sequence[RewardUse] = (),
+    version: int = 0,
+) -> Serving:
+    """Engines holding `model`, and the service scoring with the named rewards."""
+    recipe = ctx.plan.recipe
+    uses = tuple(
+        RewardUse(name=name, ref=spec.use, weight=spec.weight, args=spec.args)
+        for name in rewards
+        for spec in [recipe.rewards[name]]
+    )
+    setup = ServiceSetup(
+        model=model,
+        tokenizer=model,
+        rewards=(*uses, *unweighted),
+        system=systems(ctx),
+        base=Path.cwd(),
+        verifier_workers=recipe.hardware.verifier_workers,
+    )
+    return ctx.cluster.serve(setup, engine_settings(ctx, model), version=version)
+
+
+def systems(ctx: RunContext) -> Mapping[str, str | None]:
+    """System message by prompts entry."""
+    return {name: source.system for name, source in ctx.plan.recipe.prompts.items()}
+
+
+def check_stop(ctx: RunContext, plan: StagePlan) -> None:
+    """Raise Stopped when the user asked for an end."""
+    if ctx.stopping():
+        raise Stopped(f"{plan.name} stopped; what it finished is kept")
+
+
+def _max_tokens(spec: Any) -> int:
+    sampling = (GrpoStage, RejectStage, EvaluateStage, DistillStage)
+    return spec.max_tokens if isinstance(spec, sampling) else 0
