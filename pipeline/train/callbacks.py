@@ -1,0 +1,334 @@
+"""Callbacks that every trainer of ours uses: metrics, a clean stop, complete checkpoints.
+
+Their order matters: whatever belongs into a checkpoint saves before `CompleteCheckpoints`, which is
+therefore the last callback that a trainer is given.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from pipeline.train.job import CHECKPOINTS, METRICS_FILE, STOP_FILE, TrainJob
+
+COMPLETE_FILE = "complete"  # in a checkpoint: everything else in it is on disk
+REFERENCE_FILE = "reference.safetensors"  # in a checkpoint: GRPO's reference model
+KEPT_CHECKPOINTS = 2
+
+Extra = Callable[[], Mapping[str, float]]
+
+_RENAMED = {
+    "learning_rate": "lr",
+    "mean_token_accuracy": "token_accuracy",
+    "completions/mean_length": "completion_tokens",
+    "completions/clipped_ratio": "truncated_share",
+    "frac_reward_zero_std": "zero_variance_share",
+    "sampling/sampling_logp_difference/max": "logprob_gap",
+    "sampling/sampling_logp_difference/mean": "logprob_gap_mean",
+    "clip_ratio/region_mean": "clipped_share",
+}
+_DROPPED = {"epoch", "num_tokens", "num_input_tokens_seen", "total_flos", "step_time"}
+
+
+class MetricsWriter(TrainerCallback):
+    """Appends one JSON object per logged step to the job's metrics file, on rank 0.
+
+    `extra` is asked for more numbers at every row. On resume, rows past the checkpoint go, so that
+    every step stands there once; only times differ from those of an uninterrupted run.
+    """
+
+    def __init__(self, job: TrainJob, *, extra: Extra | None = None) -> None:
+        self.file = job.work / METRICS_FILE
+        self.extra = extra
+        self.clock = StepClock()
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Cut the file back to the step that training starts from."""
+        self.clock.start(state.global_step)
+        if args.process_index == 0:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            rows = [row for row in read_metrics(self.file) if row["step"] <= state.global_step]
+            _write_atomically(self.file, "".join(json.dumps(row) + "\n" for row in rows))
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Append the row of one optimizer step; the trainer's closing summary is no such row."""
+        if args.process_index != 0 or not logs or "loss" not in logs:
+            return
+        row = {"step": state.global_step, "steps": state.max_steps, **renamed(logs)}
+        row |= self.clock.tick(state.global_step, state.max_steps, tokens=logs.get("num_tokens"))
+        if self.extra is not None:
+            row |= self.extra()
+        with self.file.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+class StepClock:
+    """Tokens per second of the last step, and seconds left at the mean pace of this process."""
+
+    def __init__(self) -> None:
+        self.start(0)
+
+    def start(self, step: int) -> None:
+        """Begin at an optimizer step."""
+        self.first_step, self.tokens = step, 0.0
+        self.begun = self.last = time.monotonic()
+
+    def tick(self, step: int, steps: int, *, tokens: float | None) -> dict[str, float]:
+        """Timing of the step that just ended; `tokens` counts those since `start`."""
+        now = time.monotonic()
+        pace_s = (now - self.begun) / max(step - self.first_step, 1)
+        row = {"seconds_left": round(pace_s * (steps - step), 1)}
+        if tokens is not None:
+            row["tokens_per_s"] = round((tokens - self.tokens) / max(now - self.last, 1e-9), 1)
+            self.tokens = tokens
+        self.last = now
+        return row
+
+
+class StopOnFile(TrainerCallback):
+    """Ends training with a checkpoint when the job's stop file exists.
+
+    Looks at every `every`-th optimizer step, where a rollout batch ends. Rank 0 decides for all.
+    `stopped` tells afterwards whether training ended early.
+    """
+
+    def __init__(self, job: TrainJob, *, every: int = 1) -> None:
+        self.file = job.work / STOP_FILE
+        self.every = every
+        self.stopped = False
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Ask for a checkpoint and an end, unless this was the last step anyway."""
+        if state.global_step % self.every or state.global_step >= state.max_steps:
+            return
+        if _from_rank_0(args, lambda: self.file.exists()):
+            self.stopped = True
+            control.should_save = True
+            control.should_training_stop = True
+
+
+class CompleteCheckpoints(TrainerCallback):
+    """Marks a checkpoint complete when all ranks have written theirs, then drops old ones."""
+
+    def __init__(self, job: TrainJob) -> None:
+        self.folder = job.work / CHECKPOINTS
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Flush the checkpoint to disk and write its marker last."""
+        if args.world_size > 1:
+            dist.barrier()
+        if args.process_index != 0:
+            return
+        checkpoint = self.folder / f"checkpoint-{state.global_step}"
+        for path in sorted(checkpoint.rglob("*")):
+            if path.is_file():
+                _sync(path)
+        _write_atomically(checkpoint / COMPLETE_FILE, "")
+        for old in _checkpoints(self.folder)[:-KEPT_CHECKPOINTS]:
+            _remove(old)
+
+
+class ReferenceKeeper(TrainerCallback):
+    """Makes the policy the reference every `every` optimizer steps, and keeps it across a resume.
+
+    DeepSeek-R1 replaces its reference every 400 steps (arXiv 2501.12948v2); the replacement is
+    whole, not a blend. `every=None` never replaces. `resumed` is the checkpoint that training
+    starts from, whose reference is loaded here.
+    """
+
+    def __init__(
+        self, reference: nn.Module, *, every: int | None, resumed: Path | None = None
+    ) -> None:
+        self.reference = reference
+        self.every = every
+        if resumed is not None:
+            load_weights(reference, load_file(resumed / REFERENCE_FILE))
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: nn.Module | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Replace the reference when its time has come."""
+        if self.every is not None and state.global_step % self.every == 0 and model is not None:
+            copy_weights(model, self.reference)
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Store the reference beside the policy, on rank 0."""
+        weights = full_weights(self.reference)
+        if args.process_index == 0:
+            checkpoint = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+            save_file(weights, checkpoint / REFERENCE_FILE)
+
+
+def renamed(logs: Mapping[str, float]) -> dict[str, float]:
+    """A trainer's log row under our names; what only it understands is left out.
+
+    >>> renamed({"loss": 1.0, "learning_rate": 0.1, "epoch": 0.5, "rewards/answer/mean": 1.0})
+    {'loss': 1.0, 'lr': 0.1, 'reward/answer': 1.0}
+    """
+    row: dict[str, float] = {}
+    for key, value in logs.items():
+        if key.startswith("rewards/") and key.endswith("/mean") and "passed_on" not in key:
+            row[f"reward/{key.removeprefix('rewards/').removesuffix('/mean')}"] = value
+        elif key in _RENAMED or not (key in _DROPPED or "/" in key):
+            row[_RENAMED.get(key, key)] = value
+    return row
+
+
+def read_metrics(file: Path) -> list[dict[str, Any]]:
+    """Rows of a metrics file; none when it is absent. A last line cut by a crash is left out."""
+    if not file.exists():
+        return []
+    text = file.read_text()
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
+def latest_complete(folder: Path) -> Path | None:
+    """The newest complete checkpoint in `folder`; incomplete ones are removed.
+
+    One process may call this, before any rank starts to train.
+    """
+    newest = None
+    for checkpoint in _checkpoints(folder):
+        if (checkpoint / COMPLETE_FILE).exists():
+            newest = checkpoint
+        else:
+            _remove(checkpoint)
+    return newest
+
+
+def find_resume(job: TrainJob) -> Path | None:
+    """The checkpoint to go on from, the same on every rank.
+
+    Rank 0 alone looks, and removes incomplete checkpoints before any rank goes on.
+    """
+    folder = job.work / CHECKPOINTS
+    if job.ranks == 1:
+        return latest_complete(folder)
+    answer = [latest_complete(folder) if dist.get_rank() == 0 else None]
+    dist.broadcast_object_list(answer, src=0)
+    return answer[0]
+
+
+def copy_weights(source: nn.Module, target: nn.Module) -> None:
+    """Make the target's weights equal to the source's, sharded (ZeRO-3) or whole."""
+    for new, old in zip(_stored(source).values(), _stored(target).values(), strict=True):
+        with _gathered([new, old], write=True) as writes:
+            if writes:
+                old.data.copy_(new.data)
+
+
+def full_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """CPU copies of all that a model's weights file holds, by name; tied parameters once."""
+    weights = {}
+    for name, tensor in _stored(model).items():
+        with _gathered([tensor], write=False):
+            weights[name] = tensor.detach().cpu().clone().contiguous()
+    return weights
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    """Set everything that `full_weights` gives.
+
+    Raises:
+        ValueError: the names differ from the model's.
+    """
+    stored = _stored(model)
+    if stored.keys() != weights.keys():
+        odd = ", ".join(sorted(stored.keys() ^ weights.keys())[:5])
+        raise ValueError(f"these weights belong to another model; names that differ: {odd}")
+    for name, tensor in stored.items():
+        with _gathered([tensor], write=True) as writes:
+            if writes:
+                tensor.data.copy_(weights[name])
+
+
+def _stored(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters and persistent buffers."""
+    saved = model.state_dict().keys()
+    buffers = {name: buffer for name, buffer in model.named_buffers() if name in saved}
+    return dict(model.named_parameters()) | buffers
+
+
+@contextlib.contextmanager
+def _gathered(tensors: Iterable[torch.Tensor], *, write: bool) -> Iterator[bool]:
+    """Surroundings in which sharded parameters are whole; the value tells whether to write.
+
+    Under ZeRO-3 rank 0 writes and the others receive. Whole tensors are written by every rank.
+    """
+    sharded = [tensor for tensor in tensors if "ds_id" in vars(tensor)]
+    if not sharded:
+        yield True
+        return
+    import deepspeed  # takes seconds, and only sharded runs need it
+
+    with deepspeed.zero.GatheredParameters(sharded, modifier_rank=0 if write else None):
+        yield dist.get_rank() == 0
+
+
+def _from_rank_0(args: TrainingArguments, decide: Callable[[], bool]) -> bool:
+    """Rank 0's decision, on every rank."""
+    if args.world_size == 1:
+        return decide()
+    flag = torch.tensor([int(args.process_index == 0 and decide())], device=args.device)
+    dist.broadcast(flag, src=0)
+    return bool(flag.item())
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Checkpoint folders by ascending step."""
+    found = [path for path in folder.glob("checkpoint-*") if path.name[11:].isdigit()]
+    return sorted(found, key=lambda path: int(path.name[11:]))
+
+
+def _remove(checkpoint: Path) -> None:
+    """Remove a checkpoint; its marker goes first, so that half a one never looks complete."""
+    (checkpoint / COMPLETE_FILE).unlink(missing_ok=True)
+    shutil.rmtree(checkpoint)
+
+
+def _write_atomically(file: Path, text: str) -> None:
+    """Write a file that is there as a whole, on disk, or not at all."""
+    temporary = file.with_name(file.name + ".part")
+    temporary.write_text(text)
+    _sync(temporary)
+    temporary.replace(file)
+    _sync(file.parent)
+
+
+def _sync(path: Path) -> None:
+    """Force a file or a folder's entries to disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
