@@ -1,0 +1,139 @@
+"""Supervised fine-tuning on rendered prompts and completions, through TRL's SFTTrainer."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from datasets import Dataset
+from transformers import (
+    AutoModelForCausalLM,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+)
+from trl.data_utils import pack_dataset
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
+
+from pipeline.recipe import DistillStage, SftStage
+from pipeline.train.arguments import (
+    load_tokenizer,
+    save_final,
+    shared_arguments,
+    split_batch,
+    trainer_process,
+    weights_dtype,
+)
+from pipeline.train.callbacks import CompleteCheckpoints, MetricsWriter, StopOnFile, find_resume
+from pipeline.train.job import DONE, STOPPED, TrainJob
+from pipeline.train.rows import row_order, steps_for, token_rows
+
+LAST_STEPS = 10  # the reported loss is their mean
+
+
+def train(
+    job: TrainJob, rows: Path, *, callbacks: Sequence[TrainerCallback] = ()
+) -> dict[str, Any]:
+    """Fine-tune `job.model` on a parquet file with string columns `prompt` and `completion`.
+
+    Prompts are rendered through the chat template, completions end without end-of-sequence token.
+    Goes on from the newest complete checkpoint in `job.work`. With the specification of a
+    distillation stage this is distillation on rows, with the loss on completions only.
+
+    Returns:
+        status (done or stopped), steps, loss (mean of the last 10 steps), rows and tokens (per
+        epoch), rows_too_long (left out, because they exceed `max_tokens`).
+
+    Raises:
+        ValueError: no row fits in `max_tokens`, or the batch cannot be split evenly.
+    """
+    with trainer_process(job):
+        return _train(job, rows, callbacks=callbacks)
+
+
+def run(trainer: Trainer, job: TrainJob, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """Train to the end or to a stop, and save the result when it is the end.
+
+    The trainer has been given everything but the callbacks that belong to every job.
+    """
+    stop = StopOnFile(job)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(MetricsWriter(job))
+    trainer.add_callback(stop)
+    trainer.add_callback(CompleteCheckpoints(job))
+    resumed = find_resume(job)
+    trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
+    if not stop.stopped:
+        save_final(trainer, job, tokenizer)
+    losses = [row["loss"] for row in trainer.state.log_history if "loss" in row][-LAST_STEPS:]
+    return {
+        "status": STOPPED if stop.stopped else DONE,
+        "steps": trainer.state.global_step,
+        "loss": sum(losses) / len(losses),
+    }
+
+
+def _train(job: TrainJob, rows: Path, *, callbacks: Sequence[TrainerCallback]) -> dict[str, Any]:
+    spec = job.spec
+    assert isinstance(spec, SftStage | DistillStage)
+    batches = split_batch(spec.batch_rows, micro_batch_rows=spec.micro_batch_rows, ranks=job.ranks)
+    tokenizer = load_tokenizer(job.model)
+    examples, counts = _examples(job, rows, tokenizer)
+    lengths = [len(ids) for ids in examples["input_ids"]]
+    steps = steps_for(len(examples), epochs=spec.epochs, batch_rows=spec.batch_rows)
+    order = row_order(lengths, steps=steps, batch_rows=spec.batch_rows, seed=job.seed)
+    arguments = SFTConfig(
+        **shared_arguments(
+            job,
+            batches=batches,
+            steps=steps,
+            schedule="cosine",
+            final_lr_fraction=spec.final_lr_fraction,
+        ),
+        dataset_kwargs={"skip_prepare_dataset": True},
+        max_length=None,
+        padding_free=spec.packing,
+    )
+    trainer = SFTTrainer(
+        model=AutoModelForCausalLM.from_pretrained(job.model, dtype=weights_dtype(job)),
+        args=arguments,
+        train_dataset=examples.select(order),
+        processing_class=tokenizer,
+        callbacks=list(callbacks),
+    )
+    return {**run(trainer, job, tokenizer), **counts}
+
+
+def _examples(
+    job: TrainJob, rows: Path, tokenizer: PreTrainedTokenizerBase
+) -> tuple[Dataset, Mapping[str, int]]:
+    """Token rows that fit, packed when the recipe says so, and what was counted on the way."""
+    spec = job.spec
+    assert isinstance(spec, SftStage | DistillStage)
+    table = pq.read_table(rows, columns=["prompt", "completion"])
+    found = token_rows(
+        tokenizer,
+        table["prompt"].to_pylist(),
+        table["completion"].to_pylist(),
+        completion_only=spec.completion_only if isinstance(spec, SftStage) else True,
+    )
+    fitting = [row for row in found if len(row.input_ids) <= spec.max_tokens]
+    if not fitting:
+        raise ValueError(
+            f"{rows}: none of {len(found)} rows fits in max_tokens={spec.max_tokens}"
+            + (f"; the shortest has {min(len(r.input_ids) for r in found)}" if found else "")
+        )
+    examples = Dataset.from_dict(
+        {"input_ids": [r.input_ids for r in fitting], "labels": [r.labels for r in fitting]}
+    )
+    counts = {
+        "rows": len(fitting),
+        "tokens": sum(len(row.input_ids) for row in fitting),
+        "rows_too_long": len(found) - len(fitting),
+    }
+    if spec.packing:
+        examples = pack_dataset(examples.shuffle(seed=job.seed), spec.max_tokens)
+        counts["packed_rows"] = len(examples)
+    return examples, counts
