@@ -111,9 +111,7 @@ def load_recipe(ref: str, overrides: Sequence[str] = ()) -> Recipe:
 def dump_recipe(recipe: Recipe) -> str:
     """The recipe as YAML with every default spelled out; `load_recipe` reads it back equal."""
     content = _escaped(_plain(recipe))
-    return yaml.safe_dump(
-        content, sort_keys=False, default_flow_style=None, width=100, allow_unicode=True
-    )
+    return yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=100)
 
 
 def recipe_path(ref: str) -> Path:
@@ -380,7 +378,7 @@ def _mistake(item: Mapping[str, Any], data: Mapping[str, Any]) -> _Mistake:
 
 
 def _descend(annotation: Any, token: str | int) -> tuple[Any, bool]:
-    """The annotation under `token`, and whether the token is pydantic's name for a union's option."""
+    """The annotation under `token`, and whether the token only names an option of a union."""
     options = list(_options(annotation))
     for option in options:
         if isinstance(option, type) and issubclass(option, BaseModel):

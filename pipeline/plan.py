@@ -4,6 +4,7 @@ import importlib.util
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,8 @@ TASK_COLUMNS = ("worked", "answer", "question", "difficulty", "needed_depth", "t
 UNCHANGING = {"hours_limit", "save_steps", "watch"}
 """Keys of a stage that leave its result as it is."""
 
-_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
-_MODEL_SUFFIXES = (".json", ".safetensors", ".jinja", ".model", ".txt")
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model")
+_MODEL_SUFFIXES = (".json", ".safetensors", ".bin", ".jinja", ".model", ".txt")
 _SAMPLED_BYTES = 64 * 2**20  # weights above this are fingerprinted by samples
 _SAMPLES = 16
 _SAMPLE_BYTES = 2**20
@@ -118,6 +119,15 @@ def source_found(source: PromptSource) -> PromptSource:
     if source.file is None:
         return source
     return source.model_copy(update={"file": str(resolve_data(source.file))})
+
+
+def model_found(source: ModelSource) -> ModelSource:
+    """The source with its folder or file, if it has one, where `resolve_data` finds it."""
+    if source.path is not None:
+        return source.model_copy(update={"path": str(resolve_data(source.path))})
+    if source.gguf is not None:
+        return source.model_copy(update={"gguf": str(gguf_files(source.gguf)[0])})
+    return source
 
 
 def device_of(hardware: Hardware) -> str:
@@ -425,7 +435,7 @@ def _weights_digest(path: Path) -> str:
 
 
 def gguf_files(reference: str) -> list[Path]:
-    """GGUF files that `package:NAME` or a path names; nothing is imported. Empty when there is none."""
+    """GGUF files that a path or `package:NAME` names; no package is imported."""
     package = reference.removeprefix("package:")
     if package == reference:
         path = resolve_data(reference)
@@ -462,10 +472,9 @@ def _folder_mistakes(key: str, path: str) -> Iterator[str]:
     names = [p.name for p in folder.iterdir()]
     if "config.json" not in names:
         yield f"{key}: {path} has no config.json; write a Hugging Face model folder"
-    if not any(name.endswith(".safetensors") for name in names):
-        other = [name for name in names if name.endswith((".bin", ".pt", ".gguf"))]
-        found = f" (only {', '.join(sorted(other))})" if other else ""
-        yield f"{key}: {path} has no weights: no *.safetensors{found}; add them"
+    weights = [n for n in names if fnmatch(n, "*.safetensors") or fnmatch(n, "pytorch_model*.bin")]
+    if not weights:
+        yield f"{key}: {path} has no weights: no *.safetensors; add them"
     if not any(name in names for name in _TOKENIZERS):
         yield f"{key}: {path} has no tokenizer: none of {', '.join(_TOKENIZERS)}; add it"
 
