@@ -234,7 +234,7 @@ def sparkline(values: Sequence[float]) -> str:
 def results_table(results: Sequence[Mapping[str, Any]]) -> Table:
     """Model after each stage: held-out accuracy with its 95 % interval, mean tokens, minutes."""
     table = Table(box=None, padding=(0, 2, 0, 0), title_justify="left", header_style="dim")
-    for header in ("model", "prompts", "accuracy", "95 % interval", "mean tokens", "minutes"):
+    for header in ("model", "prompts", "accuracy", "95% interval", "mean tokens", "minutes"):
         table.add_column(header, justify="left" if header in ("model", "prompts") else "right")
     for r in results:
         interval = f"{r['ci_low']:.1%} to {r['ci_high']:.1%}" if "ci_low" in r else ""

@@ -15,6 +15,7 @@ from rich.text import Text
 from pipeline.records import Prompt, Scored, read_prompts, read_scored
 
 Order = Literal["written", "best", "worst"]
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # what a terminal would obey
 _STEP_FILE = re.compile(r"step-(\d+)\.parquet")
 
 
@@ -155,7 +156,7 @@ def _panel(row: Mapping[str, Any]) -> Panel:
         grid.add_row(
             Text(name), Text(shown, "yellow" if value is None else _style(value)), Text(verdict)
         )
-    question = Text(row["question"] or f"(prompt {row['prompt_id']})", "bold")
+    question = Text(harmless(row["question"] or f"(prompt {row['prompt_id']})"), "bold")
     if row["gold"] is not None:
         question.append(f"   gold: {row['gold']}", "dim")
     ending = f"{row['tokens']} tokens" + (", cut off" if row["stop"] == "length" else "")
@@ -171,8 +172,14 @@ def _panel(row: Mapping[str, Any]) -> Panel:
 
 def thinking_dimmed(completion: str) -> Text:
     """The completion with everything up to `</think>` dimmed."""
+    completion = harmless(completion)
     thinking, mark, answer = completion.partition("</think>")
     return Text.assemble((thinking + mark, "dim"), answer) if mark else Text(completion)
+
+
+def harmless(text: str) -> str:
+    """The text with control characters shown as U+FFFD, so that no model drives the terminal."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _style(value: float) -> str:

@@ -117,6 +117,13 @@ def test_the_printed_form_says_everything(run_dir: Path) -> None:
     assert "unscored, 3 tokens, cut off" in text
 
 
+def test_a_completion_cannot_drive_the_terminal(run_dir: Path) -> None:
+    row = show(run_dir, limit=1)[0] | {"completion": "a\x1b[2Jb\rc\n"}
+    text = printed([row])
+    assert "\x1b" not in text
+    assert "a\N{REPLACEMENT CHARACTER}[2Jb\N{REPLACEMENT CHARACTER}c" in text
+
+
 def printed(rows: list[dict[str, Any]]) -> str:
     out = io.StringIO()
     print_rollouts(rows, terminal=Terminal(file=out, width=90))

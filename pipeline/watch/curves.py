@@ -1,0 +1,156 @@
+"""Pictures of a stage's metrics: inline SVG for the report, PNG for a README."""
+
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+Row = Mapping[str, float]
+
+COLOURS = ("#3b82f6", "#e8890c", "#12a37c", "#b45cf0", "#e5484d", "#8b8d98")
+"""Mid-tones that can be read on white and on near-black."""
+
+SMOOTH_FROM = 30
+"""Rows from which a moving average is drawn over the raw line."""
+
+SMOOTH_SHARE = 12
+"""The moving average's window is the number of rows divided by this."""
+
+_INK = "#010203"  # stands for the page's text colour in an SVG
+_SETTINGS: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.size": 9,
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "text.color": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "axes.grid": True,
+    "grid.color": _INK,
+    "grid.alpha": 0.12,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One small picture: what it shows and of which metrics."""
+
+    title: str
+    keys: Callable[[Sequence[str]], Sequence[str]]  # from the keys that the rows have
+    scale: str = "linear"  # linear, share or log
+
+
+def _only(*keys: str) -> Callable[[Sequence[str]], Sequence[str]]:
+    return lambda present: [key for key in keys if key in present]
+
+
+PANELS = (
+    Panel(title="Reward", keys=_only("reward")),
+    Panel(
+        title="Reward components",
+        keys=lambda present: [key for key in present if key.startswith("reward/")],
+    ),
+    Panel(title="Held-out accuracy", keys=_only("held_out_accuracy"), scale="share"),
+    Panel(title="Loss", keys=lambda present: [] if "reward" in present else _only("loss")(present)),
+    Panel(title="Completion length (tokens)", keys=_only("completion_tokens")),
+    Panel(title="Groups without variance", keys=_only("zero_variance_share"), scale="share"),
+    Panel(title="Log-probability gap (nats)", keys=_only("logprob_gap"), scale="log"),
+    Panel(title="Cut-off completions", keys=_only("truncated_share"), scale="share"),
+    Panel(title="KL to the reference (nats)", keys=_only("kl")),
+    Panel(title="Entropy (nats)", keys=_only("entropy")),
+)
+
+
+def pictures(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """(title, SVG) of every panel that the rows can fill. Colours follow the page's text."""
+    present = list(dict.fromkeys(key for row in rows for key in row))
+    filled = [(panel, panel.keys(present)) for panel in PANELS]
+    return [(panel.title, _svg(panel, rows, keys)) for panel, keys in filled if keys]
+
+
+def curve_png(rows: Sequence[Row], out: Path, *, title: str) -> Path:
+    """Reward and held-out accuracy by step, side by side, on white."""
+    shown = [panel for panel in PANELS if panel.title in ("Reward", "Held-out accuracy")]
+    present = list(dict.fromkeys(key for row in rows for key in row))
+    filled = [panel for panel in shown if panel.keys(present)]
+    with matplotlib.rc_context({**_SETTINGS, "font.size": 10}):
+        figure = Figure(figsize=(4.6 * len(filled), 3.1), layout="constrained", facecolor="white")
+        figure.suptitle(title, fontsize=12, fontweight="bold")
+        for index, panel in enumerate(filled, start=1):
+            axes = figure.add_subplot(1, len(filled), index)
+            _draw(axes, panel, rows, panel.keys(present), colour=COLOURS[index - 1])
+            axes.set_title(panel.title, fontsize=10, loc="left")
+            axes.set_xlabel("step")
+        figure.savefig(out, format="png", dpi=160)
+    return out
+
+
+def _svg(panel: Panel, rows: Sequence[Row], keys: Sequence[str]) -> str:
+    stream = io.StringIO()
+    with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": panel.title}):
+        figure = Figure(figsize=(3.9, 2.1), layout="constrained")
+        figure.patch.set_alpha(0)
+        axes = figure.add_subplot()
+        axes.patch.set_alpha(0)
+        _draw(axes, panel, rows, keys, colour=COLOURS[0])
+        metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
+        figure.savefig(stream, format="svg", metadata=metadata)
+    svg = stream.getvalue()
+    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
+    return re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", svg)  # the same in every picture of the page
+
+
+def _draw(
+    axes: Axes, panel: Panel, rows: Sequence[Row], keys: Sequence[str], *, colour: str
+) -> None:
+    colours = (colour, *(c for c in COLOURS if c != colour))
+    for key, shade in zip(keys, colours * len(keys), strict=False):
+        _line(axes, *_points(rows, key), label=key.partition("/")[2] or key, colour=shade)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 2.5, 5, 10]))
+    axes.set_xlim(0, max(row["step"] for row in rows) * 1.02)
+    if panel.scale == "log" and any((row.get(key) or 0) > 0 for row in rows for key in keys):
+        axes.set_yscale("log", nonpositive="mask")
+    elif panel.scale == "share":
+        axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+        axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+        axes.set_ylim(bottom=0)
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+    if len(keys) > 1:
+        axes.legend(loc="best", fontsize=8, handlelength=1.2)
+
+
+def _points(rows: Sequence[Row], key: str) -> tuple[np.ndarray, np.ndarray]:
+    """(steps, values) of the rows that have the metric."""
+    having = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
+    points = np.array(having, dtype=float).reshape(-1, 2)
+    return points[:, 0], points[:, 1]
+
+
+def _line(axes: Axes, steps: np.ndarray, values: np.ndarray, *, label: str, colour: str) -> None:
+    if len(steps) < SMOOTH_FROM:
+        marker = "o" if len(steps) < 15 else ""
+        axes.plot(steps, values, color=colour, label=label, marker=marker, markersize=3.5)
+        return
+    axes.plot(steps, values, color=colour, alpha=0.4, linewidth=0.8)
+    axes.plot(steps, _smoothed(values), color=colour, label=label, linewidth=1.8)
+
+
+def _smoothed(values: np.ndarray) -> np.ndarray:
+    """A centred moving average whose window shrinks to nothing at both ends."""
+    half, last = max(len(values) // SMOOTH_SHARE // 2, 1), len(values) - 1
+    reach = [min(half, i, last - i) for i in range(len(values))]
+    return np.array([values[i - r : i + r + 1].mean() for i, r in enumerate(reach)])

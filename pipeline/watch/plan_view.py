@@ -1,0 +1,194 @@
+"""A plan for people, on one screen, and as a document for programs."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console as Terminal
+from rich.table import Table
+
+from pipeline.estimate import Estimate, StageEstimate, estimate
+from pipeline.plan import Plan, StagePlan, batch_of
+from pipeline.recipe import DistillStage, GrpoStage, ModelSource, RewardModelStage, SftStage
+
+COLUMNS = ("stage", "kind", "reads", "batch", "tokens", "GiB/rank", "hours")
+RIGHT = ("tokens", "GiB/rank", "hours")
+
+
+def plan_document(plan: Plan) -> dict[str, Any]:
+    """What `stepwell plan --json` prints."""
+    guess = estimate(plan.recipe, device=plan.device)
+    estimates = {stage.name: stage for stage in guess.stages}
+    return {
+        "name": plan.recipe.name,
+        "seed": plan.recipe.seed,
+        "device": plan.device,
+        "placement": placement(plan),
+        "stages": [
+            {
+                "name": stage.name,
+                "kind": stage.kind,
+                "inputs": [asdict(item) for item in stage.inputs],
+                "batch": batch_text(stage, ranks=plan.recipe.hardware.ranks),
+                "seed": stage.seed,
+                "fingerprint": stage.fingerprint,
+                "estimate": _numbers(estimates[stage.name]),
+            }
+            for stage in plan.stages
+        ],
+        "estimate": {
+            "hours": guess.hours,
+            "gpus": guess.gpus,
+            "dollars": guess.dollars,
+            "assumptions": list(guess.assumptions),
+        },
+    }
+
+
+def show_plan(plan: Plan, *, would_run: Sequence[str] | None = None) -> None:
+    """Print a plan on standard output: a table on a terminal, plain lines elsewhere."""
+    terminal = Terminal(highlight=False)
+    guess = estimate(plan.recipe, device=plan.device)
+    estimates = {stage.name: stage for stage in guess.stages}
+    rows = [_row(plan, stage, estimates[stage.name]) for stage in plan.stages]
+    print(f"{plan.recipe.name}: {model_text(plan.recipe.model)}, seed {plan.recipe.seed}")
+    print(placement(plan))
+    if terminal.is_terminal:
+        terminal.print(_table(rows))
+    else:
+        print(_lines(rows))
+    for stage in plan.stages:
+        if isinstance(stage.spec, GrpoStage):
+            print(f"{stage.name}: {batch_text(stage, ranks=plan.recipe.hardware.ranks)}")
+    print(_total(guess))
+    for text in guess.assumptions:
+        print(f"  assumed: {text}")
+    if would_run is not None:
+        print(f"would run: {', '.join(would_run) or 'nothing; every stage is finished'}")
+
+
+def batch_text(stage: StagePlan, *, ranks: int) -> str:
+    """The batch arithmetic of one stage in words; empty for a stage without optimizer steps."""
+    match stage.spec:
+        case GrpoStage() as spec:
+            completions = spec.prompts_per_step * spec.samples_per_prompt
+            product = f"{spec.prompts_per_step} prompts x {spec.samples_per_prompt} samples"
+            if spec.updates_per_step == 1:
+                text = f"{product} = {completions:,} completions per optimizer step"
+            else:
+                each = completions // spec.updates_per_step
+                text = (
+                    f"{product} = {completions:,} completions, "
+                    f"{spec.updates_per_step} optimizer steps of {each:,}"
+                )
+            return f"{text}, {spec.steps:,} times; {_split(stage, ranks)}"
+        case SftStage() | DistillStage() | RewardModelStage() as spec:
+            unit = "pairs" if isinstance(spec, RewardModelStage) else "rows"
+            return f"{spec.batch_rows} {unit} per optimizer step; {_split(stage, ranks)}"
+        case _:
+            return ""
+
+
+def placement(plan: Plan) -> str:
+    """Which processes run where."""
+    hardware = plan.recipe.hardware
+    sharding = "" if hardware.sharding == "none" else f", DeepSpeed {hardware.sharding}"
+    if plan.device == "cuda":
+        trainer, engine = "GPU each", f"{hardware.gpus_per_engine} GPU each"
+    else:
+        trainer = f"{hardware.threads_per_rank} CPU thread(s) each"
+        engine = f"{hardware.threads_per_engine} CPU thread(s) each"
+    return (
+        f"placement on {plan.device}: {hardware.ranks} trainer(s), {trainer}{sharding}; "
+        f"{hardware.engines} engine(s), {engine}; {hardware.verifier_workers} verifier(s)"
+    )
+
+
+def model_text(source: ModelSource) -> str:
+    """A model source in a few words."""
+    if source.scratch is not None:
+        return f"new {source.scratch.layers}-layer model of width {source.scratch.hidden}"
+    return f"{source.path or source.hub or source.gguf}"
+
+
+def _split(stage: StagePlan, ranks: int) -> str:
+    """How an optimizer step is spread: ranks x rows x accumulation."""
+    spec = stage.spec
+    assert isinstance(spec, GrpoStage | SftStage | DistillStage | RewardModelStage)
+    batch = batch_of(spec, ranks=ranks)
+    assert batch is not None
+    return f"{batch.ranks} rank(s) x {batch.micro_rows} rows x {batch.accumulation} accumulated"
+
+
+def _row(plan: Plan, stage: StagePlan, guess: StageEstimate) -> tuple[str, ...]:
+    reads = dict.fromkeys(
+        f"{item.name}.{item.column}" if item.column else item.name
+        for item in stage.inputs
+        if item.role != "watch"
+    )
+    tokens = guess.generated_tokens + guess.trained_tokens
+    return (
+        stage.name,
+        stage.kind,
+        ", ".join(reads),
+        _short_batch(stage),
+        _count(tokens) if tokens else "",
+        "" if guess.memory_gib is None else f"{guess.memory_gib:.3g}",
+        "?" if guess.hours is None else f"{guess.hours:.2g}" if guess.hours else "",
+    )
+
+
+def _short_batch(stage: StagePlan) -> str:
+    match stage.spec:
+        case GrpoStage() as spec:
+            return f"{spec.steps:,} x {spec.prompts_per_step} x {spec.samples_per_prompt}"
+        case SftStage() | DistillStage() | RewardModelStage() as spec:
+            return f"{spec.batch_rows} rows"
+        case _:
+            return ""
+
+
+def _total(guess: Estimate) -> str:
+    if guess.hours is None:
+        return "estimate: unknown, as the model's size cannot be told before it is loaded"
+    gpus = f" on {guess.gpus} GPUs" if guess.gpus else ""
+    cost = f", {guess.dollars:,.0f} dollars" if guess.dollars is not None else ""
+    return f"estimate, not a measurement: {_duration(guess.hours)}{gpus}{cost}"
+
+
+def _duration(hours: float) -> str:
+    return f"{hours * 60:.0f} minutes" if hours < 2 else f"{hours:.1f} hours"
+
+
+def _numbers(guess: StageEstimate) -> dict[str, Any]:
+    return {key: value for key, value in asdict(guess).items() if key not in ("name", "kind")}
+
+
+def _count(number: float) -> str:
+    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g} {letter}"
+    return f"{number:.0f}"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in COLUMNS:
+        table.add_column(name, justify="right" if name in RIGHT else "left")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _lines(rows: Sequence[Sequence[str]]) -> str:
+    """The same table in plain text."""
+    cells = [COLUMNS, *rows]
+    widths = [max(len(row[index]) for row in cells) for index in range(len(COLUMNS))]
+    lines = [
+        "  ".join(
+            text.rjust(width) if name in RIGHT else text.ljust(width)
+            for name, text, width in zip(COLUMNS, row, widths, strict=True)
+        ).rstrip()
+        for row in cells
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,181 @@
+"""A run as one HTML file: readable without a network, in light and dark, and to be passed on."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+from markupsafe import Markup
+
+from pipeline.artifacts import MANIFEST, write_atomic
+from pipeline.watch.console import duration
+from pipeline.watch.curves import curve_png, pictures
+from pipeline.watch.rollouts import show, steps_of
+
+REPORT_FILE = "report.html"
+SAMPLES_SHOWN = 3
+"""Prompts whose first completions are shown per GRPO stage."""
+
+_HARDWARE = ("device", "ranks", "sharding", "engines")
+_ALL = 1_000_000
+
+
+class ReportError(ValueError):
+    """The folder is no run folder, or lacks what was asked for."""
+
+
+def write_report(run_dir: Path) -> Path:
+    """Write `report.html` into a run folder, from whatever the run has left there by now.
+
+    Raises ReportError when the folder has no resolved recipe.
+    """
+    recipe_file = run_dir / "recipe.yaml"
+    if not recipe_file.is_file():
+        raise ReportError(f"{run_dir} is no run folder: it has no recipe.yaml")
+    text = recipe_file.read_text()
+    recipe = yaml.safe_load(text)
+    stages = _stages(run_dir)
+    page = _template().render(
+        name=recipe["name"],
+        seed=recipe.get("seed"),
+        hardware=_hardware(recipe.get("hardware", {})),
+        stages=stages,
+        total=duration(sum(stage["seconds"] for stage in stages)),
+        results=_results(run_dir),
+        curves=_curves(run_dir, [stage["name"] for stage in stages]),
+        funnels=_funnels(run_dir),
+        samples=_samples(run_dir, [stage["name"] for stage in stages]),
+        recipe=text,
+        run_dir=run_dir.name,
+    )
+    write_atomic(run_dir / REPORT_FILE, page)
+    return run_dir / REPORT_FILE
+
+
+def curve_picture(run_dir: Path, stage: str, out: Path) -> Path:
+    """Write a PNG of a stage's reward and held-out accuracy by step.
+
+    Raises ReportError when the stage has neither.
+    """
+    rows = metrics_of(run_dir, stage)
+    if not any("reward" in row or "held_out_accuracy" in row for row in rows):
+        raise ReportError(
+            f"{run_dir / 'metrics' / f'{stage}.jsonl'} has no reward and no held-out accuracy; "
+            "name a stage that was watched while it trained"
+        )
+    name = yaml.safe_load((run_dir / "recipe.yaml").read_text())["name"]
+    return curve_png(rows, out, title=f"{name}: {stage}")
+
+
+def metrics_of(run_dir: Path, stage: str) -> list[dict[str, float]]:
+    """A stage's metric rows; none when it wrote none. A last line cut by a crash is left out."""
+    path = run_dir / "metrics" / f"{stage}.jsonl"
+    text = path.read_text() if path.is_file() else ""
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {"duration": duration, "percent": "{:.1%}".format}
+    return environment.get_template("report.html.j2")
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text()) if path.is_file() else []
+
+
+def _stages(run_dir: Path) -> list[dict[str, Any]]:
+    """The stages of state.json, artifacts relative to the run folder."""
+    stages = [{"seconds": 0.0, "artifact": None, **s} for s in _json(run_dir / "state.json")]
+    for stage in stages:
+        path = Path(stage["artifact"] or "")
+        if path.is_relative_to(run_dir):
+            stage["artifact"] = str(path.relative_to(run_dir))
+        stage["seconds"] = stage["seconds"] or 0.0
+    return stages
+
+
+def _hardware(hardware: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The settings that say what a run ran on."""
+    return [(key, str(hardware[key])) for key in _HARDWARE if hardware.get(key) is not None]
+
+
+def _results(run_dir: Path) -> list[dict[str, Any]]:
+    """One table per set of prompts: its rows, and which k of pass@k any of them has."""
+    rows: Sequence[dict[str, Any]] = _json(run_dir / "results.json")
+    tables = []
+    for prompts in dict.fromkeys(row["prompts"] for row in rows):
+        mine = [row for row in rows if row["prompts"] == prompts]
+        ks = sorted({int(k) for row in mine for k in row.get("pass_at") or {}} - {1})
+        for row in mine:
+            row["pass_at"] = {int(k): v for k, v in (row.get("pass_at") or {}).items()}
+        tables.append({"prompts": prompts, "rows": mine, "ks": ks})
+    return tables
+
+
+def _curves(run_dir: Path, names: Sequence[str]) -> list[dict[str, Any]]:
+    """The pictures of every stage that wrote metrics; stages with a single one share a row."""
+    rows = {name: metrics_of(run_dir, name) for name in names}
+    drawn = {name: pictures(of_stage) for name, of_stage in rows.items() if of_stage}
+    lone = [
+        (f"{name}: {p[0][0].lower()}", Markup(p[0][1])) for name, p in drawn.items() if len(p) == 1
+    ]
+    groups: list[dict[str, Any]] = [{"stage": None, "pictures": lone}] if lone else []
+    return groups + [
+        {"stage": name, "pictures": [(title, Markup(svg)) for title, svg in panels]}
+        for name, panels in drawn.items()
+        if len(panels) > 1
+    ]
+
+
+def _funnels(run_dir: Path) -> list[dict[str, Any]]:
+    """The funnels of counts that manifests hold, each count with its share of the first."""
+    funnels = []
+    for path in sorted(run_dir.glob(f"stages/*/{MANIFEST}")):
+        funnel: Mapping[str, float] = _json(path)["info"].get("funnel") or {}
+        first = max([*list(funnel.values())[:1], 1])
+        rows = [(name, count, min(count / first, 1.0)) for name, count in funnel.items()]
+        if rows:
+            funnels.append({"stage": path.parent.name, "rows": rows})
+    return funnels
+
+
+def _samples(run_dir: Path, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Completions of the first and the last journaled step of every GRPO stage."""
+    shown = []
+    for name in names:
+        steps = list(steps_of(run_dir, name))
+        if len(steps) > 1:
+            sides = [
+                _first_samples(show(run_dir, stage=name, step=step, limit=_ALL))
+                for step in (steps[0], steps[-1])
+            ]
+            shown.append({"stage": name, "steps": (steps[0], steps[-1]), "rows": _paired(*sides)})
+    return shown
+
+
+def _first_samples(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Each prompt's first completion, by prompt id."""
+    return {row["prompt_id"]: row for row in reversed(rows)}
+
+
+def _paired(
+    before: Mapping[str, dict[str, Any]], after: Mapping[str, dict[str, Any]]
+) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """A few completions side by side: of the same prompts where both steps had them."""
+    common = sorted(set(before) & set(after))
+    pairs = [(before[key], after[key]) for key in common]
+    others = zip(
+        (before[k] for k in sorted(before) if k not in common),
+        (after[k] for k in sorted(after) if k not in common),
+        strict=False,
+    )
+    return [*pairs, *others][:SAMPLES_SHOWN]

@@ -1,0 +1,121 @@
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from pipeline.watch.report import ReportError, curve_picture, metrics_of, write_report
+
+
+def page_of(run_dir: Path) -> str:
+    return write_report(run_dir).read_text()
+
+
+def test_a_report_shows_every_piece(page: str) -> None:
+    for part in (
+        "15.3% <i>→</i> 70.2%",
+        "7 <i>of</i> 8",
+        "58.0% to 64.0%",
+        "pass@4",
+        "3:10",
+        "stages/harvest",
+        "cold_start: loss",
+        "<b>reason</b>, by step",
+        "Held-out accuracy",
+        "What harvest kept",
+        "16,000",
+        "22.5%",
+        "Rollouts of reason",
+        "a=1;b=a+1;b?",
+        "cut off",
+        "The resolved recipe",
+        "sharding none",
+    ):
+        assert part in page, part
+    assert "/runs" not in page
+
+
+def test_a_report_needs_no_network(page: str) -> None:
+    page = re.sub(r'xmlns(:\w+)?="[^"]*"', "", page)
+    assert not re.search(r"https?:|<script|<link|@import|url\((?!#)|src=", page)
+
+
+def test_model_output_is_escaped(page: str) -> None:
+    assert "b = 7 &lt;b&gt;" in page
+    assert "<think>" not in page
+
+
+def test_tags_are_balanced(page: str) -> None:
+    class Balance(HTMLParser):
+        def __init__(self) -> None:
+            super().__init__()
+            self.open: list[str] = []
+
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            if tag not in ("meta", "!doctype"):
+                self.open.append(tag)
+
+        def handle_endtag(self, tag: str) -> None:
+            assert self.open.pop() == tag
+
+    parser = Balance()
+    parser.feed(page)
+    assert parser.open == []
+
+
+def test_both_colour_schemes_are_served(page: str) -> None:
+    assert "prefers-color-scheme: dark" in page
+    assert "currentColor" in page
+    assert "#010203" not in page
+
+
+@pytest.mark.parametrize(
+    ("missing", "gone"),
+    [
+        ("results.json", "Results on"),
+        ("state.json", "stages done"),
+        ("metrics", "<svg"),
+        ("journal", "Rollouts of"),
+        ("stages", "What harvest"),
+        ("prompts", "a=1;b=a+1;b?"),
+    ],
+)
+def test_what_a_run_has_not_made_is_left_out(run_folder: Path, missing: str, gone: str) -> None:
+    for stage in ("cold_start", "reason"):  # one picture is enough, and quick
+        (run_folder / "metrics" / f"{stage}.jsonl").unlink()
+    path = run_folder / missing
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    page = page_of(run_folder)
+    assert ("<svg" in page) == (missing not in ("metrics", "state.json"))
+    assert gone not in page
+    assert "The resolved recipe" in page
+
+
+def test_a_run_that_has_only_begun_has_a_report(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("name: fresh\n")
+    state = [{"name": "reason", "kind": "grpo", "status": "running", "seconds": None}]
+    (tmp_path / "state.json").write_text(json.dumps(state))
+    assert "fresh" in page_of(tmp_path)
+
+
+def test_a_report_is_the_same_when_made_again(run_folder: Path, page: str) -> None:
+    assert page_of(run_folder) == page
+
+
+def test_a_folder_without_a_recipe_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ReportError, match=r"no recipe\.yaml"):
+        write_report(tmp_path)
+
+
+def test_a_cut_metrics_line_is_left_out(run_folder: Path) -> None:
+    assert len(metrics_of(run_folder, "reason")) == 120
+    assert metrics_of(run_folder, "export") == []
+
+
+def test_a_curve_picture_is_a_png(run_folder: Path, tmp_path: Path) -> None:
+    out = curve_picture(run_folder, "reason", tmp_path / "curve.png")
+    assert out.read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ReportError, match=r"cold_start\.jsonl"):
+        curve_picture(run_folder, "cold_start", out)
