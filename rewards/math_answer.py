@@ -13,7 +13,7 @@ VERDICTS = (
 
 
 @reward(
-    version="1",
+    version="2",
     isolation="process",
     cpu_s=2.0,
     memory_mb=384,
@@ -35,9 +35,16 @@ def math_answer(sample: Sample) -> Reward:
     if found.text is None:
         return Reward(value=0.0, verdict=found.problem, detail={"rule": found.how})
     gold = gold_text(sample.gold)
-    verdict, rule = compare(gold, found.text)
-    detail = {"found": found.how, "answer": found.text[:500], "gold": gold[:500], "rule": rule}
-    return Reward(value=float(verdict == "correct"), verdict=verdict, detail=detail)
+    decision = compare(gold, found.text)
+    detail = {
+        "found": found.how,
+        "answer": found.text[:500],
+        "gold": gold[:500],
+        "rule": decision.rule,
+    }
+    return Reward(
+        value=float(decision.verdict == "correct"), verdict=decision.verdict, detail=detail
+    )
 
 
 def gold_text(gold: str) -> str:

@@ -1,66 +1,82 @@
-"""Comparing a predicted answer with the gold one: cheap exact rules first, Math-Verify last.
+"""Comparing a predicted answer with the gold one, cheap exact rules first.
 
-Nothing is evaluated before its text has passed :func:`refusal`. Runs in a worker process, as
-sympy can still take long.
+The answer is read by :mod:`rewards.maths` and compared on its syntax tree. What that parser does
+not read is left to Math-Verify, after a check of the text. Runs in a worker process, as either
+can still take long.
 """
 
 from __future__ import annotations
 
 import logging
 import re
+from dataclasses import dataclass
 from fractions import Fraction
 
-MAX_CHARS = 2_000
-MAX_DEPTH = 30
-MAX_DIGITS = 60
-MAX_EXPONENT = 300
+from rewards.maths.answers import same_answer
+from rewards.maths.parser import parse
+from rewards.maths.tree import Node, TooComplex, Unparsable, walk
+from rewards.maths.values import Undefined
+
+MAX_FALLBACK_CHARS = 300
+MAX_FALLBACK_NUMBER = 300
 
 _DECORATION = re.compile(
-    r"\\(?:left|right|displaystyle|limits|,|;|:|!|quad|qquad| )(?![A-Za-z])|\$|~|\\\$"
+    r"\\(?:left|right|displaystyle|limits|,|;|:|!|quad|qquad| )(?![A-Za-z])|\$|~|\\\$|\s+"
 )
-_TEXT = re.compile(r"\\(?:text|mathrm|mathbf|textbf|operatorname|mbox|rm)\s*\{([^{}]*)\}")
-_THOUSANDS = re.compile(r"(?<=\d),(?:\\!)?(?=\d{3}(?!\d))")
+_THOUSANDS = re.compile(r"(?:\d{1,3})(?:,(?:\\!)?\d{3})+(?:\.\d+)?")
 _NUMBER = re.compile(r"([-+]?)(\d+)?(?:\.(\d*))?")
 _RATIO = re.compile(r"([-+]?)(?:(\d+)/(\d+)|\\[dt]?frac\{([-+]?\d+)\}\{([-+]?\d+)\})")
-_UNEVALUATED = re.compile(
-    r"\\(?:i{0,3}nt|oint|sum|prod|lim|det|bmod|pmod|mod|gcd|lcm)(?![A-Za-z])"
-    r"|\b(?:integrate|limit|gcd|lcm|mod)\b|\bd/dx\b|\\frac\{d\}\{d"
+_TIME = re.compile(r"\D{0,12}?(\d{1,2}(?::\d\d){1,2})(?:\\text|\\mbox|\{|\})*(a|p)?\.?(?:m\b|m\.)?\D{0,9}")
+_CHOICE = re.compile(r"\(?([A-J])(?:\)|\.|:)(?:\s|$)")
+_CHOICE_GOLD = re.compile(r"\(?([A-J])\)?")
+_QUALIFIER = re.compile(
+    r"[\s,]*(?:\\(?:text|mbox|quad|qquad)\b|[\s{(,])*(?:\\forall|\bfor\s{1,3}(?:all|every|any|each))\b.{0,300}$",
+    re.DOTALL,
 )
-_HUGE_EXPONENT = re.compile(rf"\^\{{?-?(\d{{{len(str(MAX_EXPONENT))},}}|\d+\^|\{{)")
-_TOWER = re.compile(r"\^\{?[^{}]{0,20}\^")
-_FACTORIAL = re.compile(r"(\d+)\s*!|[)}]\s*!|!\s*!")
+_COMMAND_NAME = re.compile(r"\\(?:text|mathrm|mathbf|textbf|mbox)\s*\{([^{}]*)\}")
+MAX_EXACT_DIGITS = 4_000
 
 
-def compare(gold: str, answer: str) -> tuple[str, str]:
-    """Verdict (correct, wrong, unparsable, too_complex) and the rule that decided."""
-    plain_gold, plain_answer = normalised(gold), normalised(answer)
+@dataclass(frozen=True)
+class Decision:
+    """The verdict (correct, wrong, unparsable, too_complex) and the rule that decided."""
+
+    verdict: str
+    rule: str
+
+
+def compare(gold: str, answer: str) -> Decision:
+    """Whether `answer` is equal to `gold`; neither is evaluated before its tree was checked."""
+    plain_gold, plain_answer = squeezed(gold), squeezed(answer)
     if plain_answer == plain_gold:
-        return "correct", "identical text"
+        return Decision("correct", "identical text")
     exact_gold, exact_answer = exact_number(plain_gold), exact_number(plain_answer)
     if exact_gold is not None and exact_answer is not None:
-        return _verdict(exact_gold == exact_answer), "exact numbers"
-    problem = refusal(plain_answer)
-    if problem is not None:
-        return "too_complex", problem
-    if _UNEVALUATED.search(plain_answer) and not _UNEVALUATED.search(plain_gold):
-        return "wrong", "an operator is left to work out"
-    return _by_math_verify(plain_gold, plain_answer)
+        one_is_decimal = ("." in plain_gold) != ("." in plain_answer)
+        if exact_gold == exact_answer or not one_is_decimal:
+            return _decision(exact_gold == exact_answer, "exact numbers")
+    gold, answer = _QUALIFIER.sub("", gold), _QUALIFIER.sub("", answer)
+    written = _by_text(plain_gold, plain_answer, answer)
+    if written is not None:
+        return written
+    decision = _by_tree(gold, answer, thousands=True)
+    if decision.verdict == "wrong" and _THOUSANDS.search(plain_gold + " " + plain_answer):
+        again = _by_tree(gold, answer, thousands=False)
+        return again if again.verdict == "correct" else decision
+    return decision
 
 
-def normalised(text: str) -> str:
-    """`text` without spaces, dollar signs, layout commands, or separators of thousands."""
-    text = _TEXT.sub(r"\1", text.strip())
-    text = _DECORATION.sub("", text)
-    text = _THOUSANDS.sub("", text)
-    text = re.sub(r"\\[dt]frac", r"\\frac", text)
-    text = re.sub(r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}", text)
-    return re.sub(r"\s+", "", text).removesuffix(".")
+def squeezed(text: str) -> str:
+    """`text` without spaces, dollar signs and layout commands, and without a final full stop."""
+    return _DECORATION.sub("", text).removesuffix(".")
 
 
 def exact_number(text: str) -> Fraction | None:
     """A plain integer, decimal or ratio of integers as an exact number, else None."""
-    if len(text) > MAX_CHARS:
+    if len(text) > MAX_EXACT_DIGITS:
         return None
+    if _THOUSANDS.fullmatch(text):
+        text = text.replace(",", "").replace("\\!", "")
     match = _NUMBER.fullmatch(text)
     if match and (match[2] or match[3]):
         sign = -1 if match[1] == "-" else 1
@@ -75,45 +91,95 @@ def exact_number(text: str) -> Fraction | None:
     return Fraction(-above if match[1] == "-" else above, below)
 
 
-def refusal(text: str) -> str | None:
-    """Why `text` is too complex to be evaluated, or None when it is not."""
-    if len(text) > MAX_CHARS:
-        return f"longer than {MAX_CHARS} characters"
-    if _depth(text) > MAX_DEPTH:
-        return f"nested deeper than {MAX_DEPTH}"
-    if re.search(rf"\d{{{MAX_DIGITS},}}", text):
-        return f"a number of more than {MAX_DIGITS} digits"
-    if text.count("^") + text.count("**") > 12 or _TOWER.search(text) or "**" in text:
-        return "towers of exponents"
-    if any(not m[1].isdigit() or int(m[1]) > MAX_EXPONENT for m in _HUGE_EXPONENT.finditer(text)):
-        return f"an exponent over {MAX_EXPONENT}"
-    if any(m[1] is None or int(m[1]) > MAX_EXPONENT for m in _FACTORIAL.finditer(text)):
-        return "a large factorial"
-    if text.count("&") > 100 or text.count("--") > 10:
-        return "too many parts"
+def _decision(equal: bool, rule: str) -> Decision:
+    return Decision("correct" if equal else "wrong", rule)
+
+
+def _by_text(gold: str, squeezed_answer: str, answer: str) -> Decision | None:
+    """Answers that are told by their writing: times of day and letters of a choice."""
+    if ":" in gold and ":" in squeezed_answer:
+        one, two = _TIME.fullmatch(gold), _TIME.fullmatch(squeezed_answer)
+        if one and two:
+            same = _clock(one[1]) == _clock(two[1]) and (one[2] or two[2]) == (two[2] or one[2])
+            return _decision(same, "times of day")
+    letter = _CHOICE_GOLD.fullmatch(_COMMAND_NAME.sub(r"\1", gold))
+    chosen = _CHOICE.match(_COMMAND_NAME.sub(r"\1", answer.strip()))
+    if letter and chosen:
+        return _decision(letter[1] == chosen[1], "letters of a choice")
     return None
 
 
-def _depth(text: str) -> int:
-    depth = deepest = 0
-    for character in text:
-        depth += (character in "([{") - (character in ")]}")
-        deepest = max(deepest, depth)
-    return deepest
+def _clock(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(":"))
 
 
-def _verdict(equal: bool) -> str:
-    return "correct" if equal else "wrong"
+def _by_tree(gold: str, answer: str, *, thousands: bool) -> Decision:
+    try:
+        return _by_tree_unguarded(gold, answer, thousands=thousands)
+    except RecursionError:
+        return Decision("too_complex", "nested too deeply")
 
 
-def _by_math_verify(gold: str, answer: str) -> tuple[str, str]:
+def _by_tree_unguarded(gold: str, answer: str, *, thousands: bool) -> Decision:
+    try:
+        answer_tree = parse(answer, thousands=thousands)
+    except TooComplex as error:
+        return Decision("too_complex", str(error))
+    except Unparsable as error:
+        return _by_math_verify(gold, answer, f"the answer is not read: {error}")
+    try:
+        gold_tree = parse(gold, thousands=thousands)
+    except (TooComplex, Unparsable) as error:
+        return _by_math_verify(gold, answer, f"the gold is not read: {error}")
+    left = _unevaluated(answer_tree)
+    if left:
+        return Decision("wrong", f"{left} is left to be worked out")
+    try:
+        rule = same_answer(gold_tree, answer_tree)
+    except TooComplex as error:
+        return Decision("too_complex", str(error))
+    except Undefined as error:
+        return Decision("wrong", f"no value: {error}")
+    except Unparsable as error:
+        return Decision("wrong", f"not comparable: {error}")
+    return Decision("correct", rule) if rule else Decision("wrong", "not equal by any rule")
+
+
+def _unevaluated(tree: Node) -> str | None:
+    """What an answer still asks its reader to compute; powers of matrices are that too."""
+    for part in walk(tree):
+        if part.kind == "unevaluated":
+            return part.name
+        if part.kind == "power" and any(below.kind == "matrix" for below in walk(part)):
+            return "a power of a matrix"
+    return None
+
+
+def _by_math_verify(gold: str, answer: str, reason: str) -> Decision:
     """Math-Verify's opinion, without its alarms: the worker's CPU limit replaces them."""
-    from math_verify import parse, verify  # slow to import, so only where it runs
+    if not re.search(r"\d|\\[a-z]|[=^]", answer):
+        return Decision("unparsable", reason)
+    problem = _refusal(answer) or _refusal(gold)
+    if problem is not None:
+        return Decision("unparsable", f"{reason}; {problem}")
+    from math_verify import parse as their_parse  # slow to import, so only where it runs
+    from math_verify import verify
 
     logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns of limits switched off
-    gold_parsed = parse(f"${gold}$", parsing_timeout=0)
-    answer_parsed = parse(f"${answer}$", parsing_timeout=0)
+    gold_parsed = their_parse(f"${squeezed(gold)}$", parsing_timeout=0)
+    answer_parsed = their_parse(f"${squeezed(answer)}$", parsing_timeout=0)
     if not answer_parsed:
-        return "unparsable", "Math-Verify reads nothing in the answer"
+        return Decision("unparsable", reason)
     equal = verify(gold_parsed, answer_parsed, timeout_seconds=None)
-    return _verdict(equal), "Math-Verify"
+    return _decision(equal, "Math-Verify")
+
+
+def _refusal(text: str) -> str | None:
+    """Why a text that our parser does not read is too risky to be evaluated; None if it is not."""
+    if len(text) > MAX_FALLBACK_CHARS:
+        return f"longer than {MAX_FALLBACK_CHARS} characters"
+    if re.search(r"\d{30,}|\^[^+\-=,]{0,12}\^|\*\*|!|\\(?:int|sum|prod|lim|det|bmod|pmod)", text):
+        return "more than Math-Verify should be given"
+    if any(int(number) > MAX_FALLBACK_NUMBER for number in re.findall(r"\^\{?-?(\d+)", text)):
+        return f"an exponent over {MAX_FALLBACK_NUMBER}"
+    return None

@@ -1,0 +1,241 @@
+"""Equality of whole answers: lists, tuples, sets, matrices, equations, words and values."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+
+from rewards.maths import sets, values
+from rewards.maths.equations import same_equation, solves, split_label, with_arguments
+from rewards.maths.scalars import is_scalar, same_value
+from rewards.maths.tree import Node, TooComplex, Unparsable, bare, walk
+
+MAX_ITEMS = 60
+_ARTICLES = re.compile(r"\b(?:the|a|an)\b")
+
+
+def same_answer(gold: Node, answer: Node) -> str | None:
+    """The rule by which `answer` is equal to `gold`, or None when it is not.
+
+    Raises:
+        TooComplex: when deciding would take too long.
+        Unparsable, Undefined: when something that should be a value has none.
+    """
+    gold, answer = _opened(gold), _opened(answer)
+    if sets.is_set_like(gold) or sets.is_set_like(answer):
+        rule = _same_set(gold, answer)
+        if rule:
+            return rule
+    if _is_list(gold) or _is_list(answer):
+        return _same_list(gold, answer)
+    gold_label, gold_value = split_label(gold)
+    answer_label, answer_value = split_label(answer)
+    if gold_value is not gold or answer_value is not answer:
+        rule = None
+        if gold_label is not None and answer_label is not None:
+            adapted = with_arguments(answer_value, answer_label, gold_label)
+            rule = None if adapted is None else same_answer(gold_value, adapted)
+        else:
+            rule = same_answer(gold_value, answer_value)
+        if rule:
+            return rule
+    if gold.kind == "relation":
+        return _same_relation(gold, answer)
+    return _same_shape(gold, answer)
+
+
+def _opened(node: Node) -> Node:
+    """Without outer parentheses; ``(x, y) = (1, 2)`` as two equations; plus-minus written out."""
+    node = bare(node)
+    if node.kind == "relation" and node.name == "=":
+        left, right = bare(node.args[0]), bare(node.args[1])
+        if left.kind == right.kind == "tuple" and len(left.args) == len(right.args):
+            pairs = zip(left.args, right.args, strict=True)
+            return Node("list", tuple(Node("relation", pair, "=") for pair in pairs))
+    signs = [part for part in walk(node) if part.kind == "plus_minus"]
+    if not signs or node.kind in ("list", "set"):
+        return node
+    return Node("list", tuple(_written_out(node)))
+
+
+def _written_out(node: Node) -> list[Node]:
+    """Every reading of the plus-minus signs: together in a value, apart in a tuple's entries."""
+    if node.kind == "tuple":
+        choices = itertools.product(*(_written_out(arg) for arg in node.args))
+        found = [Node("tuple", choice, node.name) for choice in itertools.islice(choices, MAX_ITEMS)]
+    elif any(part.kind == "plus_minus" for part in walk(node)):
+        found = [_signed(node, upper=True), _signed(node, upper=False)]
+    else:
+        found = [node]
+    return found
+
+
+def _signed(node: Node, *, upper: bool) -> Node:
+    args = tuple(_signed(arg, upper=upper) for arg in node.args)
+    if node.kind != "plus_minus":
+        return Node(node.kind, args, node.name, node.number)
+    last = args[-1] if (node.name == "+") == upper else Node("negate", (args[-1],))
+    return last if len(args) == 1 else Node("add", (args[0], last))
+
+
+def _is_list(node: Node) -> bool:
+    return node.kind in ("list", "set")
+
+
+def _same_set(gold: Node, answer: Node) -> str | None:
+    if not (sets.is_interval(gold) or gold.kind == "set"):
+        gold = split_label(gold)[1]
+    if not (sets.is_interval(answer) or answer.kind == "set"):
+        answer = split_label(answer)[1]
+    try:
+        same = sets.same(sets.pieces(gold), sets.pieces(answer))
+    except (Unparsable, values.Undefined):
+        return None
+    return "the same set of numbers" if same else None
+
+
+def _items(node: Node) -> list[Node]:
+    """The entries of a list, set or tuple, each with its own plus-minus written out."""
+    if node.kind not in ("list", "set", "tuple"):
+        return [node]
+    found = [item for arg in node.args for item in _entries(arg)]
+    if len(found) > MAX_ITEMS:
+        raise TooComplex(f"more than {MAX_ITEMS} answers")
+    return found
+
+
+def _entries(node: Node) -> list[Node]:
+    opened = _opened(node)
+    return list(opened.args) if opened.kind == "list" else [opened]
+
+
+def _same_list(gold: Node, answer: Node) -> str | None:
+    """Order matters only where one side is a tuple; labels only where both sides have them."""
+    gold, answer = _as_list(gold), _as_list(answer)
+    ours, theirs = _items(gold), _items(answer)
+    if not (_labelled(ours) and _labelled(theirs)):
+        ours, theirs = _unlabelled(ours), _unlabelled(theirs)
+    if gold.kind == "set" or answer.kind == "set":
+        ours, theirs = _distinct(ours), _distinct(theirs)
+    if len(ours) != len(theirs):
+        return None
+    if gold.kind == "tuple" or answer.kind == "tuple":
+        if all(same_answer(*pair) for pair in zip(ours, theirs, strict=True)):
+            return "equal entries in order"
+        return None
+    if not ours:
+        return "both empty"
+    return "the same answers in any order" if _matched(ours, theirs) else None
+
+
+def _as_list(node: Node) -> Node:
+    """``x in {1, 2}`` and ``{x | x = 1 or x = 2}`` as their members."""
+    if node.kind == "such_that":
+        return bare(node.args[1])
+    if node.kind == "relation":
+        _, value = split_label(node)
+        return value if value.kind in ("set", "list", "tuple") else node
+    return node
+
+
+def _labelled(items: Sequence[Node]) -> bool:
+    """Whether more than the first item is labelled: ``n = 2, 3, 4`` has one label for all."""
+    return any(split_label(item)[0] is not None for item in items[1:] or items)
+
+
+def _unlabelled(items: Sequence[Node]) -> list[Node]:
+    return [split_label(item)[1] for item in items]
+
+
+def _distinct(items: Sequence[Node]) -> list[Node]:
+    kept: list[Node] = []
+    for item in items:
+        if not any(_quietly_same(item, other) for other in kept):
+            kept.append(item)
+    return kept
+
+
+def _matched(ours: Sequence[Node], theirs: Sequence[Node]) -> bool:
+    left = list(theirs)
+    for item in ours:
+        found = next((other for other in left if _quietly_same(item, other)), None)
+        if found is None:
+            return False
+        left.remove(found)
+    return True
+
+
+def _quietly_same(one: Node, two: Node) -> bool:
+    try:
+        return same_answer(one, two) is not None
+    except (Unparsable, values.Undefined):
+        return False
+
+
+def _same_relation(gold: Node, answer: Node) -> str | None:
+    if answer.kind != "relation":
+        if gold.name == "=" and is_scalar(answer):
+            return solves(gold, answer)
+        return None
+    if gold.name == "=" == answer.name:
+        return same_equation(gold, answer)
+    for candidate in (answer, _reversed(answer)):
+        if gold.name == candidate.name and len(gold.args) == len(candidate.args):
+            pairs = zip(gold.args, candidate.args, strict=True)
+            if all(_quietly_same(*pair) for pair in pairs):
+                return "the same relation, term by term"
+    return None
+
+
+def _reversed(node: Node) -> Node:
+    turned = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
+    names = [turned.get(name, name) for name in reversed(node.name.split())]
+    return Node("relation", node.args[::-1], " ".join(names))
+
+
+def _same_shape(gold: Node, answer: Node) -> str | None:
+    if is_scalar(gold) and is_scalar(answer):
+        return same_value(gold, answer)
+    gold, answer = _vector(gold, answer), _vector(answer, gold)
+    if gold.kind != answer.kind:
+        return None
+    match gold.kind:
+        case "words":
+            same = _wording(gold.name) == _wording(answer.name)
+            return "the same words" if same else None
+        case "tuple":
+            if {gold.name, answer.name} & {"[)", "(]"} and gold.name != answer.name:
+                return None
+            return _pairwise(gold, answer)
+        case "matrix" | "row":
+            return _pairwise(gold, answer)
+        case "such_that":
+            return _pairwise(gold, answer)
+        case "unevaluated":
+            return None
+    return None
+
+
+def _vector(node: Node, other: Node) -> Node:
+    """A matrix of one row or one column as a tuple, where the other answer is a tuple."""
+    if node.kind != "matrix" or other.kind != "tuple":
+        return node
+    if len(node.args) == 1:
+        return Node("tuple", node.args[0].args, other.name)
+    if all(len(row.args) == 1 for row in node.args):
+        return Node("tuple", tuple(row.args[0] for row in node.args), other.name)
+    return node
+
+
+def _pairwise(gold: Node, answer: Node) -> str | None:
+    if len(gold.args) != len(answer.args):
+        return None
+    for one, two in zip(gold.args, answer.args, strict=True):
+        if same_answer(one, two) is None:
+            return None
+    return "equal entries in order"
+
+
+def _wording(text: str) -> str:
+    return " ".join(_ARTICLES.sub(" ", text).replace("-", " ").split())

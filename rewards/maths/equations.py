@@ -1,0 +1,131 @@
+"""Whether two equations say the same, and labels such as ``x =`` or ``f(x) =`` before a value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from rewards.maths import values
+from rewards.maths.tree import Node, bare, renamed, symbols
+
+ZERO, ONE, TWO = (Node("number", number=Fraction(number)) for number in (0, 1, 2))
+
+
+@dataclass(frozen=True)
+class Label:
+    """What stands before the equals sign: a name, with its arguments if it is a function's."""
+
+    name: str
+    arguments: tuple[str, ...] = ()
+
+
+def split_label(node: Node) -> tuple[Label | None, Node]:
+    """A value and its label; no label when there is none, or words, which do not matter.
+
+    ``x = 2 + 3 = 5`` has the value 5, and so has ``5 ~ 5.001``: what is only near does not count.
+    """
+    node = bare(node)
+    if node.kind == "relation" and node.name == "in" and bare(node.args[0]).kind == "symbol":
+        return None, bare(node.args[1])
+    operators = node.name.split()
+    if node.kind != "relation" or not set(operators) <= {"=", "~="}:
+        return None, node
+    left = bare(node.args[0])
+    right = bare(node.args[_last_exact(operators, labelled=bool(symbols(left)))])
+    if left.kind == "words" or (left.kind == "quantity" and not symbols(right)):
+        return None, right
+    label = _label(left)
+    if label is not None and label.name not in symbols(right):
+        return label, right
+    return None, right if not symbols(node) else node
+
+
+def _last_exact(operators: list[str], *, labelled: bool) -> int:
+    """Index of the operand before the first approximation, but not of the label itself."""
+    if "~=" not in operators:
+        return len(operators)
+    return max(operators.index("~="), int(labelled))
+
+
+def _label(left: Node) -> Label | None:
+    if left.kind == "symbol":
+        name, _, index = left.name.partition("_")
+        if len(index) == 1 and index.isalpha():
+            return Label(name, (index,))
+        return Label(left.name)
+    if left.kind == "multiply" and left.args[0].kind == "symbol":
+        inner = left.args[1]
+        parts = inner.args if inner.kind in ("tuple", "group") else ()
+        if parts and all(part.kind == "symbol" for part in parts):
+            return Label(left.args[0].name, tuple(part.name for part in parts))
+    return None
+
+
+def with_arguments(node: Node, label: Label, other: Label) -> Node | None:
+    """`node` with the arguments of `label` called as in `other`; None when they do not match."""
+    if label.name.lower() != other.name.lower():
+        return None
+    if len(label.arguments) != len(other.arguments):
+        return None
+    return renamed(node, dict(zip(label.arguments, other.arguments, strict=True)))
+
+
+def same_equation(gold: Node, answer: Node) -> str | None:
+    """The rule by which two equations are equivalent, or None."""
+    one, two = _zero_form(gold), _zero_form(answer)
+    names = symbols(one)
+    if names != symbols(two) or not names or _vanishes(one) or _vanishes(two):
+        return None
+    if _proportional(one, two):
+        return "one equation is a multiple of the other"
+    for name in sorted(names)[:6]:
+        ours, theirs = _root(one, name), _root(two, name)
+        if ours is not None and theirs is not None:
+            same = values.equal(ours, theirs)
+            return f"equal when solved for {name}" if same else None
+    return None
+
+
+def solves(gold: Node, answer: Node) -> str | None:
+    """Whether `answer` is what a linear equation says of the one symbol that it does not hold."""
+    one, given = _zero_form(gold), symbols(answer)
+    missing = symbols(one) - given
+    if len(missing) != 1 or not given or not given <= symbols(one):
+        return None
+    (name,) = missing
+    root = _root(one, name)
+    if root is not None and values.equal(root, answer):
+        return f"the equation solved for {name}"
+    return None
+
+
+def _zero_form(node: Node) -> Node:
+    return Node("add", (node.args[0], Node("negate", (node.args[1],))))
+
+
+def _vanishes(node: Node) -> bool:
+    return values.equal(node, ZERO)
+
+
+def _proportional(one: Node, two: Node) -> bool:
+    """e(p) d(q) = e(q) d(p) for all points p and q: the ratio is the same everywhere."""
+    elsewhere = {name: f"{name}*" for name in symbols(one)}
+    left = Node("multiply", (one, renamed(two, elsewhere)))
+    return values.equal(left, Node("multiply", (renamed(one, elsewhere), two)))
+
+
+def _root(zero_form: Node, name: str) -> Node | None:
+    """The value of `name` that makes the form zero, when the form is linear in it."""
+    at = [_substituted(zero_form, name, number) for number in (ZERO, ONE, TWO)]
+    slope = Node("add", (at[1], Node("negate", (at[0],))))
+    second = Node("add", (at[2], Node("negate", (at[1],))))
+    if _vanishes(slope) or not values.equal(slope, second):
+        return None
+    return Node("negate", (Node("divide", (at[0], slope)),))
+
+
+def _substituted(node: Node, name: str, replacement: Node) -> Node:
+    if node.kind == "symbol":
+        return replacement if node.name == name else node
+    args = tuple(_substituted(arg, name, replacement) for arg in node.args)
+    return Node(node.kind, args, node.name, node.number)

@@ -1,0 +1,202 @@
+"""Equality of single values: numbers, expressions, percentages, quantities, angles, bases.
+
+Stated rules:
+
+* Exact values are compared exactly; ``0.50``, ``1/2`` and ``50\\%`` are one value.
+* A decimal prediction stands for an exact gold when it has at least six significant digits and is
+  the gold rounded or cut off there. Where the gold is a decimal of at least three significant
+  digits, an exact prediction whose expansion does not end (a root, a third) is right when it
+  rounds, or cuts off, to the gold.
+* A missing unit is forgiven, a different one is not; ``1\\text{ m}`` is ``100\\text{ cm}``.
+* A number without a degree sign is read in degrees where the other has one, unless it holds pi.
+* A number without a base is read in the other's base, digit by digit.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+from rewards.maths import values
+from rewards.maths.tree import Node, bare, renamed, symbols, walk
+from rewards.maths.units import measure
+
+PREDICTED_DIGITS = 6
+GOLD_DIGITS = 3
+PI = Node("constant", name="pi")
+_SCALARS = {
+    "number", "symbol", "constant", "add", "multiply", "negate", "divide", "power", "factorial",
+    "percent", "degrees", "call", "based", "quantity", "ratio", "group", "plus_minus",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Decimal:
+    """A decimal as written."""
+
+    value: Fraction
+    places: int
+    digits: int
+    """Significant digits."""
+
+
+def is_scalar(node: Node) -> bool:
+    """Whether the node is a single value."""
+    return bare(node).kind in _SCALARS
+
+
+def same_value(gold: Node, answer: Node) -> str | None:
+    """The rule by which two values are equal, or None.
+
+    Raises:
+        TooComplex, Unparsable, Undefined: as :func:`rewards.maths.values.equal` does.
+    """
+    gold, answer = _measured(bare(gold)), _measured(bare(answer))
+    if gold.kind == "quantity" or answer.kind == "quantity":
+        return _same_quantity(gold, answer)
+    if gold.kind == "based" or answer.kind == "based":
+        return _same_digits(gold, answer)
+    if gold.kind == "ratio" and answer.kind == "ratio":
+        return _same_ratio(gold, answer)
+    gold, answer = _quotient(gold), _quotient(answer)
+    if (gold.kind == "degrees") != (answer.kind == "degrees"):
+        return _same_angle(gold, answer)
+    if values.equal(gold, answer):
+        return "equal values"
+    if symbols(gold) != symbols(answer):
+        return _same_renamed(gold, answer)
+    return None if symbols(gold) else _rounded(gold, answer)
+
+
+def _measured(node: Node) -> Node:
+    """Quantities in degrees or percent as such values."""
+    if node.kind != "quantity":
+        return node
+    unit = re.sub(r"\W+", " ", node.name).strip()
+    if unit in ("degree", "degrees"):
+        return Node("degrees", node.args)
+    if unit in ("percent", "per cent", "pct"):
+        return Node("percent", node.args)
+    return node
+
+
+def _same_quantity(gold: Node, answer: Node) -> str | None:
+    gold_inner = gold.args[0] if gold.kind == "quantity" else gold
+    answer_inner = answer.args[0] if answer.kind == "quantity" else answer
+    if gold.kind == answer.kind:
+        one, two = measure(gold.name), measure(answer.name)
+        if one is not None and two is not None:
+            if one[0] != two[0]:
+                return None
+            if one[1] != two[1]:
+                scaled = [_times(gold_inner, one[1]), _times(answer_inner, two[1])]
+                return "equal in the same unit" if values.equal(*scaled) else None
+    return same_value(gold_inner, answer_inner)
+
+
+def _times(node: Node, size: Fraction) -> Node:
+    return Node("multiply", (node, Node("number", number=size)))
+
+
+def _same_digits(gold: Node, answer: Node) -> str | None:
+    one, two = _digits(gold), _digits(answer)
+    if one is None or two is None or one[0] != two[0]:
+        return None
+    bases = {base for _, base in (one, two) if base is not None}
+    return "equal digits in one base" if len(bases) == 1 else None
+
+
+def _digits(node: Node) -> tuple[str, int | None] | None:
+    sign = ""
+    while node.kind in ("negate", "group"):
+        sign = "" if node.kind == "group" or sign else "-"
+        node = node.args[0]
+    if node.kind == "based":
+        return sign + node.name, int(node.number or 0)
+    if node.kind == "number" and node.number is not None:
+        return sign + (node.name or str(node.number)), None
+    return None
+
+
+def _same_ratio(gold: Node, answer: Node) -> str | None:
+    if len(gold.args) != len(answer.args):
+        return None
+    first, *rest = zip(gold.args, answer.args, strict=True)
+    same = all(
+        values.equal(Node("multiply", (first[0], other[1])), Node("multiply", (other[0], first[1])))
+        for other in rest
+    )
+    return "proportional" if same else None
+
+
+def _quotient(node: Node) -> Node:
+    if node.kind == "ratio" and len(node.args) == 2:
+        return Node("divide", node.args)
+    return node
+
+
+def _same_angle(gold: Node, answer: Node) -> str | None:
+    degrees, other = (gold, answer) if gold.kind == "degrees" else (answer, gold)
+    if any(part == PI for part in walk(other)):
+        return "degrees as radians" if values.equal(degrees, other) else None
+    return "degrees" if values.equal(degrees.args[0], other) else None
+
+
+def _same_renamed(gold: Node, answer: Node) -> str | None:
+    """Letters in the other case, or another letter for the integer that counts turns of pi."""
+    ours, theirs = symbols(gold), symbols(answer)
+    folded = {name: name.lower() for name in ours | theirs}
+    apart = len({folded[name] for name in ours}) == len(ours)
+    if apart and {folded[n] for n in ours} == {folded[n] for n in theirs}:
+        if len(ours) == len(theirs) and values.equal(renamed(gold, folded), renamed(answer, folded)):
+            return "equal but for upper and lower case"
+    counters = {"k", "n", "m", "l"}
+    if ours <= counters and theirs <= counters and len(ours) == len(theirs) == 1:
+        turns = any(part == PI for part in walk(gold))
+        names = dict(zip(theirs, ours, strict=True))
+        if turns and values.equal(gold, renamed(answer, names)):
+            return "equal with the counting letter renamed"
+    return None
+
+
+def _rounded(gold: Node, answer: Node) -> str | None:
+    written, predicted = decimal(gold), decimal(answer)
+    if predicted is not None and written is None:
+        enough = predicted.digits >= PREDICTED_DIGITS
+        if enough and values.rounds_to(gold, predicted.value, places=predicted.places):
+            return f"the gold to {predicted.digits} significant digits"
+    if written is not None and predicted is None and written.digits >= GOLD_DIGITS:
+        unending = written.places > 0 and not _ends(answer)
+        if unending and values.rounds_to(answer, written.value, places=written.places):
+            return "rounds to the gold"
+    return None
+
+
+def decimal(node: Node) -> Decimal | None:
+    """The node as a decimal as written, signs and percent included, or None."""
+    sign, shift = 1, 0
+    while node.kind in ("negate", "percent", "group"):
+        sign = -sign if node.kind == "negate" else sign
+        shift += 2 * (node.kind == "percent")
+        node = node.args[0]
+    if node.kind != "number" or "." not in node.name or node.number is None:
+        return None
+    digits = re.sub(r"[eE].*", "", node.name).replace(".", "").lstrip("0")
+    places = len(re.sub(r"[eE].*", "", node.name).partition(".")[2]) + shift
+    exponent = re.search(r"[eE](.*)", node.name)
+    places -= int(exponent[1]) if exponent else 0
+    value = sign * node.number / 10**shift
+    return Decimal(value, max(places, 0), len(digits))
+
+
+def _ends(node: Node) -> bool:
+    """Whether the value is known to have a decimal expansion that ends."""
+    value = values.exact(node.args[0] if node.kind == "percent" else node)
+    if value is None:
+        return False
+    rest = value.denominator
+    for prime in (2, 5):
+        while rest % prime == 0:
+            rest //= prime
+    return rest == 1
