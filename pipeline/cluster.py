@@ -37,7 +37,7 @@ from pipeline.records import Prompt, Request, Rollout
 
 CHUNK_S = 0.05  # how long an engine gathers finished rollouts before it hands them on
 PLACEMENT_WAIT_S = 120.0
-OBJECT_STORE_BYTES = 512 * 2**20
+OBJECT_STORE_SHARE = 0.15  # of memory; it holds one copy of the weights on their way to engines
 LOG_LINES = 15
 
 
@@ -431,7 +431,7 @@ class Cluster:
             address="local",
             num_cpus=max(int(cpus), os.cpu_count() or 1),
             include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
+            object_store_memory=_object_store_bytes(),
             **common,
         )
 
@@ -493,6 +493,11 @@ class Serving:
     def open_grpo(self, setup: GrpoSetup) -> None:
         """Serve the steps of a GRPO stage."""
         self._cluster.wait(self._service.open_grpo.remote(setup))
+
+
+def _object_store_bytes() -> int:
+    pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    return int(pages * size * OBJECT_STORE_SHARE)
 
 
 def _function(target: str) -> Callable[..., Any]:

@@ -1,7 +1,7 @@
 """Depth-graded problems with known answers, worked traces and known needed depth.
 
 Every task is a function that drafts one problem from a random generator. Arithmetic is modulo 10,
-so every answer of a reasoning task is one digit. :func:`generate` turns drafts into a data set:
+so every answer of a reasoning task is one digit; only `arithmetic` counts beyond. :func:`generate` turns drafts into a data set:
 
 >>> problem = generate("chains", size=1, split="train", seed=0, difficulty=(3, 3))[0]
 >>> problem.question, problem.worked, problem.answer
@@ -98,6 +98,30 @@ def sums(rng: random.Random, difficulty: int, distractors: int) -> Draft:
     return Draft(question=question, answer=str(total), steps=tuple(steps), needed_depth=difficulty)
 
 
+def arithmetic(rng: random.Random, difficulty: int, distractors: int) -> Draft:
+    """Two-digit numbers added and subtracted, in words: ``What is 47 + 36 - 25?``.
+
+    For models that read English; answers are whole numbers, not digits. Distractors are numbers
+    named after the question.
+    """
+    total = rng.randrange(10, 100)
+    text = str(total)
+    steps: list[str] = []
+    for _ in range(difficulty):
+        term, sign = rng.randrange(10, 100), rng.choice((1, -1))
+        sum_ = f"{total} {'+' if sign > 0 else '-'} {term}"
+        total += sign * term
+        text += f" {'+' if sign > 0 else '-'} {term}"
+        steps.append(f"{sum_} = {total}")
+    idle = "".join(f" Ignore {rng.randrange(10, 100)}." for _ in range(distractors))
+    return Draft(
+        question=f"What is {text}?{idle}",
+        answer=str(total),
+        steps=tuple(steps),
+        needed_depth=difficulty,
+    )
+
+
 def chains(rng: random.Random, difficulty: int, distractors: int) -> Draft:
     """Evaluate a chain of variables modulo 10, lines in order: ``a=3;b=a+2;c=b*7;c?``.
 
@@ -184,6 +208,7 @@ def echo(rng: random.Random, difficulty: int, distractors: int) -> Draft:
 TASKS: Mapping[str, Drafter] = {
     "swaps": swaps,
     "sums": sums,
+    "arithmetic": arithmetic,
     "chains": chains,
     "scrambles": scrambles,
     "nesting": nesting,
