@@ -11,12 +11,12 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
 from pipeline import tasks
+from pipeline.load import did_you_mean
 from pipeline.recipe import PromptSource, listed
 from pipeline.records import Prompt
 
@@ -173,7 +173,7 @@ def _check_tasks(names: str | list[str], source: PromptSource) -> None:
     for task in listed(names):
         if task not in tasks.TASKS:
             known = ", ".join(tasks.TASKS)
-            raise PromptError(f"unknown task {task!r}{_did_you_mean(task, tasks.TASKS)} ({known})")
+            raise PromptError(f"unknown task {task!r}{did_you_mean(task, tasks.TASKS)} ({known})")
     for task, times in Counter(listed(names)).items():
         if times > 1:
             raise PromptError(f"task {task} is listed {times} times; list each task once")
@@ -255,11 +255,11 @@ def _draw_gym(
     from reasoning_gym.factory import DATASETS
 
     if task not in DATASETS:
-        raise PromptError(f"unknown gym task {task!r}{_did_you_mean(task, DATASETS)}")
+        raise PromptError(f"unknown gym task {task!r}{did_you_mean(task, DATASETS)}")
     for option in options:
         known = set(DATASETS[task][1].__dataclass_fields__) - {"seed", "size"}
         if option not in known:
-            hint = _did_you_mean(option, known)
+            hint = did_you_mean(option, known)
             raise PromptError(
                 f"options.{option}: gym task {task} has no such option{hint} "
                 f"({', '.join(sorted(known))})"
@@ -303,7 +303,7 @@ def _path_of(source: PromptSource, base_dir: Path) -> Path:
     path = base_dir / Path(source.file or "").expanduser()
     if not path.is_file():
         siblings = [p.name for p in path.parent.glob("*.jsonl")] if path.parent.is_dir() else []
-        hint = _did_you_mean(path.name, siblings)
+        hint = did_you_mean(path.name, siblings)
         raise PromptError(f"file {path} does not exist{hint}; relative paths start at {base_dir}")
     return path
 
@@ -386,7 +386,7 @@ def _missing(ours: str, theirs: str, row: Mapping[str, Any], *, where: str) -> s
     """The sentence about a column that a row lacks."""
     fix = f"map it with columns: {{{ours}: NAME}}" if ours == theirs else "correct columns"
     return (
-        f"{where}: column {theirs!r} is missing{_did_you_mean(theirs, row)}; "
+        f"{where}: column {theirs!r} is missing{did_you_mean(theirs, row)}; "
         f"the row has {', '.join(row) or 'none'}; {fix}, or complete the row"
     )
 
@@ -430,9 +430,3 @@ def _with_ids(prompts: Iterable[Prompt]) -> list[Prompt]:
         suffix = f"-{seen[digest]}" if seen[digest] > 1 else ""
         numbered.append(replace(prompt, id=digest + suffix))
     return numbered
-
-
-def _did_you_mean(word: str, known: Iterable[str]) -> str:
-    by_lower = {name.lower(): name for name in known}
-    close = get_close_matches(word.lower(), by_lower, n=1)
-    return f"; did you mean {by_lower[close[0]]!r}?" if close else ""

@@ -38,7 +38,7 @@ SPARK_WIDTH = 24
 _MARKS: Mapping[str, tuple[str, str]] = {
     "waiting": ("○", "dim"),
     "done": ("✓", "green"),
-    "skipped": ("✓", "dim"),
+    "finished before": ("✓", "dim"),
     "failed": ("✗", "bold red"),
     "stopped": ("■", "yellow"),
 }
@@ -139,11 +139,12 @@ class LiveConsole:
     def _cells(self, name: str, stage: _Stage) -> tuple[RenderableType, ...]:
         mark, style = _MARKS.get(stage.state, ("•", ""))
         seconds = self._clock() - stage.started if stage.state == RUNNING else stage.seconds
+        untimed = stage.state in ("waiting", "finished before")
         return (
             self._spinner if stage.state == RUNNING else Text(mark, style),
             Text(name, {RUNNING: "bold", "waiting": "dim"}.get(stage.state, "")),
             Text(stage.kind, "dim"),
-            Text("" if stage.state in ("waiting", "skipped") else duration(seconds)),
+            Text("" if untimed else duration(seconds)),
             Text(_said(stage), style if stage.state in FINAL_STATES else "dim"),
         )
 
@@ -268,8 +269,8 @@ def _lines_of(pairs: Sequence[tuple[str, str]], *, width: int) -> list[Text]:
 
 
 def _said(stage: _Stage) -> str:
-    """A stage's note; a state without a mark of its own is written out."""
-    named = stage.state if stage.state in (*FINAL_STATES, "skipped") else ""
+    """A stage's note, after its state where the mark does not say it all."""
+    named = "" if stage.state in ("waiting", RUNNING, "done") else stage.state
     return ", ".join(part for part in (named, stage.note) if part)
 
 

@@ -48,7 +48,7 @@ def write_report(run_dir: Path) -> Path:
         funnels=_funnels(run_dir),
         samples=_samples(run_dir, [stage["name"] for stage in stages]),
         recipe=text,
-        run_dir=run_dir.name,
+        run_dir=run_dir.resolve().name,
     )
     write_atomic(run_dir / REPORT_FILE, page)
     return run_dir / REPORT_FILE
@@ -62,8 +62,8 @@ def curve_picture(run_dir: Path, stage: str, out: Path) -> Path:
     rows = metrics_of(run_dir, stage)
     if not any("reward" in row or "held_out_accuracy" in row for row in rows):
         raise ReportError(
-            f"{run_dir / 'metrics' / f'{stage}.jsonl'} has no reward and no held-out accuracy; "
-            "name a stage that was watched while it trained"
+            f"stage {stage} of {run_dir} has neither reward nor held-out accuracy in its metrics; "
+            "name a GRPO stage, or one with watch:"
         )
     name = yaml.safe_load((run_dir / "recipe.yaml").read_text())["name"]
     return curve_png(rows, out, title=f"{name}: {stage}")
@@ -71,8 +71,9 @@ def curve_picture(run_dir: Path, stage: str, out: Path) -> Path:
 
 def metrics_of(run_dir: Path, stage: str) -> list[dict[str, float]]:
     """A stage's metric rows; none when it wrote none. A last line cut by a crash is left out."""
-    path = run_dir / "metrics" / f"{stage}.jsonl"
-    text = path.read_text() if path.is_file() else ""
+    places = (run_dir / "metrics" / f"{stage}.jsonl", run_dir / "work" / stage / "metrics.jsonl")
+    path = next((place for place in places if place.is_file()), None)
+    text = path.read_text() if path else ""
     return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.load import did_you_mean
 from pipeline.records import Prompt, Scored, read_prompts, read_scored
 
 Order = Literal["written", "best", "worst"]
@@ -103,10 +103,8 @@ def _file_of(run_dir: Path, stage: str, step: int | None) -> tuple[Path, int | N
         return harvest, None
     if not steps:
         known = stages_of(run_dir)
-        close = get_close_matches(stage, known, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
         raise RolloutsError(
-            f"stage {stage!r} has no rollouts in {run_dir}{hint} "
+            f"stage {stage!r} has no rollouts in {run_dir}{did_you_mean(stage, known)} "
             f"(stages with rollouts: {', '.join(known) or 'none'})"
         )
     step = max(steps) if step is None else step

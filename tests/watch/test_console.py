@@ -122,6 +122,15 @@ def test_the_live_table_shows_every_stage_and_the_running_ones_metrics() -> None
     assert "▁█" in frame
 
 
+def test_stages_finished_before_say_so() -> None:
+    console, _, _ = live()
+    console.stage("cold_start", "finished before", seconds=42)
+    console.stage("reason", "running")
+    lines = [line for line in shown(console).splitlines() if line.strip()]
+    assert lines[0].endswith("finished before")
+    assert "0:42" not in lines[0]
+
+
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_the_live_line_fits_its_terminal(width: int) -> None:
     console, _, _ = live(width=width)

@@ -94,7 +94,7 @@ def test_rollouts_show_without_their_prompts(run_dir: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"stage": "raeson"}, "did you mean 'reason'?"),
+        ({"stage": "raeson"}, "did you mean reason?"),
         ({"stage": "reason", "step": 3}, "it has 2 between 2 and 10"),
         ({"stage": "harvest", "step": 3}, "has no steps"),
     ],
