@@ -66,14 +66,14 @@ Drafter = Callable[[random.Random, int, int], Draft]
 def swaps(rng: random.Random, difficulty: int, distractors: int) -> Draft:
     """Follow the ball under cup ``s`` of five through swaps: ``s;12;35?``.
 
-    Distractors swap cups 6 to 9, which never hold the ball.
+    Each of the ten swaps comes once before any comes again. Distractors swap cups 6 to 9, which
+    never hold the ball.
     """
     place = start = rng.randrange(1, 6)
     moves: list[str] = []
     steps: list[str] = []
     depth = 0
-    for _ in range(difficulty):
-        left, right = sorted(rng.sample(range(1, 6), 2))
+    for left, right in _pairs(rng, difficulty):
         depth += place in (left, right)
         place = {left: right, right: left}.get(place, place)
         moves.append(f"{left}{right}")
@@ -302,6 +302,13 @@ def _interleave(rng: random.Random, kept: list[str], inserted: list[str]) -> lis
     rng.shuffle(marks)
     first, second = iter(kept), iter(inserted)
     return [next(first) if mark else next(second) for mark in marks]
+
+
+def _pairs(rng: random.Random, count: int) -> list[tuple[int, int]]:
+    """Pairs of different cups of 1 to 5, each of the ten once before any comes again."""
+    every = list(itertools.combinations(range(1, 6), 2))
+    rounds = -(-count // len(every))
+    return [pair for _ in range(rounds) for pair in rng.sample(every, len(every))][:count]
 
 
 def _letters(rng: random.Random, count: int) -> list[str]:
