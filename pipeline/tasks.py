@@ -1,7 +1,8 @@
 """Depth-graded problems with known answers, worked traces and known needed depth.
 
 Every task is a function that drafts one problem from a random generator. Arithmetic is modulo 10,
-so every answer of a reasoning task is one digit; only `arithmetic` counts beyond. :func:`generate` turns drafts into a data set:
+so every answer of a reasoning task is one digit; only `arithmetic` counts beyond. :func:`generate`
+turns drafts into a data set:
 
 >>> problem = generate("chains", size=1, split="train", seed=0, difficulty=(3, 3))[0]
 >>> problem.question, problem.worked, problem.answer
