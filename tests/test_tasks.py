@@ -136,7 +136,8 @@ def test_a_larger_size_only_appends() -> None:
 def test_text_is_short_printable_ascii(task: str) -> None:
     for problem in _draw(task):
         text = problem.question + problem.worked + problem.answer
-        assert text.isascii() and text.isprintable()
+        assert text.isascii()
+        assert text.isprintable()
         assert len(problem.question) <= 70
         assert len(problem.worked) <= 40
 
