@@ -25,7 +25,7 @@ _NAMED = ("stages", "prompts", "rewards")  # sections whose keys are the user's 
 _MODEL_SOURCES = ("path", "hub", "gguf", "scratch")
 _PROMPT_SOURCES = ("task", "gym", "hub", "file")
 _SOURCE_DETAILS = (
-    "split", "difficulty", "distractors", "care", "columns", "options", "answer_after",
+    "size", "split", "difficulty", "distractors", "care", "columns", "options", "answer_after",
 )  # fmt: skip
 """Keys of prompts that only some sources know."""
 
@@ -212,7 +212,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _localized(content: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The content with file names that exist beside the recipe made absolute."""
-    sections = [(content.get("model"), ("path", "gguf"))]
+    sections: list[tuple[Any, tuple[str, ...]]] = [(content.get("model"), ("path", "gguf"))]
     sections += [(entry, ("file",)) for entry in _entries(content, "prompts")]
     sections += [(entry, ("use",)) for entry in _entries(content, "rewards")]
     for entry in _entries(content, "stages"):
@@ -233,7 +233,8 @@ def _entries(content: Mapping[str, Any], section: str) -> list[dict[str, Any]]:
 def _beside(text: str, folder: Path, *, function: bool) -> str:
     name, colon, suffix = text.rpartition(":") if function else (text, "", "")
     path = folder / name
-    return f"{path.resolve()}{colon}{suffix}" if name and path.exists() else text
+    found = path.is_file() if function else path.exists()
+    return f"{path.resolve()}{colon}{suffix}" if name and found else text
 
 
 def _override(text: str, data: Mapping[str, Any]) -> _Layer:
@@ -248,24 +249,28 @@ def _override(text: str, data: Mapping[str, Any]) -> _Layer:
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         reason = str(error).partition("\n")[0]
         raise RecipeError(f"{origin}: {key}: the value is no YAML ({reason}); quote it") from None
-    here: Any = data
-    for depth, part in enumerate(parts[:-1]):
-        here = here.get(part)
-        if depth == 1 and parts[0] in _NAMED and here is None:
-            known = data.get(parts[0], {})
-            raise RecipeError(
-                f"{origin}: {parts[0]}.{part}: there is no such entry{did_you_mean(part, known)} "
-                f"({parts[0]} has {', '.join(known) or 'none'})"
-            )
-        if here is None:
-            break
-        if not isinstance(here, dict):
-            above = ".".join(parts[: depth + 1])
-            kind = "a list" if isinstance(here, list) else f"the value {here!r}"
-            raise RecipeError(f"{origin}: {above} is {kind}; set it whole: {above}=...")
+    _check_path(data, parts, origin=origin)
     if not isinstance(content, dict):
         raise RecipeError(f"{origin}: write key.path=value")
     return _Layer(origin, {str(k): v for k, v in content.items()})
+
+
+def _check_path(data: Mapping[str, Any], parts: Sequence[str], *, origin: str) -> None:
+    """Refuse a path through an entry that is not there, a list or a value."""
+    here: Any = data
+    for depth, part in enumerate(parts[:-1]):
+        above, here = here, here.get(part)
+        if depth == 1 and parts[0] in _NAMED and here is None:
+            raise RecipeError(
+                f"{origin}: {parts[0]}.{part}: there is no such entry{did_you_mean(part, above)} "
+                f"({parts[0]} has {', '.join(above) or 'none'})"
+            )
+        if here is None:
+            return
+        if not isinstance(here, dict):
+            place = ".".join(parts[: depth + 1])
+            kind = "a list" if isinstance(here, list) else f"the value {here!r}"
+            raise RecipeError(f"{origin}: {place} is {kind}; set it whole: {place}=...")
 
 
 def _merged(
@@ -278,7 +283,7 @@ def _merged(
     """
     result = dict(old)
     for key, value in new.items():
-        before = result.get(key)
+        before: Any = result.get(key)
         here = (*path, key)
         both = isinstance(before, dict) and isinstance(value, dict)
         if both and not _replaces(here, before, value):

@@ -113,8 +113,10 @@ def test_another_kind_replaces_the_stage(tmp_path: Path, small: str) -> None:
 def test_another_source_replaces_the_source(small: str) -> None:
     model = load_recipe(small, ["model.hub=some/model"]).model
     assert (model.hub, model.scratch) == ("some/model", None)
-    prompts = load_recipe(small, ["prompts.train.gym=leg_counting"]).prompts["train"]
-    assert (prompts.gym, prompts.task, prompts.size) == ("leg_counting", None, 10)
+    overrides = ["prompts.train.system=Think.", "prompts.train.file=rows.jsonl"]
+    prompts = load_recipe(small, overrides).prompts["train"]
+    assert (prompts.file, prompts.task, prompts.size) == ("rows.jsonl", None, None)
+    assert prompts.system == "Think."
 
 
 def test_circular_defaults_are_refused(tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def test_a_wrong_task_is_refused() -> None:
     recipe = recipe_with(
         {"a": GRPO}, prompts={"train": {"task": "swap", "size": 3, "difficulty": [1, 1]}}
     )
-    assert "did you mean 'swaps'?" in refusal(recipe)
+    assert "did you mean swaps?" in refusal(recipe).replace("'", "")
 
 
 def test_grpo_batches_add_up() -> None:

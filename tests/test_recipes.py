@@ -1,0 +1,46 @@
+"""Every shipped recipe loads, plans, and survives dumping."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.load import dump_recipe, load_recipe, resolve_data, shipped_recipes
+from pipeline.plan import gguf_files, make_plan
+from pipeline.recipe import DistillStage, Recipe
+
+NAMES = sorted(path.stem for path in shipped_recipes().glob("*.yaml"))
+
+
+def lacks_a_model(recipe: Recipe) -> bool:
+    """Whether this machine has not got a model file that the recipe names."""
+    students = [s.student for s in recipe.stages.values() if isinstance(s, DistillStage)]
+    return any(
+        (source.path is not None and not resolve_data(source.path).is_dir())
+        or (source.gguf is not None and not gguf_files(source.gguf))
+        for source in (recipe.model, *students)
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shipped_recipes_plan(name: str) -> None:
+    recipe = load_recipe(name)
+    if lacks_a_model(recipe):
+        pytest.skip(f"{name} needs a model that is not installed here")
+    assert make_plan(recipe).stages
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shipped_recipes_survive_dumping(name: str, tmp_path: Path) -> None:
+    recipe = load_recipe(name)
+    (tmp_path / "dump.yaml").write_text(dump_recipe(recipe))
+    assert load_recipe(str(tmp_path / "dump.yaml")) == recipe
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_recipes_are_named_after_their_files(name: str) -> None:
+    assert load_recipe(name).name == name
+
+
+def test_recipes_state_only_differences() -> None:
+    longest = max(len(path.read_text().splitlines()) for path in shipped_recipes().glob("*.yaml"))
+    assert longest <= 100
