@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from trl import GRPOConfig, GRPOTrainer
 
 from pipeline.generate.client import RolloutClient
+from pipeline.generate.schedule import derived_seed
 from pipeline.recipe import GrpoStage, Variant
 from pipeline.train.arguments import (
     load_tokenizer,
@@ -171,14 +172,20 @@ class RolloutSource:
     def __init__(self, job: TrainJob, rollouts: RolloutClient) -> None:
         assert isinstance(job.spec, GrpoStage)
         self._updates = job.spec.updates_per_step
+        self._seed = job.seed
         self._rollouts = rollouts
         self._metrics: dict[str, float] = {}
         self.trainer: GRPOTrainer | None = None
 
     def __call__(self, prompts: Sequence[str], trainer: GRPOTrainer) -> dict[str, Any]:
-        """This rank's completions of the current step, in TRL's terms."""
+        """This rank's completions of the current step, in TRL's terms.
+
+        TRL shuffles them next, so the generator is seeded by the step: a resume repeats it.
+        """
+        step = trainer.state.global_step // self._updates
+        torch.manual_seed(derived_seed(self._seed, "shuffle", step))
         part = self._rollouts.slice(
-            trainer.state.global_step // self._updates,
+            step,
             rank=trainer.accelerator.process_index,
             ranks=trainer.accelerator.num_processes,
         )

@@ -1,0 +1,50 @@
+"""The journal's round trip is exact, and a half-written step does not exist."""
+
+from pathlib import Path
+
+from pipeline.generate.groups import Group
+from pipeline.generate.journal import Journal, StepRollouts
+from pipeline.records import Rollout, Scored
+
+
+def step(offset: float) -> StepRollouts:
+    groups = [
+        Group(
+            prompt_id=f"p{g}",
+            samples=tuple(
+                Scored(
+                    rollout=Rollout(
+                        prompt_id=f"p{g}",
+                        sample=i,
+                        seed=2**62 + i,
+                        prompt_tokens=(1, 2),
+                        tokens=(3, 4, 5),
+                        logprobs=(-0.1 - offset, -1e-17, -3.3333333333333335),
+                        stop="eos",
+                        weight_version=4,
+                        depths=(1, 2, 3) if i else None,
+                    ),
+                    text="a\nb",
+                    reward=None if i else 0.5,
+                    components={"answer": None if i else 0.5},
+                    verdicts={"answer": "correct"},
+                )
+                for i in range(2)
+            ),
+        )
+        for g in range(3)
+    ]
+    return StepRollouts(groups=groups, metrics={"reward": 0.1 + offset})
+
+
+def test_round_trip_is_exact(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.write(7, step(0.25))
+    assert journal.read(7) == step(0.25)
+    assert journal.read(8) is None
+
+
+def test_a_half_written_step_is_absent(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    (tmp_path / ".step-000001.99").write_bytes(b"PAR1 half")
+    assert journal.read(1) is None

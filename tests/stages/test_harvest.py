@@ -1,0 +1,91 @@
+"""What rejection sampling keeps, and the funnel that explains it."""
+
+from pipeline.generate.groups import Group
+from pipeline.recipe import Readable, RejectStage
+from pipeline.records import Rollout, Scored
+from pipeline.stages.harvest import LANGUAGE, harvest, preference_pairs, unreadable
+
+
+def scored(
+    text: str, *, prompt: str = "p", sample: int = 0, answer: float | None = 1.0, stop: str = "eos"
+) -> Scored:
+    return Scored(
+        rollout=Rollout(
+            prompt_id=prompt,
+            sample=sample,
+            seed=1,
+            prompt_tokens=(1,),
+            tokens=tuple(range(len(text))),
+            logprobs=(0.0,) * len(text),
+            stop=stop,  # type: ignore[arg-type]
+            weight_version=0,
+        ),
+        text=text,
+        reward=answer,
+        components={"answer": answer, LANGUAGE: 0.2 if "мир" in text else 1.0},
+        verdicts={"answer": "x"},
+    )
+
+
+def group(*samples: Scored) -> Group:
+    return Group(prompt_id=samples[0].rollout.prompt_id, samples=samples)
+
+
+def spec(**keywords: int) -> RejectStage:
+    return RejectStage(kind="reject", policy="x", prompts="y", rewards=["answer"], **keywords)  # type: ignore[arg-type]
+
+
+def test_the_funnel_counts_every_filter() -> None:
+    samples = [
+        scored("good"),
+        scored("good "),  # the same up to white space
+        scored("wrong", answer=0.0),
+        scored("unscored", answer=None),
+        scored("long", stop="length"),
+        scored("мир"),
+        scored("other"),  # over keep_per_prompt
+    ]
+    result = harvest([group(*samples)], spec())
+    assert [s.text for s in result.kept] == ["good"]
+    assert result.funnel == {
+        "generated": 7, "finished": 6, "correct": 4, "readable": 3, "new": 2, "kept": 1,
+    }  # fmt: skip
+
+
+def test_keep_per_prompt_and_same_text_for_two_prompts() -> None:
+    groups = [group(scored("a", prompt=p), scored("b", prompt=p)) for p in ("p", "q")]
+    result = harvest(groups, spec(keep_per_prompt=2))
+    assert [s.text for s in result.kept] == ["a", "b", "a", "b"]
+
+
+def test_readability_names_its_reason() -> None:
+    rules = Readable(max_paragraph_chars=10)
+    assert unreadable(scored("x" * 11), rules) == "long paragraph"
+    assert unreadable(scored("x" * 9 + "\n\n" + "y" * 9), rules) is None
+    assert unreadable(scored("<think>```</think>1"), Readable()) == "code block"
+    assert unreadable(scored("<think></think>```"), Readable(max_paragraph_chars=None)) is None
+    assert unreadable(scored("мир"), rules) == "mixed language"
+
+
+def test_pairs_are_balanced_in_length() -> None:
+    groups = [
+        group(
+            *[scored("r" * n, prompt=f"p{i}") for n in (5, 9)],
+            *[scored("w" * n, prompt=f"p{i}", answer=0.0) for n in (7, 7)],
+        )
+        for i in range(20)
+    ]
+    pairs = preference_pairs(groups, ["answer"], 1.0, length_balance=True)
+    gaps = [len(c.text) - len(r.text) for c, r in pairs]
+    assert len(pairs) == 20
+    assert abs(sum(gaps)) <= 2
+    assert all(c.reward == 1.0 and r.reward == 0.0 for c, r in pairs)
+
+
+def test_unscored_samples_are_no_negatives() -> None:
+    assert (
+        preference_pairs(
+            [group(scored("a"), scored("b", answer=None))], ["answer"], 1.0, length_balance=True
+        )
+        == []
+    )
