@@ -34,7 +34,7 @@ from transformers.utils.logging import (
 
 from pipeline.train.callbacks import full_weights
 from pipeline.train.job import CHECKPOINTS, TrainJob
-from pipeline.train.sharding import deepspeed_config
+from pipeline.train.sharding import sharded_arguments, start_sharded_cpu
 
 Schedule = Literal["constant", "linear", "cosine"]
 RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
@@ -102,9 +102,8 @@ def shared_arguments(
         "gradient_checkpointing": spec.gradient_checkpointing,
         "seed": job.seed,
         "data_seed": job.seed,
-        "use_cpu": job.device == "cpu",
+        **sharded_arguments(job.sharding, device=job.device, dtype=job.dtype),
         "bf16": job.dtype == "bfloat16",
-        "deepspeed": deepspeed_config(job.sharding, device=job.device, dtype=job.dtype),
         "save_strategy": "steps",
         "save_steps": spec.save_steps,
         "save_total_limit": None,
@@ -178,6 +177,8 @@ def trainer_process(job: TrainJob) -> Iterator[None]:
             os.environ.pop(name, None)
     elif not dist.is_initialized():
         dist.init_process_group("gloo" if job.device == "cpu" else "nccl")
+    if job.sharding != "none" and job.device == "cpu":
+        start_sharded_cpu()
     torch.set_num_threads(job.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     _fill_memory(False)
@@ -235,4 +236,5 @@ def _environment(job: TrainJob) -> dict[str, str]:
         variables["WANDB_MODE"] = "offline"
     if job.device == "cpu":
         variables["DS_ACCELERATOR"] = "cpu"
+        variables["ACCELERATE_TORCH_DEVICE"] = "cpu"  # else cpu:RANK, which torch.load refuses
     return variables

@@ -2,9 +2,13 @@
 
 from typing import Any
 
+from accelerate.state import PartialState
+from accelerate.utils import DistributedType
+
 from pipeline.recipe import Sharding
 
 STAGES: dict[Sharding, int] = {"none": 0, "zero1": 1, "zero2": 2, "zero3": 3}
+SHARED_MEMORY_OP = "deepspeed_shm_comm"
 
 
 def deepspeed_config(sharding: Sharding, *, device: str, dtype: str) -> dict[str, Any] | None:
@@ -28,3 +32,35 @@ def deepspeed_config(sharding: Sharding, *, device: str, dtype: str) -> dict[str
         "steps_per_print": 10**9,
         "wall_clock_breakdown": False,
     }
+
+
+def sharded_arguments(sharding: Sharding, *, device: str, dtype: str) -> dict[str, Any]:
+    """The training arguments that place a model: device and DeepSpeed.
+
+    `use_cpu` would have accelerate ignore DeepSpeed, so a sharded CPU run instead finds the state
+    that `start_sharded_cpu` configured.
+    """
+    if sharding == "none" or device != "cpu":
+        return {
+            "use_cpu": device == "cpu",
+            "deepspeed": deepspeed_config(sharding, device=device, dtype=dtype),
+        }
+    return {
+        "use_cpu": False,
+        "deepspeed": deepspeed_config(sharding, device=device, dtype=dtype),
+        "accelerator_config": {"use_configured_state": True},
+    }
+
+
+def start_sharded_cpu() -> None:
+    """Configure this process for DeepSpeed on the CPU; its process group exists already.
+
+    Communication stays with gloo: DeepSpeed's own shared-memory operator would be compiled first,
+    which takes a minute, and small models do not feel the difference.
+    """
+    import deepspeed  # takes seconds, and only sharded runs need it
+
+    deepspeed.ops.__compatible_ops__[SHARED_MEMORY_OP] = False
+    deepspeed.comm.init_distributed("gloo", auto_mpi_discovery=False, verbose=False)
+    state = PartialState(cpu=True)
+    state.distributed_type = DistributedType.DEEPSPEED

@@ -69,9 +69,12 @@ def test_one_row_per_step_under_our_names(make_job: MakeJob) -> None:
     log(writer, job, 1, learning_rate=0.5, num_tokens=100.0)
     writer.on_log(arguments(job), state(1), TrainerControl(), logs={"train_runtime": 1.0})
     (row,) = read_metrics(job.work / METRICS_FILE)
-    assert row["step"] == 1 and row["steps"] == 10 and row["lr"] == 0.5
+    assert row["step"] == 1
+    assert row["steps"] == 10
+    assert row["lr"] == 0.5
     assert row["resampled_groups"] == 2.0
-    assert row["tokens_per_s"] > 0 and row["seconds_left"] >= 0
+    assert row["tokens_per_s"] > 0
+    assert row["seconds_left"] >= 0
     assert "num_tokens" not in row
 
 
@@ -121,7 +124,8 @@ def test_stop_file_is_seen_at_rollout_boundaries_only(make_job: MakeJob) -> None
     (job.work / STOP_FILE).touch()
     assert not saves(6)
     assert not stop.stopped
-    assert saves(8) and stop.stopped
+    assert saves(8)
+    assert stop.stopped
 
 
 def test_a_stop_at_the_last_step_is_no_stop(make_job: MakeJob) -> None:

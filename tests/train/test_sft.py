@@ -103,7 +103,8 @@ def test_stop_file_ends_with_a_checkpoint(make_job: MakeJob, sft_rows: Path) -> 
     assert (info["status"], info["steps"]) == (STOPPED, 1)
     assert not stopped.out.exists()
     checkpoint = latest_complete(stopped.work / CHECKPOINTS)
-    assert checkpoint is not None and checkpoint.name == "checkpoint-1"
+    assert checkpoint is not None
+    assert checkpoint.name == "checkpoint-1"
     (stopped.work / STOP_FILE).unlink()
     assert sft.train(stopped, sft_rows)["status"] == DONE
     assert_same(whole, stopped)

@@ -1,0 +1,131 @@
+"""Several ranks and DeepSpeed on the CPU reach what one rank reaches."""
+
+import dataclasses
+import os
+import pickle
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pipeline.train import sft
+from pipeline.train.callbacks import read_metrics
+from pipeline.train.job import METRICS_FILE, STOP_FILE, TrainJob
+from pipeline.train.sharding import deepspeed_config
+
+MakeJob = Callable[..., TrainJob]
+WORKER = Path(__file__).parent / "rank_worker.py"
+STEPS = 5
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def run_ranks(job: TrainJob, rows: Path, pickled: Path) -> None:
+    """Train in `job.ranks` processes; a failure shows the first rank's error output."""
+    pickled.write_bytes(pickle.dumps(job))
+    port = str(free_port())
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(WORKER), str(pickled), str(rows)],
+            env=os.environ
+            | {
+                "PYTHONPATH": str(Path(__file__).parents[2]),
+                "OMP_NUM_THREADS": "1",
+                "OMP_WAIT_POLICY": "PASSIVE",
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "WORLD_SIZE": str(job.ranks),
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": port,
+                "DS_ACCELERATOR": "cpu",
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(job.ranks)
+    ]
+    try:
+        outputs = [process.communicate(timeout=300)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    for process, output in zip(processes, outputs, strict=True):
+        assert process.returncode == 0, output
+
+
+def losses(job: TrainJob) -> list[float]:
+    return [row["loss"] for row in read_metrics(job.work / METRICS_FILE)]
+
+
+def compare(make_job: MakeJob, rows: Path, tmp_path: Path, **changes: Any) -> None:
+    keywords: dict[str, Any] = {"epochs": 1, "micro_batch_rows": 2}
+    one = make_job("one", **keywords)
+    two = dataclasses.replace(make_job("two", **keywords), ranks=2, **changes)
+    sft.train(one, rows)
+    run_ranks(two, rows, tmp_path / "job.pickle")
+    assert len(losses(one)) == STEPS
+    assert losses(two) == pytest.approx(losses(one), abs=1e-4)
+    ours, theirs = (load_file(job.out / "model.safetensors") for job in (one, two))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.allclose(ours[name], theirs[name], atol=1e-3) for name in ours)
+
+
+def test_two_zero2_ranks_reach_the_loss_of_one(
+    make_job: MakeJob, sft_rows: Path, tmp_path: Path
+) -> None:
+    compare(make_job, sft_rows, tmp_path, sharding="zero2")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharding", ["none", "zero1", "zero3"])
+def test_two_ranks_reach_the_loss_of_one(
+    make_job: MakeJob, sft_rows: Path, tmp_path: Path, sharding: str
+) -> None:
+    compare(make_job, sft_rows, tmp_path, sharding=sharding)
+
+
+def test_no_sharding_leaves_deepspeed_out() -> None:
+    assert deepspeed_config("none", device="cpu", dtype="float32") is None
+
+
+def test_only_zero3_gathers_weights_to_save_them() -> None:
+    for sharding, stage in (("zero1", 1), ("zero2", 2), ("zero3", 3)):
+        config = deepspeed_config(sharding, device="cuda", dtype="bfloat16")
+        assert config is not None
+        zero = config["zero_optimization"]
+        assert zero["stage"] == stage
+        assert ("stage3_gather_16bit_weights_on_model_save" in zero) == (sharding == "zero3")
+        assert config["bf16"] == {"enabled": True}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharding", ["none", "zero2", "zero3"])
+def test_stopped_ranks_resume_bit_for_bit(
+    make_job: MakeJob, sft_rows: Path, tmp_path: Path, sharding: Any
+) -> None:
+    whole, stopped = (
+        dataclasses.replace(make_job(name, epochs=1), ranks=2, sharding=sharding)
+        for name in ("whole", "stopped")
+    )
+    run_ranks(whole, sft_rows, tmp_path / "whole.pickle")
+    stopped.work.mkdir(parents=True)
+    (stopped.work / STOP_FILE).touch()
+    run_ranks(stopped, sft_rows, tmp_path / "stopped.pickle")
+    assert not stopped.out.exists()
+    assert len(losses(stopped)) == 1
+    (stopped.work / STOP_FILE).unlink()
+    run_ranks(stopped, sft_rows, tmp_path / "stopped.pickle")
+    assert losses(stopped) == losses(whole)
+    ours, theirs = (load_file(job.out / "model.safetensors") for job in (whole, stopped))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
