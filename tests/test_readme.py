@@ -1,0 +1,63 @@
+"""The README's examples work as they stand."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli import app
+from pipeline.load import load_recipe, resolve_data
+from pipeline.plan import make_plan
+from pipeline.recipe import Hardware
+from rewards.api import Sample
+from rewards.registry import resolve
+
+README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
+
+
+def block(language: str) -> str:
+    """The README's only code block in that language."""
+    (found,) = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    return found
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> str:
+    (tmp_path / "mine.yaml").write_text(block("yaml"))
+    (tmp_path / "brief.py").write_text(block("python"))
+    return str(tmp_path / "mine.yaml")
+
+
+def test_the_first_recipe_loads_and_plans(recipe: str) -> None:
+    loaded = load_recipe(recipe, ["stages.reason.lr=1e-4"])
+    if not resolve_data("data/models/tiny").is_dir():
+        loaded = load_recipe(recipe, ["model.hub=some/model"])
+    assert [stage.name for stage in make_plan(loaded).stages] == ["reason", "report"]
+
+
+def test_the_first_reward_works(recipe: str) -> None:
+    use = load_recipe(recipe).rewards["brief"].use
+    brief = resolve(use)
+    short, long = (Sample(prompt="", completion=text) for text in ("a b", "a " * 50))
+    assert [reward.value for reward in brief([short, long], words=30)] == [1.0, 0.0]
+
+
+def test_the_commands_listed_are_the_commands_there_are() -> None:
+    listed = set(re.findall(r"^\| `stepwell (\w+)", README, re.MULTILINE))
+    known = {c.name or c.callback.__name__ for c in app.registered_commands if c.callback}
+    assert listed == known | {"data"}
+
+
+def test_the_hardware_keys_exist() -> None:
+    table = README.partition("## Hardware")[2].partition("A batch is counted")[0]
+    keys = re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)))
+    assert keys
+    assert set(keys) <= set(Hardware.model_fields)
+
+
+def test_the_recipes_listed_exist() -> None:
+    table = README.partition("| recipe |")[2].partition("## A first recipe")[0]
+    names = re.findall(r"`([\w.-]+)`", "".join(re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)))
+    assert len(names) >= 5
+    for name in names:
+        assert load_recipe(name).name == name
