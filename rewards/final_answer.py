@@ -118,7 +118,7 @@ def _after_markers(text: str) -> list[str]:
     found = []
     for index, mark in enumerate(marks):
         stop = marks[index + 1].start() if index + 1 < len(marks) else len(text)
-        piece = text[mark.end() : stop].strip()
+        piece = text[mark.end() : stop].strip(" \n\t*")
         if not re.search(r"\w", piece) or piece.lower() in ("final", "the", "the final"):
             continue
         found.append(_trimmed(piece))

@@ -62,7 +62,7 @@ class RewardFunction:
         try:
             results = _CALLERS[self.form.removeprefix("async ")](self.function, samples, args)
             return _rewards(results, ref=self.ref, samples=samples)
-        except Exception as error:  # noqa: BLE001  a user's function may raise anything
+        except Exception as error:  # a user's function may raise anything
             message = f"raised {type(error).__name__}: {error}"
             if isinstance(error, WrongResult):
                 message = str(error)

@@ -50,7 +50,8 @@ def language(sample: Sample, *, target: str = "en") -> Reward:
     Japanese, or four of Thai, are one word. A word in a script that the target language does not
     use is foreign. The others take the language of their sentence or line, as CLD2 detects it
     reliably, and where that is too short to tell, that of the whole reasoning; the benefit of the
-    doubt goes to the target. Text without words is consistent. Without tags the whole completion is the reasoning.
+    doubt goes to the target. Text without words is consistent. Without tags the whole completion
+    is the reasoning.
 
     Args:
         target: ISO 639-1 code.

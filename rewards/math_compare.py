@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from rewards.maths.answers import same_answer
+from rewards.maths.lexer import MAX_CHARS
 from rewards.maths.parser import parse
 from rewards.maths.tree import Node, TooComplex, Unparsable, walk
 from rewards.maths.values import Undefined
@@ -21,18 +22,18 @@ MAX_FALLBACK_CHARS = 300
 MAX_FALLBACK_NUMBER = 300
 
 _DECORATION = re.compile(
-    r"\\(?:left|right|displaystyle|limits|,|;|:|!|quad|qquad| )(?![A-Za-z])|\$|~|\\\$|\s+"
+    r"\\(?:left|right|displaystyle|limits|,|;|:|!|quad|qquad| )(?![A-Za-z])|\$|~|\\\$"
 )
+_SPACE = re.compile(r"(?<!\d) | (?![\d.])")
 _THOUSANDS = re.compile(r"(?:\d{1,3})(?:,(?:\\!)?\d{3})+(?:\.\d+)?")
 _NUMBER = re.compile(r"([-+]?)(\d+)?(?:\.(\d*))?")
 _RATIO = re.compile(r"([-+]?)(?:(\d+)/(\d+)|\\[dt]?frac\{([-+]?\d+)\}\{([-+]?\d+)\})")
-_TIME = re.compile(r"\D{0,12}?(\d{1,2}(?::\d\d){1,2})(?:\\text|\\mbox|\{|\})*(a|p)?\.?(?:m\b|m\.)?\D{0,9}")
+_TIME = re.compile(
+    r"\D{0,12}?(\d{1,2}(?::\d\d){1,2})(?:\\text|\\mbox|\{|\})*(a|p)?\.?(?:m\b|m\.)?\D{0,9}"
+)
 _CHOICE = re.compile(r"\(?([A-J])(?:\)|\.|:)(?:\s|$)")
 _CHOICE_GOLD = re.compile(r"\(?([A-J])\)?")
-_QUALIFIER = re.compile(
-    r"[\s,]*(?:\\(?:text|mbox|quad|qquad)\b|[\s{(,])*(?:\\forall|\bfor\s{1,3}(?:all|every|any|each))\b.{0,300}$",
-    re.DOTALL,
-)
+_QUALIFIER = re.compile(r"\\forall|\bfor\s{1,3}(?:all|every|any|each)\b")
 _COMMAND_NAME = re.compile(r"\\(?:text|mathrm|mathbf|textbf|mbox)\s*\{([^{}]*)\}")
 MAX_EXACT_DIGITS = 4_000
 
@@ -47,6 +48,8 @@ class Decision:
 
 def compare(gold: str, answer: str) -> Decision:
     """Whether `answer` is equal to `gold`; neither is evaluated before its tree was checked."""
+    if len(answer) > MAX_CHARS:
+        return Decision("too_complex", f"longer than {MAX_CHARS} characters")
     plain_gold, plain_answer = squeezed(gold), squeezed(answer)
     if plain_answer == plain_gold:
         return Decision("correct", "identical text")
@@ -55,7 +58,7 @@ def compare(gold: str, answer: str) -> Decision:
         one_is_decimal = ("." in plain_gold) != ("." in plain_answer)
         if exact_gold == exact_answer or not one_is_decimal:
             return _decision(exact_gold == exact_answer, "exact numbers")
-    gold, answer = _QUALIFIER.sub("", gold), _QUALIFIER.sub("", answer)
+    gold, answer = unqualified(gold), unqualified(answer)
     written = _by_text(plain_gold, plain_answer, answer)
     if written is not None:
         return written
@@ -67,8 +70,23 @@ def compare(gold: str, answer: str) -> Decision:
 
 
 def squeezed(text: str) -> str:
-    """`text` without spaces, dollar signs and layout commands, and without a final full stop."""
-    return _DECORATION.sub("", text).removesuffix(".")
+    """`text` without dollar signs, layout commands, a final full stop, and spaces.
+
+    Spaces between digits stay: ``1 2/3`` is not ``12/3``.
+    """
+    text = " ".join(_DECORATION.sub(" ", text).split())
+    return _SPACE.sub("", text).removesuffix(".")
+
+
+def unqualified(text: str) -> str:
+    """`text` without "for all positive integers n" and the like at its end."""
+    found = _QUALIFIER.search(text)
+    if found is None:
+        return text
+    kept = text[: found.start()].rstrip(" ,({\n")
+    for command in ("\\text", "\\mbox", "\\quad", "\\qquad"):
+        kept = kept.removesuffix(command).rstrip(" ,({\n")
+    return kept
 
 
 def exact_number(text: str) -> Fraction | None:

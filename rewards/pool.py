@@ -94,7 +94,8 @@ class _Worker:
             start_new_session=True,
             env=os.environ | {"PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"},
         )
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._in = self._process.stdin.fileno()
         self._out = self._process.stdout.fileno()
         self._pidfd = os.pidfd_open(self._process.pid)
@@ -278,7 +279,7 @@ class Pool:
                     continue
                 try:
                     worker = self._run(task, worker)
-                except BaseException as error:  # noqa: BLE001  shown to whoever waits for the future
+                except BaseException as error:  # shown to whoever waits for the future
                     task.future.set_exception(error)
         finally:
             if worker is not None:

@@ -60,7 +60,7 @@ def main(parent_pid: int) -> None:
             _limit_memory(None)
             try:
                 functions[key] = resolve(job.ref, job.base)
-            except BaseException as error:  # noqa: BLE001  importing a user's module may raise anything
+            except BaseException as error:  # importing a user's module may raise anything
                 text = f"{type(error).__name__}: {error}"
                 frames.write(results, frames.to_json({"kind": "refused", "error": text}))
                 continue
@@ -92,7 +92,9 @@ def _take_pipes() -> tuple[int, int]:
 
 def _warm(function: RewardFunction) -> None:
     """Let a built-in do its slow imports before any budget runs, by scoring one formula."""
-    function([Sample(prompt="", completion="\\boxed{\\begin{cases}1\\end{cases}}", gold="\\sqrt{2}")])
+    function(
+        [Sample(prompt="", completion="\\boxed{\\begin{cases}1\\end{cases}}", gold="\\sqrt{2}")]
+    )
 
 
 def _ready(function: RewardFunction) -> dict[str, Any]:

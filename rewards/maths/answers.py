@@ -63,7 +63,9 @@ def _written_out(node: Node) -> list[Node]:
     """Every reading of the plus-minus signs: together in a value, apart in a tuple's entries."""
     if node.kind == "tuple":
         choices = itertools.product(*(_written_out(arg) for arg in node.args))
-        found = [Node("tuple", choice, node.name) for choice in itertools.islice(choices, MAX_ITEMS)]
+        found = [
+            Node("tuple", choice, node.name) for choice in itertools.islice(choices, MAX_ITEMS)
+        ]
     elif any(part.kind == "plus_minus" for part in walk(node)):
         found = [_signed(node, upper=True), _signed(node, upper=False)]
     else:
@@ -205,7 +207,7 @@ def _same_shape(gold: Node, answer: Node) -> str | None:
             same = _wording(gold.name) == _wording(answer.name)
             return "the same words" if same else None
         case "tuple":
-            if {gold.name, answer.name} & {"[)", "(]"} and gold.name != answer.name:
+            if gold.name != answer.name and len(gold.args) == 2:  # ends of an interval count
                 return None
             return _pairwise(gold, answer)
         case "matrix" | "row":

@@ -24,8 +24,9 @@ UNEVALUATED = {
 }  # fmt: skip
 CONSTANTS = {"pi": "pi", "infty": "infinity", "infinity": "infinity", "oo": "infinity"}
 UNITS = {
-    "mm", "cm", "km", "kg", "mg", "ml", "mL", "ft", "in", "yd", "mi", "lb", "lbs", "oz", "hr", "hrs",
-    "min", "sec", "mph", "kmh", "USD", "usd", "Hz", "cents", "cent", "inch", "foot", "feet", "mile",
+    "mm", "cm", "km", "kg", "mg", "ml", "mL", "ft", "in", "yd", "mi", "lb", "lbs", "oz", "hr",
+    "hrs", "min", "sec", "mph", "kmh", "USD", "usd", "Hz", "cents", "cent", "inch", "foot", "feet",
+    "mile",
     "yard", "day", "days", "week", "year", "hour", "am", "pm", "sq", "rad",
 }  # fmt: skip
 WORDS = {"yes", "no", "odd", "even", "the", "for", "all", "if", "is", "are", "none", "any", "true",
@@ -58,19 +59,23 @@ _OPERATORS = {
     "lor": "sep", "langle": "(", "rangle": ")", "slash": "/",
 }  # fmt: skip
 _UNICODE = {
-    "π": r"\pi ", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ", "−": "-", "–": "-", "—": "-",
-    "÷": r"\div ", "≤": r"\le ", "≥": r"\ge ", "⩽": r"\le ", "⩾": r"\ge ", "≠": r"\ne ", "∞": r"\infty ",
-    "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "√": r"\sqrt ", "°": r"^\circ ", "±": r"\pm ", "∓": r"\mp ",
-    "∅": r"\emptyset ", "²": "^2 ", "³": "^3 ", "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}",
-    "≈": r"\approx ", "→": r"\to ", "⟨": "(", "⟩": ")", ",": ", ", "。": ". ", ":": ":", ";": ";",
-    "(": "(", ")": ")", "=": "=", "+": "+", "′": "'", "’": "'", "θ": r"\theta ", "α": r"\alpha ",
-    "β": r"\beta ", "∫": r"\int ", "∑": r"\sum ", "∏": r"\prod ", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}",
-    "ℕ": r"\mathbb{N}", "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u200b": "", "、": ", ", "%": "%",
+    "π": r"\pi ", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ", "−": "-",
+    "–": "-", "—": "-", "÷": r"\div ", "≤": r"\le ", "≥": r"\ge ", "⩽": r"\le ", "⩾": r"\ge ",
+    "≠": r"\ne ", "∞": r"\infty ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "√": r"\sqrt ",
+    "°": r"^\circ ", "±": r"\pm ", "∓": r"\mp ", "∅": r"\emptyset ", "²": "^2 ", "³": "^3 ",
+    "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "≈": r"\approx ",
+    "→": r"\to ", "⟨": "(", "⟩": ")", ",": ", ", "。": ". ", ":": ":", ";": ";", "(": "(",
+    ")": ")", "=": "=", "+": "+", "′": "'", "’": "'", "θ": r"\theta ", "α": r"\alpha ",
+    "β": r"\beta ", "∫": r"\int ", "∑": r"\sum ", "∏": r"\prod ", "ℝ": r"\mathbb{R}",
+    "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "\xa0": " ", "\u2009": " ", "\u202f": " ",
+    "\u200b": "", "、": ", ", "%": "%",
 }  # fmt: skip
 _UNICODE |= {chr(0x2460 + index): f", {index + 1}, " for index in range(20)}
 
 _DOUBLED = re.compile(r"\\\\(?=[A-Za-z])")
-_SPACING = re.compile(r"(?<!\\)\\[,;:! ]|\\(?=\n)|~|\\\$|\$|€|£|¥|\\hspace\{[^{}]*\}|\\label\{[^{}]*\}")
+_SPACING = re.compile(
+    r"(?<!\\)\\[,;:! ]|\\(?=\n)|~|\\\$|\$|€|£|¥|\\hspace\{[^{}]*\}|\\label\{[^{}]*\}"
+)
 _NUMBER = re.compile(r"\d+(?:\.\d+)?|\.\d+")
 _GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+(?![\d,])(?:\.\d+)?")
 _SCIENTIFIC = re.compile(r"(\d+\.\d+[eE][-+]?\d{1,4}|\d+E[-+]?\d{1,4}|\d+e[-+]\d{2,4})(?![\w.])")
@@ -219,7 +224,10 @@ class Lexer:
             self._other_command(name, spaced=spaced)
 
     def _fraction(self) -> None:
-        if re.match(r"\s*\{\s*(?:d|\\partial)\b[^{}]*\}\s*\{\s*(?:d|\\partial)", self.text[self.position :][:60]):
+        if re.match(
+            r"\s*\{\s*(?:d|\\partial)\b[^{}]*\}\s*\{\s*(?:d|\\partial)",
+            self.text[self.position :][:60],
+        ):
             self._add("unevaluated", "derivative")
         self._add("command", "frac")
 

@@ -10,7 +10,16 @@ from rewards.maths.tree import Node, TooComplex, Unparsable
 
 MAX_DEPTH = 60
 END = Token("end")
-_MATRICES = {"pmatrix", "bmatrix", "matrix", "array", "Bmatrix", "smallmatrix", "vmatrix", "Vmatrix"}
+_MATRICES = {
+    "pmatrix",
+    "bmatrix",
+    "matrix",
+    "array",
+    "Bmatrix",
+    "smallmatrix",
+    "vmatrix",
+    "Vmatrix",
+}
 _CLOSERS = {"(": ")", "[": "]", "{": "}"}
 _FACTOR_STARTS = {
     "number", "symbol", "constant", "function", "command", "(", "{", "{{", "lfloor", "lceil",
@@ -37,18 +46,12 @@ def parse(text: str, *, thousands: bool = True) -> Node:
 
 
 def _stripped(tokens: list[Token]) -> list[Token]:
-    """Without the parentheses that enclose everything more than once, and doubled signs."""
-    run = 0
-    while run < len(tokens) and tokens[run].kind == "(":
-        run += 1
-    tail = 0
-    while tail < len(tokens) and tokens[-1 - tail].kind == ")":
-        tail += 1
-    extra = min(run, tail) - 1
-    if extra > 0 and _encloses(tokens, extra):
-        tokens = tokens[extra:-extra]
+    """Without parentheses directly inside parentheses, and without pairs of minus signs."""
+    doubled = _doubled(tokens)
     kept: list[Token] = []
-    for token in tokens:
+    for index, token in enumerate(tokens):
+        if index in doubled:
+            continue
         if token.kind == "-" and len(kept) > 1 and kept[-1].kind == kept[-2].kind == "-":
             kept.pop()
         else:
@@ -56,14 +59,20 @@ def _stripped(tokens: list[Token]) -> list[Token]:
     return kept
 
 
-def _encloses(tokens: list[Token], pairs: int) -> bool:
-    """Whether the first `pairs` parentheses are closed by the last `pairs`."""
-    depth, lowest = 0, len(tokens)
-    for token in tokens[:-pairs]:
-        depth += (token.kind == "(") - (token.kind == ")")
-        if token is not tokens[0] and token.kind != "(":
-            lowest = min(lowest, depth)
-    return depth == pairs and lowest >= pairs
+def _doubled(tokens: list[Token]) -> set[int]:
+    """Positions of each pair of parentheses that holds nothing but another pair."""
+    opened: list[int] = []
+    closes: dict[int, int] = {}
+    doubled: set[int] = set()
+    for index, token in enumerate(tokens):
+        if token.kind == "(":
+            opened.append(index)
+        elif token.kind == ")" and opened:
+            start = opened.pop()
+            closes[start] = index
+            if closes.get(start + 1) == index - 1:
+                doubled |= {start, index}
+    return doubled
 
 
 class Parser:
@@ -398,7 +407,7 @@ class Parser:
         return Node("words", name=" ".join(found).lower())
 
     def call(self, name: str) -> Node:
-        """A function with its argument, in parentheses or not; ``\\sin^2 x`` and ``\\sin^{-1} x``."""
+        """A function and its argument, in parentheses or not; ``\\sin^2 x``, ``\\sin^{-1} x``."""
         if name == "sqrt":
             return self.root()
         power = base = None

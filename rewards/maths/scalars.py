@@ -147,10 +147,10 @@ def _same_renamed(gold: Node, answer: Node) -> str | None:
     """Letters in the other case, or another letter for the integer that counts turns of pi."""
     ours, theirs = symbols(gold), symbols(answer)
     folded = {name: name.lower() for name in ours | theirs}
-    apart = len({folded[name] for name in ours}) == len(ours)
-    if apart and {folded[n] for n in ours} == {folded[n] for n in theirs}:
-        if len(ours) == len(theirs) and values.equal(renamed(gold, folded), renamed(answer, folded)):
-            return "equal but for upper and lower case"
+    if len(ours) == len(theirs) == len(set(folded.values())) and values.equal(
+        renamed(gold, folded), renamed(answer, folded)
+    ):
+        return "equal but for upper and lower case"
     counters = {"k", "n", "m", "l"}
     if ours <= counters and theirs <= counters and len(ours) == len(theirs) == 1:
         turns = any(part == PI for part in walk(gold))

@@ -155,7 +155,10 @@ def _without(whole: Sequence[Piece], removed: Node) -> list[Piece]:
         split: list[Piece] = []
         for piece in result:
             if piece.low.position() < position < piece.high.position():
-                split += [Piece(piece.low, Bound(point, False)), Piece(Bound(point, False), piece.high)]
+                split += [
+                    Piece(piece.low, Bound(point, False)),
+                    Piece(Bound(point, False), piece.high),
+                ]
             else:
                 split.append(piece)
         result = split
@@ -190,5 +193,3 @@ def _same_bound(one: Bound, two: Bound) -> bool:
     if one.node is None or two.node is None:
         return one.node is two.node and one.sign == two.sign
     return one.closed == two.closed and values.equal(one.node, two.node)
-
-

@@ -125,7 +125,8 @@ def _points(names: list[str]) -> list[dict[str, Fraction]]:
         else:
             values = [Fraction(generator.randint(300_001, 2_999_999), 1_000_003) for _ in names]
         if index % 3 == 1:
-            values = [value * generator.choice((-1, 1)) for value in values]
+            signs = (-1,) if index == 1 else (-1, 1)
+            values = [value * generator.choice(signs) for value in values]
         points.append(dict(zip(names, values, strict=True)))
     return points
 

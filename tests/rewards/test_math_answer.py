@@ -1,0 +1,245 @@
+"""``builtin:math_answer`` on labelled data, adversarial input and its own rules."""
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import rewards
+from rewards import Reward, Sample
+from rewards.final_answer import answer_in, final_answer
+from rewards.math_answer import VERDICTS, math_answer
+from rewards.math_compare import compare
+
+DATA = Path(__file__).resolve().parents[2] / "../shared/data"
+needs_data = pytest.mark.skipif(not DATA.exists(), reason="the shared data is not here")
+
+
+def sample(completion: str, gold: str | None = "7", **fields: object) -> Sample:
+    return Sample(**({"prompt": "Q"} | fields), completion=completion, gold=gold)  # type: ignore[arg-type]
+
+
+def scored(rows: Sequence[dict], workers: int = 1) -> list[Reward]:
+    samples = [sample(row["pred"], row["gold"], id=row["id"]) for row in rows]
+    return rewards.score("builtin:math_answer", samples, workers=workers)
+
+
+def precision_recall(rows: Sequence[dict], results: Sequence[Reward]) -> tuple[float, float]:
+    pairs = [
+        (row["expected"], result.value == 1.0) for row, result in zip(rows, results, strict=True)
+    ]
+    right = sum(expected and paid for expected, paid in pairs)
+    return right / sum(paid for _, paid in pairs), right / sum(expected for expected, _ in pairs)
+
+
+@pytest.mark.parametrize(
+    ("completion", "text", "how"),
+    [
+        ("\\boxed{7}", "7", "boxed"),
+        ("so \\boxed{\\frac{1}{2}} it is", "\\frac{1}{2}", "boxed"),
+        ("\\boxed{7} and again \\boxed{ 7 }", "7", "boxed"),
+        ("\\boxed{1}, \\boxed{2}", "1, 2", "boxed"),
+        ("<think>\\boxed{6}</think>\\boxed{7}", "7", "boxed"),
+        ("<think>the answer is 6</think>The answer is 7.", "7", "answer is"),
+        ("**Answer:** $\\frac{1}{2}$ because", "\\frac{1}{2}", "answer is"),
+        ("She sells 2.\nA: 18", "18", "answer is"),
+        ("16 - 7 = 9\n#### 9", "9", "answer is"),
+        ("7", "7", "bare"),
+        ("We add both.\n\nx = 7.", "x = 7", "bare"),
+        ("Therefore she makes 18 dollars every day.", "18", "number in the text"),
+        ("Hence the limit equals $e^2$.", "e^2", "formula in the text"),
+    ],
+)
+def test_extraction(completion: str, text: str, how: str) -> None:
+    found = final_answer(sample(completion))
+    assert (found.text, found.how) == (text, how)
+
+
+@pytest.mark.parametrize(
+    ("completion", "problem"),
+    [
+        ("", "no_answer"),
+        ("<think>7", "no_answer"),
+        ("<think>7</think>", "no_answer"),
+        ("\\boxed{}", "no_answer"),
+        ("\\boxed{7} Wait, that is wrong. \\boxed{8}", "several_answers"),
+        ("The answer is 7. No, the answer is 8.", "several_answers"),
+        ("My best guesses are 1, 2, 3, 4, 5, 6, 7", "several_answers"),
+    ],
+)
+def test_nothing_to_extract(completion: str, problem: str) -> None:
+    assert final_answer(sample(completion)).problem == problem
+    assert math_answer(sample(completion)).verdict == problem
+
+
+def test_template_that_opens_the_reasoning() -> None:
+    assert math_answer(sample("7", prompt="Q <think>\n")).verdict == "no_answer"
+    assert math_answer(sample("so 7</think>7", prompt="Q <think>\n")).value == 1.0
+
+
+@pytest.mark.parametrize("gold", ["7", "$7$", "2 + 5 = 7\n#### 7", "\\boxed{7}", " 7 "])
+def test_gold_styles(gold: str) -> None:
+    assert math_answer(sample("\\boxed{7}", gold)).value == 1.0
+
+
+def test_no_gold_is_not_scored() -> None:
+    assert math_answer(sample("7", None)).value is None
+
+
+def test_detail_explains() -> None:
+    detail = math_answer(sample("\\boxed{14/2}")).detail
+    assert detail == {"found": "boxed", "answer": "14/2", "gold": "7", "rule": "exact numbers"}
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer"),
+    [
+        ("12", "1 2"),
+        ("9\\%", "9"),
+        ("10\\text{ cm}", "10\\text{ m}"),
+        ("4210_7", "4210_8"),
+        ("2^{-99}", "2^{-98}"),
+        ("0.0000001", "0.0000002"),
+        ("(x+1)^{2000}", "(x+1)^{2000}+1"),
+        ("0", "2^{-300}"),
+        ("4", "\\int_0^2 x^3 dx"),
+        ("5", "\\gcd(10, 15)"),
+        ("5", "\\sum_{k=1}^5 1"),
+        ("1", "\\infty/\\infty"),
+        ("(1,2)", "(2,1)"),
+        ("(1,2)", "[1,2]"),
+        ("1,2", "(2,1)"),
+        ("x=5", "y=5"),
+        ("\\sqrt{x^2}", "x"),
+        ("\\frac{1}{3}", "0.3333"),
+        ("5", "__import__('os').system('true')"),
+    ],
+)
+def test_not_equal(gold: str, answer: str) -> None:
+    assert compare(gold, answer).verdict != "correct"
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer"),
+    [
+        ("\\frac{1}{3}", "0.333333"),
+        ("6.67", "20:3"),
+        ("180.67", "\\frac{542}{3}\\text{ seconds}"),
+        ("41.4\\%", "\\sqrt{2}-1"),
+        ("5", "2^{10000000000}-2^{10000000000}+5"),
+        ("f(z)=z", "f(x)=x"),
+        ("a_n = 2n", "2n"),
+        ("-2,-2", "a=-2, b=-2"),
+        ("[-2,7]", "-2 \\le x \\le 7"),
+        ("(\\sqrt{2},0),(-\\sqrt{2},0)", "(\\pm\\sqrt{2}, 0)"),
+        ("2x+4y-3=0", "y=-\\frac{1}{2}x+\\frac{3}{4}"),
+        ("\\frac{3\\pi}{4}", "135^\\circ"),
+        ("1 \\text{ m}", "100 \\text{ cm}"),
+        ("6:00 \\text{ p.m.}", "6:00 PM"),
+        ("0.1\\overline{6}", "1/6"),
+        ("\\frac{1}{x}", "x^{-1}"),
+    ],
+)
+def test_equal(gold: str, answer: str) -> None:
+    assert compare(gold, answer).verdict == "correct"
+
+
+@given(st.text(alphabet="0123456789+-*/^_{}()[]|\\,.=<>!%' abxyzpifrcsqtloged$&:", max_size=40))
+@settings(max_examples=300, deadline=None)
+def test_any_text_has_a_verdict(text: str) -> None:
+    assert compare("5", text).verdict in VERDICTS
+    assert answer_in(text).problem in ("", "no_answer", "several_answers")
+
+
+@given(st.fractions(), st.integers(1, 9))
+@settings(max_examples=200, deadline=None)
+def test_fractions_are_compared_exactly(value: object, scale: int) -> None:
+    above, below = value.numerator * scale, value.denominator * scale  # type: ignore[attr-defined]
+    assert compare(str(value), f"\\frac{{{above}}}{{{below}}}").verdict == "correct"
+    assert compare(str(value), f"\\frac{{{above + 1}}}{{{below}}}").verdict == "wrong"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "9^9^9^9^9",
+        "((((10!)!)!)!)",
+        "\\prod_{k=1}^{100000} (k^2+1)",
+        "$" * 20_000,
+        "answer is " * 20_000,
+        "\\boxed{" * 5_000,
+        "(" * 50_000,
+        "{" * 7_000,
+        "-" * 7_000 + "5",
+        "x^{" * 1_000 + "}" * 1_000,
+        "1+" * 3_900 + "1",
+        "2" * 3_000 + "^" + "3" * 3_000,
+        "\\sqrt{" * 50 + "x" + "}" * 50,
+        "5" + "!" * 3_000,
+        "\\frac{1}{" * 59 + "1" + "}" * 59,
+        "\\exp(\\exp(\\exp(\\exp(\\exp(9)))))",
+        ", ".join(f"x+{n}" for n in range(500)),
+        "\\sin(10^{10^{9}})",
+        "\\binom{10^9}{10^8}",
+        "x_" * 3_000,
+        "\\text{" + "answer " * 1_000 + "}",
+    ],
+)
+def test_nothing_takes_long(text: str) -> None:
+    start_s = time.process_time()
+    reward = math_answer(sample(text, "5"))
+    assert time.process_time() - start_s < 2
+    assert reward.verdict in VERDICTS
+
+
+def test_hang_is_refused_behind_the_pool() -> None:
+    (reward,) = rewards.score("builtin:math_answer", [sample("9^9^9^9^9", "5")])
+    assert (reward.value, reward.verdict) == (0.0, "too_complex")
+    assert reward.cost.cpu_s < 2
+
+
+@needs_data
+def test_gsm8k_solutions() -> None:
+    lines = (DATA / "verifier/gsm8k_solutions_dev.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert precision_recall(rows, scored(rows)) == (1.0, 1.0)
+
+
+@needs_data
+def test_hardverify() -> None:
+    lines = (DATA / "verifier/hardverify_dev.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines if "hv-52-neg" not in line]
+    precision, recall = precision_recall(rows, scored(rows))
+    assert precision >= 0.99
+    assert recall >= 0.75
+
+
+@needs_data
+def test_adversarial() -> None:
+    cases = json.loads((DATA / "verifier/math_adversarial_dev.json").read_text())
+    rows = [row for row in cases if row["expected"] is not None]
+    results = scored(rows)
+    wrong = [
+        row["id"]
+        for row, result in zip(rows, results, strict=True)
+        if (result.value == 1.0) != row["expected"]
+    ]
+    assert wrong == []
+    assert max(result.cost.cpu_s for result in results) < 2
+
+
+@needs_data
+def test_math_golds_equal_themselves() -> None:
+    test = (DATA / "math500/test.jsonl").read_text().splitlines()
+    golds = [json.loads(line)["answer"] for line in test]
+    golds += [row["answer"] for row in json.loads((DATA / "math_train/math.json").read_text())]
+    refused = [
+        gold
+        for gold in golds
+        if gold and math_answer(sample(f"\\boxed{{{gold}}}", gold)).value != 1.0
+    ]
+    assert refused == []
