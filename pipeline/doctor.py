@@ -48,12 +48,12 @@ def examine(plan: Plan | None = None) -> Iterator[Check]:
     yield _compiler()
     yield _bubblewrap()
     if plan is not None:
-        yield _enough_memory(plan)
+        yield enough_memory(plan)
         yield from (_tracker(name) for name in plan.recipe.report_to)
     yield from (_companion(name) for name in COMPANIONS if _version(name))
-    yield _tried("torch", _TRY_TORCH)
+    yield tried("torch", _TRY_TORCH)
     for module in ("transformers", "ray", "trl", "deepspeed", "vllm"):
-        yield _tried(module, _TRY_OTHER.format(module))
+        yield tried(module, _TRY_OTHER.format(module))
 
 
 def _python() -> Check:
@@ -120,7 +120,7 @@ def _memory() -> Check:
     )
 
 
-def _enough_memory(plan: Plan) -> Check:
+def enough_memory(plan: Plan) -> Check:
     """The largest training stage and the engines' caches, on this machine if it is a CPU run."""
     guess = estimate(plan.recipe, device=plan.device)
     hardware = plan.recipe.hardware
@@ -185,7 +185,7 @@ def _tracker(name: str) -> Check:
 
 def _companion(name: str) -> Check:
     """A torchvision and its like that cannot be imported breaks transformers."""
-    tried = _tried(name, f"import {name}; print('imports')")
+    tried = tried(name, f"import {name}; print('imports')")
     if tried.status == "ok":
         return tried
     return Check(
@@ -196,7 +196,7 @@ def _companion(name: str) -> Check:
     )
 
 
-def _tried(name: str, program: str) -> Check:
+def tried(name: str, program: str) -> Check:
     """Run a small program; its last line, or the last line of its error."""
     try:
         done = subprocess.run(
