@@ -185,9 +185,9 @@ def _tracker(name: str) -> Check:
 
 def _companion(name: str) -> Check:
     """A torchvision and its like that cannot be imported breaks transformers."""
-    tried = tried(name, f"import {name}; print('imports')")
-    if tried.status == "ok":
-        return tried
+    check = tried(name, f"import {name}; print('imports')")
+    if check.status == "ok":
+        return check
     return Check(
         name=name,
         status="wrong",
