@@ -209,10 +209,10 @@ def save_final(trainer: Trainer, job: TrainJob, tokenizer: PreTrainedTokenizerBa
     """
     model = trainer.accelerator.unwrap_model(trainer.model)
     assert isinstance(model, PreTrainedModel)
-    dtype = torch.bfloat16 if job.dtype == "bfloat16" else torch.float32
-    weights = {name: tensor.to(dtype) for name, tensor in full_weights(model).items()}
+    if weights_dtype(job) != torch.bfloat16 and job.dtype == "bfloat16":
+        model.bfloat16()
+    weights = full_weights(model)
     if trainer.args.process_index == 0:
-        model.config.dtype = dtype
         model.save_pretrained(job.out, state_dict=weights)
         tokenizer.save_pretrained(job.out)
 

@@ -56,7 +56,7 @@ class MetricsWriter(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Cut the file back to the step that training starts from."""
-        self.clock.start(state.global_step)
+        self.clock.start(state.global_step, tokens=state.num_input_tokens_seen)
         if args.process_index == 0:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             rows = [row for row in read_metrics(self.file) if row["step"] <= state.global_step]
@@ -85,15 +85,15 @@ class StepClock:
     """Tokens per second of the last step, and seconds left at the mean pace of this process."""
 
     def __init__(self) -> None:
-        self.start(0)
+        self.start(0, tokens=0)
 
-    def start(self, step: int) -> None:
-        """Begin at an optimizer step."""
-        self.first_step, self.tokens = step, 0.0
+    def start(self, step: int, *, tokens: float) -> None:
+        """Begin at an optimizer step; `tokens` is where the trainer's count of them starts."""
+        self.first_step, self.tokens = step, tokens
         self.begun = self.last = time.monotonic()
 
     def tick(self, step: int, steps: int, *, tokens: float | None) -> dict[str, float]:
-        """Timing of the step that just ended; `tokens` counts those since `start`."""
+        """Timing of the step that just ended; `tokens` is the trainer's count."""
         now = time.monotonic()
         pace_s = (now - self.begun) / max(step - self.first_step, 1)
         row = {"seconds_left": round(pace_s * (steps - step), 1)}

@@ -6,13 +6,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 from datasets import Dataset
-from transformers import (
-    AutoModelForCausalLM,
-    PreTrainedTokenizerBase,
-    PrinterCallback,
-    Trainer,
-    TrainerCallback,
-)
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase, TrainerCallback
 from trl.data_utils import pack_dataset
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
@@ -20,17 +14,14 @@ from trl.trainer.sft_trainer import SFTTrainer
 from pipeline.recipe import DistillStage, SftStage
 from pipeline.train.arguments import (
     load_tokenizer,
-    save_final,
     shared_arguments,
     split_batch,
     trainer_process,
     weights_dtype,
 )
-from pipeline.train.callbacks import CompleteCheckpoints, MetricsWriter, StopOnFile, find_resume
-from pipeline.train.job import DONE, STOPPED, TrainJob
+from pipeline.train.job import TrainJob
+from pipeline.train.loop import run
 from pipeline.train.rows import row_order, steps_for, token_rows
-
-LAST_STEPS = 10  # the reported loss is their mean
 
 
 def train(
@@ -51,28 +42,6 @@ def train(
     """
     with trainer_process(job):
         return _train(job, rows, callbacks=callbacks)
-
-
-def run(trainer: Trainer, job: TrainJob, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """Train to the end or to a stop, and save the result when it is the end.
-
-    The trainer has been given everything but the callbacks that belong to every job.
-    """
-    stop = StopOnFile(job)
-    trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(MetricsWriter(job))
-    trainer.add_callback(stop)
-    trainer.add_callback(CompleteCheckpoints(job))
-    resumed = find_resume(job)
-    trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
-    if not stop.stopped:
-        save_final(trainer, job, tokenizer)
-    losses = [row["loss"] for row in trainer.state.log_history if "loss" in row][-LAST_STEPS:]
-    return {
-        "status": STOPPED if stop.stopped else DONE,
-        "steps": trainer.state.global_step,
-        "loss": sum(losses) / len(losses),
-    }
 
 
 def _train(job: TrainJob, rows: Path, *, callbacks: Sequence[TrainerCallback]) -> dict[str, Any]:
@@ -101,9 +70,8 @@ def _train(job: TrainJob, rows: Path, *, callbacks: Sequence[TrainerCallback]) -
         args=arguments,
         train_dataset=examples.select(order),
         processing_class=tokenizer,
-        callbacks=list(callbacks),
     )
-    return {**run(trainer, job, tokenizer), **counts}
+    return {**run(trainer, job, tokenizer, callbacks=callbacks), **counts}
 
 
 def _examples(

@@ -2,6 +2,10 @@
 
 import dataclasses
 import json
+import os
+import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +23,8 @@ from pipeline.train.job import CHECKPOINTS, DONE, METRICS_FILE, STOP_FILE, STOPP
 from pipeline.train.rows import IGNORED, row_order, steps_for, token_rows
 
 MakeJob = Callable[..., TrainJob]
+ROOT = Path(__file__).parents[2]
+WORKER = Path(__file__).parent / "rank_worker.py"
 
 
 class Crash(TrainerCallback):
@@ -158,3 +164,41 @@ def test_another_seed_gives_other_weights(make_job: MakeJob, sft_rows: Path) -> 
     assert not torch.equal(
         weights(job)["model.embed_tokens.weight"], weights(other)["model.embed_tokens.weight"]
     )
+
+
+def test_bfloat16_training_saves_bfloat16_and_tied_weights_once(
+    make_job: MakeJob, sft_rows: Path
+) -> None:
+    job = dataclasses.replace(make_job(epochs=0.2), dtype="bfloat16")
+    sft.train(job, sft_rows)
+    assert {tensor.dtype for tensor in weights(job).values()} == {torch.bfloat16}
+    assert "lm_head.weight" not in weights(job)
+    assert AutoModelForCausalLM.from_pretrained(job.out).dtype == torch.bfloat16
+
+
+def test_reporters_write_into_the_work_folder(make_job: MakeJob, sft_rows: Path) -> None:
+    job = dataclasses.replace(make_job(epochs=0.2), report_to=("tensorboard",))
+    sft.train(job, sft_rows)
+    assert list((job.work / "tensorboard").rglob("events.out.tfevents.*"))
+
+
+def test_the_process_is_left_as_it_was(make_job: MakeJob, sft_rows: Path) -> None:
+    before = dict(os.environ), torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    sft.train(make_job(epochs=0.2), sft_rows)
+    after = dict(os.environ), torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    assert after == before
+
+
+def test_a_fresh_process_ends_with_the_same_bits(
+    make_job: MakeJob, sft_rows: Path, tmp_path: Path
+) -> None:
+    here, there = make_job("here", epochs=1), make_job("there", epochs=1)
+    sft.train(make_job("other", epochs=0.2, lr=1.0), sft_rows)
+    sft.train(here, sft_rows)
+    (tmp_path / "job.pickle").write_bytes(pickle.dumps(there))
+    subprocess.run(
+        [sys.executable, str(WORKER), str(tmp_path / "job.pickle"), str(sft_rows)],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "RANK": "0", "LOCAL_RANK": "0"},
+        check=True,
+    )
+    assert_same(here, there)

@@ -1,0 +1,42 @@
+"""The part of a training run that does not depend on what is trained."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainerCallback
+
+from pipeline.train.arguments import save_final
+from pipeline.train.callbacks import CompleteCheckpoints, MetricsWriter, StopOnFile, find_resume
+from pipeline.train.job import DONE, STOPPED, TrainJob
+
+LAST_STEPS = 10  # the reported loss is their mean
+
+
+def run(
+    trainer: Trainer,
+    job: TrainJob,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> dict[str, Any]:
+    """Train to the end or to a stop, and save the result when it is the end.
+
+    Goes on from the newest complete checkpoint in `job.work`.
+
+    Returns:
+        status (done or stopped), steps (so far), loss (mean of the last 10 steps).
+    """
+    stop = StopOnFile(job)
+    trainer.remove_callback(PrinterCallback)
+    for callback in (*callbacks, MetricsWriter(job), stop, CompleteCheckpoints(job)):
+        trainer.add_callback(callback)
+    resumed = find_resume(job)
+    trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
+    if not stop.stopped:
+        save_final(trainer, job, tokenizer)
+    losses = [row["loss"] for row in trainer.state.log_history if "loss" in row][-LAST_STEPS:]
+    return {
+        "status": STOPPED if stop.stopped else DONE,
+        "steps": trainer.state.global_step,
+        "loss": sum(losses) / len(losses),
+    }
