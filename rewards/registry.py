@@ -26,6 +26,7 @@ from rewards.forms import GOLD_NAMES, RewardFunction, recognise
 
 ENTRY_POINTS = "stepwell.rewards"
 BUILTINS = {
+    "code_tests": "rewards.code_tests:code_tests",
     "exact_match": "rewards.text_format:exact_match",
     "language": "rewards.language:language",
     "length": "rewards.text_format:length",

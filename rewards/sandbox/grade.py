@@ -1,0 +1,211 @@
+"""Putting a program to its tests, with the expected answers on this side of the sandbox."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rewards.sandbox.box import Box, Broken, Limits, Run
+from rewards.sandbox.languages import ENVIRONMENT, language
+from rewards.sandbox.tests import Call, Judged, Stdio
+from rewards.sandbox.values import NotPlain, decoded, source_of, value_of
+
+JUDGE_LIMITS = Limits(cpu_s=20.0, memory_mib=1024)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grade:
+    """How many tests a program passed, and what went wrong first."""
+
+    passed: int
+    total: int
+    trouble: str = ""
+    """Empty, ``wrong answer``, ``timeout``, or what the program did instead of answering."""
+    cpu_s: float = 0.0
+    detail: str = ""
+
+
+def by_calls(
+    box: Box, program: str, calls: Sequence[Call], limits: Limits, *, every: bool
+) -> Grade:
+    """Define the program once and evaluate every call in it; stops at a failure unless `every`."""
+    run = box.run(_serving(program), limits)
+    passed, trouble, detail = 0, "", ""
+    started = _started(run)
+    if started is None:
+        for call in calls:
+            answer = run.ask(call.source)
+            if answer is None:
+                break
+            wrong = _wrong(call, answer)
+            passed += not wrong
+            if wrong and not trouble:
+                trouble, detail = wrong, call.source
+                if not every:
+                    break
+    ended, ending = run.end()
+    if not trouble and passed < len(calls):
+        trouble = started or ending or "it ended before it had answered"
+    return Grade(
+        passed=passed, total=len(calls), trouble=trouble, cpu_s=ended.cpu_s, detail=detail[:300]
+    )
+
+
+def _serving(program: str) -> dict[str, Any]:
+    return {"mode": "serve", "judge": False, "name": "solution", "program": program}
+
+
+def _started(run: Run) -> str | None:
+    """What went wrong while the program was defined, or None; empty when it just ended."""
+    answer = run.receive()
+    if answer is None:
+        return ""
+    message = _message(answer)
+    return None if message == "defined" else _raised(message)
+
+
+def _message(answer: bytes) -> Any:
+    try:
+        return decoded(answer)
+    except NotPlain:
+        return None
+
+
+def _raised(message: Any) -> str:
+    match message:
+        case ["raised", str(name)]:
+            return f"raised {name[:60]}"
+    return "it answered something else than a value"
+
+
+def _wrong(call: Call, answer: bytes) -> str:
+    """Empty when the answer is the expected one."""
+    message = _message(answer)
+    match message:
+        case ["value", encoded]:
+            try:
+                value = value_of(encoded)
+                same = bool(value) == call.expected if call.truth else value == call.expected
+            except (NotPlain, RecursionError):
+                return "it answered something else than a value"
+            return "" if same else "wrong answer"
+    return _raised(message)
+
+
+def by_stdio(
+    box: Box,
+    program: str,
+    cases: Sequence[Stdio],
+    limits: Limits,
+    *,
+    every: bool,
+    spoken: str | Mapping[str, Any] = "python",
+) -> Grade:
+    """Run the program once per case; its output must match line by line, trailing space aside."""
+    job: dict[str, Any] = {"mode": "main", "program": program}
+    if spoken != "python":
+        known = language(spoken)
+        commands = [list(command) for command in known.commands]
+        job |= {"mode": "command", "file": known.file, "commands": commands}
+        job["environment"] = ENVIRONMENT
+    passed, trouble, detail, cpu_s = 0, "", "", 0.0
+    for case in cases:
+        run = box.run(dict(job), limits)
+        output = run.talk(case.given.encode())
+        ended, ending = run.end()
+        cpu_s += ended.cpu_s
+        wrong = "too much output" if output is None else ending or _differs(output, case.expected)
+        passed += not wrong
+        if wrong and not trouble:
+            trouble, detail = wrong, case.given[:300]
+            if not every:
+                break
+    return Grade(passed=passed, total=len(cases), trouble=trouble, cpu_s=cpu_s, detail=detail)
+
+
+def _differs(output: bytes | None, expected: str) -> str:
+    lines = (output or b"").decode(errors="replace").rstrip().split("\n")
+    wanted = expected.rstrip().split("\n")
+    same = [line.rstrip() for line in lines] == [line.rstrip() for line in wanted]
+    return "" if same else "wrong answer"
+
+
+def by_judge(box: Box, judge: Box, program: str, tests: Judged, limits: Limits) -> Grade:
+    """Run trusted test code in one sandbox and the program in another, and carry the calls over."""
+    run = box.run(_serving(program), limits)
+    started = _started(run)
+    job = {
+        "mode": "serve",
+        "judge": True,
+        "name": "tests",
+        "program": tests.source,
+        "setup": tests.setup,
+        "functions": list(tests.functions),
+        "entry": tests.entry,
+    }
+    outcome, detail = started or "silent", ""
+    if started is None:
+        court = judge.run(job, JUDGE_LIMITS)
+        outcome, detail = _hearing(court, run)
+        court.end()
+    ended, ending = run.end()
+    if outcome == "silent":
+        outcome = ending or "it ended before it had answered"
+    passed = int(outcome == "passed")
+    trouble = "" if passed else outcome
+    return Grade(passed=passed, total=1, trouble=trouble, cpu_s=ended.cpu_s, detail=detail[:300])
+
+
+def _hearing(court: Run, run: Run) -> tuple[str, str]:
+    """``passed``, or the trouble and the call it was in; ``silent`` when the program ended."""
+    asked = ""
+    while True:
+        statement = court.receive()
+        match None if statement is None else _message(statement):
+            case ["passed"]:
+                return "passed", ""
+            case ["failed", "AssertionError"]:
+                return "wrong answer", asked
+            case ["failed", str(name)]:
+                return f"the tests raised {name}", asked
+            case ["call", str(name), args, kwargs]:
+                asked = f"{name}(*{source_of(value_of(args))}, **{source_of(value_of(kwargs))})"
+                answer = run.ask(asked.replace("Opaque()", "object()"))
+                if answer is None:
+                    return "silent", asked
+                court.send(_carried(answer))
+            case _:
+                return "the tests took too long", asked
+
+
+def _carried(answer: bytes) -> str:
+    """A program's answer as the judge's side reads it."""
+    match _message(answer):
+        case ["value", encoded]:
+            try:
+                return f"value {source_of(value_of(encoded))}"
+            except (NotPlain, RecursionError):
+                return "value Opaque()"
+        case ["raised", str(name)] if name.isidentifier():
+            return f"raised {name}"
+    return "value Opaque()"
+
+
+def report() -> dict[str, Any]:
+    """What isolates programs on this machine, for a health check: way, user and layers."""
+    try:
+        with Box("bubblewrap") as box:
+            run = box.run({"mode": "main", "program": "import os\nprint(os.getuid())"}, Limits())
+            inside = (run.talk(b"") or b"").strip().decode()
+            run.end()
+    except (RuntimeError, Broken) as error:
+        return {"isolation": "none", "usable": False, "reason": str(error)}
+    return {
+        "isolation": "bubblewrap",
+        "usable": True,
+        "root": os.geteuid() == 0,
+        "uid_inside": inside,
+        "layers": ["namespaces", "read-only files", "private /tmp", "seccomp", "rlimits"],
+    }

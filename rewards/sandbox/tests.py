@@ -1,0 +1,291 @@
+"""Tests of programs as data: what to ask the program, and what its answer should be.
+
+Three kinds. Standard input and output; calls with their expected values; and, for test code that
+is more than a list of equalities, the code itself, to be run where the program is not, with each
+call of a function under test going out to the program (:class:`Judged`).
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+MAX_LITERAL = 1_000_000
+BUILTINS = set(dir(builtins))
+MODULES = {
+    "bisect", "cmath", "collections", "copy", "datetime", "functools", "heapq", "itertools",
+    "math", "operator", "random", "re", "string", "sys",
+}  # fmt: skip
+"""Modules that test code may use without importing them, as it ran beside the program's imports."""
+
+
+class BadTests(ValueError):
+    """The tests of a row cannot be read; it says what is wrong with them."""
+
+
+@dataclass(frozen=True)
+class Stdio:
+    """A whole run of the program: what it reads and what it should print."""
+
+    given: str
+    expected: str
+
+
+@dataclass(frozen=True)
+class Call:
+    """An expression for the program to evaluate, and the value it should have."""
+
+    source: str
+    expected: Any
+    truth: bool = False
+    """Whether only the truth of the value counts, as in ``assert f(x)``."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Trusted test code, the trusted code before it, and the functions it gets from the program."""
+
+    source: str
+    setup: str
+    functions: tuple[str, ...]
+    entry: str | None
+
+
+Tests = Sequence[Stdio] | Sequence[Call] | Judged
+
+
+def read_tests(
+    columns: Mapping[str, Any], gold: str | None, *, entry_point: str | None
+) -> Tests | None:
+    """The tests of a row; None when it has none.
+
+    Read from the columns ``tests``, ``test`` (HumanEval), ``test_list`` (MBPP) or
+    ``input_output`` (APPS), else from the gold. They may be assertions, a ``check(candidate)``
+    function, or JSON: a list of ``{"input", "output"}`` or of ``{"args", "expected"}``, or
+    ``{"inputs", "outputs", "fn_name"}``. ``setup``, ``test_setup_code`` or HumanEval's ``prompt``
+    is trusted code that the tests may use.
+
+    Raises:
+        BadTests: when they can be read as none of these.
+    """
+    names = ("tests", "test", "test_list", "input_output")
+    found = next((columns[name] for name in names if columns.get(name)), gold)
+    if not found:
+        return None
+    entry = entry_point or columns.get("entry_point")
+    if isinstance(found, str):
+        found = _json_or_text(found)
+    if isinstance(found, list) and all(isinstance(item, str) for item in found):
+        found = "\n".join(found)
+    if isinstance(found, str):
+        return _from_code(found, setup=_setup(columns), entry=entry)
+    if isinstance(found, Mapping) and "inputs" in found:
+        found = _paired(found)
+    if not isinstance(found, list) or not all(isinstance(item, Mapping) for item in found):
+        raise BadTests("tests are neither code, nor a list of cases")
+    return _from_cases(found, entry=entry)
+
+
+def _json_or_text(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _setup(columns: Mapping[str, Any]) -> str:
+    for name in ("setup", "test_setup_code"):
+        if columns.get(name):
+            return str(columns[name])
+    prompt = columns.get("prompt")
+    if isinstance(prompt, str) and "def " in prompt:
+        try:
+            ast.parse(prompt)
+        except SyntaxError:
+            return ""
+        return prompt
+    return ""
+
+
+def _paired(table: Mapping[str, Any]) -> list[dict[str, Any]]:
+    pairs = zip(table["inputs"], table["outputs"], strict=True)
+    name = table.get("fn_name")
+    if name:
+        return [{"function": name, "args": i, "expected": _single(o)} for i, o in pairs]
+    return [{"input": i, "output": o} for i, o in pairs]
+
+
+def _single(output: Any) -> Any:
+    return output[0] if isinstance(output, list) and len(output) == 1 else output
+
+
+def _from_cases(cases: Sequence[Mapping[str, Any]], *, entry: str | None) -> Tests:
+    if all("output" in case for case in cases):
+        return [Stdio(_lines(case.get("input", "")), _lines(case["output"])) for case in cases]
+    return [_call(case, entry=entry) for case in cases]
+
+
+def _lines(text: Any) -> str:
+    return "\n".join(map(str, text)) if isinstance(text, list) else str(text)
+
+
+def _call(case: Mapping[str, Any], *, entry: str | None) -> Call:
+    if "expected" not in case:
+        raise BadTests(f"a case without expected or output: {dict(case)!r:.100}")
+    if "call" in case:
+        return Call(str(case["call"]), case["expected"])
+    name = case.get("function") or entry
+    if not isinstance(name, str) or not name.isidentifier():
+        raise BadTests("cases with args need a function or an entry_point")
+    args = [repr(value) for value in case.get("args", [])]
+    args += [f"{key}={value!r}" for key, value in case.get("kwargs", {}).items()]
+    return Call(f"{name}({', '.join(args)})", case["expected"])
+
+
+def _from_code(source: str, *, setup: str, entry: str | None) -> Tests:
+    try:
+        tree = ast.parse(source)
+    except SyntaxError as error:
+        raise BadTests(f"test code does not parse: {error}") from error
+    functions = (entry,) if entry else tuple(_free_names(tree, setup))
+    shadowed = not functions  # the program redefines a built-in, such as sum
+    calls = _as_calls(tree.body, entry=entry, any_name=shadowed)
+    if calls:
+        return calls
+    if entry is None and _defines_check(tree.body):
+        raise BadTests("tests that define check(candidate) need an entry_point")
+    if not functions:
+        raise BadTests("test code calls no function of the program")
+    return Judged(source, _imports(tree) + setup, functions, entry)
+
+
+def _imports(tree: ast.Module) -> str:
+    """Imports of the modules that test code uses without saying so."""
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    return "".join(f"import {name}\n" for name in sorted(used & MODULES))
+
+
+def _defines_check(body: Sequence[ast.stmt]) -> bool:
+    return any(isinstance(node, ast.FunctionDef) and node.name == "check" for node in body)
+
+
+def _as_calls(
+    body: Sequence[ast.stmt], *, entry: str | None, any_name: bool = False
+) -> list[Call] | None:
+    """The tests as calls and values, or None when they are more than that."""
+    calls: list[Call] = []
+    for node in body:
+        match node:
+            case ast.FunctionDef(name="check", body=inner) if entry and len(node.args.args) == 1:
+                given = node.args.args[0].arg
+                found = _as_calls([_renamed(part, given, entry) for part in inner], entry=entry)
+                if not found:
+                    return None
+                calls += found
+            case ast.Assert(test=test):
+                call = _assertion(test, known=set() if any_name else BUILTINS)
+                if call is None:
+                    return None
+                calls.append(call)
+            case ast.Expr(value=ast.Constant()) | ast.Pass():
+                continue
+            case ast.Assign(targets=[ast.Name(id="METADATA")]):
+                continue
+            case ast.Expr(value=ast.Call(func=ast.Name(id="check"))):
+                continue
+            case _:
+                return None
+    return calls or None
+
+
+def _renamed(node: ast.stmt, name: str, replacement: str) -> ast.stmt:
+    for part in ast.walk(node):
+        if isinstance(part, ast.Name) and part.id == name:
+            part.id = replacement
+    return node
+
+
+def _assertion(test: ast.expr, *, known: set[str]) -> Call | None:
+    """``f(x) == value``, ``f(x) is True``, ``f(x)`` or ``not f(x)``; f is no `known` name."""
+    match test:
+        case ast.Compare(left=left, ops=[ast.Eq() | ast.Is()], comparators=[right]):
+            for call, value in ((left, right), (right, left)):
+                if _calls_unknown(call, known):
+                    try:
+                        return Call(ast.unparse(call), constant(value))
+                    except (ValueError, TypeError, OverflowError):
+                        return None
+        case ast.UnaryOp(op=ast.Not(), operand=call) if _calls_unknown(call, known):
+            return Call(ast.unparse(call), False, truth=True)
+        case call if _calls_unknown(call, known):
+            return Call(ast.unparse(call), True, truth=True)
+    return None
+
+
+def _calls_unknown(node: ast.expr, known: set[str]) -> bool:
+    return (
+        isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id not in known
+    )
+
+
+def constant(node: ast.expr) -> Any:
+    """The value of an expression of literals and of constructors of plain data.
+
+    Raises:
+        ValueError: when it is more than that.
+    """
+    match node:
+        case ast.Constant(value=value):
+            return value
+        case ast.List(elts=items):
+            return [constant(item) for item in items]
+        case ast.Tuple(elts=items):
+            return tuple(constant(item) for item in items)
+        case ast.Set(elts=items):
+            return {constant(item) for item in items}
+        case ast.Dict(keys=keys, values=values):
+            pairs = zip(keys, values, strict=True)
+            return {constant(key): constant(value) for key, value in pairs if key is not None}
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return -constant(operand)
+        case ast.BinOp(left=left, op=ast.Add() | ast.Sub() | ast.Mult(), right=right):
+            return _combined(node.op, constant(left), constant(right))
+        case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in _CONSTRUCTORS:
+            return _CONSTRUCTORS[name](*[constant(arg) for arg in args])
+    raise ValueError("no constant")
+
+
+_CONSTRUCTORS = {
+    kind.__name__: kind
+    for kind in (set, frozenset, tuple, list, dict, float, int, complex, str, bytes)
+}
+
+
+def _combined(operator: ast.operator, left: Any, right: Any) -> Any:
+    size = max(len(side) for side in (left, right, "") if isinstance(side, (str, list, tuple)))
+    count = max((abs(side) for side in (left, right) if isinstance(side, int)), default=1)
+    if isinstance(operator, ast.Mult) and size * count > MAX_LITERAL:
+        raise ValueError("too long")
+    if isinstance(operator, ast.Add):
+        return left + right
+    return left - right if isinstance(operator, ast.Sub) else left * right
+
+
+def _free_names(tree: ast.Module, setup: str) -> Iterator[str]:
+    """Names that test code calls and neither it, its setup nor Python defines."""
+    bound = BUILTINS | MODULES
+    for part in [*ast.walk(tree), *ast.walk(ast.parse(setup or "pass"))]:
+        match part:
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                bound.add(name)
+            case ast.Name(id=name, ctx=ast.Store()) | ast.arg(arg=name):
+                bound.add(name)
+            case ast.alias(name=name, asname=asname):
+                bound.add(asname or name.partition(".")[0])
+    calls = [part.func for part in ast.walk(tree) if isinstance(part, ast.Call)]
+    called = [func.id for func in calls if isinstance(func, ast.Name)]
+    yield from dict.fromkeys(name for name in called if name not in bound)

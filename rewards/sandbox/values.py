@@ -1,0 +1,113 @@
+"""Decoding what a sandboxed program answered, strictly, into plain Python data."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+MAX_DEPTH = 210
+
+
+class NotPlain(ValueError):
+    """The bytes are no encoded value."""
+
+
+class Opaque:
+    """Stands for something that is no plain data; equal to nothing, itself included."""
+
+    def __eq__(self, other: object) -> bool:
+        return False
+
+    __hash__ = object.__hash__
+
+
+def decoded(body: bytes) -> Any:
+    """The JSON message in `body`.
+
+    Raises:
+        NotPlain: for anything else.
+    """
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise NotPlain(str(error)) from error
+
+
+def value_of(message: Any, *, depth: int = 0) -> Any:
+    """The plain value that an encoded one stands for.
+
+    Raises:
+        NotPlain: for a malformed one.
+    """
+    if depth > MAX_DEPTH:
+        raise NotPlain("nested too deeply")
+    if message is None or isinstance(message, (bool, str)):
+        return message
+    match message:
+        case ["int", str(digits)] if re.fullmatch(r"-?[0-9a-f]+", digits):
+            return int(digits, 16)
+        case ["float", str(text)]:
+            return _float(text)
+        case ["complex", str(real), str(imaginary)]:
+            return complex(_float(real), _float(imaginary))
+        case ["bytes", str(digits)] if re.fullmatch(r"(?:[0-9a-f]{2})*", digits):
+            return bytes.fromhex(digits)
+        case [("list" | "tuple" | "set" | "frozenset") as kind, list(items)]:
+            found = [value_of(item, depth=depth + 1) for item in items]
+            return _collected(kind, found)
+        case ["dict", list(items)]:
+            return _dictionary(items, depth=depth + 1)
+        case ["opaque", str()]:
+            return Opaque()
+    raise NotPlain("no encoded value")
+
+
+def _float(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise NotPlain(f"no number: {text[:40]}") from error
+
+
+def _collected(kind: str, items: list[Any]) -> Any:
+    try:
+        return {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}[kind](items)
+    except TypeError as error:  # an unhashable member
+        raise NotPlain(str(error)) from error
+
+
+def _dictionary(items: list[Any], *, depth: int) -> dict[Any, Any]:
+    found = {}
+    for item in items:
+        match item:
+            case [key, value]:
+                try:
+                    found[value_of(key, depth=depth)] = value_of(value, depth=depth)
+                except TypeError as error:
+                    raise NotPlain(str(error)) from error
+            case _:
+                raise NotPlain("no pair")
+    return found
+
+
+def source_of(value: Any) -> str:
+    """Python source whose value is `value`; plain data only, opaque things by their name."""
+    if isinstance(value, Opaque):
+        return "Opaque()"
+    if isinstance(value, float):
+        return repr(value)  # inf and nan are names where this is evaluated
+    if isinstance(value, complex):
+        return f"complex({value.real!r}, {value.imag!r})"
+    if isinstance(value, list):
+        return f"[{', '.join(map(source_of, value))}]"
+    if isinstance(value, tuple):
+        return f"({''.join(source_of(item) + ', ' for item in value)})"
+    if isinstance(value, set):
+        return f"set([{', '.join(map(source_of, value))}])"
+    if isinstance(value, frozenset):
+        return f"frozenset([{', '.join(map(source_of, value))}])"
+    if isinstance(value, dict):
+        pairs = (f"{source_of(key)}: {source_of(item)}" for key, item in value.items())
+        return f"{{{', '.join(pairs)}}}"
+    return repr(value)
