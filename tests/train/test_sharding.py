@@ -30,13 +30,13 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def run_ranks(job: TrainJob, rows: Path, pickled: Path) -> None:
-    """Train in `job.ranks` processes; a failure shows the first rank's error output."""
+def run_ranks(job: TrainJob, rows: Path, pickled: Path, *, worker: Path = WORKER) -> None:
+    """Run `job.ranks` processes; a failure shows the output of the first rank that failed."""
     pickled.write_bytes(pickle.dumps(job))
     port = str(free_port())
     processes = [
         subprocess.Popen(
-            [sys.executable, str(WORKER), str(pickled), str(rows)],
+            [sys.executable, str(worker), str(pickled), str(rows)],
             env=os.environ
             | {
                 "PYTHONPATH": str(Path(__file__).parents[2]),
@@ -129,3 +129,12 @@ def test_stopped_ranks_resume_bit_for_bit(
     assert losses(stopped) == losses(whole)
     ours, theirs = (load_file(job.out / "model.safetensors") for job in (whole, stopped))
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.slow
+def test_zero3_weights_are_gathered_copied_and_loaded(
+    make_job: MakeJob, tiny_model: Path, tmp_path: Path
+) -> None:
+    job = dataclasses.replace(make_job(), ranks=2, sharding="zero3")
+    worker = WORKER.with_name("zero3_worker.py")
+    run_ranks(job, tiny_model, tmp_path / "job.pickle", worker=worker)
