@@ -95,6 +95,7 @@ def run(
         )
     from pipeline.run import run as run_plan
     from pipeline.watch.console import make_console
+    from pipeline.watch.report import write_report
 
     result = run_plan(
         plan.recipe,
@@ -103,7 +104,13 @@ def run(
         to_stage=to_stage,
         console=make_console(json=as_json),
     )
-    return Answer(document=result.document(), show=lambda: print(f"run folder: {result.run_dir}"))
+    page = write_report(result.run_dir)
+
+    def show() -> None:
+        print(f"run folder: {result.run_dir}")
+        print(f"report: {page}")
+
+    return Answer(document={**result.document(), "report": str(page)}, show=show)
 
 
 @app.command()

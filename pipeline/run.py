@@ -30,7 +30,7 @@ from pipeline.artifacts import (
 )
 from pipeline.cluster import Cluster, ComponentFailed
 from pipeline.load import dump_recipe
-from pipeline.plan import Plan, PlanError, StagePlan, make_plan
+from pipeline.plan import Plan, PlanError, StagePlan, make_plan, model_found, source_found
 from pipeline.prompts import load_prompts
 from pipeline.recipe import Recipe
 from pipeline.records import write_prompts
@@ -198,12 +198,12 @@ class Runner:
             self._console.log("loading the base model")
             self._cluster.call(
                 "pipeline.train.base_model:materialize",
-                self._plan.recipe.model,
+                model_found(self._plan.recipe.model),
                 draft / MODEL_FOLDER,
                 seed=self._plan.recipe.seed,
             )
             return publish(draft, path, kind="checkpoint", stage=name, fingerprint=fingerprint)
-        source = self._plan.recipe.prompts[name]
+        source = source_found(self._plan.recipe.prompts[name])
         seed = self._plan.recipe.seed if source.seed is None else source.seed
         write_prompts(load_prompts(name, source, seed=seed), draft / PROMPTS_FILE)
         return publish(draft, path, kind="prompts", stage=name, fingerprint=fingerprint)

@@ -1,6 +1,6 @@
 """Distillation into a smaller model: SFT on harvested rows as R1 did, or on-policy."""
 
-from pipeline.plan import StagePlan
+from pipeline.plan import StagePlan, model_found
 from pipeline.recipe import DistillStage
 from pipeline.stages.context import Output, RunContext
 from pipeline.stages.rows import write_rows
@@ -13,9 +13,8 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
     assert isinstance(spec, DistillStage)
     student = ctx.work / "student"
     if not (student / "config.json").exists():
-        ctx.cluster.call(
-            "pipeline.train.base_model:materialize", spec.student, student, seed=plan.seed
-        )
+        source = model_found(spec.student)
+        ctx.cluster.call("pipeline.train.base_model:materialize", source, student, seed=plan.seed)
     rows = write_rows(ctx, plan, model=student)
     job = train_job(ctx, plan, model=student)
     if spec.mode == "rows":
