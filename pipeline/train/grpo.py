@@ -22,21 +22,14 @@ from pipeline.generate.schedule import derived_seed
 from pipeline.recipe import GrpoStage, Variant
 from pipeline.train.arguments import (
     load_tokenizer,
-    save_final,
     shared_arguments,
     split_batch,
     trainer_process,
     weights_dtype,
 )
-from pipeline.train.callbacks import (
-    CompleteCheckpoints,
-    MetricsWriter,
-    ReferenceKeeper,
-    StopOnFile,
-    find_resume,
-    full_weights,
-)
-from pipeline.train.job import DONE, STOPPED, TrainJob
+from pipeline.train.callbacks import ReferenceKeeper, find_resume, full_weights
+from pipeline.train.job import TrainJob
+from pipeline.train.loop import run
 
 DEFAULT_CLIP: dict[Variant, tuple[float, float]] = {
     "grpo": (10.0, 10.0),  # R1, RL-1
@@ -75,27 +68,21 @@ def train(job: TrainJob, *, rollouts: RolloutClient) -> dict[str, Any]:
 def _train(job: TrainJob, rollouts: RolloutClient) -> dict[str, Any]:
     spec = job.spec
     assert isinstance(spec, GrpoStage)
-    resumed = find_resume(job)
     tokenizer = load_tokenizer(job.model)
     source = RolloutSource(job, rollouts)
     trainer = make_trainer(job, tokenizer, source)
     updates = spec.updates_per_step
-    stop = StopOnFile(job, every=updates)
-    trainer.add_callback(MetricsWriter(job, extra=source.metrics))
-    trainer.add_callback(stop)
+    callbacks = []
     if trainer.ref_model is not None:
         every = None if spec.reference_every is None else spec.reference_every * updates
-        trainer.add_callback(ReferenceKeeper(trainer.ref_model, every=every, resumed=resumed))
-    trainer.add_callback(CompleteCheckpoints(job))
-    trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
-    if not stop.stopped:
-        save_final(trainer, job, tokenizer)
-    steps = trainer.state.global_step // updates
-    return {
-        "status": STOPPED if stop.stopped else DONE,
-        "steps": steps,
-        "completions": steps * spec.prompts_per_step * spec.samples_per_prompt,
-    }
+        resumed = find_resume(job)
+        callbacks.append(ReferenceKeeper(trainer.ref_model, every=every, resumed=resumed))
+    result = run(
+        trainer, job, tokenizer, callbacks=callbacks, extra=source.metrics, stop_every=updates
+    )
+    steps = result["steps"] // updates
+    completions = steps * spec.prompts_per_step * spec.samples_per_prompt
+    return {"status": result["status"], "steps": steps, "completions": completions}
 
 
 def make_trainer(

@@ -6,7 +6,13 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainerCallback
 
 from pipeline.train.arguments import save_final
-from pipeline.train.callbacks import CompleteCheckpoints, MetricsWriter, StopOnFile, find_resume
+from pipeline.train.callbacks import (
+    CompleteCheckpoints,
+    Extra,
+    MetricsWriter,
+    StopOnFile,
+    find_resume,
+)
 from pipeline.train.job import DONE, STOPPED, TrainJob
 
 LAST_STEPS = 10  # the reported loss is their mean
@@ -18,17 +24,20 @@ def run(
     tokenizer: PreTrainedTokenizerBase,
     *,
     callbacks: Sequence[TrainerCallback] = (),
+    extra: Extra | None = None,
+    stop_every: int = 1,
 ) -> dict[str, Any]:
     """Train to the end or to a stop, and save the result when it is the end.
 
-    Goes on from the newest complete checkpoint in `job.work`.
+    Goes on from the newest complete checkpoint in `job.work`. `extra` adds numbers to every row of
+    metrics; a stop is possible at every `stop_every`-th optimizer step.
 
     Returns:
         status (done or stopped), steps (so far), loss (mean of the last 10 steps).
     """
-    stop = StopOnFile(job)
+    stop = StopOnFile(job, every=stop_every)
     trainer.remove_callback(PrinterCallback)
-    for callback in (*callbacks, MetricsWriter(job), stop, CompleteCheckpoints(job)):
+    for callback in (*callbacks, MetricsWriter(job, extra=extra), stop, CompleteCheckpoints(job)):
         trainer.add_callback(callback)
     resumed = find_resume(job)
     trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
