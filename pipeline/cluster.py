@@ -22,16 +22,11 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from pipeline.generate.chat import load_tokenizer
 from pipeline.generate.client import Slice
-from pipeline.generate.engine import EngineSettings
+from pipeline.generate.engine import EngineSettings, stream_chunks
 from pipeline.generate.groups import Group
 from pipeline.generate.journal import Journal, StepRollouts
-from pipeline.generate.rollouts import (
-    GrpoRollouts,
-    RewardUse,
-    RolloutService,
-    Sampling,
-    stream_chunks,
-)
+from pipeline.generate.rollouts import RewardUse, RolloutService, Sampling
+from pipeline.generate.steps import GrpoRollouts
 from pipeline.recipe import GrpoStage, Hardware
 from pipeline.records import Prompt, Request, Rollout
 
@@ -104,8 +99,8 @@ class _EngineActor(_Shell):
 
     def warm(self) -> None:
         """Import what takes seconds, while nothing waits for it."""
-        from pipeline.generate.vllm_engine import VllmEngine  # noqa: F401
-        from vllm import LLM  # noqa: F401  vLLM takes seconds to import
+        importlib.import_module("pipeline.generate.vllm_engine")
+        importlib.import_module("vllm")
 
     def load(self, model: Path, settings: EngineSettings, *, version: int) -> bool:
         """Serve a model folder; False when this process holds one of another shape."""

@@ -1,6 +1,7 @@
 """What a generation engine is. Everything that samples from a model sits behind this Protocol."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -37,3 +38,18 @@ class Engine(Protocol):
     def load_weights(self, weights: Iterable[tuple[str, Any]], *, version: int) -> None:
         """Take new weights, as (checkpoint name, tensor) pairs; caches of the old ones go."""
         ...
+
+
+def stream_chunks(
+    rollouts: Iterator[Rollout], *, every_s: float, clock: Callable[[], float] = time.monotonic
+) -> Iterator[list[Rollout]]:
+    """Rollouts in lists, each about `every_s` seconds' worth, to cross a process boundary."""
+    chunk: list[Rollout] = []
+    last = clock()
+    for rollout in rollouts:
+        chunk.append(rollout)
+        if clock() - last >= every_s:
+            yield chunk
+            chunk, last = [], clock()
+    if chunk:
+        yield chunk

@@ -8,7 +8,7 @@ from pipeline.accuracy import interval, pass_at_k
 from pipeline.artifacts import write_atomic
 from pipeline.generate.groups import Group
 from pipeline.generate.journal import Journal
-from pipeline.generate.rollouts import Sampling
+from pipeline.generate.rollouts import sampling_of
 from pipeline.generate.schedule import derived_seed
 from pipeline.plan import StagePlan
 from pipeline.recipe import EvaluateStage
@@ -42,12 +42,7 @@ def _evaluate(
             lambda: serve(ctx, model_of(ctx, name), rewards=[spec.reward]),
             prompts,
             source=spec.prompts,
-            sampling=Sampling(
-                samples=spec.samples_per_prompt,
-                temperature=spec.temperature,
-                top_p=spec.top_p,
-                max_tokens=spec.max_tokens,
-            ),
+            sampling=sampling_of(spec),
             seed=derived_seed(plan.seed, "evaluate"),
             journal=Journal(ctx.work / f"chunks-{name}"),
         )

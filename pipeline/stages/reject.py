@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.generate.journal import Journal
-from pipeline.generate.rollouts import RewardUse, Sampling
+from pipeline.generate.rollouts import RewardUse, sampling_of
 from pipeline.plan import StagePlan
 from pipeline.recipe import RejectStage
 from pipeline.records import Prompt, Scored, write_scored
@@ -34,12 +34,7 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
             ),
             prompts,
             source=spec.prompts,
-            sampling=Sampling(
-                samples=spec.samples_per_prompt,
-                temperature=spec.temperature,
-                top_p=spec.top_p,
-                max_tokens=spec.max_tokens,
-            ),
+            sampling=sampling_of(spec),
             seed=plan.seed,
             journal=Journal(ctx.work / "chunks"),
         )

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pipeline.cluster import Serving
 from pipeline.generate.groups import Group
 from pipeline.generate.journal import Journal, StepRollouts
-from pipeline.generate.rollouts import Sampling, step_metrics
+from pipeline.generate.rollouts import Sampling
+from pipeline.generate.steps import step_metrics
 from pipeline.plan import StagePlan
 from pipeline.records import Prompt
 from pipeline.stages.context import RunContext

@@ -6,16 +6,11 @@ from typing import Any
 
 import pytest
 
+from pipeline.generate.engine import stream_chunks
 from pipeline.generate.groups import has_variance
 from pipeline.generate.journal import Journal
-from pipeline.generate.rollouts import (
-    GrpoRollouts,
-    RolloutError,
-    RolloutService,
-    Sampling,
-    stream_chunks,
-    weighted_sum,
-)
+from pipeline.generate.rollouts import RolloutError, RolloutService, Sampling, weighted_sum
+from pipeline.generate.steps import GrpoRollouts
 from pipeline.recipe import GrpoStage
 from pipeline.records import Prompt, Request
 from rewards.api import Sample
