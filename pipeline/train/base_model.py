@@ -66,8 +66,9 @@ def materialize(source: ModelSource, out: Path, *, seed: int = 0) -> Path:
 def character_tokenizer() -> PreTrainedTokenizerFast:
     """A tokenizer with one token per ASCII character, exact in both directions.
 
-    Other characters become ``?``. ``<think>`` and ``</think>`` are single tokens that decoding keeps, since rewards read them;
-    ``<pad>``, ``<eos>``, ``<user>`` and ``<assistant>`` are special and can be skipped.
+    Other characters become ``?``. ``<think>`` and ``</think>`` are single tokens that decoding
+    keeps, since rewards read them; ``<pad>``, ``<eos>``, ``<user>`` and ``<assistant>`` are special
+    and can be skipped.
     """
     symbols = [PAD, EOS, USER, ASSISTANT, *THINK, *CHARACTERS]
     inner = Tokenizer(
