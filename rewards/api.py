@@ -50,10 +50,12 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What computing one reward took, in seconds."""
+    """What computing one reward took."""
 
     cpu_s: float = 0.0
     wall_s: float = 0.0
+    peak_mb: float = 0.0
+    """The most memory in MiB that the process which computed it ever held; 0 when unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,8 @@
 """Comparing a predicted answer with the gold one, cheap exact rules first.
 
-The answer is read by :mod:`rewards.maths` and compared on its syntax tree. What that parser does
-not read is left to Math-Verify, after a check of the text. Runs in a worker process, as either
-can still take long.
+The answer is read by :mod:`rewards.maths` and compared on its syntax tree. A single value that
+this parser does not read is left to Math-Verify, after a check of the text. Runs in a worker
+process, as either can still take long.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from fractions import Fraction
 from rewards.maths.answers import same_answer
 from rewards.maths.lexer import MAX_CHARS
 from rewards.maths.parser import parse
+from rewards.maths.scalars import is_scalar
 from rewards.maths.tree import Node, TooComplex, Unparsable, walk
 from rewards.maths.values import Undefined
 
-MAX_FALLBACK_CHARS = 300
+MAX_FALLBACK_CHARS = 100
 MAX_FALLBACK_NUMBER = 300
 
 _DECORATION = re.compile(
@@ -31,10 +32,11 @@ _RATIO = re.compile(r"([-+]?)(?:(\d+)/(\d+)|\\[dt]?frac\{([-+]?\d+)\}\{([-+]?\d+
 _TIME = re.compile(
     r"\D{0,12}?(\d{1,2}(?::\d\d){1,2})(?:\\text|\\mbox|\{|\})*(a|p)?\.?(?:m\b|m\.)?\D{0,9}"
 )
-_CHOICE = re.compile(r"\(?([A-J])(?:\)|\.|:)(?:\s|$)")
+_CHOICE = re.compile(r"\(?([A-J])(?:\)|\.|:)(?:\s+(?!or\b|and\b|&)|$)")
 _CHOICE_GOLD = re.compile(r"\(?([A-J])\)?")
 _QUALIFIER = re.compile(r"\\forall|\bfor\s{1,3}(?:all|every|any|each)\b")
 _COMMAND_NAME = re.compile(r"\\(?:text|mathrm|mathbf|textbf|mbox)\s*\{([^{}]*)\}")
+_COMMANDS = re.compile(r"\\(?!text|mbox|le|ge|ne|in|begin)[A-Za-z]+")
 MAX_EXACT_DIGITS = 4_000
 
 
@@ -84,6 +86,8 @@ def unqualified(text: str) -> str:
     if found is None:
         return text
     kept = text[: found.start()].rstrip(" ,({\n")
+    if not re.search(r"[\d=]", kept):
+        return text
     for command in ("\\text", "\\mbox", "\\quad", "\\qquad"):
         kept = kept.removesuffix(command).rstrip(" ,({\n")
     return kept
@@ -140,15 +144,18 @@ def _by_tree(gold: str, answer: str, *, thousands: bool) -> Decision:
 
 def _by_tree_unguarded(gold: str, answer: str, *, thousands: bool) -> Decision:
     try:
+        gold_tree = parse(gold, thousands=thousands)
+    except (TooComplex, Unparsable) as error:
+        return Decision("unparsable", f"the gold is not read: {error}")
+    try:
         answer_tree = parse(answer, thousands=thousands)
     except TooComplex as error:
         return Decision("too_complex", str(error))
     except Unparsable as error:
-        return _by_math_verify(gold, answer, f"the answer is not read: {error}")
-    try:
-        gold_tree = parse(gold, thousands=thousands)
-    except (TooComplex, Unparsable) as error:
-        return _by_math_verify(gold, answer, f"the gold is not read: {error}")
+        reason = f"the answer is not read: {error}"
+        if is_scalar(gold_tree):
+            return _by_math_verify(gold, answer, reason)
+        return Decision("unparsable", reason)
     left = _unevaluated(answer_tree)
     if left:
         return Decision("wrong", f"{left} is left to be worked out")
@@ -174,9 +181,11 @@ def _unevaluated(tree: Node) -> str | None:
 
 
 def _by_math_verify(gold: str, answer: str, reason: str) -> Decision:
-    """Math-Verify's opinion, without its alarms: the worker's CPU limit replaces them."""
-    if not re.search(r"\d|\\[a-z]|[=^]", answer):
-        return Decision("unparsable", reason)
+    """Math-Verify's opinion on a formula in a style that our parser does not know.
+
+    It reads a part of what it is given and ignores the rest, so it gets single values only. Its
+    alarms are off: the worker's CPU limit replaces them.
+    """
     problem = _refusal(answer) or _refusal(gold)
     if problem is not None:
         return Decision("unparsable", f"{reason}; {problem}")
@@ -196,6 +205,10 @@ def _refusal(text: str) -> str | None:
     """Why a text that our parser does not read is too risky to be evaluated; None if it is not."""
     if len(text) > MAX_FALLBACK_CHARS:
         return f"longer than {MAX_FALLBACK_CHARS} characters"
+    if re.search(
+        r"[=<>,;]|\d\s+\d|[A-Za-z]{4}|\\(?:text|mbox|le|ge|ne|in|begin)", _COMMANDS.sub("", text)
+    ):
+        return "more than one value"
     if re.search(r"\d{30,}|\^[^+\-=,]{0,12}\^|\*\*|!|\\(?:int|sum|prod|lim|det|bmod|pmod)", text):
         return "more than Math-Verify should be given"
     if any(int(number) > MAX_FALLBACK_NUMBER for number in re.findall(r"\^\{?-?(\d+)", text)):

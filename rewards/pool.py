@@ -404,7 +404,7 @@ def _reward(job: Job, message: Mapping[str, Any]) -> Reward:
             verdict=_text(plain["verdict"]),
             metrics={_text(k): _number(v) for k, v in plain["metrics"].items()},
             detail=dict(plain["detail"]),
-            cost=Cost(cpu_s=_number(message["cpu_s"]), wall_s=_number(message["wall_s"])),
+            cost=Cost(**{name: _number(message[name]) for name in ("cpu_s", "wall_s", "peak_mb")}),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         return _fault(job, f"the worker's answer is no reward: {error}")

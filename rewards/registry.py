@@ -26,11 +26,16 @@ from rewards.forms import GOLD_NAMES, RewardFunction, recognise
 
 ENTRY_POINTS = "stepwell.rewards"
 BUILTINS = {
+    "choice": "rewards.structured:choice",
     "code_tests": "rewards.code_tests:code_tests",
+    "cosine_length": "rewards.text_shape:cosine_length",
     "exact_match": "rewards.text_format:exact_match",
+    "gym": "rewards.structured:gym",
+    "json_schema": "rewards.structured:json_schema",
     "language": "rewards.language:language",
     "length": "rewards.text_format:length",
     "math_answer": "rewards.math_answer:math_answer",
+    "repetition": "rewards.text_shape:repetition",
     "think_format": "rewards.text_format:think_format",
 }
 FORM_PARAMETERS = {

@@ -92,9 +92,7 @@ def _take_pipes() -> tuple[int, int]:
 
 def _warm(function: RewardFunction) -> None:
     """Let a built-in do its slow imports before any budget runs, by scoring one formula."""
-    function(
-        [Sample(prompt="", completion="\\boxed{\\begin{cases}1\\end{cases}}", gold="\\sqrt{2}")]
-    )
+    function([Sample(prompt="", completion="\\boxed{\\sqrt{}}", gold="\\sqrt{2}")])
 
 
 def _ready(function: RewardFunction) -> dict[str, Any]:

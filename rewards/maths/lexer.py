@@ -106,7 +106,7 @@ class Lexer:
         text = re.sub(r"(?<=\d),\s*\\!\s*(?=\d{3})|(?<=\d)\\,(?=\d{3}(?!\d))", "", text)
         if "\\begin" not in text:
             text = _DOUBLED.sub(r"\\", text)
-        self.text = _SPACING.sub(" ", text)
+        self.text = _SPACING.sub(" ", text).rstrip().rstrip("^_")
         self.thousands = thousands
         self.position = 0
         self.depth = 0

@@ -402,7 +402,7 @@ class Parser:
 
     def words(self) -> Node:
         found = []
-        while self.kind in ("words", "symbol", "constant") and not (found and self.kind != "words"):
+        while self.kind == "words":
             found.append(self.take().text)
         return Node("words", name=" ".join(found).lower())
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from rewards.maths import values
 from rewards.maths.tree import Node, Unparsable, bare, symbols
 
-INFINITY = Node("constant", name="infinity")
 _FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "!=": "!=", "=": "="}
 
 
@@ -50,7 +50,9 @@ def is_set_like(node: Node) -> bool:
         case "relation":
             operators = node.name.split()
             return all(o in ("<", "<=", ">", ">=", "!=") for o in operators) or (
-                operators == ["in"] and is_interval(node.args[1])
+                operators == ["in"]
+                and bare(node.args[0]).kind == "symbol"
+                and is_interval(node.args[1])
             )
         case "list":
             return bool(node.args) and all(is_set_like(arg) for arg in node.args)
@@ -85,7 +87,7 @@ def _pieces(node: Node) -> list[Piece]:
         case "union":
             return [*_pieces(node.args[0]), *_pieces(node.args[1])]
         case "list":
-            return [piece for arg in node.args for piece in _pieces(arg)]
+            return _listed([piece for arg in node.args for piece in _pieces(arg)])
         case "such_that":
             return _pieces(node.args[1])
         case "tuple" if len(node.args) == 2:
@@ -107,7 +109,7 @@ def _bound(node: Node, *, closed: bool) -> Bound:
     inner, sign = bare(node), 1
     while inner.kind == "negate":
         inner, sign = bare(inner.args[0]), -sign
-    if inner == INFINITY:
+    if inner == values.INFINITY:
         return Bound(None, False, sign)
     return Bound(node, closed)
 
@@ -115,7 +117,7 @@ def _bound(node: Node, *, closed: bool) -> Bound:
 def _solved(node: Node) -> list[Piece]:
     """An inequality, or a chain of two, whose middle is one symbol."""
     operators, operands = node.name.split(), [bare(arg) for arg in node.args]
-    if operators == ["in"]:
+    if operators == ["in"] and operands[0].kind == "symbol":
         return _pieces(operands[1])
     if len(operands) == 3 and operands[1].kind == "symbol":
         one, two = operators
@@ -163,6 +165,15 @@ def _without(whole: Sequence[Piece], removed: Node) -> list[Piece]:
                 split.append(piece)
         result = split
     return result
+
+
+def _listed(parts: list[Piece]) -> list[Piece]:
+    """Alternatives, which must not overlap: "[1, 3] or [1, 2]" is two answers, not one."""
+    parts = sorted(parts, key=lambda piece: piece.low.position())
+    for before, after in pairwise(parts):
+        if after.low.position() < before.high.position():
+            raise Unparsable("intervals that overlap")
+    return parts
 
 
 def _united(parts: list[Piece]) -> list[Piece]:

@@ -23,6 +23,7 @@ MAX_SYMBOLS = 30
 AGREE_BITS = 100
 POINTS, ENOUGH = 14, 4
 EXACT_BITS = 4_000
+INFINITY = Node("constant", name="infinity")
 _TERMS = {"number", "add", "multiply", "negate", "divide", "power", "group"}
 
 
@@ -87,9 +88,10 @@ def equal(first: Node, second: Node) -> bool:
     one, two = exact(first), exact(second)
     if one is not None and two is not None:
         return one == two
-    first, second = cancelled(first), cancelled(second)
-    if first == second:
-        return True
+    if not any(part == INFINITY for node in (first, second) for part in walk(node)):
+        first, second = cancelled(first), cancelled(second)
+        if first == second:
+            return True
     names = sorted(symbols(first) | symbols(second))
     if len(names) > MAX_SYMBOLS:
         raise TooComplex(f"more than {MAX_SYMBOLS} symbols")
@@ -142,6 +144,8 @@ def _agree(first: Node, second: Node, environment: Mapping[str, Fraction], *, re
     with mp.workdps(digits):
         if real and (_is_complex(one) or _is_complex(two)):
             raise Undefined("not real")
+        if mp.isnan(one) or mp.isnan(two):
+            raise Undefined("infinity less infinity, or the like")
         difference, size = mp.fabs(one - two), max(mp.fabs(one), mp.fabs(two))
         if not mp.isfinite(size):
             if real:

@@ -1,8 +1,16 @@
 """``builtin:math_answer`` on labelled data, adversarial input and its own rules."""
 
+import asyncio
+import contextlib
+import itertools
 import json
+import os
+import random
+import signal
+import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rewards
-from rewards import Reward, Sample
+from rewards import Pool, Reward, Sample
 from rewards.final_answer import answer_in, final_answer
 from rewards.math_answer import VERDICTS, math_answer
 from rewards.math_compare import compare
@@ -243,3 +251,72 @@ def test_math_golds_equal_themselves() -> None:
         if gold and math_answer(sample(f"\\boxed{{{gold}}}", gold)).value != 1.0
     ]
     assert refused == []
+
+
+def test_from_an_asyncio_loop() -> None:
+    async def ask() -> list[str]:
+        futures = [
+            pool.submit("builtin:math_answer", sample(f"\\boxed{{{n}}}", "7")) for n in range(20)
+        ]
+        results = await asyncio.gather(*(asyncio.wrap_future(future) for future in futures))
+        return [result.verdict for result in results]
+
+    with Pool(2) as pool:
+        verdicts = asyncio.run(ask())
+    assert verdicts == ["correct" if n == 7 else "wrong" for n in range(20)]
+
+
+def chaos(number: int, *, every_s: float) -> None:
+    """`number` checks while workers are killed at random must end as they do in peace."""
+    chosen = [*itertools.islice(itertools.cycle(CHAOS), number)]
+    samples = [sample(answer, gold, id=str(i)) for i, (gold, answer) in enumerate(chosen)]
+    calm = [math_answer(one).verdict for one in samples[: len(CHAOS)]]
+    done = threading.Event()
+
+    def kill() -> None:
+        generator = random.Random(0)
+        while not done.wait(every_s * generator.random() * 2):
+            workers = [child for child in children(os.getpid()) if "rewards.worker" in child[1]]
+            if workers:
+                os.kill(generator.choice(workers)[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    with Pool(2) as pool:
+        killer.start()
+        futures = [
+            pool.submit("builtin:math_answer", replace(one, prompt=str(i)))
+            for i, one in enumerate(samples)
+        ]
+        verdicts = [future.result().verdict for future in futures]
+        done.set()
+    killer.join()
+    assert verdicts == [*itertools.islice(itertools.cycle(calm), number)]
+
+
+CHAOS = [
+    ("7", "\\boxed{7}"),
+    ("\\frac{\\sqrt{3}}{3}", "\\boxed{1/\\sqrt{3}}"),
+    ("5", "9^9^9^9^9"),
+    ("x^2-1", "\\boxed{(x-1)(x+1)}"),
+    ("7", "\\boxed{7} no, \\boxed{8}"),
+    ("4", "\\boxed{\\int_0^2 x^3 dx}"),
+]
+
+
+def children(parent: int) -> list[tuple[int, str]]:
+    """(pid, command line) of a process's children."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            if int((folder / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
+                found.append((int(folder.name), (folder / "cmdline").read_text()))
+    return found
+
+
+def test_killed_workers_change_no_verdict() -> None:
+    chaos(1_000, every_s=1.0)
+
+
+@pytest.mark.slow
+def test_killed_workers_change_no_verdict_of_ten_thousand() -> None:
+    chaos(10_000, every_s=1.5)

@@ -1,0 +1,358 @@
+"""Trying a reward before a policy does: each function returns one JSON document.
+
+``try_cases`` for precision and recall on labelled cases, ``attack`` for what it pays by mistake,
+``explain`` for one sample, ``bench`` for its speed, ``diff`` for where two rewards differ, and
+``refused_golds`` for rows whose own answer does not score full marks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rewards.api import INFRA_ERROR, Reward, Sample
+from rewards.attacks import NEED_ONE_ANSWER, PROGRAMS, TEXTS, mutations
+from rewards.cases import Case, golds_of
+from rewards.pool import Pool
+from rewards.registry import check
+
+FULL_MARKS = 1.0
+DEFAULT_GOLDS = (
+    "7",
+    "\\frac{3}{4}",
+    "12.5",
+    "x^2+1",
+    "(1,2)",
+    "\\{1, 2\\}",
+    "10\\text{ cm}",
+    "yes",
+)
+DEFAULT_TESTS = "assert add(1, 2) == 3\nassert add(5, 7) == 12\nassert add(100, -3) == 97"
+Scorer = Callable[[Sequence[Sample]], list[Reward]]
+
+
+@contextmanager
+def _scorer(
+    ref: str, *, args: Mapping[str, Any] | None, base: Path | None, workers: int
+) -> Iterator[Scorer]:
+    """A function that scores samples, over one pool."""
+    check(ref, base=base, args=args)
+    with Pool(workers) as pool:
+
+        def scored(samples: Sequence[Sample]) -> list[Reward]:
+            futures = [pool.submit(ref, sample, args=args, base=base) for sample in samples]
+            return [future.result() for future in futures]
+
+        yield scored
+
+
+def try_cases(
+    ref: str,
+    cases: Sequence[Case],
+    *,
+    args: Mapping[str, Any] | None = None,
+    base: Path | None = None,
+    workers: int = 1,
+    out: Path | None = None,
+) -> dict[str, Any]:
+    """Score labelled cases twice and count.
+
+    A case is paid at full marks. Precision and recall are None where nothing was paid, or nothing
+    was due. The two runs use fresh processes, so that a reward that remembers shows.
+
+    Args:
+        out: file that gets one JSON line per case: id, value, verdict, cpu_s.
+
+    Raises:
+        RewardNotFound: when `ref` names nothing or does not take `args`.
+    """
+    samples = [case.sample for case in cases]
+    runs = []
+    for _ in range(2):
+        with _scorer(ref, args=args, base=base, workers=workers) as scored:
+            runs.append(scored(samples))
+    first, second = runs
+    if out is not None:
+        out.write_text("".join(_line(s, r) for s, r in zip(samples, first, strict=True)))
+    pairs = [(c.expected, r.value == FULL_MARKS) for c, r in zip(cases, first, strict=True)]
+    judged = [(expected, paid) for expected, paid in pairs if expected is not None]
+    right = sum(expected and paid for expected, paid in judged)
+    slowest = sorted(zip(samples, first, strict=True), key=lambda pair: -pair[1].cost.cpu_s)[:10]
+    changed = [_key(a) != _key(b) for a, b in zip(first, second, strict=True)]
+    return {
+        "reward": ref,
+        "n": len(cases),
+        "precision": _share(right, sum(paid for _, paid in judged)),
+        "recall": _share(right, sum(expected for expected, _ in judged)),
+        "verdicts": dict(Counter(reward.verdict for reward in first).most_common()),
+        "wrong": [
+            {"id": case.sample.id, "expected": case.expected, "verdict": reward.verdict}
+            for case, reward in zip(cases, first, strict=True)
+            if case.expected is not None and case.expected != (reward.value == FULL_MARKS)
+        ],
+        "infra_errors": sum(reward.verdict == INFRA_ERROR for reward in first),
+        "slowest": [{"id": s.id, "cpu_s": r.cost.cpu_s, "verdict": r.verdict} for s, r in slowest],
+        "deterministic": not any(changed),
+        "max_cpu_s": max((reward.cost.cpu_s for reward in first), default=0.0),
+        "max_rss_mb": max((reward.cost.peak_mb for reward in first), default=0.0),
+    }
+
+
+def _key(reward: Reward) -> tuple[float | None, str]:
+    return reward.value, reward.verdict
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _line(sample: Sample, reward: Reward) -> str:
+    row = {
+        "id": sample.id,
+        "value": reward.value,
+        "verdict": reward.verdict,
+        "cpu_s": reward.cost.cpu_s,
+    }
+    return json.dumps(row) + "\n"
+
+
+def attack(
+    ref: str,
+    cases: Sequence[Case] = (),
+    *,
+    args: Mapping[str, Any] | None = None,
+    base: Path | None = None,
+    workers: int = 1,
+    limit: int = 200,
+) -> dict[str, Any]:
+    """Offer what deserves nothing; whatever is paid full marks is a hole.
+
+    Cases with tests get the programs of :mod:`rewards.attacks`; others its texts, and mutations of
+    their golds. Without cases a few golds of our own are used. What the reward does not score
+    (None) is not paid.
+
+    Args:
+        limit: number of golds, or of sets of tests, taken from the cases.
+
+    Raises:
+        RewardNotFound: when `ref` names nothing or does not take `args`.
+    """
+    offered = list(_attacks(cases, code=ref == "builtin:code_tests", limit=limit))
+    with _scorer(ref, args=args, base=base, workers=workers) as scored:
+        results = scored([sample for _, sample in offered])
+    paid = [
+        {"attack": kind, "id": sample.id, "gold": sample.gold, "answer": sample.completion[:300]}
+        for (kind, sample), reward in zip(offered, results, strict=True)
+        if reward.value is not None and reward.value >= FULL_MARKS
+    ]
+    faults = sum(reward.verdict == INFRA_ERROR for reward in results)
+    return {"reward": ref, "tried": len(offered), "paid": paid, "infra_errors": faults}
+
+
+def _attacks(cases: Sequence[Case], *, code: bool, limit: int) -> Iterator[tuple[str, Sample]]:
+    tested = [case.sample for case in cases if _function(case.sample) is not None]
+    if code and not cases:
+        tested = [Sample(prompt="", completion="", gold=DEFAULT_TESTS, id="add")]
+    for sample in tested[:limit]:
+        name = _function(sample) or "solution"
+        for kind, program in PROGRAMS.items():
+            yield kind, _with(sample, program.replace("NAME", name), kind)
+    if tested or code:
+        return
+    golds = golds_of(cases)[:limit] or list(DEFAULT_GOLDS)
+    for index, gold in enumerate(golds):
+        sample = Sample(prompt="", completion="", gold=gold, id=f"gold {index}")
+        other = next((text for _, text in mutations(gold)), "271828")
+        for kind, text in TEXTS.items():
+            if "," in gold and kind in NEED_ONE_ANSWER:
+                continue
+            filled = text.replace("GOLD", gold.strip("$. ")).replace("OTHER", other.strip("$. "))
+            yield kind, _with(sample, filled, kind)
+        for kind, text in mutations(gold):
+            yield f"mutation: {kind}", _with(sample, f"\\boxed{{{text.strip('$')}}}", kind)
+
+
+def _with(sample: Sample, completion: str, kind: str) -> Sample:
+    columns = dict(sample.columns)
+    return Sample(
+        prompt=sample.prompt,
+        completion=completion,
+        gold=sample.gold,
+        columns=columns,
+        id=f"{sample.id}, {kind}",
+    )
+
+
+def _function(sample: Sample) -> str | None:
+    """The function that a sample's tests call, if it has such tests."""
+    from rewards.sandbox.tests import BadTests, Call, Judged, read_tests
+
+    try:
+        tests = read_tests(sample.columns, sample.gold, entry_point=None)
+    except BadTests:
+        return None
+    if isinstance(tests, Judged):
+        return tests.entry or tests.functions[0]
+    if tests and isinstance(tests[0], Call):
+        return tests[0].source.partition("(")[0]
+    return None
+
+
+def explain(
+    ref: str,
+    sample: Sample,
+    *,
+    args: Mapping[str, Any] | None = None,
+    base: Path | None = None,
+) -> dict[str, Any]:
+    """Everything that is known about one reward: value, verdict, detail, cost, and the function."""
+    check(ref, base=base, args=args)
+    with Pool(1) as pool:
+        result = pool.submit(ref, sample, args=args, base=base).result()
+        described = pool.describe(ref, base=base)
+    function = {"reward": ref, "form": described.form, **asdict(described.traits)}
+    return {"id": sample.id, **asdict(result), "function": function}
+
+
+def bench(
+    ref: str,
+    cases: Sequence[Case] = (),
+    *,
+    args: Mapping[str, Any] | None = None,
+    base: Path | None = None,
+    seconds: float = 5.0,
+) -> dict[str, Any]:
+    """Checks per second on one core, everything included: this process, the worker, the sandbox.
+
+    All of them are bound to one core for `seconds`. For programs, plainer ways of running them are
+    measured beside it. Without cases, a few of our own are checked again and again. Verdicts are
+    not taken from the cache: every sample differs.
+    """
+    code = ref == "builtin:code_tests"
+    samples = [case.sample for case in cases] or _own_samples(code=code)
+    with one_core(), _scorer(ref, args=args, base=base, workers=1) as scored:
+        scored(samples[:1])
+        rate = _rate(lambda turn: scored(_different(samples, turn)), len(samples), seconds)
+    found = {"reward": ref, "checks_per_s_per_core": rate, "isolation": "process"}
+    if code:
+        isolation = (args or {}).get("isolation", "bubblewrap")
+        found |= {"isolation": isolation, "baselines": _baselines(min(seconds, 3.0))}
+    return found
+
+
+def _rate(turn: Callable[[int], object], size: int, seconds: float) -> float:
+    done, start_s = 0, time.monotonic()
+    while time.monotonic() - start_s < seconds:
+        turn(done)
+        done += 1
+    return done * size / (time.monotonic() - start_s)
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """Bind this thread, and what it starts, to one core."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(allowed)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def _different(samples: Sequence[Sample], turn: int) -> list[Sample]:
+    """The samples with a prompt of their own, so that no verdict is remembered."""
+    return [_with_prompt(sample, f"{sample.prompt} {turn} {i}") for i, sample in enumerate(samples)]
+
+
+def _with_prompt(sample: Sample, prompt: str) -> Sample:
+    return Sample(
+        prompt=prompt, completion=sample.completion, gold=sample.gold, columns=sample.columns
+    )
+
+
+def _own_samples(*, code: bool) -> list[Sample]:
+    if code:
+        program = "def add(a, b):\n    return a + b\n"
+        return [Sample(prompt="", completion=program, gold=DEFAULT_TESTS)] * 20
+    text = "She has 16 - 3 - 4 = 9 eggs left and makes 9 * 2 = 18 dollars.\nThe answer is {}."
+    return [Sample(prompt="", completion=text.format(n), gold="#### 18") for n in range(10, 30)]
+
+
+def _baselines(seconds: float) -> dict[str, float]:
+    """Plainer ways to run one program with its tests, in runs per second on one core."""
+    program = f"def add(a, b):\n    return a + b\n{DEFAULT_TESTS}\n"
+    harness = (
+        "import multiprocessing, sys, time\n"
+        "def check(program, result):\n"
+        "    exec(program, {})\n    result.append('passed')\n"
+        "def run(program):\n"
+        "    result = manager.list()\n"
+        "    process = multiprocessing.Process(target=check, args=(program, result))\n"
+        "    process.start()\n    process.join(5)\n    return list(result)\n"
+        "manager = multiprocessing.Manager()\nprogram, seconds = sys.argv[1], float(sys.argv[2])\n"
+        "start, done = time.monotonic(), 0\n"
+        "while time.monotonic() - start < seconds:\n    run(program)\n    done += 1\n"
+        "print(done / (time.monotonic() - start))\n"
+    )
+    python = [sys.executable, "-c"]
+    with one_core():
+        bare = _rate(lambda _: subprocess.run([*python, program], check=True), 1, seconds)
+        command = [*python, harness, program, str(seconds)]
+        forked = subprocess.run(command, capture_output=True, check=True, text=True)
+    return {"python -c": bare, "a forked process per program": float(forked.stdout)}
+
+
+def diff(
+    ref_a: str,
+    ref_b: str,
+    samples: Iterable[Sample],
+    *,
+    base: Path | None = None,
+    workers: int = 1,
+) -> dict[str, Any]:
+    """The samples that two rewards score differently."""
+    rows = list(samples)
+    results = []
+    for ref in (ref_a, ref_b):
+        with _scorer(ref, args=None, base=base, workers=workers) as scored:
+            results.append(scored(rows))
+    changed = [
+        {"id": sample.id, "a": _brief(a), "b": _brief(b), "completion": sample.completion[-300:]}
+        for sample, a, b in zip(rows, *results, strict=True)
+        if a.value != b.value
+    ]
+    return {"a": ref_a, "b": ref_b, "n": len(rows), "changed": changed}
+
+
+def _brief(reward: Reward) -> dict[str, Any]:
+    return {"value": reward.value, "verdict": reward.verdict}
+
+
+def refused_golds(
+    ref: str,
+    rows: Iterable[Sample],
+    *,
+    args: Mapping[str, Any] | None = None,
+    base: Path | None = None,
+    workers: int = 1,
+) -> dict[str, Any]:
+    """Rows whose own gold, boxed, does not earn full marks."""
+    golds = [row for row in rows if row.gold is not None]
+    boxed = [_with(row, f"\\boxed{{{row.gold}}}", "gold") for row in golds]
+    with _scorer(ref, args=args, base=base, workers=workers) as scored:
+        results = scored(boxed)
+    refused = [
+        {"id": row.id, "gold": row.gold, **_brief(result)}
+        for row, result in zip(golds, results, strict=True)
+        if result.value != FULL_MARKS
+    ]
+    return {"reward": ref, "n": len(golds), "refused": refused}
