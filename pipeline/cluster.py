@@ -10,7 +10,7 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,7 +123,6 @@ class _EngineActor(_Shell):
 
         self._engine.load_weights(unpack(packed), version=version)
 
-    @ray.method(num_returns="streaming")
     def generate(self, requests: Sequence[Request], *, version: int) -> Iterator[list[Rollout]]:
         """Rollouts as they end, a few at a time."""
         yield from stream_chunks(self._engine.generate(requests, version=version), every_s=CHUNK_S)
@@ -137,8 +136,15 @@ class _RemoteEngine:
 
     def generate(self, requests: Sequence[Request], *, version: int) -> Iterator[Rollout]:
         """Yield rollouts as they end."""
-        for chunk in self._actor.generate.remote(requests, version=version):
+        generate = self._actor.generate.options(num_returns="streaming")
+        for chunk in generate.remote(requests, version=version):
             yield from ray.get(chunk)
+
+    def load_weights(self, weights: Iterable[tuple[str, Any]], *, version: int) -> None:
+        """Send weights to the engine's process and wait until it holds them."""
+        from pipeline.generate.weights import pack
+
+        ray.get(self._actor.load_weights.remote(pack(dict(weights)), version=version))
 
 
 @ray.remote
@@ -405,8 +411,8 @@ class Cluster:
     def _bundles(self) -> list[dict[str, float]]:
         hw = self._hardware
         gpu = self._device == "cuda"
-        rank = {"CPU": hw.threads_per_rank} | ({"GPU": 1} if gpu else {})
-        engine = {"CPU": hw.threads_per_engine} | ({"GPU": hw.gpus_per_engine} if gpu else {})
+        rank = _bundle(hw.threads_per_rank, gpus=1 if gpu else 0)
+        engine = _bundle(hw.threads_per_engine, gpus=hw.gpus_per_engine if gpu else 0)
         return [{"CPU": 1.0}, *[dict(rank)] * hw.ranks, *[dict(engine)] * hw.engines]
 
     def _init_ray(self, bundles: Sequence[Mapping[str, float]]) -> None:
@@ -454,6 +460,7 @@ class Cluster:
     def _actor(
         self, kind: Any, name: str, *, bundle: int, threads: int, concurrency: int = 1
     ) -> Any:
+        assert self._placement is not None
         gpu = self._device == "cuda" and kind is not _ServiceActor
         gpus = self._hardware.gpus_per_engine if kind is _EngineActor else 1
         actor = kind.options(
@@ -489,6 +496,10 @@ class Serving:
     def open_grpo(self, setup: GrpoSetup) -> None:
         """Serve the steps of a GRPO stage."""
         self._cluster.wait(self._service.open_grpo.remote(setup))
+
+
+def _bundle(cpus: int, *, gpus: int) -> dict[str, float]:
+    return {"CPU": float(cpus)} | ({"GPU": float(gpus)} if gpus else {})
 
 
 def _object_store_bytes() -> int:

@@ -32,7 +32,7 @@ from pipeline.cluster import Cluster, ComponentFailed
 from pipeline.load import dump_recipe
 from pipeline.plan import Plan, PlanError, StagePlan, make_plan, model_found, source_found
 from pipeline.prompts import load_prompts
-from pipeline.recipe import Recipe
+from pipeline.recipe import EvaluateStage, GrpoStage, Recipe, RejectStage
 from pipeline.records import write_prompts
 from pipeline.stages import STAGES
 from pipeline.stages.context import Console, Output, RunContext, Stopped
@@ -181,7 +181,10 @@ class Runner:
     def _prepare_inputs(self, stages: list[StagePlan]) -> None:
         """The base model and every prompts entry that a waiting stage needs."""
         needed = {i.name for stage in stages for i in stage.inputs}
-        needed |= {stage.spec.prompts for stage in self._plan.stages if _has_prompts(stage)}
+        # a reward model reads its harvest's questions, so sampled prompts are always at hand
+        sampled = (GrpoStage, RejectStage, EvaluateStage)
+        specs = [stage.spec for stage in self._plan.stages]
+        needed |= {spec.prompts for spec in specs if isinstance(spec, sampled)}
         for name in sorted(needed - self._states.keys()):
             self._artifacts[name] = self._input(name)
 
@@ -303,10 +306,6 @@ class Runner:
     def _minutes(self, model: str) -> float:
         state = self._states.get(model)
         return 0.0 if state is None else round(state.seconds / 60, 2)
-
-
-def _has_prompts(stage: StagePlan) -> bool:
-    return stage.kind in ("grpo", "reject", "evaluate")
 
 
 def _set_aside(path: Path) -> None:

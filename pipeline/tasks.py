@@ -100,21 +100,21 @@ def sums(rng: random.Random, difficulty: int, distractors: int) -> Draft:
 
 
 def arithmetic(rng: random.Random, difficulty: int, distractors: int) -> Draft:
-    """Two-digit numbers added and subtracted, in words: ``What is 47 + 36 - 25?``.
+    """Numbers from 2 to 20 added and subtracted, in words: ``What is 7 + 16 - 5?``.
 
     For models that read English; answers are whole numbers, not digits. Distractors are numbers
     named after the question.
     """
-    total = rng.randrange(10, 100)
+    total = rng.randrange(2, 21)
     text = str(total)
     steps: list[str] = []
     for _ in range(difficulty):
-        term, sign = rng.randrange(10, 100), rng.choice((1, -1))
+        term, sign = rng.randrange(2, 21), rng.choice((1, -1))
         sum_ = f"{total} {'+' if sign > 0 else '-'} {term}"
         total += sign * term
         text += f" {'+' if sign > 0 else '-'} {term}"
         steps.append(f"{sum_} = {total}")
-    idle = "".join(f" Ignore {rng.randrange(10, 100)}." for _ in range(distractors))
+    idle = "".join(f" Ignore {rng.randrange(2, 21)}." for _ in range(distractors))
     return Draft(
         question=f"What is {text}?{idle}",
         answer=str(total),

@@ -36,16 +36,15 @@ class VllmEngine:
         os.environ.update(engine_environment(settings))
         from vllm import LLM  # heavy, and reads the environment at import
 
-        options: dict[str, Any] = {}
+        options: dict[str, Any] = {"dtype": settings.dtype}
         if settings.device == "cpu":
             options["enforce_eager"] = True
         else:
             options["gpu_memory_utilization"] = settings.gpu_memory_fraction
             options["tensor_parallel_size"] = settings.gpus
         self.version = version
-        self._engine = LLM(
+        self._engine: Any = LLM(
             model=str(model),
-            dtype=settings.dtype,
             max_model_len=settings.max_model_tokens,
             max_num_seqs=settings.max_sequences,
             max_num_batched_tokens=max(8192, settings.max_model_tokens),
@@ -71,7 +70,8 @@ class VllmEngine:
             while waiting:
                 for output in self._engine.step():
                     if output.finished:
-                        yield self._rollout(waiting.pop(output.request_id), output.outputs[0])
+                        done: Any = output.outputs[0]
+                        yield self._rollout(waiting.pop(output.request_id), done)
         finally:
             if waiting:
                 self._engine.abort_request(list(waiting))

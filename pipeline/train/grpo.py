@@ -76,7 +76,8 @@ def _train(job: TrainJob, rollouts: RolloutClient) -> dict[str, Any]:
     if trainer.ref_model is not None:
         every = None if spec.reference_every is None else spec.reference_every * updates
         resumed = find_resume(job)
-        callbacks.append(ReferenceKeeper(trainer.ref_model, every=every, resumed=resumed))
+        reference: Any = trainer.ref_model
+        callbacks.append(ReferenceKeeper(reference, every=every, resumed=resumed))
     result = run(
         trainer, job, tokenizer, callbacks=callbacks, extra=source.metrics, stop_every=updates
     )
@@ -104,7 +105,8 @@ def make_trainer(
             rollout_func=source,
         )
     trainer.use_vllm = True  # switches on the weight sync and the importance correction
-    trainer.vllm_generation = source
+    engines: Any = source
+    trainer.vllm_generation = engines
     trainer._last_loaded_step = -1
     source.trainer = trainer
     return trainer
@@ -206,7 +208,7 @@ def engine_weights(trainer: GRPOTrainer) -> dict[str, torch.Tensor]:
 
     An engine reloads layer by layer and would keep its old head if only the embedding came.
     """
-    model = trainer.accelerator.unwrap_model(trainer.model)
+    model: Any = trainer.accelerator.unwrap_model(trainer.model)
     weights = full_weights(model)
     if model.config.tie_word_embeddings and "lm_head.weight" not in weights:
         embedding = next(name for name in weights if name.endswith("embed_tokens.weight"))
