@@ -34,7 +34,11 @@ _TIME = re.compile(
 )
 _CHOICE = re.compile(r"\(?([A-J])(?:\)|\.|:)(?:\s+(?!or\b|and\b|&)|$)")
 _CHOICE_GOLD = re.compile(r"\(?([A-J])\)?")
-_QUALIFIER = re.compile(r"\\forall|\bfor\s{1,3}(?:all|every|any|each)\b")
+_QUALIFIER = re.compile(
+    r"\\forall|\bfor\s{1,3}(?:all|every|any|each)\b|\\text\s?\{\s?,?\s?(?:for|where)\b"
+    r"|[,(]\s?\(?\s?[a-zA-Z]\s?\\in\s?\\(?:mathbb|mathbf)\s?\{?\s?[ZNQR]"
+)
+_MORE = re.compile(r"=|\bor\b|[,;]\s{0,3}[-+]?[\d\\]")
 _COMMAND_NAME = re.compile(r"\\(?:text|mathrm|mathbf|textbf|mbox)\s*\{([^{}]*)\}")
 _COMMANDS = re.compile(r"\\(?!text|mbox|le|ge|ne|in|begin)[A-Za-z]+")
 MAX_EXACT_DIGITS = 4_000
@@ -81,9 +85,12 @@ def squeezed(text: str) -> str:
 
 
 def unqualified(text: str) -> str:
-    """`text` without "for all positive integers n" and the like at its end."""
+    """`text` without "for all positive integers n" and the like at its end.
+
+    What could be one more answer is no qualification and stays.
+    """
     found = _QUALIFIER.search(text)
-    if found is None:
+    if found is None or _MORE.search(text, found.end()):
         return text
     kept = text[: found.start()].rstrip(" ,({\n")
     if not re.search(r"[\d=]", kept):

@@ -8,6 +8,7 @@ catches only checks that sleep.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import os
@@ -99,9 +100,12 @@ class _Worker:
         self._in = self._process.stdin.fileno()
         self._out = self._process.stdout.fileno()
         self._pidfd = os.pidfd_open(self._process.pid)
+        self.description: Description | None = None
 
     def ask(self, job: Job) -> tuple[Description, dict[str, Any]]:
         """Have `job` scored; an empty message when it holds no samples.
+
+        `description` is set as soon as the function is known, also when the check then fails.
 
         Raises:
             _WorkerDied, _Refused, _Overslept: after the first and the last it must be replaced.
@@ -113,7 +117,7 @@ class _Worker:
         ready = self._message(PREPARE_WALL_S, started=False)
         if ready.get("kind") == "refused":
             raise _Refused(str(ready.get("error")))
-        description = _description(ready)
+        description = self.description = _description(ready)
         if not job.samples:
             return description, {}
         cpu_s = description.traits.cpu_s or job.limits.cpu_s
@@ -186,7 +190,17 @@ class Pool:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if kind is not None:
+            self._cancel()
         self.close()
+
+    def _cancel(self) -> None:
+        """Give up what no worker has begun."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                task = self._queue.get_nowait()
+                if task is not None:
+                    task.future.cancel()
 
     def close(self) -> None:
         """Finish what was submitted, then end the workers."""
@@ -304,10 +318,10 @@ class Pool:
                 task.future.set_result(_fault(task.job, str(error)))
                 return None
             except _WorkerDied as death:
-                worker = None
+                description, worker = worker.description, None
                 kind = _kind(death)
-                if kind == TIMEOUT:
-                    task.future.set_result(self._timeout(task.job))
+                if kind == TIMEOUT and description is not None:
+                    task.future.set_result(self._timeout(description.traits))
                     return None
                 deaths[kind] += 1
                 if kind == "crash":
@@ -328,8 +342,7 @@ class Pool:
                 return None
             return worker
 
-    def _timeout(self, job: Job) -> Reward:
-        traits = self._described[job.ref, job.base].traits
+    def _timeout(self, traits: Traits) -> Reward:
         cpu_s = traits.cpu_s or self._limits.cpu_s
         return Reward(
             value=traits.timeout_value,

@@ -115,8 +115,11 @@ def _entries(node: Node) -> list[Node]:
 def _same_list(gold: Node, answer: Node) -> str | None:
     """Order matters only where one side is a tuple; labels only where both sides have them."""
     gold, answer = _as_list(gold), _as_list(answer)
+    for one, other in ((gold, answer), (answer, gold)):
+        if _is_list(one) and len(one.args) == 1 and other.kind == "tuple":
+            return same_answer(one.args[0], other)
     ours, theirs = _items(gold), _items(answer)
-    if not (_labelled(ours) and _labelled(theirs)):
+    if not (_labelled(ours) and _labelled(theirs)) or _one_unknown([*ours, *theirs]):
         ours, theirs = _unlabelled(ours), _unlabelled(theirs)
     if gold.kind == "set" or answer.kind == "set":
         ours, theirs = _distinct(ours), _distinct(theirs)
@@ -144,6 +147,12 @@ def _as_list(node: Node) -> Node:
 def _labelled(items: Sequence[Node]) -> bool:
     """Whether more than the first item is labelled: ``n = 2, 3, 4`` has one label for all."""
     return any(split_label(item)[0] is not None for item in items[1:] or items)
+
+
+def _one_unknown(items: Sequence[Node]) -> bool:
+    """Whether all labels are one letter, with or without a number: x = 1, x_2 = 3."""
+    names = {label.name for item in items if (label := split_label(item)[0]) is not None}
+    return len({re.sub(r"_\d+$", "", name) for name in names}) == 1 and len(names) > 1
 
 
 def _unlabelled(items: Sequence[Node]) -> list[Node]:

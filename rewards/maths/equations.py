@@ -53,12 +53,25 @@ def _label(left: Node) -> Label | None:
         if len(index) == 1 and index.isalpha():
             return Label(name, (index,))
         return Label(left.name)
+    letters = _letters(left)
+    if letters and (letters.isupper() or letters.startswith(("angle", "triangle"))):
+        return Label(letters)  # a segment or an angle
     if left.kind == "multiply" and left.args[0].kind == "symbol":
         inner = left.args[1]
         parts = inner.args if inner.kind in ("tuple", "group") else ()
         if parts and all(part.kind == "symbol" for part in parts):
             return Label(left.args[0].name, tuple(part.name for part in parts))
     return None
+
+
+def _letters(node: Node) -> str:
+    """The letters that stand side by side in a product of symbols; empty for anything else."""
+    if node.kind == "symbol":
+        return node.name
+    if node.kind != "multiply":
+        return ""
+    parts = [_letters(arg) for arg in node.args]
+    return "".join(parts) if all(parts) else ""
 
 
 def with_arguments(node: Node, label: Label, other: Label) -> Node | None:
@@ -79,7 +92,10 @@ def same_equation(gold: Node, answer: Node) -> str | None:
     if _proportional(one, two):
         return "one equation is a multiple of the other"
     for name in sorted(names)[:6]:
-        ours, theirs = _root(one, name), _root(two, name)
+        try:
+            ours, theirs = _root(one, name), _root(two, name)
+        except values.Undefined:  # such as 1/x at zero
+            continue
         if ours is not None and theirs is not None:
             same = values.equal(ours, theirs)
             return f"equal when solved for {name}" if same else None

@@ -228,6 +228,10 @@ class Parser:
 
     def product(self, left: Node, right: Node) -> Node:
         """Juxtaposition: a mixed number when a whole number precedes a proper fraction."""
+        if right.kind in ("percent", "degrees") and right.args[0].kind == "divide":
+            mixed = self.product(left, right.args[0])
+            if mixed.kind == "group":
+                return Node(right.kind, (mixed,))
         if right.kind == "divide" and left.kind == "number" and not left.name:
             above, below = right.args
             whole = all(part.kind == "number" and not part.name for part in right.args)

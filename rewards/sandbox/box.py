@@ -56,7 +56,7 @@ class Limits:
     @property
     def wall_s(self) -> float:
         """For runs that sleep: generous, so that a loaded machine reaches the CPU limit first."""
-        return 10 + 5 * self.cpu_s
+        return 20 + 10 * self.cpu_s
 
     def resources(self, *, isolated: bool, address_space: bool) -> list[tuple[str, int, int]]:
         """As resource limits, soft and hard. Node reserves more addresses than it uses."""

@@ -222,3 +222,23 @@ def test_submits_from_many_threads(pool: Pool, base: Path) -> None:
 def test_missing_function_is_refused_before_any_worker(base: Path) -> None:
     with pytest.raises(rewards.RewardNotFound, match="did you mean words"):
         rewards.score("mine.py:word", [sample("x")], base=base)
+
+
+def test_the_first_check_of_a_function_may_time_out(base: Path) -> None:
+    with Pool(1) as pool:
+        reward = pool.submit("mine.py:trouble", sample("spin"), base=base).result()
+    assert reward.verdict == "timeout"
+
+
+def test_an_error_in_the_block_gives_up_what_has_not_begun(base: Path) -> None:
+    futures = []
+
+    def interrupted() -> None:
+        with Pool(1) as pool:
+            for index in range(100):
+                futures.append(pool.submit("mine.py:trouble", sample(f"{index}"), base=base))
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        interrupted()
+    assert sum(future.cancelled() for future in futures) > 90
