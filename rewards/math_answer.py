@@ -20,11 +20,15 @@ VERDICTS = (
     deterministic=True,
     timeout_value=0.0,
 )
-def math_answer(sample: Sample) -> Reward:
+def math_answer(sample: Sample, *, worked_out: bool = False) -> Reward:
     """1.0 when the completion's one final answer equals the gold, else 0.0.
 
     The gold may be written as in GSM8K (``... #### 42``), between dollar signs, boxed, or bare.
     ``detail`` tells what was extracted and how, what was compared, and the rule that decided.
+
+    Args:
+        worked_out: refuse sums, products and powers of numbers where the gold is one number, so
+            that ``16 - 7`` does not pass for 9. Integrals, limits and the like never pass.
 
     Verdicts: correct, wrong, no_answer, several_answers, unparsable, too_complex, timeout, and
     no_gold, which is not scored.
@@ -35,7 +39,7 @@ def math_answer(sample: Sample) -> Reward:
     if found.text is None:
         return Reward(value=0.0, verdict=found.problem, detail={"rule": found.how})
     gold = gold_text(sample.gold)
-    decision = compare(gold, found.text)
+    decision = compare(gold, found.text, worked_out=worked_out)
     detail = {
         "found": found.how,
         "answer": found.text[:500],

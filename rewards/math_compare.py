@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from rewards.maths.answers import same_answer
+from rewards.maths.equations import split_label
 from rewards.maths.lexer import MAX_CHARS
 from rewards.maths.parser import parse
 from rewards.maths.scalars import is_scalar
@@ -52,8 +53,11 @@ class Decision:
     rule: str
 
 
-def compare(gold: str, answer: str) -> Decision:
-    """Whether `answer` is equal to `gold`; neither is evaluated before its tree was checked."""
+def compare(gold: str, answer: str, *, worked_out: bool = False) -> Decision:
+    """Whether `answer` is equal to `gold`; neither is evaluated before its tree was checked.
+
+    With `worked_out`, a single number must be answered by one, not by a calculation.
+    """
     if len(answer) > MAX_CHARS:
         return Decision("too_complex", f"longer than {MAX_CHARS} characters")
     plain_gold, plain_answer = squeezed(gold), squeezed(answer)
@@ -68,6 +72,8 @@ def compare(gold: str, answer: str) -> Decision:
     written = _by_text(plain_gold, plain_answer, answer)
     if written is not None:
         return written
+    if worked_out and exact_gold is not None and _calculation(answer):
+        return Decision("wrong", "a calculation is left to be worked out")
     decision = _by_tree(gold, answer, thousands=True)
     if decision.verdict == "wrong" and _THOUSANDS.search(plain_gold + " " + plain_answer):
         again = _by_tree(gold, answer, thousands=False)
@@ -140,6 +146,28 @@ def _by_text(gold: str, squeezed_answer: str, answer: str) -> Decision | None:
 
 def _clock(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(":"))
+
+
+def _calculation(answer: str) -> bool:
+    """Whether the value of an answer is a sum, product, power or function of numbers."""
+    try:
+        _, value = split_label(parse(answer))
+    except (TooComplex, Unparsable, RecursionError):
+        return False
+    kinds = {"add", "multiply", "power", "factorial", "call", "plus_minus"}
+    return any(part.kind in kinds for part in walk(value) if part not in _notation(value))
+
+
+def _notation(tree: Node) -> list[Node]:
+    """Mixed numbers and powers of ten, which are ways to write one number."""
+    found: list[Node] = []
+    for part in walk(tree):
+        match part:
+            case Node("group", (Node("add", (Node("number"), Node("divide"))) as mixed,)):
+                found.append(mixed)
+            case Node("multiply", (Node("number"), Node("power", (Node("number", (), _, b), _)))):
+                found += [part, part.args[1]] if b == 10 else []
+    return found
 
 
 def _by_tree(gold: str, answer: str, *, thousands: bool) -> Decision:

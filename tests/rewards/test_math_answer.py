@@ -94,6 +94,27 @@ def test_gold_styles(gold: str) -> None:
     assert math_answer(sample("\\boxed{7}", gold)).value == 1.0
 
 
+@pytest.mark.parametrize(
+    ("answer", "worked_out"),
+    [
+        ("9", True),
+        ("x = 16 - 7 = 9", True),
+        ("9.0", True),
+        ("9 \\text{ eggs}", True),
+        ("18/2", True),
+        ("0.9 \\times 10^1", True),
+        ("8 \\frac{2}{2}", False),
+        ("16 - 7", False),
+        ("3^2", False),
+        ("3 \\cdot 3", False),
+        ("\\sqrt{81}", False),
+    ],
+)
+def test_calculations_may_be_refused(answer: str, worked_out: bool) -> None:
+    boxed = sample(f"\\boxed{{{answer}}}", "9")
+    assert math_answer(boxed, worked_out=True).value == float(worked_out)
+
+
 def test_no_gold_is_not_scored() -> None:
     assert math_answer(sample("7", None)).value is None
 
