@@ -123,6 +123,10 @@ class _EngineActor(_Shell):
 
         self._engine.load_weights(unpack(packed), version=version)
 
+    def transfer(self, method: str, keywords: Mapping[str, Any], *, version: int) -> None:
+        """One call of vLLM's weight transfer, on GPUs."""
+        self._engine.transfer(method, keywords, version=version)
+
     def generate(self, requests: Sequence[Request], *, version: int) -> Iterator[list[Rollout]]:
         """Rollouts as they end, a few at a time."""
         yield from stream_chunks(self._engine.generate(requests, version=version), every_s=CHUNK_S)
@@ -213,6 +217,23 @@ class _ServiceActor(_Shell):
         """Hand new weights to every engine. `packed` holds one object reference."""
         ray.get([e.load_weights.remote(packed[0], version=version) for e in self._engines])
 
+    def transfer(
+        self, method: str, keywords: Mapping[str, Any], version: int, *, gpus_per_engine: int
+    ) -> None:
+        """One call of vLLM's weight transfer on every engine at once."""
+        from pipeline.generate.transfer import for_engine
+
+        ray.get(
+            [
+                engine.transfer.remote(
+                    method,
+                    for_engine(method, keywords, engine=i, gpus_per_engine=gpus_per_engine),
+                    version=version,
+                )
+                for i, engine in enumerate(self._engines)
+            ]
+        )
+
     def slice(self, step: int, *, rank: int, ranks: int) -> Slice:
         """One rank's share of a step; the first rank to ask has it generated."""
         assert self._grpo is not None
@@ -247,17 +268,42 @@ def _preference(setup: PreferenceSetup | None) -> tuple[Any, str, float, float] 
 
 
 class _ServiceClient:
-    """The service actor as a `RolloutClient`, in a trainer process."""
+    """The service actor as a `RolloutClient`, in a trainer process.
 
-    def __init__(self, service: Any) -> None:
+    Weights go through the object store on a CPU, and by NCCL on GPUs.
+    """
+
+    def __init__(self, service: Any, *, gpus_per_engine: int, engines: int) -> None:
         self._service = service
+        self._gpus_per_engine = gpus_per_engine  # 0 on a CPU
+        self._engines = engines
+        self._sender: Any = None
 
     def push_weights(self, weights: Mapping[str, Any], *, version: int) -> None:
-        """Put the weights into the object store once and have every engine take them."""
+        """Have every engine take the weights."""
+        if self._gpus_per_engine:
+            self._nccl().push(weights, version=version)
+            return
         from pipeline.generate.weights import pack
 
         reference = ray.put(pack(weights))
         ray.get(self._service.push_weights.remote([reference], version=version))
+
+    def _nccl(self) -> Any:
+        if self._sender is None:
+            from pipeline.generate.transfer import NcclSender
+
+            def call(method: str, keywords: Mapping[str, Any], version: int) -> None:
+                ray.get(
+                    self._service.transfer.remote(
+                        method, keywords, version, gpus_per_engine=self._gpus_per_engine
+                    )
+                )
+
+            address, port = _free_endpoint()
+            ranks = self._engines * self._gpus_per_engine
+            self._sender = NcclSender(call, address=address, port=port, engine_ranks=ranks)
+        return self._sender
 
     def slice(self, step: int, *, rank: int, ranks: int) -> Slice:
         """This rank's share of a step."""
@@ -275,9 +321,7 @@ class _TrainerActor(_Shell):
 
     def endpoint(self) -> tuple[str, int]:
         """An address for the ranks to meet at."""
-        with socket.socket() as probe:
-            probe.bind(("", 0))
-            return ray.util.get_node_ip_address(), probe.getsockname()[1]
+        return _free_endpoint()
 
     def call(self, target: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
         """Call `module:function` in this process."""
@@ -288,11 +332,11 @@ class _TrainerActor(_Shell):
         target: str,
         arguments: Sequence[Any],
         environment: Mapping[str, str],
-        service: Any | None,
+        rollouts: "_ServiceClient | None",
     ) -> Mapping[str, Any]:
         """Call `module:function` with the arguments, as one rank of a process group."""
         os.environ.update(environment)
-        extra = {} if service is None else {"rollouts": _ServiceClient(service)}
+        extra = {} if rollouts is None else {"rollouts": rollouts}
         return _function(target)(*arguments, **extra)
 
 
@@ -365,14 +409,19 @@ class Cluster:
             self._start_trainers()
         host, port = self.wait(self._trainers[0].endpoint.remote())
         ranks = len(self._trainers)
-        service = None if serving is None else self._service
+        rollouts = None if serving is None else self._rollout_client()
         running = [
             trainer.train.remote(
-                target, arguments, _rank_environment(rank, ranks, host, port), service
+                target, arguments, _rank_environment(rank, ranks, host, port), rollouts
             )
             for rank, trainer in enumerate(self._trainers)
         ]
         return self.wait_all(running, poll=poll)[0]
+
+    def _rollout_client(self) -> _ServiceClient:
+        gpus = self._hardware.gpus_per_engine if self._device == "cuda" else 0
+        engines = self._hardware.engines
+        return _ServiceClient(self._service, gpus_per_engine=gpus, engines=engines)
 
     def call(self, target: str, *arguments: Any, **keywords: Any) -> Any:
         """Call `module:function` in a trainer process, where the heavy libraries are loaded."""
@@ -505,6 +554,13 @@ def _bundle(cpus: int, *, gpus: int) -> dict[str, float]:
 def _object_store_bytes() -> int:
     pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     return int(pages * size * OBJECT_STORE_SHARE)
+
+
+def _free_endpoint() -> tuple[str, int]:
+    """This node's address and a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return ray.util.get_node_ip_address(), probe.getsockname()[1]
 
 
 def _function(target: str) -> Callable[..., Any]:

@@ -4,7 +4,7 @@ Log-probabilities are of the distribution that was sampled (temperature and top-
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class VllmEngine:
         else:
             options["gpu_memory_utilization"] = settings.gpu_memory_fraction
             options["tensor_parallel_size"] = settings.gpus
+            options["weight_transfer_config"] = {"backend": "nccl"}
         self.version = version
         self._engine: Any = LLM(
             model=str(model),
@@ -83,6 +84,13 @@ class VllmEngine:
         self._engine.collective_rpc(_reload, args=(tensors,))
         self._engine.reset_prefix_cache()
         self.version = version
+
+    def transfer(self, method: str, keywords: Mapping[str, Any], *, version: int) -> None:
+        """One call of vLLM's weight transfer (GPUs; `pipeline.generate.transfer`)."""
+        self._engine.collective_rpc(method, kwargs=dict(keywords))
+        if method == "finish_weight_update":
+            self._engine.reset_prefix_cache()
+            self.version = version
 
     def _rollout(self, request: Request, output: Any) -> Rollout:
         logprobs = tuple(
