@@ -213,7 +213,7 @@ class Runner:
 
     def _run_stage(self, stage: StagePlan) -> None:
         if self._stopping.is_set():
-            raise Stopped(f"stopped before {stage.name}")
+            raise Stopped(f"stopped before {stage.name}; the same command goes on")
         self._show(stage.name, "running")
         began = time.monotonic()
         work = self._work_folder(stage)

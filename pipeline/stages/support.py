@@ -68,7 +68,7 @@ def train(
     result = ctx.cluster.train(target, arguments, serving=serving, poll=follow)
     follow()
     if result["status"] == STOPPED:
-        raise Stopped(f"{plan.name} stopped after step {result['steps']}")
+        raise Stopped(f"{plan.name} stopped after step {result['steps']}; the same command goes on")
     return {key: value for key, value in result.items() if key != "status"}
 
 
@@ -80,6 +80,7 @@ class MetricsFollower:
         self._name = name
         self._file = ctx.work / METRICS_FILE
         self._last_step = -1
+        self._seen_bytes = -1
 
     def __call__(self) -> None:
         """Called every fraction of a second while the training runs."""
@@ -91,8 +92,9 @@ class MetricsFollower:
                 self._ctx.console.metrics(self._name, row)
 
     def _rows(self) -> list[dict[str, Any]]:
-        if not self._file.exists():
+        if not self._file.exists() or self._file.stat().st_size == self._seen_bytes:
             return []
+        self._seen_bytes = self._file.stat().st_size
         text = self._file.read_text()
         complete = text[: text.rfind("\n") + 1]
         return [json.loads(line) for line in complete.splitlines()]
@@ -148,7 +150,7 @@ def systems(ctx: RunContext) -> Mapping[str, str | None]:
 def check_stop(ctx: RunContext, plan: StagePlan) -> None:
     """Raise Stopped when the user asked for an end."""
     if ctx.stopping():
-        raise Stopped(f"{plan.name} stopped; what it finished is kept")
+        raise Stopped(f"{plan.name} stopped; the same command goes on")
 
 
 def _max_tokens(spec: Any) -> int:

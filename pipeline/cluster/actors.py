@@ -1,0 +1,310 @@
+"""The actors: thin shells over classes that work without Ray, each with a log of its own."""
+
+import importlib
+import json
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from pipeline.cluster.setups import GrpoSetup, PreferenceSetup, ServiceSetup
+from pipeline.generate.chat import load_tokenizer
+from pipeline.generate.client import Slice
+from pipeline.generate.engine import EngineSettings, stream_chunks
+from pipeline.generate.groups import Group
+from pipeline.generate.journal import Journal, StepRollouts
+from pipeline.generate.rollouts import RolloutService, Sampling
+from pipeline.generate.steps import GrpoRollouts
+from pipeline.records import Prompt, Request, Rollout
+
+CHUNK_S = 0.05  # how long an engine gathers finished rollouts before it hands them on
+
+
+class _Shell:
+    """Common to all actors: their own log file, and thread counts that the environment set."""
+
+    def __init__(self, log: Path) -> None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        stream = log.open("a", buffering=1)
+        os.dup2(stream.fileno(), sys.stdout.fileno())
+        os.dup2(stream.fileno(), sys.stderr.fileno())
+
+    def ready(self) -> None:
+        """Answer when the process is up."""
+
+
+@ray.remote
+class EngineActor(_Shell):
+    """A vLLM engine in a process of its own."""
+
+    def __init__(self, log: Path) -> None:
+        super().__init__(log)
+        self._engine: Any = None
+        self._built: tuple[str, EngineSettings] | None = None
+
+    def warm(self) -> None:
+        """Import what takes seconds, while nothing waits for it."""
+        importlib.import_module("pipeline.generate.vllm_engine")
+        importlib.import_module("vllm")
+
+    def load(self, model: Path, settings: EngineSettings, *, version: int) -> bool:
+        """Serve a model folder; False when this process holds one of another shape."""
+        from pipeline.generate.vllm_engine import VllmEngine
+        from pipeline.generate.weights import folder_weights
+
+        shape = (_shape_of(model), settings)
+        if self._built is None:
+            self._engine = VllmEngine(model, settings, version=version)
+            self._built = shape
+        elif self._built == shape:
+            self._engine.load_weights(folder_weights(model), version=version)
+        else:
+            return False
+        return True
+
+    def load_weights(self, packed: bytes, *, version: int) -> None:
+        """Take weights that `pipeline.generate.weights.pack` made."""
+        from pipeline.generate.weights import unpack
+
+        self._engine.load_weights(unpack(packed), version=version)
+
+    def transfer(self, method: str, keywords: Mapping[str, Any], *, version: int) -> None:
+        """One call of vLLM's weight transfer, on GPUs."""
+        self._engine.transfer(method, keywords, version=version)
+
+    def generate(self, requests: Sequence[Request], *, version: int) -> Iterator[list[Rollout]]:
+        """Rollouts as they end, a few at a time."""
+        yield from stream_chunks(self._engine.generate(requests, version=version), every_s=CHUNK_S)
+
+
+class _RemoteEngine:
+    """An engine actor as an `Engine`."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    def generate(self, requests: Sequence[Request], *, version: int) -> Iterator[Rollout]:
+        """Yield rollouts as they end."""
+        generate = self._actor.generate.options(num_returns="streaming")
+        for chunk in generate.remote(requests, version=version):
+            yield from ray.get(chunk)
+
+    def load_weights(self, weights: Iterable[tuple[str, Any]], *, version: int) -> None:
+        """Send weights to the engine's process and wait until it holds them."""
+        from pipeline.generate.weights import pack
+
+        ray.get(self._actor.load_weights.remote(pack(dict(weights)), version=version))
+
+
+@ray.remote
+class ServiceActor(_Shell):
+    """The rollout service, the verifier pool and the journal's writer."""
+
+    def __init__(self, log: Path) -> None:
+        super().__init__(log)
+        self._lock = threading.Lock()
+        self._pool: Any = None
+        self._service: RolloutService | None = None
+        self._grpo: GrpoRollouts | None = None
+        self._step: tuple[int, StepRollouts] | None = None
+        self._engines: Sequence[Any] = ()
+
+    def configure(
+        self, setup: ServiceSetup, engines: Sequence[Any], *, max_model_tokens: int
+    ) -> None:
+        """Serve one stage."""
+        from rewards.pool import Pool
+
+        if self._pool is None:
+            self._pool = Pool(setup.verifier_workers)
+        self._engines = engines
+        self._grpo = None
+        self._step = None
+        self._service = RolloutService(
+            [_RemoteEngine(engine) for engine in engines],
+            load_tokenizer(setup.tokenizer),
+            self._pool,
+            rewards=setup.rewards,
+            system=setup.system,
+            base=setup.base,
+            max_model_tokens=max_model_tokens,
+        )
+
+    def sample(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        source: str,
+        sampling: Sampling,
+        seed: int,
+    ) -> list[Group]:
+        """Groups at the weights the engines were loaded with."""
+        assert self._service is not None
+        return self._service.sample(
+            prompts, source=source, sampling=sampling, seed=seed, step=None, version=0
+        )
+
+    def open_grpo(self, setup: GrpoSetup) -> None:
+        """Serve the steps of a GRPO stage."""
+        assert self._service is not None
+        self._grpo = GrpoRollouts(
+            self._service,
+            Journal(setup.journal),
+            setup.spec,
+            setup.prompts,
+            seed=setup.seed,
+            preference=_preference(setup.preference),
+            watch=setup.watch,
+            watch_reward=setup.watch_reward,
+        )
+
+    def push_weights(self, packed: Sequence[Any], *, version: int) -> None:
+        """Hand new weights to every engine. `packed` holds one object reference."""
+        ray.get([e.load_weights.remote(packed[0], version=version) for e in self._engines])
+
+    def transfer(
+        self, method: str, keywords: Mapping[str, Any], version: int, *, gpus_per_engine: int
+    ) -> None:
+        """One call of vLLM's weight transfer on every engine at once."""
+        from pipeline.generate.transfer import for_engine
+
+        ray.get(
+            [
+                engine.transfer.remote(
+                    method,
+                    for_engine(method, keywords, engine=i, gpus_per_engine=gpus_per_engine),
+                    version=version,
+                )
+                for i, engine in enumerate(self._engines)
+            ]
+        )
+
+    def slice(self, step: int, *, rank: int, ranks: int) -> Slice:
+        """One rank's share of a step; the first rank to ask has it generated."""
+        assert self._grpo is not None
+        with self._lock:
+            if self._step is None or self._step[0] != step:
+                self._step = (step, self._grpo.step(step))
+            rollouts = self._step[1]
+        return slice_of(rollouts, rank=rank, ranks=ranks)
+
+
+def slice_of(rollouts: StepRollouts, *, rank: int, ranks: int) -> Slice:
+    """The rank's part of a step's samples, in group order."""
+    samples = [s for group in rollouts.groups for s in group.samples]
+    share = len(samples) // ranks
+    mine = samples[rank * share : (rank + 1) * share]
+    return Slice(
+        prompt_tokens=[s.rollout.prompt_tokens for s in mine],
+        tokens=[s.rollout.tokens for s in mine],
+        logprobs=[s.rollout.logprobs for s in mine],
+        rewards=[s.reward for s in mine],
+        metrics=rollouts.metrics,
+    )
+
+
+def _preference(setup: PreferenceSetup | None) -> tuple[Any, str, float, float] | None:
+    if setup is None:
+        return None
+    from pipeline.generate.reward_scorer import RewardScorer  # loads torch
+
+    scorer = RewardScorer(setup.model, device="cpu", threads=1)
+    return scorer, setup.name, setup.weight, setup.last_fraction
+
+
+class ServiceClient:
+    """The service actor as a `RolloutClient`, in a trainer process.
+
+    Weights go through the object store on a CPU, and by NCCL on GPUs.
+    """
+
+    def __init__(self, service: Any, *, gpus_per_engine: int, engines: int) -> None:
+        self._service = service
+        self._gpus_per_engine = gpus_per_engine  # 0 on a CPU
+        self._engines = engines
+        self._sender: Any = None
+
+    def push_weights(self, weights: Mapping[str, Any], *, version: int) -> None:
+        """Have every engine take the weights."""
+        if self._gpus_per_engine:
+            self._nccl().push(weights, version=version)
+            return
+        from pipeline.generate.weights import pack
+
+        reference = ray.put(pack(weights))
+        ray.get(self._service.push_weights.remote([reference], version=version))
+
+    def _nccl(self) -> Any:
+        if self._sender is None:
+            from pipeline.generate.transfer import NcclSender
+
+            def call(method: str, keywords: Mapping[str, Any], version: int) -> None:
+                ray.get(
+                    self._service.transfer.remote(
+                        method, keywords, version, gpus_per_engine=self._gpus_per_engine
+                    )
+                )
+
+            address, port = _free_endpoint()
+            ranks = self._engines * self._gpus_per_engine
+            self._sender = NcclSender(call, address=address, port=port, engine_ranks=ranks)
+        return self._sender
+
+    def slice(self, step: int, *, rank: int, ranks: int) -> Slice:
+        """This rank's share of a step."""
+        return ray.get(self._service.slice.remote(step, rank=rank, ranks=ranks))
+
+
+@ray.remote
+class TrainerActor(_Shell):
+    """One trainer rank."""
+
+    def warm(self) -> None:
+        """Import what takes seconds, while nothing waits for it."""
+        importlib.import_module("trl.trainer.sft_trainer")
+        importlib.import_module("trl.trainer.grpo_trainer")
+
+    def endpoint(self) -> tuple[str, int]:
+        """An address for the ranks to meet at."""
+        return _free_endpoint()
+
+    def call(self, target: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+        """Call `module:function` in this process."""
+        return _function(target)(*arguments, **keywords)
+
+    def train(
+        self,
+        target: str,
+        arguments: Sequence[Any],
+        environment: Mapping[str, str],
+        rollouts: "ServiceClient | None",
+    ) -> Mapping[str, Any]:
+        """Call `module:function` with the arguments, as one rank of a process group."""
+        os.environ.update(environment)
+        extra = {} if rollouts is None else {"rollouts": rollouts}
+        return _function(target)(*arguments, **extra)
+
+
+def _free_endpoint() -> tuple[str, int]:
+    """This node's address and a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return ray.util.get_node_ip_address(), probe.getsockname()[1]
+
+
+def _function(target: str) -> Callable[..., Any]:
+    module, name = target.split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _shape_of(model: Path) -> str:
+    """What must be equal for one engine to take another model's weights."""
+    config = json.loads((model / "config.json").read_text())
+    for key in ("_name_or_path", "transformers_version", "use_cache", "torch_dtype", "dtype"):
+        config.pop(key, None)
+    return json.dumps(config, sort_keys=True)

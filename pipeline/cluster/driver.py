@@ -1,0 +1,274 @@
+"""The driver's side: start or join Ray, place the processes, wait for them, name the dead."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from pipeline.cluster.actors import EngineActor, ServiceActor, ServiceClient, TrainerActor
+from pipeline.cluster.setups import GrpoSetup, ServiceSetup
+from pipeline.generate.engine import EngineSettings
+from pipeline.generate.groups import Group
+from pipeline.generate.rollouts import Sampling
+from pipeline.recipe import Hardware
+from pipeline.records import Prompt
+
+PLACEMENT_WAIT_S = 120.0
+OBJECT_STORE_SHARE = 0.15  # of memory; it holds one copy of the weights on their way to engines
+LOG_LINES = 15
+
+
+class ComponentFailed(RuntimeError):
+    """A process of the run died or raised; the message names it and quotes its log."""
+
+
+class Cluster:
+    """Everything of a run that runs elsewhere than in its own process."""
+
+    def __init__(self, hardware: Hardware, *, device: str, logs: Path) -> None:
+        self._hardware = hardware
+        self._device = device
+        self._logs = logs
+        self._placement: PlacementGroup | None = None
+        self._engines: list[Any] = []
+        self._trainers: list[Any] = []
+        self._service: Any = None
+        self._names: dict[Any, str] = {}
+
+    def start(self) -> None:
+        """Start or join Ray, reserve what the recipe asks for, and warm the processes up.
+
+        Raises ComponentFailed when the cluster has less than the recipe asks for.
+        """
+        bundles = self._bundles()
+        self._init_ray(bundles)
+        self._placement = placement_group(bundles, strategy="PACK")
+        if not self._placement.wait(PLACEMENT_WAIT_S):
+            raise ComponentFailed(
+                f"Ray could not place {bundles} within {PLACEMENT_WAIT_S:.0f} s; the cluster has "
+                f"{ray.cluster_resources()}; lower hardware.ranks or hardware.engines"
+            )
+        self._service = self._actor(ServiceActor, "rollouts", bundle=0, threads=1, concurrency=16)
+        self._start_trainers()
+        for index in range(self._hardware.engines):
+            self._start_engine(index)
+
+    def stop(self) -> None:
+        """End every process of the run."""
+        if self._placement is not None:
+            remove_placement_group(self._placement)
+        ray.shutdown()
+
+    def serve(
+        self, setup: ServiceSetup, settings: EngineSettings, *, version: int = 0
+    ) -> "Serving":
+        """Have the engines hold `setup.model` and the service score as `setup` says."""
+        for index in range(len(self._engines)):
+            loaded = self._engines[index].load.remote(setup.model, settings, version=version)
+            if not self.wait(loaded):
+                ray.kill(self._engines[index])
+                self._start_engine(index)
+                self.wait(self._engines[index].load.remote(setup.model, settings, version=version))
+        self.wait(
+            self._service.configure.remote(
+                setup, self._engines, max_model_tokens=settings.max_model_tokens
+            )
+        )
+        return Serving(self, self._service)
+
+    def train(
+        self,
+        target: str,
+        arguments: Sequence[Any],
+        *,
+        serving: "Serving | None" = None,
+        poll: Callable[[], None] = lambda: None,
+    ) -> Mapping[str, Any]:
+        """Run `module:function` on every rank; rank 0's result. Raises ComponentFailed."""
+        if len(self._trainers) > 1:  # a process group lives as long as its processes
+            for trainer in self._trainers:
+                ray.kill(trainer)
+            self._start_trainers()
+        host, port = self.wait(self._trainers[0].endpoint.remote())
+        ranks = len(self._trainers)
+        rollouts = None if serving is None else self._rollout_client()
+        running = [
+            trainer.train.remote(
+                target, arguments, _rank_environment(rank, ranks, host, port), rollouts
+            )
+            for rank, trainer in enumerate(self._trainers)
+        ]
+        return self.wait_all(running, poll=poll)[0]
+
+    def _rollout_client(self) -> ServiceClient:
+        gpus = self._hardware.gpus_per_engine if self._device == "cuda" else 0
+        engines = self._hardware.engines
+        return ServiceClient(self._service, gpus_per_engine=gpus, engines=engines)
+
+    def call(self, target: str, *arguments: Any, **keywords: Any) -> Any:
+        """Call `module:function` in a trainer process, where the heavy libraries are loaded."""
+        return self.wait(self._trainers[0].call.remote(target, arguments, keywords))
+
+    def wait(self, reference: Any, *, poll: Callable[[], None] = lambda: None) -> Any:
+        """The reference's value; `poll` is called while it is awaited. Raises ComponentFailed."""
+        return self.wait_all([reference], poll=poll)[0]
+
+    def wait_all(
+        self, references: Sequence[Any], *, poll: Callable[[], None] = lambda: None
+    ) -> list[Any]:
+        """Values of all references; the first that fails ends the wait."""
+        pending = list(references)
+        while pending:
+            done, pending = ray.wait(pending, timeout=0.2)
+            for reference in done:
+                self._get(reference)
+            poll()
+        return [self._get(reference) for reference in references]
+
+    def _get(self, reference: Any) -> Any:
+        try:
+            return ray.get(reference)
+        except RayTaskError as error:
+            raise ComponentFailed(_root_cause(error)) from error
+        except RayActorError as error:
+            raise ComponentFailed(self._death(error)) from error
+
+    def _death(self, error: RayActorError) -> str:
+        name = self._names.get(error.actor_id, "a process")
+        log = self._logs / f"{name}.log"
+        tail = log.read_text(errors="replace").splitlines()[-LOG_LINES:] if log.exists() else []
+        return "\n".join([f"{name} died: {str(error).splitlines()[0]}; log: {log}", *tail])
+
+    def _bundles(self) -> list[dict[str, float]]:
+        hw = self._hardware
+        gpu = self._device == "cuda"
+        rank = _bundle(hw.threads_per_rank, gpus=1 if gpu else 0)
+        engine = _bundle(hw.threads_per_engine, gpus=hw.gpus_per_engine if gpu else 0)
+        return [{"CPU": 1.0}, *[dict(rank)] * hw.ranks, *[dict(engine)] * hw.engines]
+
+    def _init_ray(self, bundles: Sequence[Mapping[str, float]]) -> None:
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 starves us on shared cores
+        common: dict[str, Any] = {
+            "logging_level": "ERROR",
+            "log_to_driver": False,
+            "runtime_env": {"env_vars": {"PYTHONSAFEPATH": "1", "OMP_WAIT_POLICY": "PASSIVE"}},
+        }
+        if self._hardware.ray_address:
+            ray.init(address=self._hardware.ray_address, **common)
+            return
+        # threads are counted by us and time-share the cores: stages take turns
+        cpus = sum(bundle["CPU"] for bundle in bundles)
+        ray.init(
+            address="local",
+            num_cpus=max(int(cpus), os.cpu_count() or 1),
+            include_dashboard=False,
+            object_store_memory=_object_store_bytes(),
+            **common,
+        )
+
+    def _start_trainers(self) -> None:
+        hw = self._hardware
+        self._trainers = [
+            self._actor(TrainerActor, f"trainer-{i}", bundle=1 + i, threads=hw.threads_per_rank)
+            for i in range(hw.ranks)
+        ]
+        for trainer in self._trainers:
+            trainer.warm.remote()
+
+    def _start_engine(self, index: int) -> None:
+        hw = self._hardware
+        actor = self._actor(
+            EngineActor,
+            f"engine-{index}",
+            bundle=1 + hw.ranks + index,
+            threads=hw.threads_per_engine,
+        )
+        actor.warm.remote()
+        self._engines[index : index + 1] = [actor]
+
+    def _actor(
+        self, kind: Any, name: str, *, bundle: int, threads: int, concurrency: int = 1
+    ) -> Any:
+        assert self._placement is not None
+        gpu = self._device == "cuda" and kind is not ServiceActor
+        gpus = self._hardware.gpus_per_engine if kind is EngineActor else 1
+        actor = kind.options(
+            num_cpus=1 if kind is ServiceActor else threads,
+            num_gpus=gpus if gpu else 0,
+            max_concurrency=concurrency,
+            scheduling_strategy=PlacementGroupSchedulingStrategy(
+                placement_group=self._placement,
+                placement_group_bundle_index=bundle,
+                placement_group_capture_child_tasks=True,
+            ),
+            runtime_env={"env_vars": _thread_environment(threads, self._device)},
+        ).remote(self._logs / f"{name}.log")
+        self._names[actor._actor_id.hex()] = name
+        return actor
+
+
+class Serving:
+    """The rollout service, configured for one stage, as the driver sees it."""
+
+    def __init__(self, cluster: Cluster, service: Any) -> None:
+        self._cluster = cluster
+        self._service = service
+
+    def sample(
+        self, prompts: Sequence[Prompt], *, source: str, sampling: Sampling, seed: int
+    ) -> list[Group]:
+        """Scored groups of the prompts, in their order."""
+        return self._cluster.wait(
+            self._service.sample.remote(list(prompts), source=source, sampling=sampling, seed=seed)
+        )
+
+    def open_grpo(self, setup: GrpoSetup) -> None:
+        """Serve the steps of a GRPO stage."""
+        self._cluster.wait(self._service.open_grpo.remote(setup))
+
+
+def _bundle(cpus: int, *, gpus: int) -> dict[str, float]:
+    return {"CPU": float(cpus)} | ({"GPU": float(gpus)} if gpus else {})
+
+
+def _object_store_bytes() -> int:
+    pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    return int(pages * size * OBJECT_STORE_SHARE)
+
+
+def _thread_environment(threads: int, device: str) -> dict[str, str]:
+    """Every process gets its own thread count; waiting threads leave the core to others."""
+    return {
+        "PYTHONSAFEPATH": "1",
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "GOMP_SPINCOUNT": "0",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    } | ({"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {})
+
+
+def _rank_environment(rank: int, ranks: int, host: str, port: int) -> dict[str, str]:
+    return {
+        "RANK": str(rank),
+        "LOCAL_RANK": "0",  # each actor sees its own device only
+        "WORLD_SIZE": str(ranks),
+        "MASTER_ADDR": host,
+        "MASTER_PORT": str(port),
+    }
+
+
+def _root_cause(error: RayTaskError) -> str:
+    """The innermost exception, as its author worded it."""
+    cause: BaseException = error
+    while isinstance(cause, RayTaskError) and isinstance(cause.cause, BaseException):
+        cause = cause.cause
+    return f"{type(cause).__name__}: {cause}"

@@ -1,0 +1,44 @@
+"""What the driver tells the rollout service's process. Plain data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.generate.rollouts import RewardUse
+from pipeline.recipe import GrpoStage
+from pipeline.records import Prompt
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceSetup:
+    """What one stage needs of the rollout service."""
+
+    model: Path
+    tokenizer: Path
+    rewards: tuple[RewardUse, ...]
+    system: Mapping[str, str | None]
+    base: Path
+    verifier_workers: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreferenceSetup:
+    """A reward model that joins the reward in the last fraction of the steps."""
+
+    model: Path
+    name: str
+    weight: float
+    last_fraction: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrpoSetup:
+    """What the service needs to serve one GRPO stage."""
+
+    spec: GrpoStage
+    prompts: tuple[Prompt, ...]
+    journal: Path
+    seed: int
+    preference: PreferenceSetup | None
+    watch: tuple[Prompt, ...]
+    watch_reward: str
