@@ -212,6 +212,7 @@ def save_final(trainer: Trainer, job: TrainJob, tokenizer: PreTrainedTokenizerBa
     if weights_dtype(job) != torch.bfloat16 and job.dtype == "bfloat16":
         model.bfloat16()
     weights = full_weights(model)
+    model.config.use_cache = True  # training switches it off; generation wants it
     if trainer.args.process_index == 0:
         model.save_pretrained(job.out, state_dict=weights)
         tokenizer.save_pretrained(job.out)
