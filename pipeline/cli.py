@@ -6,20 +6,20 @@ Nothing here loads an ML library before a command needs it.
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pipeline import __version__
+from pipeline.answer import FAILED, INTERRUPTED, OK, STOPPED, WRONG, Answer, Json, UsageError
+from pipeline.reward_commands import reward_app
 
 if TYPE_CHECKING:
     from pipeline.plan import Plan
 
-OK, WRONG, FAILED, STOPPED = 0, 2, 3, 4
-INTERRUPTED = 130  # Ctrl-C where nothing was running
 ERROR_LINES = 20
 
 app = typer.Typer(
@@ -33,6 +33,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Look at a recipe's data.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+app.add_typer(reward_app, name="reward")
 
 RecipeRef = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe.")
@@ -43,22 +44,6 @@ Overrides = Annotated[
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, such as runs/x.")]
 RunDir = Annotated[Path | None, typer.Option("--run-dir", help="Where to run; default runs/NAME.")]
-Json = Annotated[
-    bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")
-]
-
-
-class UsageError(ValueError):
-    """The command line asks for what cannot be done; the message says what can."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What a command found: a document for programs, and a way to show it to people."""
-
-    document: Mapping[str, Any]
-    show: Callable[[], None]
-    code: int = OK
 
 
 @app.callback(invoke_without_command=True)
@@ -339,6 +324,7 @@ def _code_of(error: Exception) -> int | None:
         "pipeline.artifacts.ArtifactError",
         "pipeline.watch.report.ReportError",
         "pipeline.watch.rollouts.RolloutsError",
+        "rewards.cases.BadCases",
         "rewards.registry.RewardNotFound",
     }
     names = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__}

@@ -22,8 +22,8 @@ from typing import Any
 from rewards.api import INFRA_ERROR, Reward, Sample
 from rewards.attacks import NEED_ONE_ANSWER, PROGRAMS, TEXTS, mutations
 from rewards.cases import Case, golds_of
-from rewards.pool import Pool
-from rewards.registry import check
+from rewards.pool import Description, Pool
+from rewards.registry import RewardNotFound, check
 
 FULL_MARKS = 1.0
 DEFAULT_GOLDS = (
@@ -44,15 +44,29 @@ Scorer = Callable[[Sequence[Sample]], list[Reward]]
 def _scorer(
     ref: str, *, args: Mapping[str, Any] | None, base: Path | None, workers: int
 ) -> Iterator[Scorer]:
-    """A function that scores samples, over one pool."""
-    check(ref, base=base, args=args)
+    """A function that scores samples, over one pool.
+
+    Raises:
+        RewardNotFound: when `ref` names nothing, does not take `args` or cannot be imported.
+    """
     with Pool(workers) as pool:
+        _described(pool, ref, args=args, base=base)
 
         def scored(samples: Sequence[Sample]) -> list[Reward]:
             futures = [pool.submit(ref, sample, args=args, base=base) for sample in samples]
             return [future.result() for future in futures]
 
         yield scored
+
+
+def _described(
+    pool: Pool, ref: str, *, args: Mapping[str, Any] | None, base: Path | None
+) -> Description:
+    check(ref, base=base, args=args)
+    try:
+        return pool.describe(ref, base=base)
+    except ValueError as error:
+        raise RewardNotFound(str(error)) from error
 
 
 def try_cases(
@@ -168,7 +182,7 @@ def _attacks(cases: Sequence[Case], *, code: bool, limit: int) -> Iterator[tuple
             yield kind, _with(sample, program.replace("NAME", name), kind)
     if tested or code:
         return
-    golds = golds_of(cases)[:limit] or list(DEFAULT_GOLDS)
+    golds = golds_of(cases)[:limit] if cases else list(DEFAULT_GOLDS)
     for index, gold in enumerate(golds):
         sample = Sample(prompt="", completion="", gold=gold, id=f"gold {index}")
         other = next((text for _, text in mutations(gold)), "271828")
@@ -215,10 +229,9 @@ def explain(
     base: Path | None = None,
 ) -> dict[str, Any]:
     """Everything that is known about one reward: value, verdict, detail, cost, and the function."""
-    check(ref, base=base, args=args)
     with Pool(1) as pool:
+        described = _described(pool, ref, args=args, base=base)
         result = pool.submit(ref, sample, args=args, base=base).result()
-        described = pool.describe(ref, base=base)
     function = {"reward": ref, "form": described.form, **asdict(described.traits)}
     return {"id": sample.id, **asdict(result), "function": function}
 
@@ -236,11 +249,16 @@ def bench(
     All of them are bound to one core for `seconds`. For programs, plainer ways of running them are
     measured beside it. Without cases, a few of our own are checked again and again. Verdicts are
     not taken from the cache: every sample differs.
+
+    Raises:
+        RewardNotFound: when `ref` names nothing, does not take `args` or cannot work here.
     """
     code = ref == "builtin:code_tests"
     samples = [case.sample for case in cases] or _own_samples(code=code)
     with one_core(), _scorer(ref, args=args, base=base, workers=1) as scored:
-        scored(samples[:1])
+        (first,) = scored(samples[:1])
+        if first.verdict == INFRA_ERROR:
+            raise RewardNotFound(str(first.detail["error"]))
         rate = _rate(lambda turn: scored(_different(samples, turn)), len(samples), seconds)
     found = {"reward": ref, "checks_per_s_per_core": rate, "isolation": "process"}
     if code:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,20 +25,41 @@ class Case:
     expected: bool | None
 
 
-def read_cases(path: Path) -> list[Case]:
+def read_cases(path: Path, *, answered: bool = True) -> list[Case]:
     """The cases in a file.
 
     Each has ``id``, ``expected``, and ``pred`` with ``gold``, or ``program`` with ``tests``;
-    other keys become columns. ``prompt`` or ``question`` is the prompt.
+    other keys become columns. ``prompt`` or ``question`` is the prompt. Without `answered` rows of
+    a data set do too: ``pred`` may be missing, and ``answer`` stands for ``gold``.
 
     Raises:
-        BadCases: naming the line that is wrong.
+        BadCases: when the file cannot be read, naming the line that is wrong.
     """
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadCases(f"{path}: cannot be read: {error}") from error
+    rows = list(_rows(text, path))
+    if not rows:
+        raise BadCases(f"{path}: holds no cases; write one JSON object a line")
+    return [case(row if answered else _as_case(row), where=where) for where, row in rows]
+
+
+def _rows(text: str, path: Path) -> Iterator[tuple[str, Any]]:
+    """(place, row) of a JSON list, of one object over several lines, or of an object a line."""
     if text.lstrip().startswith("["):
-        return [case(row, where=f"{path}, case {i}") for i, row in enumerate(_json(text, path), 1)]
-    lines = [(i, line) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
-    return [case(_json(line, f"{path}:{i}"), where=f"{path}:{i}") for i, line in lines]
+        yield from ((f"{path}, case {i}", row) for i, row in enumerate(_json(text, path), 1))
+    elif text.lstrip().startswith("{\n"):
+        yield str(path), _json(text, path)
+    else:
+        lines = ((f"{path}:{i}", line) for i, line in enumerate(text.splitlines(), 1))
+        yield from ((where, _json(line, where)) for where, line in lines if line.strip())
+
+
+def _as_case(row: Any) -> Any:
+    if not isinstance(row, Mapping):
+        return row
+    return {"pred": "", "gold": row.get("answer"), **row}
 
 
 def _json(text: str, where: object) -> Any:

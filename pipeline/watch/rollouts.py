@@ -13,6 +13,7 @@ from rich.text import Text
 
 from pipeline.load import did_you_mean
 from pipeline.records import Prompt, Scored, read_prompts, read_scored
+from rewards.api import Sample
 
 Order = Literal["written", "best", "worst"]
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # what a terminal would obey
@@ -74,6 +75,45 @@ def prompts_of(run_dir: Path) -> dict[str, Prompt]:
         for path in sorted(run_dir.glob("*/*/prompts.parquet"))
         for prompt in read_prompts(path)
     }
+
+
+def logged_samples(run_dir: Path, *, stage: str | None = None) -> list[Sample]:
+    """What the rewards of a run were asked, in order; of one stage, or of all with rollouts.
+
+    Prompt text is the question, without the chat template.
+
+    Raises RolloutsError when there is nothing, or the prompts are gone.
+    """
+    stages = [stage] if stage else stages_of(run_dir) or [_latest_stage(run_dir)]
+    prompts = prompts_of(run_dir)
+    found = []
+    for name in stages:
+        steps = steps_of(run_dir, name)
+        files = steps or {None: _file_of(run_dir, name, None)[0]}
+        for step, path in files.items():
+            found += [_sample(s, prompts, name, step) for s in read_scored(path)]
+    return found
+
+
+def _sample(scored: Scored, prompts: Mapping[str, Prompt], stage: str, step: int | None) -> Sample:
+    rollout = scored.rollout
+    if rollout.prompt_id not in prompts:
+        raise RolloutsError(
+            f"stage {stage}: prompt {rollout.prompt_id} is no longer in the run folder's prompts, "
+            "so its gold answer is unknown; run the recipe again to restore them"
+        )
+    prompt = prompts[rollout.prompt_id]
+    place = stage if step is None else f"{stage}/{step}"
+    return Sample(
+        prompt=prompt.question,
+        completion=scored.text,
+        gold=prompt.answer,
+        columns=prompt.columns,
+        id=f"{place}/{rollout.prompt_id}/{rollout.sample}",
+        step=step,
+        completion_tokens=len(rollout.tokens),
+        finished=rollout.stop == "eos",
+    )
 
 
 def print_rollouts(rows: Sequence[Mapping[str, Any]], *, terminal: Terminal | None = None) -> None:
