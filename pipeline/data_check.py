@@ -4,14 +4,12 @@ from concurrent.futures import Future
 from typing import Any
 
 from pipeline.load import did_you_mean
-from pipeline.plan import PlanError, source_found
+from pipeline.plan import SAMPLED_ROLES, PlanError, source_found
 from pipeline.prompts import check_golds, load_prompts
-from pipeline.recipe import EvaluateStage, Recipe, RewardSpec, inputs_of
+from pipeline.recipe import EvaluateStage, Judge, Recipe, inputs_of
 from pipeline.records import Prompt
 from rewards.api import Reward, Sample
 from rewards.pool import Pool
-
-SCORED_ROLES = ("prompts", "watch")  # inputs whose completions are judged against a gold answer
 
 
 def check_data(recipe: Recipe, *, reward: str | None = None) -> list[dict[str, Any]]:
@@ -31,15 +29,15 @@ def check_data(recipe: Recipe, *, reward: str | None = None) -> list[dict[str, A
         reference
         for stage in recipe.stages.values()
         for role, reference in inputs_of(stage)
-        if role in SCORED_ROLES
+        if role in SAMPLED_ROLES
     }
     found = []
     with Pool(recipe.hardware.verifier_workers) as pool:
         for entry, source in recipe.prompts.items():
             prompts = load_prompts(entry, source_found(source), seed=recipe.seed)
-            judged = entry in sampled
-            problems = _problems(pool, prompts, recipe.rewards[name]) if judged else []
-            checked = f"gold answers wrong under {name}: {len(problems)}" if judged else "loaded"
+            judge = recipe.rewards[name].judge(entry) if entry in sampled else None
+            problems = _problems(pool, prompts, judge) if judge else []
+            checked = f"gold answers wrong under {name}: {len(problems)}" if judge else "loaded"
             found.append(
                 {"prompts": entry, "rows": len(prompts), "checked": checked, "problems": problems}
             )
@@ -51,10 +49,10 @@ def _judge(recipe: Recipe) -> str:
     return next((stage.reward for stage in stages), "answer")
 
 
-def _problems(pool: Pool, prompts: list[Prompt], spec: RewardSpec) -> list[dict[str, Any]]:
+def _problems(pool: Pool, prompts: list[Prompt], judge: Judge) -> list[dict[str, Any]]:
     """Prompts whose own answer does not score 1. All are under way at once."""
     scores: dict[str, Future[Reward]] = {
-        prompt.id: pool.submit(spec.use, _gold_sample(prompt), args=spec.args)
+        prompt.id: pool.submit(judge.use, _gold_sample(prompt), args=judge.args)
         for prompt in prompts
         if prompt.answer is not None
     }

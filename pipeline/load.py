@@ -212,15 +212,21 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _localized(content: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The content with file names that exist beside the recipe made absolute."""
-    sections: list[tuple[Any, tuple[str, ...]]] = [(content.get("model"), ("path", "gguf"))]
+    sections: list[tuple[Any, Sequence[str]]] = [(content.get("model"), ("path", "gguf"))]
     sections += [(entry, ("file",)) for entry in _entries(content, "prompts")]
-    sections += [(entry, ("use",)) for entry in _entries(content, "rewards")]
     for entry in _entries(content, "stages"):
         sections.append((entry.get("student"), ("path", "gguf")))
-    for section, keys in sections:
-        for key in keys if isinstance(section, dict) else ():
-            if isinstance(section.get(key), str):
-                section[key] = _beside(section[key], folder, function=key == "use")
+    functions: list[tuple[Any, Sequence[str]]] = []
+    for entry in _entries(content, "rewards"):
+        functions.append((entry, ("use",)))
+        if isinstance(routes := entry.get("by_source"), dict):
+            functions.append((routes, tuple(routes)))
+            functions += [(judge, ("use",)) for judge in _entries(entry, "by_source")]
+    for found, is_function in ((sections, False), (functions, True)):
+        for section, keys in found:
+            for key in keys if isinstance(section, dict) else ():
+                if isinstance(section.get(key), str):
+                    section[key] = _beside(section[key], folder, function=is_function)
     return content
 
 
@@ -278,8 +284,8 @@ def _merged(
 ) -> dict[str, Any]:
     """`new` over `old`. Mappings merge; lists and values replace.
 
-    A stage whose `kind` changes is replaced, and a new source of a model or of prompts replaces
-    the old source.
+    A stage whose `kind` changes is replaced, and a new source of a model, of prompts or of a reward
+    replaces the old source.
     """
     result = dict(old)
     for key, value in new.items():
@@ -301,6 +307,8 @@ def _replaces(path: tuple[str, ...], old: Mapping[str, Any], new: Mapping[str, A
 
 def _displaced(path: tuple[str, ...], new: Mapping[str, Any]) -> set[str]:
     """Keys that a new source in `new` pushes out: other sources and what belonged to them."""
+    if path[0] == "rewards" and len(path) == 2:
+        return {"use", "args"} if "by_source" in new else {"by_source"} if "use" in new else set()
     is_model = path == ("model",) or path[-1] == "student"
     is_prompts = path[0] == "prompts" and len(path) == 2
     sources = _MODEL_SOURCES if is_model else _PROMPT_SOURCES if is_prompts else ()

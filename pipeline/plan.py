@@ -18,6 +18,7 @@ from pipeline.recipe import (
     EvaluateStage,
     GrpoStage,
     Hardware,
+    Judge,
     ModelSource,
     PromptSource,
     Recipe,
@@ -35,6 +36,7 @@ from rewards.registry import RewardNotFound, check
 BASE = "base"  # the recipe's model, as a name among the stages
 POLICY_KINDS = ("sft", "grpo", "distill")  # stages that make a model which generates
 TASK_COLUMNS = ("worked", "answer", "question", "difficulty", "needed_depth", "task")
+SAMPLED_ROLES = ("prompts", "watch")  # inputs whose completions are rewarded
 UNCHANGING = {"hours_limit", "save_steps", "watch"}
 """Keys of a stage that leave its result as it is."""
 
@@ -233,10 +235,14 @@ def _prompt_mistakes(recipe: Recipe) -> Iterator[str]:
 
 def _reward_mistakes(recipe: Recipe) -> Iterator[str]:
     for name, spec in recipe.rewards.items():
-        try:
-            check(spec.use, args=spec.args)
-        except RewardNotFound as error:
-            yield f"rewards.{name}: {error}"
+        for source, judge in spec.judges().items():
+            key = f"rewards.{name}" if source is None else f"rewards.{name}.by_source.{source}"
+            if source is not None and source not in recipe.prompts:
+                yield f"{key}: {_refused(recipe, source, 'a prompts entry', list(recipe.prompts))}"
+            try:
+                check(judge.use, args=judge.args)
+            except RewardNotFound as error:
+                yield f"{key}: {error}"
 
 
 def _reference_mistakes(recipe: Recipe, name: str, stage: Stage) -> Iterator[str]:
@@ -254,6 +260,14 @@ def _reference_mistakes(recipe: Recipe, name: str, stage: Stage) -> Iterator[str
             guess = did_you_mean(reward, recipe.rewards)
             known = ", ".join(recipe.rewards) or "none"
             yield f"stages.{name}: there is no reward {reward!r}{guess} (rewards has {known})"
+            continue
+        for role, source in inputs_of(stage):
+            if role in SAMPLED_ROLES and recipe.rewards[reward].judge(source) is None:
+                routes = ", ".join(recipe.rewards[reward].by_source or ())
+                yield (
+                    f"stages.{name}.{role}: reward {reward} says nothing about {source}; add it to "
+                    f"rewards.{reward}.by_source (which has {routes or 'none'})"
+                )
     if isinstance(stage, GrpoStage) and not stage.rewards:
         yield f"stages.{name}.rewards: is empty; name at least one entry of rewards"
     if isinstance(stage, DistillStage) and stage.mode == "on_policy" and stage.steps is None:
@@ -362,7 +376,7 @@ def _planned(recipe: Recipe, order: Iterable[str], *, device: str) -> Plan:
             _spec_identity(spec),
             seed,
             [(i.role, i.column, prints[i.name]) for i in inputs if i.role != "watch"],
-            [_reward_identity(recipe.rewards[reward]) for reward in rewards_of(spec)],
+            [_reward_identity(recipe.rewards[r], inputs) for r in rewards_of(spec)],
             _hardware_identity(spec, recipe.hardware, device=device),
         )
         stages.append(
@@ -395,12 +409,18 @@ def _hardware_identity(spec: Stage, hardware: Hardware, *, device: str) -> dict[
     return {**found, "device": device} if found else found
 
 
-def _reward_identity(spec: RewardSpec) -> list[Any]:
-    """A reward by what it does: a user's file counts by its contents, not by its place."""
-    where, _, function = spec.use.rpartition(":")
+def _reward_identity(spec: RewardSpec, inputs: Iterable[Input]) -> list[Any]:
+    """A stage's reward by what it does to the prompts that the stage samples."""
+    judges = [spec.judge(item.name) for item in inputs if item.role == "prompts"]
+    return [part for judge in judges if judge for part in _judge_identity(judge, spec.weight)]
+
+
+def _judge_identity(judge: Judge, weight: float) -> list[Any]:
+    """A user's file counts by its contents, not by its place."""
+    where, _, function = judge.use.rpartition(":")
     path = resolve_data(where)
-    source = [file_sha256(path), function] if where and path.is_file() else spec.use
-    return [source, spec.weight, spec.args]
+    source = [file_sha256(path), function] if where and path.is_file() else judge.use
+    return [source, weight, judge.args]
 
 
 def _prompts_identity(source: PromptSource, seed: int) -> dict[str, Any]:

@@ -86,12 +86,43 @@ class PromptSource(Strict):
         return self
 
 
-class RewardSpec(Strict):
-    """One named reward: what computes it, its weight in the sum, and its keyword arguments."""
+class Judge(Strict):
+    """What computes a reward, and its keyword arguments. A bare text stands for `use`."""
 
     use: str  # `builtin:NAME`, `path/file.py:fn` or `package.module:fn`
+    args: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, given: Any) -> Any:
+        return {"use": given} if isinstance(given, str) else given
+
+
+class RewardSpec(Strict):
+    """One named reward: its weight in the sum, and one judge, or one per prompts entry."""
+
+    use: str | None = None  # as in Judge
+    by_source: dict[str, Judge] | None = None  # by the prompts entry that a sample comes from
     weight: float = 1.0
     args: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one(self) -> "RewardSpec":
+        _exactly_one(self, "use", "by_source")
+        if self.by_source is not None and self.args:
+            raise ValueError("args stand beside each use of by_source: {ENTRY: {use: ..., args}}")
+        return self
+
+    def judges(self) -> dict[str | None, Judge]:
+        """Every judge, by prompts entry; under None the one for all of them."""
+        if self.use is not None:
+            return {None: Judge(use=self.use, args=self.args)}
+        return dict(self.by_source or {})
+
+    def judge(self, source: str) -> Judge | None:
+        """What judges samples of a prompts entry; None when nothing does."""
+        judges = self.judges()
+        return judges.get(None) or judges.get(source)
 
 
 class ModelReward(Strict):

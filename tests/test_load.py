@@ -147,6 +147,22 @@ def test_files_beside_the_recipe_are_found_from_anywhere(
     assert recipe.rewards["own"].use == f"{tmp_path / 'home' / 'mine.py'}:f"
 
 
+def test_rewards_by_source(tmp_path: Path) -> None:
+    written(tmp_path / "mine.py", "def f(sample): return 1.0\n")
+    written(tmp_path / "base.yaml", BASE)
+    child = written(
+        tmp_path / "child.yaml",
+        "defaults: base\nrewards: {answer: {by_source: {train: 'mine.py:f'}}}\n",
+    )
+    recipe = load_recipe(child, ["rewards.answer.by_source.more={use: 'builtin:exact_match'}"])
+    judges = recipe.rewards["answer"].judges()
+    place = f"{tmp_path / 'mine.py'}:f"
+    assert {k: j.use for k, j in judges.items()} == {"train": place, "more": "builtin:exact_match"}
+    assert load_recipe(written(tmp_path / "again.yaml", dump_recipe(recipe))) == recipe
+    whole = load_recipe(child, ["rewards.answer.use=builtin:exact_match"])
+    assert whole.rewards["answer"].by_source is None
+
+
 def test_references_inside_the_recipe_are_filled_in(tmp_path: Path) -> None:
     ref = written(tmp_path / "r.yaml", BASE.replace("steps: 3", "steps: '${seed}'") + "seed: 5\n")
     assert grpo(load_recipe(ref)).steps == 5

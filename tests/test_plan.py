@@ -174,6 +174,74 @@ def test_a_missing_reward_is_refused_with_the_near_one() -> None:
     assert "did you mean exact_match?" in refusal(recipe)
 
 
+ROUTED = {"train": "builtin:exact_match", "held_out": {"use": "builtin:math_answer"}}
+TWO_ENTRIES = {
+    name: {"task": "swaps", "size": 10, "difficulty": [1, 2]} for name in ("train", "held_out")
+}
+
+
+def routed(stages: dict[str, Any], **routes: Any) -> Recipe:
+    rewards = {"answer": {"by_source": {**ROUTED, **routes}}}
+    return recipe_with(stages, prompts=TWO_ENTRIES, rewards=rewards)
+
+
+@pytest.mark.parametrize(
+    ("routes", "parts"),
+    [
+        (
+            {"trian": "builtin:exact_match"},
+            ("rewards.answer.by_source.trian", "did you mean train?", "train, held_out"),
+        ),
+        (
+            {"held_out": "builtin:exact_mach"},
+            ("rewards.answer.by_source.held_out: reward builtin:exact_mach", "exact_match?"),
+        ),
+        (
+            {"held_out": {"use": "builtin:exact_match", "args": {"wrds": 1}}},
+            ("rewards.answer.by_source.held_out", "unknown argument 'wrds'"),
+        ),
+    ],
+)
+def test_wrong_routes_are_refused(routes: dict[str, Any], parts: tuple[str, ...]) -> None:
+    text = refusal(routed({"a": GRPO}, **routes))
+    for part in parts:
+        assert part in text
+
+
+@pytest.mark.parametrize("role", ["prompts", "watch"])
+def test_prompts_that_a_reward_has_no_route_for_are_refused(role: str) -> None:
+    value: Any = {"prompts": "spare"} if role == "watch" else "spare"
+    prompts = {**TWO_ENTRIES, "spare": TWO_ENTRIES["train"]}
+    rewards = {"answer": {"by_source": ROUTED}}
+    recipe = recipe_with({"a": {**GRPO, role: value}}, prompts=prompts, rewards=rewards)
+    text = refusal(recipe)
+    assert f"stages.a.{role}: reward answer says nothing about spare" in text
+    assert "which has train, held_out" in text
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({}, "found none"),
+        ({"use": "builtin:exact_match", "by_source": ROUTED}, "found use, by_source"),
+        ({"by_source": ROUTED, "args": {"x": 1}}, "args stand beside each use"),
+    ],
+)
+def test_a_reward_has_one_judge_or_one_per_entry(spec: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        recipe_with({"a": GRPO}, rewards={"answer": spec})
+
+
+def test_fingerprints_follow_the_route_that_a_stage_takes() -> None:
+    before = fingerprint(routed({"a": GRPO}), "a")
+    plain = recipe_with(
+        {"a": GRPO}, prompts=TWO_ENTRIES, rewards={"answer": {"use": "builtin:exact_match"}}
+    )
+    assert fingerprint(plain, "a") == before
+    assert fingerprint(routed({"a": GRPO}, held_out="builtin:exact_match"), "a") == before
+    assert fingerprint(routed({"a": GRPO}, train="builtin:math_answer"), "a") != before
+
+
 def test_a_wrong_task_is_refused() -> None:
     recipe = recipe_with(
         {"a": GRPO}, prompts={"train": {"task": "swap", "size": 3, "difficulty": [1, 1]}}

@@ -52,6 +52,7 @@ class RewardUse:
     ref: str
     weight: float
     args: Mapping[str, Any]
+    source: str | None = None  # the prompts entry whose samples it judges; None: all
 
 
 class VerifierPool(Protocol):
@@ -101,14 +102,15 @@ class RolloutService:
         texts = {p.id: render(self._tokenizer, p.question, self._system[source]) for p in prompts}
         requests = self._requests(prompts, texts, sampling, seed, step)
         by_id = {p.id: p for p in prompts}
+        uses = [use for use in self._rewards if use.source in (None, source)]
         pending: list[tuple[Rollout, str, list[Future[Reward]]]] = []
         for rollout in self._generate(requests, version):
             text = completion_text(self._tokenizer, rollout)
             prompt = by_id[rollout.prompt_id]
             sample = _sample(prompt, texts[prompt.id], text, rollout, sampling, step)
-            pending.append((rollout, text, self._submit(sample)))
+            pending.append((rollout, text, self._submit(sample, uses)))
         scored = [
-            self._scored(rollout, text, [f.result() for f in futures])
+            _scored(rollout, text, uses, [f.result() for f in futures])
             for rollout, text, futures in pending
         ]
         return in_groups(prompts, scored)
@@ -174,21 +176,21 @@ class RolloutService:
             else:
                 yield item
 
-    def _submit(self, sample: Sample) -> list[Future[Reward]]:
-        return [
-            self._pool.submit(use.ref, sample, args=use.args, base=self._base)
-            for use in self._rewards
-        ]
+    def _submit(self, sample: Sample, uses: Sequence[RewardUse]) -> list[Future[Reward]]:
+        return [self._pool.submit(use.ref, sample, args=use.args, base=self._base) for use in uses]
 
-    def _scored(self, rollout: Rollout, text: str, results: Sequence[Reward]) -> Scored:
-        components = {use.name: r.value for use, r in zip(self._rewards, results, strict=True)}
-        return Scored(
-            rollout=rollout,
-            text=text,
-            reward=weighted_sum(components, {u.name: u.weight for u in self._rewards}),
-            components=components,
-            verdicts={u.name: r.verdict for u, r in zip(self._rewards, results, strict=True)},
-        )
+
+def _scored(
+    rollout: Rollout, text: str, uses: Sequence[RewardUse], results: Sequence[Reward]
+) -> Scored:
+    components = {use.name: r.value for use, r in zip(uses, results, strict=True)}
+    return Scored(
+        rollout=rollout,
+        text=text,
+        reward=weighted_sum(components, {use.name: use.weight for use in uses}),
+        components=components,
+        verdicts={use.name: r.verdict for use, r in zip(uses, results, strict=True)},
+    )
 
 
 def weighted_sum(

@@ -127,9 +127,10 @@ def serve(
     """Engines holding `model`, and the service scoring with the named rewards."""
     recipe = ctx.plan.recipe
     uses = tuple(
-        RewardUse(name=name, ref=spec.use, weight=spec.weight, args=spec.args)
+        RewardUse(name=name, ref=judge.use, weight=spec.weight, args=judge.args, source=source)
         for name in rewards
         for spec in [recipe.rewards[name]]
+        for source, judge in spec.judges().items()
     )
     setup = ServiceSetup(
         model=model,

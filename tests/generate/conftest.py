@@ -13,6 +13,7 @@ from pipeline.records import Prompt, Request, Rollout
 from rewards.api import Reward, Sample
 
 Answer = Callable[[Request], str]
+ANSWER = RewardUse(name="answer", ref="fake", weight=2.0, args={})
 
 
 class CharTokenizer:
@@ -51,7 +52,7 @@ class FakeEngine:
 
 
 class FakePool:
-    """Scores in the calling thread by a function of the sample."""
+    """Scores in the calling thread by a function of the sample, times the argument `scale`."""
 
     def __init__(self, score: Callable[[Sample], float | None]) -> None:
         self.score = score
@@ -60,6 +61,8 @@ class FakePool:
     def submit(self, ref: str, sample: Sample, *, args: Any, base: Path | None) -> Future[Reward]:
         self.threads.add(threading.current_thread().name)
         value = self.score(sample)
+        if value is not None:
+            value *= args.get("scale", 1.0)
         done: Future[Reward] = Future()
         done.set_result(Reward(value=value, verdict="scored" if value is not None else "broken"))
         return done
@@ -76,14 +79,18 @@ def make_service() -> Callable[..., tuple[RolloutService, list[FakeEngine]]]:
     """A service over fake engines: `answer(request) -> text`, `score(sample) -> value`."""
 
     def build(
-        answer: Answer, score: Callable[[Sample], float | None], *, engines: int = 1
+        answer: Answer,
+        score: Callable[[Sample], float | None],
+        *,
+        engines: int = 1,
+        rewards: Sequence[RewardUse] = (ANSWER,),
     ) -> tuple[RolloutService, list[FakeEngine]]:
         fakes = [FakeEngine(answer) for _ in range(engines)]
         service = RolloutService(
             fakes,  # type: ignore[arg-type]
             CharTokenizer(),
             FakePool(score),
-            rewards=[RewardUse(name="answer", ref="fake", weight=2.0, args={})],
+            rewards=rewards,
             system={"train": None, "held_out": None},
             base=Path("."),
             max_model_tokens=100,

@@ -9,7 +9,13 @@ import pytest
 from pipeline.generate.engine import stream_chunks
 from pipeline.generate.groups import has_variance
 from pipeline.generate.journal import Journal
-from pipeline.generate.rollouts import RolloutError, RolloutService, Sampling, weighted_sum
+from pipeline.generate.rollouts import (
+    RewardUse,
+    RolloutError,
+    RolloutService,
+    Sampling,
+    weighted_sum,
+)
 from pipeline.generate.steps import GrpoRollouts
 from pipeline.recipe import GrpoStage
 from pipeline.records import Prompt, Request
@@ -56,6 +62,22 @@ def test_groups_come_in_prompt_and_sample_order(
     for fake in fakes:  # whole groups stay on one engine
         by_prompt = [r.prompt_id for r in fake.requests]
         assert all(by_prompt.count(p) == 3 for p in set(by_prompt))
+
+
+@pytest.mark.parametrize(("source", "scale"), [("train", 1.0), ("held_out", 5.0)])
+def test_a_reward_may_differ_by_source(
+    make_service: Callable[..., Any], prompts: list[Prompt], source: str, scale: float
+) -> None:
+    routes = [
+        RewardUse(name="answer", ref="fake", weight=2.0, args={"scale": scale}, source=entry)
+        for entry, scale in (("train", 1.0), ("held_out", 5.0))
+    ]
+    service, _ = make_service(right_when_even, correct, rewards=routes)
+    (group,) = service.sample(
+        prompts[:1], source=source, sampling=SAMPLING, seed=1, step=0, version=0
+    )
+    assert [s.components for s in group.samples] == [{"answer": v * scale} for v in (1, 0, 1)]
+    assert [s.reward for s in group.samples] == [2 * v * scale for v in (1, 0, 1)]
 
 
 def test_a_prompt_too_long_is_named(
