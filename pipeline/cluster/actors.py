@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 
@@ -21,6 +21,9 @@ from pipeline.generate.journal import Journal, StepRollouts
 from pipeline.generate.rollouts import RolloutService, Sampling
 from pipeline.generate.steps import GrpoRollouts
 from pipeline.records import Prompt, Request, Rollout
+
+if TYPE_CHECKING:
+    from rewards.pool import Pool
 
 CHUNK_S = 0.05  # how long an engine gathers finished rollouts before it hands them on
 
@@ -117,11 +120,16 @@ class ServiceActor(_Shell):
     def configure(
         self, setup: ServiceSetup, engines: Sequence[Any], *, max_model_tokens: int
     ) -> None:
-        """Serve one stage."""
+        """Serve one stage.
+
+        Raises ValueError when a reward of the user's own cannot be imported.
+        """
         from rewards.pool import Pool
 
         if self._pool is None:
             self._pool = Pool(setup.verifier_workers)
+        for line in recognised(self._pool, setup):
+            print(line)
         self._engines = engines
         self._grpo = None
         self._step = None
@@ -192,6 +200,16 @@ class ServiceActor(_Shell):
                 self._step = (step, self._grpo.step(step))
             rollouts = self._step[1]
         return slice_of(rollouts, rank=rank, ranks=ranks)
+
+
+def recognised(pool: "Pool", setup: ServiceSetup) -> Iterator[str]:
+    """One line for each reward of the user's own: how its signature reads, what it declares."""
+    refs = dict.fromkeys(use.ref for use in setup.rewards if not use.ref.startswith("builtin:"))
+    for ref in refs:
+        found = pool.describe(ref, base=setup.base)
+        traits = found.traits
+        declared = f"version {traits.version}, {traits.isolation}"
+        yield f"reward {ref}: recognised as {found.form}; {declared}"
 
 
 def slice_of(rollouts: StepRollouts, *, rank: int, ranks: int) -> Slice:
