@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 
 from pipeline.estimate import estimate
 from pipeline.plan import Plan, nvidia_driver
+from rewards.sandbox.grade import report
 
 Status = Literal["ok", "warning", "wrong"]
 GIB = 2**30
@@ -46,7 +47,7 @@ def examine(plan: Plan | None = None) -> Iterator[Check]:
     yield _memory()
     yield _disk(Path.cwd())
     yield _compiler()
-    yield _bubblewrap()
+    yield _isolation()
     if plan is not None:
         yield enough_memory(plan)
         yield from (_tracker(name) for name in plan.recipe.report_to)
@@ -163,14 +164,15 @@ def _compiler() -> Check:
     )
 
 
-def _bubblewrap() -> Check:
-    path = shutil.which("bwrap")
-    return Check(
-        name="bubblewrap",
-        status="ok" if path else "warning",
-        found=path or "none",
-        fix="" if path else "rewards that run code need it: sudo apt-get install bubblewrap",
-    )
+def _isolation() -> Check:
+    """What isolates programs that a model wrote, tried by running one."""
+    offered = report()
+    if not offered["usable"]:
+        why = str(offered["reason"]).splitlines()[0]
+        fix = "rewards that run code refuse to: install bubblewrap, or write isolation: none"
+        return Check(name="isolation", status="warning", found=why, fix=fix)
+    found = f"{offered['isolation']}, uid {offered['uid_inside']}: {', '.join(offered['layers'])}"
+    return Check(name="isolation", status="ok", found=found)
 
 
 def _tracker(name: str) -> Check:

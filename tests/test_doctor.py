@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import shutil
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ def plan(tmp_path: Path) -> Plan:
 
 def found(plan: Plan | None) -> dict[str, doctor.Check]:
     """The cheap checks, by name."""
-    light = itertools.takewhile(lambda c: c.name != "bubblewrap", doctor.examine(plan))
+    light = itertools.takewhile(lambda c: c.name != "isolation", doctor.examine(plan))
     return {check.name: check for check in light}
 
 
@@ -58,6 +59,20 @@ def test_too_little_memory_is_a_warning_with_a_way_out(plan: Plan) -> None:
     check = doctor.enough_memory(dataclasses.replace(plan, recipe=recipe))
     assert check.status == "warning"
     assert "smaller model" in check.fix
+
+
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is missing")
+def test_isolation_is_tried() -> None:
+    check = next(c for c in doctor.examine() if c.name == "isolation")
+    assert check.status == "ok"
+    assert "seccomp" in check.found
+
+
+def test_no_isolation_says_what_rewards_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    check = next(c for c in doctor.examine() if c.name == "isolation")
+    assert check.status == "warning"
+    assert "isolation: none" in check.fix
 
 
 def test_a_library_that_breaks_is_quoted() -> None:
