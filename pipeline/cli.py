@@ -306,7 +306,11 @@ def _answered(given: Sequence[str], *, as_json: bool) -> tuple[int, Mapping[str,
     if not isinstance(answer, Answer):  # --help and --version
         return int(answer or OK), None
     if not as_json:
-        answer.show()
+        try:
+            answer.show()
+            sys.stdout.flush()
+        except BrokenPipeError:  # the reader, such as `head`, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return answer.code, answer.document
 
 
