@@ -4,27 +4,30 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
-from pipeline.cli import app
+from pipeline.cli import app, main
 from pipeline.load import load_recipe, resolve_data
 from pipeline.plan import make_plan
-from pipeline.recipe import Hardware
+from pipeline.recipe import Hardware, RewardSpec
+from pipeline.reward_commands import reward_app
 from rewards.api import Sample
-from rewards.registry import resolve
+from rewards.registry import BUILTINS, check, resolve
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
 
 
-def block(language: str) -> str:
-    """The README's only code block in that language."""
-    (found,) = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def block(language: str, having: str) -> str:
+    """The README's only code block in that language that has a text."""
+    blocks = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    (found,) = (text for text in blocks if having in text)
     return found
 
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> str:
-    (tmp_path / "mine.yaml").write_text(block("yaml"))
-    (tmp_path / "brief.py").write_text(block("python"))
+    (tmp_path / "mine.yaml").write_text(block("yaml", "name: mine"))
+    (tmp_path / "brief.py").write_text(block("python", "def brief"))
     return str(tmp_path / "mine.yaml")
 
 
@@ -45,7 +48,39 @@ def test_the_first_reward_works(recipe: str) -> None:
 def test_the_commands_listed_are_the_commands_there_are() -> None:
     listed = set(re.findall(r"^\| `stepwell (\w+)", README, re.MULTILINE))
     known = {c.name or c.callback.__name__ for c in app.registered_commands if c.callback}
-    assert listed == known | {"data"}
+    assert listed == known | {"data", "reward"}
+
+
+def test_the_reward_commands_listed_are_the_commands_there_are() -> None:
+    listed = set(re.findall(r"^\| `reward (\w+)", README, re.MULTILINE))
+    known = {c.name or c.callback.__name__ for c in reward_app.registered_commands if c.callback}
+    assert listed == known
+
+
+def test_the_built_in_rewards_are_listed() -> None:
+    table = README.partition("| built-in |")[2].partition("Each returns")[0]
+    listed = re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)))
+    assert set(listed) == set(BUILTINS)
+
+
+def test_the_routed_rewards_load() -> None:
+    spec = RewardSpec.model_validate(yaml.safe_load(block("yaml", "gsm8k"))["rewards"]["answer"])
+    for judge in spec.judges().values():
+        check(judge.use, args=judge.args)
+
+
+def test_the_reward_with_holes_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "contains.py").write_text(block("python", "def contains"))
+    (tmp_path / "cases.jsonl").write_text(block("json", "plain"))
+    session = block("console", "reward attack")
+    for command, shown in re.findall(
+        r"^\$ stepwell (.*?) \| head.*\n((?:[^$].*\n)+)", session, re.M
+    ):
+        main(command.split())
+        assert capfd.readouterr().out.startswith(shown)
 
 
 def test_the_hardware_keys_exist() -> None:
