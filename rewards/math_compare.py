@@ -175,6 +175,8 @@ def _by_tree(gold: str, answer: str, *, thousands: bool) -> Decision:
         return _by_tree_unguarded(gold, answer, thousands=thousands)
     except RecursionError:
         return Decision("too_complex", "nested too deeply")
+    except MemoryError:  # of the worker's limit, so it says something about the answer
+        return Decision("too_complex", "numbers too large")
 
 
 def _by_tree_unguarded(gold: str, answer: str, *, thousands: bool) -> Decision:

@@ -17,6 +17,7 @@ from rewards.maths.tree import Node, TooComplex, Unparsable, symbols, walk
 
 DIGITS = 50
 MAX_WORKING_DIGITS = 4_000
+MAX_VANISHING_DIGITS = 20_000
 MAX_BITS = 1 << 40
 """Values whose binary exponent passes this are refused: arithmetic on the exponent itself slows."""
 MAX_SYMBOLS = 30
@@ -141,7 +142,7 @@ def _agree(first: Node, second: Node, environment: Mapping[str, Fraction], *, re
         if digits > MAX_WORKING_DIGITS:
             raise TooComplex("numbers of very different sizes in one sum")
         one, two, _ = _pair(first, second, environment, digits=digits)
-    with mp.workdps(digits):
+    with mp.workdps(min(digits, MAX_WORKING_DIGITS)):
         if real and (_is_complex(one) or _is_complex(two)):
             raise Undefined("not real")
         if mp.isnan(one) or mp.isnan(two):
@@ -163,12 +164,21 @@ def _both_vanish(
     first: Node, second: Node, environment: Mapping[str, Fraction], *, digits: int
 ) -> bool:
     """Tells zero from small: a zero shrinks as the precision grows, a small number stays."""
+    if digits > MAX_VANISHING_DIGITS:
+        raise TooComplex("a number too large or too small to be told from zero")
     mp = context()
+    rough = _pair(first, second, environment, digits=digits)[:2]
     one, two, _ = _pair(first, second, environment, digits=2 * digits + 100)
     with mp.workdps(2 * digits + 100):
         sizes = [mp.fabs(value) for value in (one, two)]
-        zeros = [size == 0 or mp.mag(size) < -3.4 * (digits + 60) for size in sizes]
-        if all(zeros):
+
+        def vanishes(size: Any, before: Any) -> bool:
+            if size == 0:
+                return True
+            shrinks = before == 0 or mp.mag(size) < mp.mag(before) - AGREE_BITS
+            return shrinks and mp.mag(size) < -3.4 * (digits + 60)
+
+        if all(map(vanishes, sizes, rough)):
             return True
         difference = mp.fabs(one - two)
         return difference == 0 or mp.mag(difference) < mp.mag(max(sizes)) - AGREE_BITS

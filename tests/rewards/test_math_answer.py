@@ -251,6 +251,31 @@ def test_hang_is_refused_behind_the_pool() -> None:
     assert reward.cost.cpu_s < 2
 
 
+@pytest.mark.parametrize("exponent", ["10^{10}", "10^{9}", "-10^{10}", "10^{10^{10}}"])
+def test_a_tower_is_no_fault(exponent: str) -> None:
+    """A policy must not be able to mask its own samples."""
+    (reward,) = rewards.score("builtin:math_answer", [sample(f"\\boxed{{10^{{{exponent}}}}}", "5")])
+    assert reward.value == 0.0
+    assert reward.verdict in VERDICTS
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [
+        ("\\frac{1}{2006!}", "\\frac{1}{2004!}"),
+        ("10^{10^{10}}", "0"),
+        ("10^{-10^{10}}", "0"),
+        ("e^{-1000}", "0"),
+        ("2^{-5000}", "0"),
+        ("\\frac{1}{9^{10^{6}}}", "\\frac{1}{8^{10^{6}}}"),
+    ],
+)
+def test_small_is_not_zero(answer: str, gold: str) -> None:
+    start_s = time.process_time()
+    assert math_answer(sample(f"\\boxed{{{answer}}}", gold)).value == 0.0
+    assert time.process_time() - start_s < 2
+
+
 @needs_data
 def test_gsm8k_solutions() -> None:
     lines = (DATA / "verifier/gsm8k_solutions_dev.jsonl").read_text().splitlines()
@@ -278,6 +303,7 @@ def test_adversarial() -> None:
         if (result.value == 1.0) != row["expected"]
     ]
     assert wrong == []
+    assert "infra_error" not in {result.verdict for result in results}
     assert max(result.cost.cpu_s for result in results) < 2
 
 
