@@ -37,8 +37,9 @@ PREPARE_WALL_S = 600.0
 """For importing a user's module, which may load a large library on a busy machine."""
 MAX_CRASHES = 2
 """Workers that one sample may crash before it is given up and quarantined."""
-MAX_KILLS = 5
-"""Workers that may be SIGKILLed under one sample: that is done from outside, not by the sample."""
+MAX_DEATHS = {"crash": MAX_CRASHES, "killed": 20, "early": 5, "killed early": 100}
+"""Workers that one check may use up, by how they ended. SIGKILL comes from outside, not from the
+sample; before the check begins it says nothing at all about it."""
 RECYCLE_MB = 256
 """A worker that grew by more than this since its imports is replaced."""
 CACHED_VERDICTS = 20_000
@@ -326,7 +327,7 @@ class Pool:
                 deaths[kind] += 1
                 if kind == "crash":
                     self._crashes[task.key] += 1
-                if deaths[kind] >= (MAX_CRASHES if kind == "crash" else MAX_KILLS):
+                if deaths[kind] >= MAX_DEATHS[kind]:
                     _settle_dead(task, str(death))
                     return None
                 continue
@@ -376,9 +377,9 @@ def _key(job: Job) -> bytes:
 def _kind(death: _WorkerDied) -> str:
     if death.started and death.code == -signal.SIGPROF:
         return TIMEOUT
-    if not death.started:
-        return "early"
-    return "killed" if death.code == -signal.SIGKILL else "crash"
+    if death.code == -signal.SIGKILL:
+        return "killed" if death.started else "killed early"
+    return "crash" if death.started else "early"
 
 
 def _fault(job: Job, message: str) -> Reward:
