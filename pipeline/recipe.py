@@ -117,7 +117,7 @@ class RewardSpec(Strict):
         """Every judge, by prompts entry; under None the one for all of them."""
         if self.use is not None:
             return {None: Judge(use=self.use, args=self.args)}
-        return dict(self.by_source or {})
+        return {**(self.by_source or {})}
 
     def judge(self, source: str) -> Judge | None:
         """What judges samples of a prompts entry; None when nothing does."""
