@@ -37,7 +37,7 @@ BASE = "base"  # the recipe's model, as a name among the stages
 POLICY_KINDS = ("sft", "grpo", "distill")  # stages that make a model which generates
 TASK_COLUMNS = ("worked", "answer", "question", "difficulty", "needed_depth", "task")
 SAMPLED_ROLES = ("prompts", "watch")  # inputs whose completions are rewarded
-UNCHANGING = {"hours_limit", "save_steps", "watch"}
+UNCHANGING = {"save_steps", "watch"}
 """Keys of a stage that leave its result as it is."""
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model")
@@ -235,7 +235,7 @@ def _prompt_mistakes(recipe: Recipe) -> Iterator[str]:
 
 def _reward_mistakes(recipe: Recipe) -> Iterator[str]:
     for name, spec in recipe.rewards.items():
-        for source, judge in spec.judges().items():
+        for source, judge in spec.judges():
             key = f"rewards.{name}" if source is None else f"rewards.{name}.by_source.{source}"
             if source is not None and source not in recipe.prompts:
                 yield f"{key}: {_refused(recipe, source, 'a prompts entry', list(recipe.prompts))}"

@@ -4,7 +4,7 @@ Defaults marked R1 are DeepSeek-R1's (Nature 2025; arXiv 2501.12948v2); those ma
 places where the paper is silent.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
@@ -113,16 +113,15 @@ class RewardSpec(Strict):
             raise ValueError("args stand beside each use of by_source: {ENTRY: {use: ..., args}}")
         return self
 
-    def judges(self) -> dict[str | None, Judge]:
-        """Every judge, by prompts entry; under None the one for all of them."""
+    def judges(self) -> Sequence[tuple[str | None, Judge]]:
+        """Every judge with its prompts entry; None for one that judges all."""
         if self.use is not None:
-            return {None: Judge(use=self.use, args=self.args)}
-        return {**(self.by_source or {})}
+            return [(None, Judge(use=self.use, args=self.args))]
+        return list((self.by_source or {}).items())
 
     def judge(self, source: str) -> Judge | None:
         """What judges samples of a prompts entry; None when nothing does."""
-        judges = self.judges()
-        return judges.get(None) or judges.get(source)
+        return dict(self.judges()).get(None if self.use is not None else source)
 
 
 class ModelReward(Strict):
@@ -143,8 +142,6 @@ class Watch(Strict):
 
 class StageBase(Strict):
     """What every stage has. `pipeline.recipe.inputs_of` lists what it reads."""
-
-    hours_limit: PositiveFloat | None = None
 
 
 class Training(StageBase):
@@ -173,7 +170,6 @@ class SftStage(Training):
     max_tokens: PositiveInt = 32768  # R1
     packing: bool = False
     completion_only: bool = True  # loss on the completion only
-    watch: Watch | None = None
 
 
 class GrpoStage(Training):
@@ -213,6 +209,11 @@ class GrpoStage(Training):
                 f"top_p={self.top_p}: RL samples from the full distribution, since the trainer "
                 "recomputes log-probabilities over the whole vocabulary; set top_p: 1.0"
             )
+        models = [reward for reward in self.rewards if isinstance(reward, ModelReward)]
+        if self.rewards and len(models) == len(self.rewards):
+            raise ValueError("rewards has no rule reward; name at least one entry of `rewards:`")
+        if len(models) > 1:
+            raise ValueError(f"rewards has {len(models)} reward models; give one at most")
         if self.prompts_per_step % self.updates_per_step:
             raise ValueError(
                 f"updates_per_step={self.updates_per_step} must divide "
@@ -275,6 +276,12 @@ class DistillStage(Training):
     max_tokens: PositiveInt = 32768
     packing: bool = False
     steps: PositiveInt | None = None  # on_policy: optimizer steps
+
+    @model_validator(mode="after")
+    def _check(self) -> "DistillStage":
+        if self.steps is not None and self.mode == "rows":
+            raise ValueError(f"steps={self.steps} is for mode: on_policy; rows go by epochs")
+        return self
 
 
 class EvaluateStage(StageBase):
@@ -379,7 +386,7 @@ def inputs_of(stage: Stage) -> Iterator[tuple[str, str]]:
             yield "prompts", stage.prompts
         case ExportStage():
             yield "model", stage.model
-    if isinstance(stage, SftStage | GrpoStage) and stage.watch:
+    if isinstance(stage, GrpoStage) and stage.watch:
         yield "watch", stage.watch.prompts
 
 

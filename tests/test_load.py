@@ -155,9 +155,8 @@ def test_rewards_by_source(tmp_path: Path) -> None:
         "defaults: base\nrewards: {answer: {by_source: {train: 'mine.py:f'}}}\n",
     )
     recipe = load_recipe(child, ["rewards.answer.by_source.more={use: 'builtin:exact_match'}"])
-    judges = recipe.rewards["answer"].judges()
-    place = f"{tmp_path / 'mine.py'}:f"
-    assert {k: j.use for k, j in judges.items()} == {"train": place, "more": "builtin:exact_match"}
+    judges, place = recipe.rewards["answer"].judges(), f"{tmp_path / 'mine.py'}:f"
+    assert {k: j.use for k, j in judges} == {"train": place, "more": "builtin:exact_match"}
     assert load_recipe(written(tmp_path / "again.yaml", dump_recipe(recipe))) == recipe
     whole = load_recipe(child, ["rewards.answer.use=builtin:exact_match"])
     assert whole.rewards["answer"].by_source is None

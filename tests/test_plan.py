@@ -382,7 +382,7 @@ def test_fingerprints_ignore_what_does_not() -> None:
 
 def test_watching_and_saving_change_nothing() -> None:
     plain = recipe_with({"a": GRPO})
-    watched = {**GRPO, "save_steps": 1, "watch": {"prompts": "train"}, "hours_limit": 1}
+    watched = {**GRPO, "save_steps": 1, "watch": {"prompts": "train"}}
     assert fingerprint(recipe_with({"a": watched}), "a") == fingerprint(plain, "a")
 
 

@@ -65,7 +65,7 @@ def test_the_built_in_rewards_are_listed() -> None:
 
 def test_the_routed_rewards_load() -> None:
     spec = RewardSpec.model_validate(yaml.safe_load(block("yaml", "gsm8k"))["rewards"]["answer"])
-    for judge in spec.judges().values():
+    for _, judge in spec.judges():
         check(judge.use, args=judge.args)
 
 

@@ -1,5 +1,7 @@
 """Distillation into a smaller model: SFT on harvested rows as R1 did, or on-policy."""
 
+from dataclasses import replace
+
 from pipeline.plan import StagePlan, model_found
 from pipeline.recipe import DistillStage
 from pipeline.stages.context import Output, RunContext
@@ -16,7 +18,7 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
         source = model_found(spec.student)
         ctx.cluster.call("pipeline.train.base_model:materialize", source, student, seed=plan.seed)
     rows = write_rows(ctx, plan, model=student)
-    job = train_job(ctx, plan, model=student)
+    job = replace(train_job(ctx, plan, model=student), dtype=spec.student.dtype)
     if spec.mode == "rows":
         info = train(ctx, plan, "pipeline.train.distill:train", (job, rows))
     else:

@@ -24,7 +24,7 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
             seed=plan.seed,
             preference=_preference(ctx, spec),
             watch=_watched(ctx, spec),
-            watch_reward=rewards[0] if rewards else "",
+            watch_reward=rewards[0],
         )
     )
     job = train_job(ctx, plan, model=model)

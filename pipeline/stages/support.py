@@ -130,7 +130,7 @@ def serve(
         RewardUse(name=name, ref=judge.use, weight=spec.weight, args=judge.args, source=source)
         for name in rewards
         for spec in [recipe.rewards[name]]
-        for source, judge in spec.judges().items()
+        for source, judge in spec.judges()
     )
     setup = ServiceSetup(
         model=model,
