@@ -13,6 +13,7 @@ import pytest
 
 from pipeline.artifacts import publish
 from pipeline.cli import FAILED, OK, STOPPED, WRONG, main
+from pipeline.load import dump_recipe, load_recipe
 from pipeline.plan import make_plan
 from pipeline.stages.context import Stopped
 
@@ -187,19 +188,27 @@ def test_dry_run_knows_what_is_finished(
 
 
 def test_a_run_ends_with_its_document(
-    recipe: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    recipe: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     from pipeline.run import RunResult, StageState
+
+    folder = tmp_path / "small"
+    folder.mkdir()
+    (folder / "recipe.yaml").write_text(dump_recipe(load_recipe(recipe, [])))
 
     def finished(*_: Any, **__: Any) -> RunResult:
         os.write(1, b"a library prints on standard output\n")
         state = StageState(name="cold", kind="sft", status="done")
-        return RunResult(run_dir=Path("runs/small"), stages=[state])
+        return RunResult(run_dir=folder, stages=[state])
 
     monkeypatch.setattr("pipeline.run.run", finished)
     assert main(["run", recipe, "--json"]) == OK
     found = document(capfd)
-    assert found["run_dir"] == "runs/small"
+    assert found["run_dir"] == str(folder)
+    assert Path(found["report"]).is_file()
     assert found["stages"][0]["status"] == "done"
     assert found["results"] == []
 
