@@ -135,7 +135,7 @@ class ServiceActor(_Shell):
         self._step = None
         self._service = RolloutService(
             [_RemoteEngine(engine) for engine in engines],
-            load_tokenizer(setup.tokenizer),
+            load_tokenizer(setup.model),
             self._pool,
             rewards=setup.rewards,
             system=setup.system,

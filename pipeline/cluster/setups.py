@@ -14,7 +14,6 @@ class ServiceSetup:
     """What one stage needs of the rollout service."""
 
     model: Path
-    tokenizer: Path
     rewards: tuple[RewardUse, ...]
     system: Mapping[str, str | None]
     base: Path

@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from pipeline.cluster import Serving
-from pipeline.generate.groups import Group
+from pipeline.generate.groups import Group, unscored_share
 from pipeline.generate.journal import Journal, StepRollouts
-from pipeline.generate.rollouts import Sampling
+from pipeline.generate.rollouts import RolloutError, Sampling
 from pipeline.generate.steps import step_metrics
 from pipeline.plan import StagePlan
 from pipeline.records import Prompt
@@ -14,6 +14,7 @@ from pipeline.stages.context import RunContext
 from pipeline.stages.support import check_stop
 
 CHUNK_COMPLETIONS = 1000
+UNSCORED_LIMIT = 0.01  # share of a chunk that the rewards may fail to score
 
 
 def sample_in_chunks(
@@ -29,7 +30,8 @@ def sample_in_chunks(
 ) -> Iterator[Group]:
     """Scored groups of all prompts, in order. Finished chunks are read from the journal.
 
-    `serve` is called only when there is something left to generate.
+    `serve` is called only when there is something left to generate. Raises RolloutError when more
+    than 1 % of a chunk could not be scored; it is not journaled, so a rerun makes it anew.
     """
     size = max(1, CHUNK_COMPLETIONS // sampling.samples)
     starts = range(0, len(prompts), size)
@@ -53,6 +55,12 @@ def _sampled(
 ) -> StepRollouts:
     began = time.monotonic()
     groups = serving.sample(prompts, source=source, sampling=sampling, seed=seed)
+    share = unscored_share(groups)
+    if share > UNSCORED_LIMIT:
+        raise RolloutError(
+            f"{share:.1%} of the samples could not be scored (limit {UNSCORED_LIMIT:.1%}); "
+            "the rewards failed, not the model"
+        )
     return StepRollouts(
         groups=groups, metrics=step_metrics(groups, seconds=time.monotonic() - began)
     )

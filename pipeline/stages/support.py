@@ -134,7 +134,6 @@ def serve(
     )
     setup = ServiceSetup(
         model=model,
-        tokenizer=model,
         rewards=(*uses, *unweighted),
         system=systems(ctx),
         base=Path.cwd(),
