@@ -13,7 +13,6 @@ def test_a_users_reward_is_recognised_in_one_line(tmp_path: Path) -> None:
     refs = ("mine.py:f", "builtin:exact_match", "mine.py:f")
     setup = ServiceSetup(
         model=tmp_path,
-        tokenizer=tmp_path,
         rewards=tuple(RewardUse(name=ref, ref=ref, weight=1.0, args={}) for ref in refs),
         system={},
         base=tmp_path,
