@@ -12,6 +12,8 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.recurrent.request import DepthRequest
+
 StopReason = Literal["eos", "length"]
 
 
@@ -36,6 +38,7 @@ class Request:
     max_tokens: int
     temperature: float
     top_p: float = 1.0
+    depth: DepthRequest | None = None  # None: the model's own number of iterations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +53,8 @@ class Rollout:
     logprobs: tuple[float, ...]  # [_T], under the distribution that was sampled
     stop: StopReason
     weight_version: int
-    depths: tuple[int, ...] | None = None  # [_T], None for a dense model
+    depths: tuple[int, ...] | None = None  # [_T], None for a dense model; see DepthRequest
+    prompt_depth: int | None = None  # of prompt positions but the last, None for a dense model
     depth_logprobs: tuple[float, ...] | None = None  # [_T], None when depth was not sampled
     flops: float = 0.0  # forward FLOPs, prompt and completion
 
@@ -98,6 +102,7 @@ _SCORED_SCHEMA = pa.schema(
         ("stop", pa.string()),
         ("weight_version", pa.int32()),
         ("depths", pa.list_(pa.int32())),
+        ("prompt_depth", pa.int32()),
         ("depth_logprobs", pa.list_(pa.float64())),
         ("flops", pa.float64()),
         ("text", pa.string()),

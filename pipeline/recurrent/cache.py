@@ -1,0 +1,68 @@
+"""The cache of `RecurrentForCausalLM`: one entry per dense layer, and per (core layer, plane)."""
+
+from torch import Tensor
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+from .blocks import KeyValue
+from .config import RecurrentConfig
+
+
+class RecurrentCache(DynamicCache):
+    """Keys and values by layer: prelude, coda, then the core's layers of plane 0, 1, ...
+
+    Plane p holds iteration p + 1 of every token, or, of a token that left the core earlier, its
+    last. Planes appear as deeper iterations run. With `kv_planes` = k, iteration i lives in plane
+    (i - 1) mod k (Huginn's shared KV, arXiv 2502.05171, section 6.2).
+    """
+
+    def __init__(self, config: RecurrentConfig) -> None:
+        super().__init__()
+        self._dense = config.prelude_layers + config.coda_layers
+        self._core = config.core_layers
+        self._planes = config.kv_planes
+        self.last_state: Tensor | None = None  # [B, 1, h], for a warm start
+        self.generated = 0  # positions that a depth request decided so far
+
+    def plane(self, iteration: int) -> int:
+        """The plane of an iteration (from 1)."""
+        return (iteration - 1) % self._planes if self._planes else iteration - 1
+
+    @property
+    def planes(self) -> int:
+        """Planes that hold anything."""
+        return (len(self.layers) - self._dense) // self._core
+
+    def dense(self, layer: int, *, length: int) -> KeyValue | None:
+        """The first `length` tokens of a prelude or coda layer; None where there are none."""
+        return self._read(layer, length)
+
+    def core(self, layer: int, iteration: int, *, length: int) -> KeyValue | None:
+        """The first `length` tokens of a core layer as iteration `iteration` sees them."""
+        plane = min(self.plane(iteration), self.planes - 1)
+        return self._read(self._index(layer, plane), length) if plane >= 0 else None
+
+    def write_dense(self, layer: int, keys: Tensor, values: Tensor) -> None:
+        """Replace a prelude or coda layer's whole content, [B, K, S, D]."""
+        self._write(layer, keys, values)
+
+    def write_core(self, layer: int, iteration: int, keys: Tensor, values: Tensor) -> None:
+        """Replace the whole content of a core layer's plane."""
+        self._write(self._index(layer, self.plane(iteration)), keys, values)
+
+    def _index(self, layer: int, plane: int) -> int:
+        return self._dense + plane * self._core + layer
+
+    def _read(self, index: int, length: int) -> KeyValue | None:
+        if length == 0:
+            return None
+        entry = self.layers[index]
+        return entry.keys[:, :, :length], entry.values[:, :, :length]
+
+    def _write(self, index: int, keys: Tensor, values: Tensor) -> None:
+        while len(self.layers) <= index:
+            self.layers.append(DynamicLayer())
+        entry = self.layers[index]
+        if not entry.is_initialized:
+            entry.lazy_initialization(keys, values)
+        entry.keys, entry.values = keys, values

@@ -1,0 +1,45 @@
+"""Random numbers as a function of where they are used, so that a recorded rollout replays.
+
+A draw depends on (seed, position, iteration, stream) and on nothing else: not on the batch, not on
+the engine, not on what was drawn before. The mixing function is SplitMix64 (Steele, Lea and Flood,
+OOPSLA 2014), in two's-complement 64-bit integers.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+TOKEN, DEPTH, STATE = 0, 1, 2
+"""Streams: the draw of a token, of a halting decision, of an initial state."""
+
+_GOLDEN = 0x9E3779B97F4A7C15 - 2**64
+_MIX_1 = 0xBF58476D1CE4E5B9 - 2**64
+_MIX_2 = 0x94D049BB133111EB - 2**64
+
+
+def uniform(seed: Tensor, position: Tensor, iteration: Tensor | int, *, stream: int) -> Tensor:
+    """Uniform draws in [0, 1), float64, of the shape that the integer arguments broadcast to."""
+    word = _mix(seed.long() + _GOLDEN)
+    for key in (position, iteration, stream):
+        word = _mix(word + _GOLDEN + key)
+    return _shift(word, 11).double() * 2.0**-53
+
+
+def normal(seed: Tensor, position: Tensor, *, width: int, bound: float = 3.0) -> Tensor:
+    """Standard normal draws truncated at `bound`, float32 [..., width], by the inverse CDF."""
+    channel = torch.arange(width, device=position.device)
+    drawn = uniform(seed[..., None], position[..., None], channel, stream=STATE)
+    tail = 0.5 * (1.0 + math.erf(-bound / math.sqrt(2.0)))
+    return torch.special.ndtri(tail + drawn * (1.0 - 2.0 * tail)).float()
+
+
+def _mix(word: Tensor) -> Tensor:
+    word = (word ^ _shift(word, 30)) * _MIX_1
+    word = (word ^ _shift(word, 27)) * _MIX_2
+    return word ^ _shift(word, 31)
+
+
+def _shift(word: Tensor, bits: int) -> Tensor:
+    """Logical right shift: torch's own keeps the sign."""
+    return (word >> bits) & ((1 << (64 - bits)) - 1)

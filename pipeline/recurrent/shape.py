@@ -1,0 +1,142 @@
+"""What a recurrent model's forward pass costs, as arithmetic. Pure: loads no ML library.
+
+A multiply-add is 2 FLOPs. Matrix products and attention are counted; norms, activations, the
+embedding lookup and softmaxes are not (under 1 % at any width that trains).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .request import READOUT_RULES, DepthRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecurrentShape:
+    """Sizes of a prelude-core-coda model; the names are `RecurrentConfig`'s."""
+
+    hidden: int
+    mlp: int
+    heads: int
+    kv_heads: int
+    head_size: int
+    prelude: int
+    core: int
+    coda: int
+    vocabulary: int
+    injection: str
+    num_iterations: int
+    max_iterations: int
+    experts: int | None = None
+    experts_per_token: int = 2
+    halting_width: int | None = None
+
+
+def shape_of(config: Mapping[str, Any]) -> RecurrentShape:
+    """The shape that a model's `config.json` describes. Raises KeyError for a field it lacks."""
+    return RecurrentShape(
+        hidden=config["hidden_size"],
+        mlp=config["intermediate_size"],
+        heads=config["num_attention_heads"],
+        kv_heads=config["num_key_value_heads"],
+        head_size=config["head_dim"],
+        prelude=config["prelude_layers"],
+        core=config["core_layers"],
+        coda=config["coda_layers"],
+        vocabulary=config["vocab_size"],
+        injection=config["injection"],
+        num_iterations=config["num_iterations"],
+        max_iterations=config["max_iterations"],
+        experts=config["num_experts"],
+        experts_per_token=config["experts_per_token"],
+        halting_width=config["halting_width"],
+    )
+
+
+def block_flops(shape: RecurrentShape, *, context: float, experts: bool = False) -> float:
+    """One block on one token that attends to `context` tokens, itself included."""
+    heads = shape.heads * shape.head_size
+    keys = 2 * shape.kv_heads * shape.head_size
+    projections = shape.hidden * (2 * heads + keys)
+    mlp = 3 * shape.hidden * shape.mlp
+    if experts and shape.experts is not None:
+        mlp = mlp * shape.experts_per_token + shape.hidden * shape.experts
+    return 2 * (projections + mlp) + 4 * heads * context
+
+
+def iteration_flops(shape: RecurrentShape, *, context: float, first: bool = False) -> float:
+    """One core iteration on one token, injection included."""
+    adapted = shape.injection == "linear" or (shape.injection == "gated" and not first)
+    adapter = 4 * shape.hidden**2 if adapted else 0
+    return adapter + shape.core * block_flops(shape, context=context, experts=True)
+
+
+def readout_flops(shape: RecurrentShape, *, context: float) -> float:
+    """The coda and the output head on one token."""
+    return shape.coda * block_flops(shape, context=context) + head_flops(shape)
+
+
+def head_flops(shape: RecurrentShape) -> float:
+    """The output head on one token."""
+    return 2 * shape.hidden * shape.vocabulary
+
+
+def policy_flops(shape: RecurrentShape) -> float:
+    """One decision of the halting policy."""
+    return 0.0 if shape.halting_width is None else 2 * shape.halting_width * (shape.hidden + 4)
+
+
+def token_flops(
+    shape: RecurrentShape,
+    *,
+    context: float,
+    depth: int,
+    decisions: int = 0,
+    rule: str = "fixed",
+    head: bool = True,
+) -> float:
+    """One position at `depth` iterations, with what its exit rule's `decisions` cost."""
+    dense = (shape.prelude + shape.coda) * block_flops(shape, context=context)
+    core = iteration_flops(shape, context=context, first=True)
+    core += (depth - 1) * iteration_flops(shape, context=context)
+    check = 0.0
+    if rule in READOUT_RULES:
+        check = readout_flops(shape, context=context)
+    elif rule == "policy":
+        check = policy_flops(shape)
+    elif rule == "q_exit":
+        check = 2.0 * shape.hidden
+    return dense + core + decisions * check + (head_flops(shape) if head else 0.0)
+
+
+def rollout_flops(
+    shape: RecurrentShape, *, prompt_tokens: int, depths: Sequence[int], request: DepthRequest
+) -> float:
+    """Forward FLOPs of a prompt and its completion, exit checks included.
+
+    Position j attends to j + 1 tokens; prompt positions but the last need no head. A rule decides
+    after every iteration from `min_depth` on except the cap's; rules that compare readouts compute
+    one after every iteration.
+    """
+    prompt = sum(
+        token_flops(shape, context=j + 1, depth=request.prefill_depth, head=False)
+        for j in range(prompt_tokens - 1)
+    )
+    completion = 0.0
+    for index, depth in enumerate(depths):
+        completion += token_flops(
+            shape,
+            context=prompt_tokens + index,
+            depth=depth,
+            decisions=_checks(request, depth, cap=request.planned(index)),
+            rule=request.rule,
+        )
+    return prompt + completion
+
+
+def _checks(request: DepthRequest, depth: int, *, cap: int) -> int:
+    """Observations that the rule paid for at one position."""
+    if request.rule in ("fixed", "schedule"):
+        return 0
+    first = 1 if request.rule in READOUT_RULES else request.min_depth
+    return max(0, min(depth, cap - 1) - first + 1)
