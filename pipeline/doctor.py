@@ -171,7 +171,8 @@ def _isolation() -> Check:
         why = str(offered["reason"]).splitlines()[0]
         fix = "rewards that run code refuse to: install bubblewrap, or write isolation: none"
         return Check(name="isolation", status="warning", found=why, fix=fix)
-    found = f"{offered['isolation']}, uid {offered['uid_inside']}: {', '.join(offered['layers'])}"
+    layers = ", ".join(offered["layers"])
+    found = f"{offered['isolation']}, uid {offered['uid_inside']}, layers in force: {layers}"
     return Check(name="isolation", status="ok", found=found)
 
 

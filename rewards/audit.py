@@ -24,6 +24,7 @@ from rewards.attacks import NEED_ONE_ANSWER, PROGRAMS, TEXTS, mutations
 from rewards.cases import Case, golds_of
 from rewards.pool import Description, Pool
 from rewards.registry import RewardNotFound, check
+from rewards.sandbox.grade import report
 
 FULL_MARKS = 1.0
 DEFAULT_GOLDS = (
@@ -262,7 +263,7 @@ def bench(
         rate = _rate(lambda turn: scored(_different(samples, turn)), len(samples), seconds)
     found = {"reward": ref, "checks_per_s_per_core": rate, "isolation": "process"}
     if code:
-        isolation = (args or {}).get("isolation", "bubblewrap")
+        isolation = report((args or {}).get("isolation", "best"))["isolation"]
         found |= {"isolation": isolation, "baselines": _baselines(min(seconds, 3.0))}
     return found
 

@@ -39,7 +39,7 @@ def code_tests(
     partial: bool = False,
     entry_point: str | None = None,
     language: str | Mapping[str, Any] = "python",
-    isolation: Isolation = "bubblewrap",
+    isolation: Isolation = "best",
 ) -> Reward:
     """1.0 when the program passes all its tests, else 0.0, or the share passed with `partial`.
 
@@ -52,10 +52,11 @@ def code_tests(
         partial: give the share of tests passed.
         entry_point: function under test, for tests that do not name it.
         language: ``python``, ``javascript``, ``c``, or ``{file, commands}`` (standard input only).
-        isolation: ``none`` runs the program as it is, with this user's rights.
+        isolation: the best that the machine offers, or ``bubblewrap`` or ``landlock`` alone
+            (see :mod:`rewards.sandbox.ways`); ``none`` runs the program with this user's rights.
 
     Raises:
-        NoIsolation: where nothing isolates programs and `isolation` is not ``none``.
+        NoIsolation: where nothing that `isolation` allows works.
         BadTests: when the tests cannot be read.
 
     Verdicts: passed, wrong_answer, error, timeout, no_code, and no_tests, which is not scored.

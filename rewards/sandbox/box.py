@@ -1,9 +1,7 @@
 """The outside of a sandbox: starts it, hands it runs, and takes what they answer.
 
-``bubblewrap`` is the isolation: own pid, network, IPC, UTS and mount namespaces, a read-only view
-of the interpreter and the system's libraries, a private ``/tmp`` of bounded size, no capabilities,
-a seccomp filter, resource limits per run. Root additionally drops to an unused user id. ``none``
-has only the resource limits, and must be asked for in so many words.
+How programs are isolated is chosen from what the machine offers: see :mod:`rewards.sandbox.ways`.
+``none`` has only the resource limits, and must be asked for in so many words.
 """
 
 from __future__ import annotations
@@ -13,7 +11,6 @@ import marshal
 import math
 import os
 import select
-import shutil
 import signal
 import socket
 import subprocess
@@ -24,21 +21,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rewards.sandbox import seccomp
+from rewards.sandbox.ways import TMP_MIB, Isolation, NoIsolation, Way, refusal, ways
 
-Isolation = Literal["bubblewrap", "none"]
-TMP_MIB = 64
+__all__ = ["Box", "Broken", "Ended", "Isolation", "Limits", "NoIsolation", "Run"]
+
 FILE_MIB = 16
 MAX_PROCESSES = 32
+SHARED_USER_SPARE = 512
+"""Tasks that a user may have beyond those of now, where the kernel counts all of them."""
 START_WALL_S = 60.0
-FIRST_UNUSED_UID = 2_000_000_000
-_SYSTEM = ("/usr", "/bin", "/lib", "/lib64", "/etc/alternatives", "/etc/ld.so.cache")
-
-
-class NoIsolation(RuntimeError):
-    """Nothing on this machine isolates a program, and doing without was not allowed."""
+_KERNEL = Path(__file__).with_name("kernel.py")
+_ZYGOTE = Path(__file__).with_name("zygote.py")
 
 
 class Broken(RuntimeError):
@@ -58,7 +54,9 @@ class Limits:
         """For runs that sleep: generous, so that a loaded machine reaches the CPU limit first."""
         return 20 + 10 * self.cpu_s
 
-    def resources(self, *, isolated: bool, address_space: bool) -> list[tuple[str, int, int]]:
+    def resources(
+        self, *, processes: int | None, address_space: bool
+    ) -> list[tuple[str, int, int]]:
         """As resource limits, soft and hard. Node reserves more addresses than it uses."""
         size, cpu_s = self.memory_mib << 20, max(1, math.ceil(self.cpu_s))
         found = [
@@ -69,9 +67,18 @@ class Limits:
         ]
         if address_space:
             found.append(("RLIMIT_AS", size + (256 << 20)))
-        if isolated:
-            found.append(("RLIMIT_NPROC", MAX_PROCESSES))
+        if processes is not None:
+            found.append(("RLIMIT_NPROC", processes))
         return [("RLIMIT_CPU", cpu_s, cpu_s + 1), *((name, most, most) for name, most in found)]
+
+    def bounds(self) -> dict[str, float]:
+        """What all of a run may use together; twice the memory, as forked processes share much."""
+        return {
+            "processes": MAX_PROCESSES,
+            "cpu_s": self.cpu_s + 1,
+            "memory_bytes": 2 * self.memory_mib << 20,
+            "file_bytes": TMP_MIB << 20,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,18 +205,16 @@ class Box:
     """One sandbox with its zygote, for one run at a time; a context manager.
 
     Raises:
-        NoIsolation: when the machine has no bubblewrap that works.
+        NoIsolation: when no way that `isolation` allows works on this machine.
     """
 
-    def __init__(
-        self, isolation: Isolation = "bubblewrap", *, readable: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, isolation: Isolation = "best", *, readable: Sequence[str] = ()) -> None:
         self.isolation: Isolation = isolation
         self._readable = tuple(readable)
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
-        self._folder = tempfile.mkdtemp(prefix="stepwell-") if isolation == "none" else "/tmp"
-        self._start()
+        self._folder: str | None = None
+        self.way = self._start()
 
     def __enter__(self) -> Box:
         return self
@@ -222,11 +227,10 @@ class Box:
         if self._control is not None:
             self._control.close()
         if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-        self._process = self._control = None
-        if self.isolation == "none":
-            shutil.rmtree(self._folder, ignore_errors=True)
+            _ended(self._process)
+        if self._folder is not None:
+            _removed(self._folder)
+        self._process = self._control = self._folder = None
 
     def run(self, job: dict[str, Any], limits: Limits) -> Run:
         """Begin a run; its :meth:`Run.end` must be called before the next one.
@@ -236,13 +240,15 @@ class Box:
         """
         if self._process is None or self._process.poll() is not None:
             self.close()
-            self._start()
+            self.way = self._start()
         command = job["mode"] == "command"
         job["limits"] = limits.resources(
-            isolated=self.isolation != "none", address_space=not command
+            processes=_most_processes(self.way), address_space=not command
         )
+        job["bounds"] = limits.bounds()
         job["wall_s"] = limits.wall_s
-        job["folder"] = self._folder
+        if command:
+            job["environment"] = {**job["environment"], "TMPDIR": self._folder or "/tmp"}
         return Run(self, job, limits)
 
     def begin(self, job: dict[str, Any], descriptors: Sequence[int]) -> None:
@@ -280,36 +286,40 @@ class Box:
             stopped=fields[3] == b"1",
         )
 
-    def _start(self) -> None:
+    def _start(self) -> Way:
         failures = []
-        for name, command, uid in _ways(self.isolation, self._readable):
-            trouble = self._try(command, uid)
+        for way in ways(self.isolation, readable=self._readable):
+            trouble = self._try(way)
             if trouble is None:
-                return
-            failures.append(f"{name}: {trouble}")
-        raise NoIsolation(
-            f"nothing isolates programs here ({'; '.join(failures)}); install bubblewrap "
-            f"(apt-get install bubblewrap), or set isolation: none to run them unprotected"
-        )
+                return way
+            failures.append(f"{way.words or way.name}: {trouble}")
+        raise refusal(self.isolation, failures)
 
-    def _try(self, command: Sequence[str], uid: str) -> str | None:
+    def _try(self, way: Way) -> str | None:
         """Start one way; what went wrong, or None when the zygote answers."""
+        call_filter = seccomp.program(own_files=way.name != "landlock")
+        if way.name == "landlock" and call_filter is None:
+            return "there is no seccomp filter for this processor"
+        self._folder = None
+        if way.name != "bubblewrap":
+            self._folder = tempfile.mkdtemp(prefix="stepwell-", dir="/tmp")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs, _filter_file() as filter_file:
-            passed = [theirs.fileno(), *([filter_file] if filter_file is not None else [])]
-            source = Path(__file__).with_name("zygote.py").read_text()
-            alone = "alone" if self.isolation != "none" else "together"
-            if filter_file is not None and self.isolation != "none":
-                command = [*command, "--seccomp", str(filter_file), "--"]
-            python = [sys.executable, "-I", "-S", "-X", "utf8", "-c", source]
+        with theirs, _as_file(call_filter) as filter_file:
+            command, passed = list(way.command), [theirs.fileno()]
+            if way.name == "bubblewrap" and filter_file is not None:
+                command += ["--seccomp", str(filter_file)]
+                passed.append(filter_file)
+            python = [os.path.realpath(sys.executable), "-I", "-S", "-X", "utf8", "-c"]
+            setup = _setup(way, self._folder or "/tmp", theirs.fileno(), call_filter)
             try:
                 process = subprocess.Popen(
-                    [*command, *_resolved(python), alone, uid, str(theirs.fileno())],
+                    [*command, *python, _ZYGOTE.read_text(), repr(setup)],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.PIPE,
                     pass_fds=passed,
-                    env={"PATH": "/usr/bin:/bin", "HOME": "/tmp", "PYTHONHASHSEED": "0"},
+                    start_new_session=way.name != "bubblewrap",  # outlives us to clean up
+                    env=_environment(self._folder or "/tmp"),
                 )
             except OSError as error:
                 ours.close()
@@ -319,61 +329,83 @@ class Box:
             return None
         process.kill()
         _, words = process.communicate()
-        ours.close()
-        self._process = self._control = None
+        self.close()
         return words.decode(errors="replace").strip()[-200:] or "it did not start"
 
 
-def _resolved(python: list[str]) -> list[str]:
-    """The interpreter itself rather than a virtual environment's link to it."""
-    return [os.path.realpath(python[0]), *python[1:]]
+def _setup(way: Way, folder: str, control: int, call_filter: bytes | None) -> dict[str, Any]:
+    """What the zygote is told, as plain data."""
+    return {
+        "way": way.name,
+        "uid": way.uid,
+        "readable": list(way.readable),
+        "folder": folder,
+        "control": control,
+        "parent": os.getpid(),
+        "library": os.path.dirname(os.__file__),
+        "filter": call_filter,
+        "kernel": _KERNEL.read_text(),
+    }
+
+
+def _environment(folder: str) -> dict[str, str]:
+    return {"PATH": "/usr/bin:/bin", "HOME": folder, "TMPDIR": folder, "PYTHONHASHSEED": "0"}
+
+
+def _ended(process: subprocess.Popen[bytes]) -> None:
+    """Ask a zygote to end, so that it takes its runs along; kill one that does not."""
+    process.terminate()
+    try:
+        process.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stderr is not None:
+        process.stderr.close()
+
+
+def _removed(folder: str) -> None:
+    """Remove a private folder, whatever a program made in it: closed or very deep folders too."""
+    if not os.path.isdir(folder):
+        return
+    for command in (["chmod", "-R", "u+rwX", folder], ["rm", "-rf", folder]):
+        subprocess.run(command, check=False, capture_output=True)
+
+
+def _most_processes(way: Way) -> int | None:
+    """The kernel's limit on tasks; it counts all of a user's where the user id is not our own."""
+    if way.name == "none":
+        return None
+    if way.name == "bubblewrap" or way.uid is not None:
+        return MAX_PROCESSES
+    return _tasks_of_user() + SHARED_USER_SPARE
+
+
+def _tasks_of_user() -> int:
+    found, user = 0, os.getuid()
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                if os.stat(f"/proc/{name}").st_uid == user:
+                    found += len(os.listdir(f"/proc/{name}/task"))
+            except OSError:  # it has ended
+                continue
+    return found
 
 
 @contextmanager
-def _filter_file() -> Iterator[int | None]:
+def _as_file(content: bytes | None) -> Iterator[int | None]:
     """A descriptor from which bubblewrap reads the seccomp filter."""
-    program = seccomp.program()
-    if program is None:
+    if content is None:
         yield None
         return
     descriptor = os.memfd_create("seccomp")
     try:
-        os.write(descriptor, program)
+        os.write(descriptor, content)
         os.lseek(descriptor, 0, os.SEEK_SET)
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def _ways(isolation: Isolation, readable: Sequence[str]) -> Iterator[tuple[str, list[str], str]]:
-    """(name, command prefix, user id to take inside) of each way to start, the best first."""
-    if isolation == "none":
-        yield "none", [], "-"
-        return
-    bwrap = shutil.which("bwrap")
-    if bwrap is None:
-        return
-    view = _view(readable)
-    unshare = ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
-    common = [*unshare, "--unshare-cgroup-try", "--die-with-parent", "--new-session"]
-    common += ["--as-pid-1", "--hostname", "box", *view]
-    if os.geteuid() == 0:
-        capabilities = ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
-        uid = str(FIRST_UNUSED_UID + os.getpid())
-        yield "bubblewrap as root", [bwrap, *common, *capabilities], uid
-    user = ["--unshare-user", "--disable-userns", "--uid", "65534", "--gid", "65534"]
-    yield "bubblewrap", [bwrap, *user, *common, "--cap-drop", "ALL"], "-"
-
-
-def _view(readable: Sequence[str]) -> list[str]:
-    """What of the file system a program sees, all of it read-only but /tmp."""
-    wanted = [*_SYSTEM, sys.base_prefix, *readable]
-    parents = {str(parent) for path in wanted for parent in reversed(Path(path).parents)} - {"/"}
-    binds = [part for path in sorted(parents) for part in ("--perms", "0755", "--dir", path)]
-    binds += [part for path in dict.fromkeys(wanted) for part in ("--ro-bind-try", path, path)]
-    size = str(TMP_MIB << 20)
-    tmp = ["--perms", "1777", "--size", size, "--tmpfs", "/tmp", "--chdir", "/tmp"]
-    return [*binds, "--proc", "/proc", "--dev", "/dev", *tmp]
 
 
 def _readable(descriptor: int, deadline: float) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rewards.sandbox.box import Box, Broken, Limits, Run
+from rewards.sandbox.box import Box, Broken, Isolation, Limits, Run
 from rewards.sandbox.languages import ENVIRONMENT, language
 from rewards.sandbox.tests import Call, Judged, Stdio
 from rewards.sandbox.values import NotPlain, decoded, source_of, value_of
@@ -193,19 +193,19 @@ def _carried(answer: bytes) -> str:
     return "value Opaque()"
 
 
-def report() -> dict[str, Any]:
+def report(isolation: Isolation = "best") -> dict[str, Any]:
     """What isolates programs on this machine, for a health check: way, user and layers."""
     try:
-        with Box("bubblewrap") as box:
+        with Box(isolation) as box:
             run = box.run({"mode": "main", "program": "import os\nprint(os.getuid())"}, Limits())
             inside = (run.talk(b"") or b"").strip().decode()
             run.end()
     except (RuntimeError, Broken) as error:
         return {"isolation": "none", "usable": False, "reason": str(error)}
     return {
-        "isolation": "bubblewrap",
+        "isolation": box.way.name,
         "usable": True,
         "root": os.geteuid() == 0,
         "uid_inside": inside,
-        "layers": ["namespaces", "read-only files", "private /tmp", "seccomp", "rlimits"],
+        "layers": box.way.layers,
     }

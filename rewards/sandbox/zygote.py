@@ -1,8 +1,9 @@
 """The process inside the sandbox that forks a child for every run.
 
-Started as ``python -I -S -c SOURCE`` and kept small, as page faults dominate the cost of a fork:
-it imports only C modules. It is process 1 of its own pid namespace, so that no child can signal
-it and one call ends everything a run has left behind. It never sees an expected answer.
+Started as ``python -I -S -c SOURCE SETUP`` and kept small, as page faults dominate the cost of a
+fork: it imports only C modules, and ctypes. No run can signal it, and one call ends everything
+that a run has left behind: it is process 1 of its own pid namespace, or it and its runs are in a
+Landlock domain of their own. It never sees an expected answer.
 
 On its control socket it receives one message per run, with five descriptors: the job itself, the
 run's requests and answers, its standard input and output. It answers with five numbers: status, CPU
@@ -19,19 +20,38 @@ import marshal
 import posix
 import resource
 import sys
+import time
 
-ALONE = sys.argv[1] == "alone"  # process 1: everything else in the namespace is a run's
+SETUP: dict = eval(sys.argv[1])  # of our own parent: plain data
+"""``way``, ``uid``, ``folder``, ``control``, ``parent``, ``library``, ``readable``, ``filter`` and
+the source text of :mod:`rewards.sandbox.kernel`."""
+ALONE = SETUP["way"] != "none"  # whether all that this process may signal belongs to a run
+FOLDER = SETUP["folder"]
 BLANK = "/dev/null"
+WATCH_S = 0.1
+PAGE = resource.getpagesize()
+TICKS = posix.sysconf("SC_CLK_TCK")
+
+
+control = _socket.socket(fileno=SETUP["control"])
 
 
 def main() -> None:
-    control = _socket.socket(fileno=int(sys.argv[3]))
-    if sys.argv[2] != "-":
-        posix.setgroups([])
-        posix.setgid(int(sys.argv[2]))
-        posix.setuid(int(sys.argv[2]))
-    hide()
-    _signal.signal(_signal.SIGALRM, end_everything)
+    kernel = type(sys)("kernel")
+    exec(SETUP["kernel"], kernel.__dict__)
+    kernel.control(kernel.DUMPABLE, 0)  # no child can open its memory or descriptors
+    if SETUP["way"] == "landlock":
+        withdraw(kernel)
+    elif SETUP["uid"] is not None:
+        become(SETUP["uid"])
+    rules = None
+    if ALONE and kernel.landlock_version():
+        writable = [FOLDER, BLANK] if SETUP["way"] == "landlock" else [FOLDER, "/dev"]
+        rules = kernel.ruleset(readable=SETUP["readable"], writable=writable)
+    for name in [name for name in sys.modules if "ctypes" in name]:
+        del sys.modules[name]
+    _signal.signal(_signal.SIGALRM, watch)
+    _signal.signal(_signal.SIGTERM, leave)
     compile("1", "<warm>", "eval")
     gc.collect()
     gc.freeze()
@@ -39,29 +59,61 @@ def main() -> None:
     while True:
         body, ancillary, _, _ = control.recvmsg(16, _socket.CMSG_SPACE(20))
         if not body:
-            return
+            leave()
         data = ancillary[0][2]
         job, *descriptors = [
             int.from_bytes(data[i : i + 4], sys.byteorder) for i in (0, 4, 8, 12, 16)
         ]
         text = posix.pread(job, posix.fstat(job).st_size, 0)
         posix.close(job)
-        control.send(run(marshal.loads(text), descriptors))
+        protect = (lambda: kernel.restrict(rules)) if rules is not None else (lambda: None)
+        control.send(run(marshal.loads(text), descriptors, protect))
 
 
-def hide() -> None:
-    """Make this process undumpable, so that no child can open its memory or descriptors."""
+def become(uid: int) -> None:
+    posix.setgroups([])
+    posix.setgid(uid)
+    posix.setuid(uid)
+
+
+def withdraw(kernel) -> None:  # noqa: ANN001  a module made here
+    """Without namespaces: take a user id of our own, and a domain that no signal leaves."""
+    kept = []
+    if SETUP["uid"] is not None:
+        uid = SETUP["uid"] + posix.getpid()
+        posix.chown(FOLDER, uid, uid)
+        kernel.control(kernel.KEEP_CAPABILITIES, 1)
+        become(uid)
+        try:
+            posix.stat(SETUP["library"])
+        except PermissionError:  # in a folder of root's own; Landlock bounds what this opens
+            kept = [kernel.DAC_READ_SEARCH]
+    kernel.keep_capabilities(*kept)
+    kernel.control(kernel.SUBREAPER, 1)  # what a run leaves behind becomes our child
+    kernel.restrict(kernel.ruleset(readable=(), writable=(), files=False))
+    kernel.filter_calls(SETUP["filter"])
+    posix.listdir(SETUP["library"])
     try:
-        import ctypes
-
-        ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
-    except (ImportError, OSError):
-        pass
-    for name in [name for name in sys.modules if "ctypes" in name]:
-        del sys.modules[name]
+        posix.kill(SETUP["parent"], 0)
+    except PermissionError:
+        return
+    raise SystemExit("a signal can leave the Landlock domain, or the parent is gone")
 
 
 child = 0
+spent_s = 0.0
+bounds: dict = {}
+
+
+def leave(*_: object) -> None:
+    """End with everything of ours; the parent has gone or says so."""
+    end_everything()
+    if clean() == 0 and SETUP["way"] != "bubblewrap":
+        try:  # noqa: SIM105  contextlib is not imported here
+            posix.rmdir(FOLDER)
+        except OSError:
+            pass
+    posix._exit(0)
 
 
 def end_everything(*_: object) -> None:
@@ -74,13 +126,79 @@ def end_everything(*_: object) -> None:
         pass
 
 
-def run(job: dict, descriptors: list[int]) -> bytes:
-    global child
+def watch(*_: object) -> None:
+    """Several times a second: end a run that passes a bound which no resource limit keeps."""
+    try:
+        if not control.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT):
+            leave()  # a signal at the parent's death would not pass a change of user id
+    except BlockingIOError:
+        pass
+    if time.monotonic() > bounds["deadline"] or (ALONE and too_much()):
+        end_everything()
+
+
+def too_much() -> bool:
+    """Whether the processes of the run together passed a bound."""
+    global spent_s
+    processes = cpu_s = memory_bytes = 0
+    for name in posix.listdir("/proc"):
+        if name.isdigit() and int(name) != posix.getpid():
+            used = usage(int(name))
+            if used is not None:
+                processes, cpu_s, memory_bytes = (
+                    processes + 1,
+                    cpu_s + used[0],
+                    memory_bytes + used[1],
+                )
+    spent_s = max(spent_s, cpu_s)
+    if processes > bounds["processes"] or cpu_s > bounds["cpu_s"]:
+        return True
+    if SETUP["way"] == "landlock" and size(FOLDER) > bounds["file_bytes"]:
+        return True  # bubblewrap's /tmp has a size of its own
+    return memory_bytes > bounds["memory_bytes"]
+
+
+def usage(pid: int) -> tuple[float, int] | None:
+    """(CPU seconds, bytes of its own memory) of a process of the run; None for any other."""
+    try:
+        posix.kill(pid, 0)
+        stat = text_of(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+        held = text_of(f"/proc/{pid}/statm").split()
+    except OSError:
+        return None
+    return (int(stat[11]) + int(stat[12])) / TICKS, (int(held[1]) - int(held[2])) * PAGE
+
+
+def text_of(path: str) -> bytes:
+    descriptor = posix.open(path, posix.O_RDONLY)
+    try:
+        return posix.read(descriptor, 4096)
+    finally:
+        posix.close(descriptor)
+
+
+def size(path: str) -> int:
+    """Bytes of the files below a folder."""
+    total = 0
+    try:
+        for name in posix.listdir(path):
+            below = posix.lstat(f"{path}/{name}")
+            is_folder = below.st_mode & 0o170000 == 0o040000
+            total += size(f"{path}/{name}") if is_folder else below.st_blocks * 512
+    except (OSError, RecursionError):
+        pass
+    return total
+
+
+def run(job: dict, descriptors: list[int], protect) -> bytes:  # noqa: ANN001  a function
+    global child, spent_s
+    spent_s = 0.0
+    bounds.update(job["bounds"], deadline=time.monotonic() + job["wall_s"])
     child = posix.fork()
     if child == 0:
         status = 70
         try:
-            begin(job, descriptors)
+            begin(job, descriptors, protect)
             status = 0
         except SystemExit as error:
             status = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
@@ -94,8 +212,8 @@ def run(job: dict, descriptors: list[int]) -> bytes:
             posix._exit(status & 255)
     for descriptor in descriptors:
         posix.close(descriptor)
-    _signal.setitimer(_signal.ITIMER_REAL, job["wall_s"])
-    _, status, usage = posix.wait4(child, posix.WUNTRACED)
+    _signal.setitimer(_signal.ITIMER_REAL, WATCH_S, WATCH_S)
+    _, status, used = posix.wait4(child, posix.WUNTRACED)
     _signal.setitimer(_signal.ITIMER_REAL, 0)
     stopped = posix.WIFSTOPPED(status)
     end_everything()
@@ -106,19 +224,17 @@ def run(job: dict, descriptors: list[int]) -> bytes:
             break
     child = 0
     left = clean()
-    cpu_s = usage.ru_utime + usage.ru_stime
-    return f"{status} {cpu_s:.4f} {usage.ru_maxrss} {stopped:d} {left}".encode()
+    cpu_s = max(used.ru_utime + used.ru_stime, spent_s)
+    return f"{status} {cpu_s:.4f} {used.ru_maxrss} {stopped:d} {left}".encode()
 
 
 def clean() -> int:
-    """Empty /tmp; whether something resisted."""
-    if not ALONE:
-        return 0
+    """Empty the private folder; whether something resisted."""
     try:
-        for name in posix.listdir("/tmp"):
-            remove("/tmp/" + name)
+        for name in posix.listdir(FOLDER):
+            remove(f"{FOLDER}/{name}")
         return 0
-    except OSError:
+    except (OSError, RecursionError):
         return 1
 
 
@@ -126,13 +242,17 @@ def remove(path: str) -> None:
     if posix.lstat(path).st_mode & 0o170000 != 0o040000:
         posix.unlink(path)
         return
-    posix.chmod(path, 0o700)
-    for name in posix.listdir(path):
+    try:
+        names = posix.listdir(path)
+    except PermissionError:
+        posix.chmod(path, 0o700)
+        names = posix.listdir(path)
+    for name in names:
         remove(path + "/" + name)
     posix.rmdir(path)
 
 
-def begin(job: dict, descriptors: list[int]) -> None:
+def begin(job: dict, descriptors: list[int], protect) -> None:  # noqa: ANN001  a function
     """In the child: take the run's descriptors and limits, then do what the job says."""
     requests, answers, stdin, stdout = descriptors
     posix.setsid()
@@ -140,6 +260,7 @@ def begin(job: dict, descriptors: list[int]) -> None:
     posix.dup2(stdout, 1)
     blank = posix.open(BLANK, posix.O_WRONLY)
     posix.dup2(blank, 2)
+    protect()
     high = posix.dup(requests), posix.dup(answers)  # both above 4, as the control socket is open
     if job["mode"] == "serve":
         posix.dup2(high[0], 3)
@@ -150,7 +271,8 @@ def begin(job: dict, descriptors: list[int]) -> None:
     for name, soft, hard in job["limits"]:
         resource.setrlimit(getattr(resource, name), (soft, hard))
     _signal.signal(_signal.SIGALRM, _signal.SIG_DFL)
-    posix.chdir("/tmp" if ALONE else job["folder"])
+    _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
+    posix.chdir(FOLDER)
     sys.argv[:] = ["program.py"]
     if job["mode"] == "command":
         command(job)

@@ -118,7 +118,7 @@ def test_from_a_ray_actor(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_sandbox_works_as_an_ordinary_user() -> None:
     """Cheats, hostile programs and break-outs, with root's rights given up before Python starts."""
     tests = ROOT / "tests/rewards/test_code_tests.py"
-    chosen = "cheats or hostile or gets_out or sleepers or standard_input"
+    chosen = "cheats or hostile or gets_out or sleepers or stays or standard_input"
     arguments = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", chosen, str(tests)]
     with tempfile.TemporaryDirectory() as home:
         os.chown(home, NOBODY, NOBODY)

@@ -1,10 +1,14 @@
 """``builtin:code_tests``: references pass, cheats are refused, hostile programs are contained."""
 
+import contextlib
 import gzip
 import json
 import os
 import shutil
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,12 +18,21 @@ import pytest
 import rewards
 from rewards import Pool, Reward, Sample
 from rewards.code_tests import program_in
-from rewards.sandbox.box import Box, Limits, NoIsolation
+from rewards.sandbox.box import Box, Isolation, Limits, NoIsolation
+from rewards.sandbox.kernel import SIGNALS_SINCE, landlock_version
 from rewards.sandbox.tests import BadTests, Call, Judged, Stdio, read_tests
 
-DATA = Path(__file__).resolve().parents[2] / "../shared/data"
+ROOT = Path(__file__).resolve().parents[2]
+DATA = ROOT / "../shared/data"
 needs_data = pytest.mark.skipif(not DATA.exists(), reason="the shared data is not here")
 needs_bwrap = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is missing")
+HAS_LANDLOCK = landlock_version() >= SIGNALS_SINCE
+needs_landlock = pytest.mark.skipif(not HAS_LANDLOCK, reason="the kernel has no such Landlock")
+each_way = pytest.mark.parametrize(
+    "way",
+    [pytest.param("bubblewrap", marks=needs_bwrap), pytest.param("landlock", marks=needs_landlock)],
+)
+HOSTILE = json.loads(Path(__file__).with_name("hostile.json").read_text())
 ADD = "def add(a, b):\n    return a + b\n"
 ASSERTS = "assert add(1, 2) == 3\nassert add(5, 7) == 12\nassert add(100, -3) == 97\n"
 JUDGED = "for a in (1, 5):\n    assert add(a, 2) == a + 2\n" + ASSERTS
@@ -153,19 +166,22 @@ def test_no_tests_is_not_scored(pool: Pool) -> None:
     assert graded(pool, ADD, {}).value is None
 
 
-@needs_bwrap
+@each_way
 @needs_data
 @pytest.mark.parametrize("tests", [ASSERTS, JUDGED])
-def test_cheats_are_refused(pool: Pool, tests: str) -> None:
+def test_cheats_are_refused(pool: Pool, tests: str, way: Isolation) -> None:
     cheats = json.loads((DATA / "sandbox/cheats_dev.json").read_text())
-    paid = [c["id"] for c in cheats if graded(pool, c["code"], {"tests": tests}).value != 0.0]
-    assert paid == []
-    assert graded(pool, ADD, {"tests": tests}).value == 1.0
+
+    def value(program: str) -> float | None:
+        return graded(pool, program, {"tests": tests}, isolation=way).value
+
+    assert [cheat["id"] for cheat in cheats if value(cheat["code"]) != 0.0] == []
+    assert value(ADD) == 1.0
 
 
-@needs_bwrap
+@each_way
 @needs_data
-def test_hostile_programs_are_contained(pool: Pool) -> None:
+def test_hostile_programs_are_contained(pool: Pool, way: Isolation) -> None:
     before = set(os.listdir("/tmp"))
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
@@ -173,60 +189,142 @@ def test_hostile_programs_are_contained(pool: Pool) -> None:
         for case in json.loads((DATA / "sandbox/hostile_dev.json").read_text()):
             program = case["code"].replace("2024", port)
             columns = {"tests": [{"input": "", "output": "never"}]}
-            reward = graded(pool, program, columns, cpu_s=1)
+            reward = graded(pool, program, columns, cpu_s=1, isolation=way)
             assert reward.value == 0.0, case["id"]
-            assert graded(pool, ADD, {"tests": ASSERTS}).value == 1.0
+            assert graded(pool, ADD, {"tests": ASSERTS}, isolation=way).value == 1.0
         with pytest.raises(BlockingIOError):
             server.accept()
     assert {name for name in os.listdir("/tmp") if name not in before and "fill" in name} == set()
 
 
-@needs_bwrap
-@pytest.mark.parametrize(
-    "attempt",
-    [
-        "import ctypes; print(ctypes.CDLL(None).ptrace(16, 1, 0, 0) == 0)",
-        "open('/proc/1/mem', 'rb+').read(1); print(True)",
-        "import os; os.kill(1, 9); print(os.getppid() != 1)",
-        "open('/usr/mark', 'w'); print(True)",
-        "import os; os.setuid(0); print(True)",
-        "import socket; socket.socket(); print(True)",
-        "import os; os.unshare(0x10000000); print(True)",
-        "import mmap; mmap.mmap(-1, 4 << 30); print(True)",
-        "open('/tmp/left', 'w'); print(False)",
-        "import os; print('left' in os.listdir('/tmp'))",
-        "print(any('shared' in line or 'home' in line for line in open('/proc/self/mounts')))",
-        "import os; print(len(os.listdir('/proc/self/fd')) > 4)",
-        "import os; print(any(k not in ('PATH', 'HOME', 'PYTHONHASHSEED', 'PWD', 'LC_CTYPE')"
-        " for k in os.environ))",
-    ],
-)
-def test_nothing_gets_out(attempt: str) -> None:
-    with Box() as box:
-        for _ in range(2):
-            run = box.run({"mode": "main", "program": attempt}, Limits(cpu_s=2))
-            assert b"True" not in (run.talk(b"") or b"")
-            run.end()
+def said(box: Box, program: str) -> bytes:
+    """What a program prints in the sandbox."""
+    run = box.run({"mode": "main", "program": program}, Limits(cpu_s=1))
+    output = run.talk(b"") or b""
+    run.end()
+    return output
 
 
-@needs_bwrap
-def test_sleepers_and_their_children_end() -> None:
-    program = "import os, time\nfor _ in range(5):\n    if os.fork() == 0: time.sleep(60)\nprint(1)"
-    with Box() as box:
-        run = box.run({"mode": "main", "program": program}, Limits(cpu_s=1))
-        assert run.talk(b"") == b"1\n"
-        run.end()
-        listing = "import os; print(sorted(n for n in os.listdir('/proc') if n.isdigit()))"
-        run = box.run({"mode": "main", "program": listing}, Limits(cpu_s=1))
-        processes = json.loads((run.talk(b"") or b"").replace(b"'", b'"'))
-        run.end()
-    assert len(processes) == 2
+@each_way
+@pytest.mark.parametrize("kind", ["break-out", "use", pytest.param("bomb", marks=pytest.mark.slow)])
+def test_nothing_gets_out(way: Isolation, kind: str, tmp_path: Path) -> None:
+    """Each program prints True when it reaches what it should not; none harms the next one."""
+    mark = tmp_path / "mark"
+    mark.write_text("x")
+    before, folders = mark.stat(), set(os.listdir("/tmp"))
+    with Box(way) as box:
+        for case in HOSTILE:
+            if case["kind"] == kind:
+                output = said(box, case["code"].replace("MARK", str(mark)))
+                assert b"True" not in output, case["id"]
+                assert kind != "use" or b"fine" in output, case["id"]
+                assert said(box, "print('well')") == b"well\n", case["id"]
+    assert mark.stat() == before
+    assert {name for name in os.listdir("/tmp") if name.startswith("stepwell-")} <= folders
+
+
+@each_way
+def test_what_a_program_sees(way: Isolation) -> None:
+    with Box(way) as box:
+        known = {"PATH", "HOME", "TMPDIR", "PYTHONHASHSEED", "PWD", "LC_CTYPE"}
+        seen = said(box, "import os; print(*os.environ)").decode().split()
+        assert set(seen) <= known
+        mounts = "print(any('shared' in line or 'home' in line for line in open('/proc/mounts')))"
+        assert b"True" not in said(box, mounts)
+
+
+@each_way
+def test_sleepers_and_their_children_end(way: Isolation) -> None:
+    """Also those that left the process group."""
+    program = (
+        "import os, time\nfor n in range(5):\n    if os.fork() == 0:\n"
+        "        os.setsid()\n        if n % 2 and os.fork(): os._exit(0)\n"
+        "        time.sleep(4321)\nprint(1)"
+    )
+    with Box(way) as box:
+        zygote = inside(box)
+        assert said(box, program) == b"1\n"
+        assert inside(box) == zygote
+    assert ends(zygote)
+
+
+@each_way
+def test_nothing_stays_when_the_worker_is_killed(way: Isolation) -> None:
+    """A program sleeps in a sandbox whose owner gets SIGKILL: both end, and the folder goes."""
+    program = (
+        "import os, sys\nfrom rewards.sandbox.box import Box, Limits\nbox = Box(sys.argv[1])\n"
+        "sleep = 'import time; print(1, flush=True); time.sleep(999)'\n"
+        "run = box.run({'mode': 'main', 'program': sleep}, Limits())\n"
+        "os.read(run.stdout, 9)\nprint(box._folder, flush=True)\nrun.talk(b'')"
+    )
+    command = [sys.executable, "-c", program, way]
+    owner = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert owner.stdout is not None
+    folder = Path(owner.stdout.readline().strip())
+    below = descendants(owner.pid)
+    assert len(below) >= 2
+    owner.kill()
+    owner.wait()
+    owner.stdout.close()
+    assert ends(below)
+    assert not folder.exists()
+
+
+def inside(box: Box) -> set[int]:
+    """The processes of a sandbox that is at rest."""
+    assert box._process is not None
+    return {box._process.pid} | descendants(box._process.pid)
+
+
+def descendants(ancestor: int) -> set[int]:
+    found: set[int] = set()
+    while more := {c for c, p in parents().items() if p in found | {ancestor}} - found:
+        found |= more
+    return living(found)
+
+
+def parents() -> dict[int, int]:
+    found = {}
+    for folder in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if folder.name.isdigit():
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+                found[int(folder.name)] = int(fields[1])
+    return found
+
+
+def living(ids: set[int]) -> set[int]:
+    """Those that have not ended; one that only waits for its parent to notice has."""
+    found = set()
+    for one in ids:
+        with contextlib.suppress(OSError):
+            state = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()[0]
+            found |= {one} if state != "Z" else set()
+    return found
+
+
+def ends(ids: set[int]) -> bool:
+    """Whether all of them end soon."""
+    deadline_s = time.monotonic() + 20
+    while living(ids) and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    return not living(ids)
 
 
 def test_refused_without_isolation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(NoIsolation, match="apt-get install bubblewrap"):
-        Box()
+        Box("bubblewrap")
+    with pytest.raises(NoIsolation, match="one of best, bubblewrap"):
+        Box("chroot")  # type: ignore[arg-type]
+
+
+@needs_landlock
+def test_landlock_stands_in_for_bubblewrap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with Box() as box:
+        assert box.way.name == "landlock"
+        assert "seccomp" in box.way.layers
 
 
 def test_none_must_be_said() -> None:
