@@ -22,6 +22,8 @@ class Attention(nn.Module):
 
     def __init__(self, config: RecurrentConfig) -> None:
         super().__init__()
+        assert config.head_dim is not None  # the configuration fills in both
+        assert config.num_key_value_heads is not None
         self.head_dim = config.head_dim
         queries = config.num_attention_heads * config.head_dim
         keys = config.num_key_value_heads * config.head_dim
@@ -87,11 +89,12 @@ class Block(GradientCheckpointingLayer):
         self.style = config.block_style
         self.self_attn = Attention(config)
         self.mlp = LlamaMLP(config) if experts is None else SparseMLP(config, experts=experts)
-        norms = ["input_layernorm", "post_attention_layernorm"]
-        if self.style != "pre":
-            norms += ["attention_out_norm", "mlp_out_norm"]
-        for name in norms:
-            self.add_module(name, LlamaRMSNorm(config.hidden_size, config.rms_norm_eps))
+        width, eps = config.hidden_size, config.rms_norm_eps
+        pre = self.style == "pre"
+        self.input_layernorm = LlamaRMSNorm(width, eps)
+        self.post_attention_layernorm = LlamaRMSNorm(width, eps)
+        self.attention_out_norm = nn.Identity() if pre else LlamaRMSNorm(width, eps)
+        self.mlp_out_norm = nn.Identity() if pre else LlamaRMSNorm(width, eps)
 
     def project(self, hidden: Tensor, rope: KeyValue) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of a block input [B, T, h]."""

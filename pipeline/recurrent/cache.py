@@ -1,5 +1,7 @@
 """The cache of `RecurrentForCausalLM`: one entry per dense layer, and per (core layer, plane)."""
 
+from collections.abc import Callable
+
 from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
@@ -22,6 +24,7 @@ class RecurrentCache(DynamicCache):
         self._core = config.core_layers
         self._planes = config.kv_planes
         self.last_state: Tensor | None = None  # [B, 1, h], for a warm start
+        self.segment_depths: Tensor | None = None  # [B, 1] that the running segment decided on
         self.generated = 0  # positions that a depth request decided so far
 
     def plane(self, iteration: int) -> int:
@@ -50,19 +53,66 @@ class RecurrentCache(DynamicCache):
         """Replace the whole content of a core layer's plane."""
         self._write(self._index(layer, self.plane(iteration)), keys, values)
 
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Continue with other sequences of the batch, as beam search does."""
+        super().reorder_cache(beam_idx)  # pyright: ignore[reportArgumentType]
+        self._map_rows(lambda rows: rows.index_select(0, beam_idx.to(rows.device)))
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Continue every sequence `repeats` times."""
+        super().batch_repeat_interleave(repeats)
+        self._map_rows(lambda rows: rows.repeat_interleave(repeats, dim=0))
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Continue with some sequences of the batch."""
+        super().batch_select_indices(indices)
+        self._map_rows(lambda rows: rows[indices])
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Forget the newest tokens.
+
+        Raises ValueError when the cache holds what depends on the newest token only: its state
+        for a warm start, or the count of tokens that a depth request decided.
+        """
+        if self.last_state is not None or self.generated:
+            raise ValueError(
+                "a cache that was filled with a warm start or by a depth request cannot forget "
+                "tokens: generate without assistance, or at a fixed num_iterations"
+            )
+        super().crop(tokens_to_remove)
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.layers.clear()
+        self.last_state = self.segment_depths = None
+        self.generated = 0
+
+    def _map_rows(self, change: Callable[[Tensor], Tensor]) -> None:
+        if self.last_state is not None:
+            self.last_state = change(self.last_state)
+        if self.segment_depths is not None:
+            self.segment_depths = change(self.segment_depths)
+
     def _index(self, layer: int, plane: int) -> int:
         return self._dense + plane * self._core + layer
 
     def _read(self, index: int, length: int) -> KeyValue | None:
         if length == 0:
             return None
-        entry = self.layers[index]
+        entry = self._entry(index)
+        assert entry.keys is not None
+        assert entry.values is not None
         return entry.keys[:, :, :length], entry.values[:, :, :length]
 
     def _write(self, index: int, keys: Tensor, values: Tensor) -> None:
         while len(self.layers) <= index:
             self.layers.append(DynamicLayer())
-        entry = self.layers[index]
+        entry = self._entry(index)
         if not entry.is_initialized:
             entry.lazy_initialization(keys, values)
         entry.keys, entry.values = keys, values
+
+    def _entry(self, index: int) -> DynamicLayer:
+        entry = self.layers[index]
+        assert isinstance(entry, DynamicLayer)
+        return entry

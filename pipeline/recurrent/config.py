@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig
 
 MODEL_TYPE = "stepwell_recurrent"
 
@@ -27,7 +27,7 @@ class RecurrentConfig(PreTrainedConfig):
     """
 
     model_type = MODEL_TYPE
-    keys_to_ignore_at_inference = ["past_key_values"]
+    keys_to_ignore_at_inference = ["past_key_values", "last_hidden_state", "depths"]
 
     vocab_size: int = 32000
     hidden_size: int = 512
@@ -68,7 +68,7 @@ class RecurrentConfig(PreTrainedConfig):
     num_iterations: int = 4  # depth where nobody asks for another
     max_iterations: int = 8  # the deepest that a token may run; KV planes in engines
     backprop_iterations: int | None = None  # gradients through a token's last k; None: all
-    kv_planes: int | None = None  # inference: iterations share k planes of KV, `(i - 1) mod k`
+    kv_planes: int | None = None  # inference only: iterations share k planes, `(i - 1) mod k`
     warm_start: bool = False  # inference: s_0 is the previous token's last state
     exit_gate: bool = False  # a gate for Q-exit: sigmoid(w s + b) after each iteration
     halting_width: int | None = None  # hidden units of the halting policy; None: no policy
@@ -90,8 +90,11 @@ class RecurrentConfig(PreTrainedConfig):
 
         Raises ValueError naming the field and its fix.
         """
-        if self.core_layers < 1:
-            raise ValueError(f"core_layers={self.core_layers} must be at least 1")
+        for name, least in (("core_layers", 1), ("prelude_layers", 0), ("coda_layers", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least {least}")
+        if self.head_dim is not None and self.head_dim % 2:
+            raise ValueError(f"head_dim={self.head_dim} must be even: rotary positions pair it up")
         if self.num_attention_heads % (self.num_key_value_heads or self.num_attention_heads):
             raise ValueError(
                 f"num_key_value_heads={self.num_key_value_heads} must divide "
@@ -110,3 +113,14 @@ class RecurrentConfig(PreTrainedConfig):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value} must be at least 1, or null")
+        if self.num_experts is not None and not 1 <= self.experts_per_token <= self.num_experts:
+            raise ValueError(
+                f"experts_per_token={self.experts_per_token} must lie between 1 and "
+                f"num_experts={self.num_experts}"
+            )
+
+
+def register_config() -> None:
+    """Let transformers read our configurations and tokenizers without code from their folder."""
+    AutoConfig.register(MODEL_TYPE, RecurrentConfig, exist_ok=True)
+    RecurrentConfig.register_for_auto_class()

@@ -95,6 +95,25 @@ class RecurrentPreTrainedModel(PreTrainedModel):
     def _supports_default_dynamic_cache(cls) -> bool:
         return False  # generation gets its cache from `forward`
 
+    def gradient_checkpointing_enable(
+        self,
+        gradient_checkpointing_kwargs: dict[str, Any] | None = None,
+        *args: Any,
+        **options: Any,
+    ) -> None:
+        """Recompute blocks in the backward pass.
+
+        Raises ValueError for reentrant checkpointing: it drops the gradients of the keys and
+        values that blocks take from one iteration to the next.
+        """
+        asked = {"use_reentrant": False} | (gradient_checkpointing_kwargs or {})
+        if asked["use_reentrant"]:
+            raise ValueError(
+                "use_reentrant=True would lose gradients between iterations: "
+                'set gradient_checkpointing_kwargs={"use_reentrant": False}, or no checkpointing'
+            )
+        super().gradient_checkpointing_enable(asked, *args, **options)
+
 
 class RecurrentModel(RecurrentPreTrainedModel):
     """The backbone: tokens to the hidden states that the output head reads."""
@@ -143,14 +162,15 @@ class RecurrentModel(RecurrentPreTrainedModel):
         depth_seed: Tensor | None = None,
         output_hidden_states: bool | None = None,
         readout: Readout | None = None,
-        **_: Any,
+        **_: Any,  # trainers pass num_items_in_batch and the like
     ) -> RecurrentOutput:
         """Hidden states of a batch, each position at its own depth.
 
         Args:
             input_ids: [B, T], or `inputs_embeds` [B, T, h] before scaling.
             attention_mask: [B, S] over past and new tokens, 0 at padding on either side.
-            position_ids: [B, T]; default: counted over the mask.
+            position_ids: [B, T]; default: counted over the mask. Without a mask, positions that
+                do not count up by one begin another sequence of a packed row.
             num_iterations: one depth for all; at most one of this, `depths`, `depth_request`.
                 With none, the configured depth, or while training `training_depths`.
             depths: [B] by sequence, or [B, T] by position, for example recorded ones.
@@ -161,14 +181,19 @@ class RecurrentModel(RecurrentPreTrainedModel):
             readout: the head, for rules that look at predictions.
 
         Raises:
-            ValueError: for contradicting or impossible depths, and foreign caches or masks.
+            ValueError: for contradicting or impossible depths, foreign caches or masks, and
+                training with shared KV, which the parallel pass cannot reproduce.
         """
-        if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("give exactly one of input_ids and inputs_embeds")
         if sum(x is not None for x in (num_iterations, depths, depth_request)) > 1:
             raise ValueError("give at most one of num_iterations, depths, depth_request")
-        if inputs_embeds is None:
-            inputs_embeds = self.embed_tokens(input_ids)
+        if self.training and self.config.kv_planes is not None:
+            raise ValueError(
+                f"kv_planes={self.config.kv_planes} shares keys and values while decoding only: "
+                "train with kv_planes null"
+            )
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give exactly one of input_ids and inputs_embeds")
+        embedded: Tensor = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         use_cache = self.config.use_cache and not self.training if use_cache is None else use_cache
         stepwise = depth_request is not None or self.config.warm_start
         if past_key_values is None and (use_cache or stepwise):
@@ -178,9 +203,12 @@ class RecurrentModel(RecurrentPreTrainedModel):
                 f"past_key_values is a {type(past_key_values).__name__}; this model keeps keys "
                 "and values by iteration: pass a RecurrentCache, or None for a fresh one"
             )
-        batch = self._batch(inputs_embeds, attention_mask, position_ids, past_key_values)
+        batch = self._batch(embedded, attention_mask, position_ids, past_key_values)
         asked = _Asked(depth_request, depth_seed, readout, bool(output_hidden_states))
+        if stepwise and batch.packed is not None:
+            raise ValueError("packed sequences take neither a depth_request nor a warm start")
         caps = self._caps(num_iterations, depths, batch)
+        self._check_deepest(caps if depth_request is None else depth_request.deepest)
         if self.config.warm_start and batch.new > 1:
             out = self._one_by_one(batch, caps, asked)
         elif depth_request is not None and batch.new > 1:
@@ -230,10 +258,14 @@ class RecurrentModel(RecurrentPreTrainedModel):
     ) -> "_Batch":
         past = cache.get_seq_length() if cache is not None else 0
         rows, new, _ = embedded.shape
-        if attention_mask is not None and attention_mask.dim() != 2:
+        if attention_mask is not None and attention_mask.shape != (rows, past + new):
             raise ValueError(
-                f"attention_mask has {attention_mask.dim()} dimensions; this model takes [B, S]"
+                f"attention_mask has the shape {tuple(attention_mask.shape)}; this model takes "
+                f"[B, S], here [{rows}, {past + new}]"
             )
+        packed = None
+        if position_ids is not None and attention_mask is None and past == 0:
+            packed = _packed(position_ids.expand(rows, new))
         if attention_mask is not None and bool(attention_mask.all()):
             attention_mask = None
         if position_ids is None and attention_mask is not None:
@@ -241,7 +273,8 @@ class RecurrentModel(RecurrentPreTrainedModel):
         elif position_ids is None:
             position_ids = torch.arange(past, past + new, device=embedded.device)[None]
         position_ids = position_ids.expand(rows, new)
-        return _Batch(embedded * self.config.embedding_scale, attention_mask, position_ids, cache)
+        embedded = embedded * self.config.embedding_scale
+        return _Batch(embedded, attention_mask, position_ids, cache, packed=packed)
 
     def _caps(
         self, num_iterations: int | None, depths: Tensor | None, batch: "_Batch"
@@ -268,17 +301,37 @@ class RecurrentModel(RecurrentPreTrainedModel):
             raise ValueError(f"depths hold {low}; every position runs at least 1 iteration")
         return high if low == high else depths
 
+    def _check_deepest(self, caps: Tensor | int) -> None:
+        deepest = caps if isinstance(caps, int) else int(caps.max())
+        if deepest > self.config.max_iterations:
+            raise ValueError(
+                f"{deepest} iterations are over max_iterations={self.config.max_iterations}: "
+                "ask for fewer, or raise it in the model's configuration"
+            )
+
     def _run(self, batch: "_Batch", caps: Tensor | int, asked: "_Asked") -> RecurrentOutput:
         rope = self.rotary_emb(batch.embedded, batch.position_ids)
         hidden = batch.embedded
         for layer, block in enumerate(self.prelude):
             hidden = batch.dense(block, layer, hidden, rope)
+        decided = None
         if asked.request is not None:
-            caps = asked.request.planned(batch.generated())
-        loop = _Loop(self, batch, rope, embedded=hidden, caps=caps, asked=asked)
+            caps, decided = batch.planned(asked.request)
+        loop = _Loop(
+            self,
+            batch,
+            rope,
+            embedded=hidden,
+            caps=caps,
+            asked=asked if decided is None else asked.plain,
+        )
         state = loop.run()
-        if batch.cache is not None:
-            batch.cache.last_state = state[:, -1:]
+        if batch.cache is not None and self.config.warm_start:
+            batch.cache.last_state = batch.newest(state)
+        if batch.cache is not None and asked.request is not None:
+            batch.cache.segment_depths = loop.depths()
+        if asked.request is not None and loop.logprobs is None:
+            loop.logprobs = torch.zeros(loop.depths().shape, device=state.device)
         hidden = self._coda(batch, state, rope, write=True)
         return RecurrentOutput(
             last_hidden_state=hidden,
@@ -330,12 +383,16 @@ class _Batch:
     position_ids: Tensor  # [B, T]
     cache: RecurrentCache | None
     offset: int | None = None  # tokens in the cache before these
+    packed: Tensor | None = None  # [B, T] which of a row's packed sequences
 
     def __post_init__(self) -> None:
         if self.offset is None:
             self.offset = self.cache.get_seq_length() if self.cache is not None else 0
         self.rows, self.new, _ = self.embedded.shape
         self.mask = _mask(self.attention_mask, past=self.offset, new=self.new, like=self.embedded)
+        if self.packed is not None:
+            together = (self.packed[:, :, None] == self.packed[:, None])[:, None]
+            self.mask = together & torch.ones_like(together).tril()
 
     def part(self, start: int, end: int) -> "_Batch":
         """Some of the new tokens, those before them being in the cache by then."""
@@ -347,12 +404,33 @@ class _Batch:
             self.embedded[:, start:end], seen, self.position_ids[:, start:end], self.cache, offset
         )
 
-    def generated(self) -> int:
-        """Index of the token that this single position generates, counted by the cache."""
-        if self.cache is None:
-            return 0
+    def planned(self, request: DepthRequest) -> tuple[Tensor | int, Tensor | None]:
+        """The cap on this single position's depth, and, inside a segment, its decided depth."""
+        assert self.cache is not None  # a depth request brings one along
+        index = self.cache.generated
         self.cache.generated += 1
-        return self.cache.generated - 1
+        if request.rule == "policy" and index % request.segment:
+            decided = self.cache.segment_depths
+            assert decided is not None
+            return decided, decided
+        return request.planned(index), None
+
+    def newest(self, state: Tensor) -> Tensor:
+        """The newest token's state [B, 1, h]; where that is padding, the last token's before."""
+        assert self.cache is not None
+        newest, last = state[:, -1:], self.cache.last_state
+        if self.attention_mask is None or last is None:
+            return newest
+        return torch.where(self.attention_mask[:, -1, None, None].bool(), newest, last)
+
+    def warm(self, state: Tensor) -> Tensor:
+        """A first state [B, 1, h], or the last token's where there is one."""
+        if self.cache is None or self.cache.last_state is None:
+            return state
+        if self.attention_mask is None:
+            return self.cache.last_state
+        began = self.attention_mask[:, : self.offset].bool().any(-1)
+        return torch.where(began[:, None, None], self.cache.last_state, state)
 
     def dense(
         self, block: nn.Module, layer: int, hidden: Tensor, rope: KeyValue, *, write: bool = True
@@ -363,6 +441,31 @@ class _Batch:
         if self.cache is not None and write:
             self.cache.write_dense(layer, keys, values)
         return hidden
+
+
+@dataclasses.dataclass
+class _Inside:
+    """The sequences that still iterate: b of the batch's B."""
+
+    rows: Tensor | None  # [b] their indices in the batch; None: all
+    embedded: Tensor  # [b, T, h]
+    rope: KeyValue  # [b, T, D] each
+    mask: Tensor | None  # [b or 1, 1, T, S]
+    caps: Tensor | int  # [b, T]
+    kept: list[dict[int, KeyValue]]  # each token's last keys and values, by layer and slot
+
+    def only(self, stay: Tensor) -> "_Inside":
+        """Those of the sequences whose indices `stay` [c] are given."""
+        assert isinstance(self.caps, Tensor)
+        shared = self.mask is None or self.mask.shape[0] == 1
+        return _Inside(
+            rows=stay if self.rows is None else self.rows[stay],
+            embedded=self.embedded[stay],
+            rope=(self.rope[0][stay], self.rope[1][stay]),
+            mask=self.mask if shared or self.mask is None else self.mask[stay],
+            caps=self.caps[stay],
+            kept=[{slot: (k[stay], v[stay]) for slot, (k, v) in by.items()} for by in self.kept],
+        )
 
 
 class _Loop:
@@ -380,7 +483,12 @@ class _Loop:
     ) -> None:
         self.model, self.batch, self.rope, self.embedded = model, batch, rope, embedded
         self.caps, self.asked = caps, asked
-        self.kept: list[KeyValue | None] = [None] * len(model.core)  # each token's last, by layer
+        kept: list[dict[int, KeyValue]] = [{} for _ in model.core]
+        self.inside = _Inside(None, embedded, rope, batch.mask, caps, kept)
+        # per sequence, on the host, where sequences can leave early; a cache wants all of them
+        self.lasts = (
+            None if isinstance(caps, int) or batch.cache is not None else caps.amax(dim=1).cpu()
+        )
         self.states: list[Tensor] = []
         self.logprobs: Tensor | None = None
         self.alive: Tensor | None = None  # [B, T] not stopped by a rule
@@ -400,6 +508,7 @@ class _Loop:
         deepest = self.caps if isinstance(self.caps, int) else int(self.caps.max())
         for iteration in range(1, deepest + 1):
             self.iteration = iteration
+            self._let_go()
             state = self._step(state)
             self.states.append(state)
             if self.deciding is not None and iteration < deepest:
@@ -421,47 +530,72 @@ class _Loop:
         return self.caps
 
     def _start(self) -> Tensor:
-        cache = self.batch.cache
-        if self.model.config.warm_start and cache is not None and cache.last_state is not None:
-            return cache.last_state
-        return self.model.first_state(self.embedded, self.batch.position_ids)
+        state = self.model.first_state(self.embedded, self.batch.position_ids)
+        return self.batch.warm(state) if self.model.config.warm_start else state
+
+    def _let_go(self) -> None:
+        """Leave out the sequences of which no token iterates further: they cost nothing more."""
+        if self.lasts is None:
+            return
+        stay = self.lasts >= self.iteration
+        if not bool(stay.all()):
+            self.lasts = self.lasts[stay]
+            self.inside = self.inside.only(stay.nonzero()[:, 0].to(self.embedded.device))
 
     def _step(self, state: Tensor) -> Tensor:
+        """The states [B, T, h] after one more iteration."""
+        rows = self.inside.rows
+        before = state if rows is None else state[rows]
         active, live = self._active(), self._live()
         cut = live is not None and not bool(live.any())
         with torch.no_grad() if cut else nullcontext():
             through = lambda hidden: self._core(hidden, active, None if cut else live)  # noqa: E731
-            new = self.model.iterate(state, self.embedded, self.iteration, through)
+            after = self.model.iterate(before, self.inside.embedded, self.iteration, through)
             if live is not None and not cut:
-                new = torch.where(live[..., None], new, new.detach())
-            return new if active is None else torch.where(active[..., None], new, state)
+                after = torch.where(live[..., None], after, after.detach())
+            if active is not None:
+                after = torch.where(active[..., None], after, before)
+        return after if rows is None else state.index_copy(0, rows, after)
 
     def _core(self, hidden: Tensor, active: Tensor | None, live: Tensor | None) -> Tensor:
-        batch, cache = self.batch, self.batch.cache
-        length = batch.offset or 0
+        cache, inside = self.batch.cache, self.inside
+        length, slot = self.batch.offset or 0, self._slot(self.iteration)
         for layer, block in enumerate(self.model.core):
             past = None if cache is None else cache.core(layer, self.iteration, length=length)
-            hidden, keys, values = block(
-                hidden, self.rope, batch.mask, past, active, self.kept[layer], live
-            )
-            self.kept[layer] = keys[:, :, length:], values[:, :, length:]
+            by = inside.kept[layer]
+            kept = by.get(slot, by.get(self._slot(self.iteration - 1)))
+            hidden, keys, values = block(hidden, inside.rope, inside.mask, past, active, kept, live)
+            by[slot] = keys[:, :, length:], values[:, :, length:]
             if cache is not None:
                 cache.write_core(layer, self.iteration, keys, values)
         return hidden
 
+    def _slot(self, iteration: int) -> int:
+        """Where new keys and values are kept: with shared KV, a token that left keeps those of
+        every plane, not its last alone."""
+        cache = self.batch.cache
+        shared = cache is not None and self.model.config.kv_planes is not None
+        return cache.plane(iteration) if cache is not None and shared else 0
+
     def _active(self) -> Tensor | None:
-        """[B, T] positions that run this iteration; None: all."""
+        """[b, T] positions that run this iteration; None: all."""
         if self.alive is not None:
             return self.alive if self.iteration > 1 else None
-        return None if isinstance(self.caps, int) else self.caps >= self.iteration
+        if isinstance(self.inside.caps, int):
+            return None
+        active = self.inside.caps >= self.iteration
+        return None if bool(active.all()) else active
 
     def _live(self) -> Tensor | None:
-        """[B, T] positions whose gradient passes this iteration; None: all."""
+        """[b, T] positions whose gradient passes this iteration; None: all.
+
+        Tokens that left count as live: what they left behind still carries their gradient.
+        """
         last = self.model.config.backprop_iterations
         if last is None or not torch.is_grad_enabled():
             return None
-        caps = torch.as_tensor(self.caps, device=self.embedded.device)
-        live = (caps - last < self.iteration).expand(self.batch.rows, self.batch.new)
+        caps = torch.as_tensor(self.inside.caps, device=self.embedded.device)
+        live = (caps - last < self.iteration).expand(self.inside.embedded.shape[:2])
         return None if bool(live.all()) else live
 
     def _fill_planes(self) -> None:
@@ -469,10 +603,11 @@ class _Loop:
         cache, length = self.batch.cache, self.batch.offset or 0
         if cache is None:
             return
+        slot = self._slot(self.iteration)
         for iteration in range(self.iteration + 1, cache.planes + 1):
-            for layer, kept in enumerate(self.kept):
-                past = cache.core(layer, iteration, length=length)
-                if past is not None and kept is not None:
+            for layer, by in enumerate(self.inside.kept):
+                past, kept = cache.core(layer, iteration, length=length), by[slot]
+                if past is not None:
                     keys, values = (torch.cat(pair, dim=2) for pair in zip(past, kept, strict=True))
                     cache.write_core(layer, iteration, keys, values)
 
@@ -553,6 +688,14 @@ def _mask(attention_mask: Tensor | None, *, past: int, new: int, like: Tensor) -
         return allowed
     # a padded query attends to itself: attention over nothing is NaN
     return allowed & attention_mask.bool()[:, None, None] | (columns == rows)
+
+
+def _packed(position_ids: Tensor) -> Tensor | None:
+    """[B, T] which of its row's sequences each position belongs to; None: one sequence a row."""
+    jumps = (position_ids.diff(dim=-1) != 1).long()
+    if not bool(jumps.any()):
+        return None
+    return torch.cat((torch.zeros_like(position_ids[:, :1]), jumps.cumsum(-1)), dim=-1)
 
 
 def _joined(outs: list[RecurrentOutput]) -> RecurrentOutput:

@@ -15,7 +15,9 @@ class DepthDistribution:
       arXiv 2502.05171, section 3.3), mean about `mean` + 1;
     - "uniform": every depth from `low` to `high` alike (ours).
 
-    Draws over `high` become `high`.
+    Draws under `low` become `low`, draws over `high` become `high`.
+
+    Raises ValueError naming the field that is wrong.
     """
 
     kind: Literal["log_normal_poisson", "uniform"] = "uniform"
@@ -23,6 +25,14 @@ class DepthDistribution:
     high: int
     mean: float = 4.0
     spread: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.low <= self.high:
+            raise ValueError(f"low={self.low} must lie between 1 and high={self.high}")
+        if self.mean <= 0:
+            raise ValueError(f"mean={self.mean} must be positive")
+        if self.spread < 0:
+            raise ValueError(f"spread={self.spread} must not be negative")
 
     def draw(self, sequences: int) -> Tensor:
         """Depths, int64 [sequences], from torch's global CPU generator."""
