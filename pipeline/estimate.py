@@ -71,10 +71,19 @@ SPEEDS: Mapping[str, Speed] = {
 
 @dataclass(frozen=True, kw_only=True)
 class ModelShape:
-    """What a model weighs. `kv_values` is numbers in the KV cache per token; None is unknown."""
+    """What a model weighs. `kv_values` is numbers in the KV cache per token; None is unknown.
+
+    `run` is the parameters that a token passes, counting a recurrent core once per iteration.
+    """
 
     parameters: float
     kv_values: int | None = None
+    iterated: float = 0.0  # parameters of a recurrent core
+    iterations: int = 1  # of it, per token
+
+    @property
+    def run(self) -> float:
+        return self.parameters + (self.iterations - 1) * self.iterated
 
 
 KNOWN: Mapping[str, ModelShape] = {
@@ -181,7 +190,7 @@ def _assumptions(device: str) -> tuple[str, ...]:
 def _stage_estimate(recipe: Recipe, name: str, stage: Stage, *, device: str) -> StageEstimate:
     shape = _shape_after(recipe, name)
     parameters = shape.parameters if shape else 0.0
-    work = _work(recipe, stage, parameters)
+    work = _work(recipe, stage, shape.run if shape else 0.0)
     known = shape is not None
     return StageEstimate(
         name=name,
@@ -208,8 +217,7 @@ def _work(recipe: Recipe, stage: Stage, parameters: float) -> Work:
             shapes = [_shape_after(recipe, model) for model in stage.models]
             sequences = _rows(recipe, stage.prompts) * stage.samples_per_prompt
             parts = [
-                _sampling(sequences, stage.max_tokens, s.parameters if s else parameters)
-                for s in shapes
+                _sampling(sequences, stage.max_tokens, s.run if s else parameters) for s in shapes
             ]
             return Work(
                 generated_tokens=sum(p.generated_tokens for p in parts),
@@ -255,7 +263,7 @@ def _on_policy_work(recipe: Recipe, stage: DistillStage, parameters: float) -> W
     sampled = _sampling(sequences, stage.max_tokens, parameters)
     teacher = _shape_after(recipe, stage.teacher)
     tokens = sampled.generated_tokens
-    forward = 2 * (teacher.parameters if teacher else 0.0)
+    forward = 2 * (teacher.run if teacher else 0.0)
     return Work(
         generated_tokens=tokens,
         trained_tokens=tokens,
@@ -354,32 +362,49 @@ def _source_rows(source: PromptSource) -> float:
 
 
 def _scratch_shape(model: ScratchModel) -> ModelShape:
-    kv = model.hidden // model.heads * (model.kv_heads or model.heads)
-    return _llama_shape(
-        hidden=model.hidden,
-        layers=model.layers,
-        query=model.hidden,
-        kv=kv,
-        mlp=model.mlp,
-        embeddings=CHARACTERS * model.hidden,
+    sizes = {
+        "hidden": model.hidden,
+        "query": model.hidden,
+        "kv": model.hidden // model.heads * (model.kv_heads or model.heads),
+        "mlp": model.mlp,
+        "embeddings": CHARACTERS * model.hidden,
+    }
+    if model.core is None:
+        return _llama_shape(layers=model.layers or 0, **sizes)
+    return _recurrent_shape(
+        dense=model.prelude + model.coda,
+        core=model.core,
+        iterations=model.iterations,
+        planes=model.max_iterations,
+        **sizes,
     )
 
 
 def _config_shape(config: Mapping[str, int]) -> ModelShape | None:
-    """From a Llama-type config.json; None for a configuration of another sort."""
-    needed = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
-    if any(key not in config for key in (*needed, "vocab_size")):
+    """From a Llama-type or recurrent config.json; None for a configuration of another sort."""
+    needed = ("hidden_size", "num_attention_heads", "intermediate_size", "vocab_size")
+    if any(key not in config for key in needed):
         return None
-    hidden, layers, heads, mlp = (config[key] for key in needed)
+    hidden, heads, mlp, vocabulary = (config[key] for key in needed)
     head = config.get("head_dim") or hidden // heads
-    return _llama_shape(
-        hidden=hidden,
-        layers=layers,
-        query=heads * head,
-        kv=(config.get("num_key_value_heads") or heads) * head,
-        mlp=mlp,
-        embeddings=config["vocab_size"] * hidden * (1 if config.get("tie_word_embeddings") else 2),
-    )
+    sizes = {
+        "hidden": hidden,
+        "query": heads * head,
+        "kv": (config.get("num_key_value_heads") or heads) * head,
+        "mlp": mlp,
+        "embeddings": vocabulary * hidden * (1 if config.get("tie_word_embeddings") else 2),
+    }
+    if "core_layers" in config:
+        return _recurrent_shape(
+            dense=config["prelude_layers"] + config["coda_layers"],
+            core=config["core_layers"],
+            iterations=config["num_iterations"],
+            planes=config["max_iterations"],
+            **sizes,
+        )
+    if "num_hidden_layers" not in config:
+        return None
+    return _llama_shape(layers=config["num_hidden_layers"], **sizes)
 
 
 def _llama_shape(
@@ -388,6 +413,21 @@ def _llama_shape(
     """Attention, gated MLP and two norms per layer, and a final norm."""
     layer = 2 * hidden * query + 2 * hidden * kv + 3 * hidden * mlp + 2 * hidden
     return ModelShape(parameters=embeddings + layers * layer + hidden, kv_values=2 * layers * kv)
+
+
+def _recurrent_shape(
+    *, dense: int, core: int, iterations: int, planes: int, hidden: int, kv: int, **sizes: int
+) -> ModelShape:
+    """A Llama of all layers with an adapter; each iteration has keys and values of its own."""
+    whole = _llama_shape(hidden=hidden, layers=dense + core, kv=kv, **sizes)
+    outside = _llama_shape(hidden=hidden, layers=dense, kv=kv, **sizes)
+    adapter = 2 * hidden**2
+    return ModelShape(
+        parameters=whole.parameters + adapter,
+        kv_values=2 * kv * (dense + core * planes),
+        iterated=whole.parameters - outside.parameters + adapter,
+        iterations=iterations,
+    )
 
 
 def _named_shape(name: str) -> ModelShape | None:

@@ -22,10 +22,16 @@ class Strict(BaseModel):
 
 
 class ScratchModel(Strict):
-    """A Llama-type model with random weights and a character-level tokenizer."""
+    """A model with random weights and a character-level tokenizer: Llama-type with `layers`,
+    recurrent with `core`, the layers that are iterated."""
 
     hidden: PositiveInt
-    layers: PositiveInt
+    layers: PositiveInt | None = None
+    core: PositiveInt | None = None
+    prelude: int = Field(default=1, ge=0)
+    coda: int = Field(default=1, ge=0)
+    iterations: PositiveInt = 4  # of the core, where nothing else is asked
+    max_iterations: PositiveInt = 8
     heads: PositiveInt
     kv_heads: PositiveInt | None = None  # default: heads
     mlp: PositiveInt
@@ -34,6 +40,14 @@ class ScratchModel(Strict):
 
     @model_validator(mode="after")
     def _check(self) -> "ScratchModel":
+        _exactly_one(self, "layers", "core")
+        dense = {"prelude", "coda", "iterations", "max_iterations"} & self.model_fields_set
+        if self.layers is not None and dense:
+            raise ValueError(f"{min(dense)} is for recurrent models; give core instead of layers")
+        if self.iterations > self.max_iterations:
+            raise ValueError(
+                f"iterations={self.iterations} is over max_iterations={self.max_iterations}"
+            )
         if self.hidden % self.heads or (self.hidden // self.heads) % 32:
             raise ValueError(
                 f"hidden={self.hidden} over heads={self.heads} gives a head size of "
@@ -158,6 +172,23 @@ class Training(StageBase):
     gradient_checkpointing: bool = False
 
 
+class RandomDepths(Strict):
+    """How many iterations each training sequence of a recurrent model runs."""
+
+    kind: Literal["uniform", "log_normal_poisson"] = "uniform"  # the second is Huginn's
+    low: PositiveInt = 1
+    high: PositiveInt
+    mean: PositiveFloat = 4.0  # log_normal_poisson only
+
+    @model_validator(mode="after")
+    def _check(self) -> "RandomDepths":
+        if self.low > self.high:
+            raise ValueError(f"low={self.low} is over high={self.high}")
+        if self.kind == "uniform" and "mean" in self.model_fields_set:
+            raise ValueError("mean is for kind: log_normal_poisson; uniform has low and high")
+        return self
+
+
 class SftStage(Training):
     """Supervised fine-tuning on `rows`: `PROMPTS.COLUMN` or the name of a reject stage."""
 
@@ -170,6 +201,7 @@ class SftStage(Training):
     max_tokens: PositiveInt = 32768  # R1
     packing: bool = False
     completion_only: bool = True  # loss on the completion only
+    random_depths: RandomDepths | None = None  # recurrent models; default: the model's own depth
 
 
 class GrpoStage(Training):

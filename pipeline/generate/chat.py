@@ -10,6 +10,9 @@ def load_tokenizer(model: Path) -> Any:
     """The tokenizer of a model folder, with padding and end-of-sequence tokens set."""
     from transformers import AutoTokenizer  # heavy
 
+    from pipeline.recurrent.config import register_config
+
+    register_config()
     return AutoTokenizer.from_pretrained(str(model))
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from pipeline.recurrent.register import register
+
 BATCH_ROWS = 32  # of similar length; memory only
 
 
@@ -36,6 +38,7 @@ class RewardScorer:
         """
         if threads is not None:
             torch.set_num_threads(threads)
+        register()
         self.tokenizer = AutoTokenizer.from_pretrained(model_dir)
         self.model = AutoModelForSequenceClassification.from_pretrained(
             model_dir, dtype=torch.float32 if device == "cpu" else "auto"

@@ -32,6 +32,7 @@ from transformers.utils.logging import (
     is_progress_bar_enabled,
 )
 
+from pipeline.recurrent.register import register
 from pipeline.train.callbacks import full_weights
 from pipeline.train.job import CHECKPOINTS, TrainJob
 from pipeline.train.sharding import sharded_arguments, start_sharded_cpu
@@ -164,6 +165,7 @@ def trainer_process(job: TrainJob) -> Iterator[None]:
     rank, which otherwise would wrap its model for data parallelism. No trainer calls home or asks
     for a login.
     """
+    register()
     before = dict(os.environ)
     threads = torch.get_num_threads()
     deterministic = torch.are_deterministic_algorithms_enabled()

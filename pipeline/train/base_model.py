@@ -22,6 +22,9 @@ from transformers import (
 )
 
 from pipeline.recipe import ModelSource, ScratchModel
+from pipeline.recurrent.config import RecurrentConfig
+from pipeline.recurrent.model import RecurrentForCausalLM
+from pipeline.recurrent.register import register
 
 PAD, EOS, USER, ASSISTANT = "<pad>", "<eos>", "<user>", "<assistant>"
 THINK = ("<think>", "</think>")
@@ -92,32 +95,42 @@ def character_tokenizer() -> PreTrainedTokenizerFast:
 
 def scratch_model(
     shape: ScratchModel, tokenizer: PreTrainedTokenizerBase, *, seed: int
-) -> LlamaForCausalLM:
-    """A Llama with tied embeddings and random weights, for :func:`character_tokenizer`.
+) -> PreTrainedModel:
+    """A Llama or a recurrent model with tied embeddings and random weights.
 
     Weights are drawn with a standard deviation of ``0.7 / sqrt(hidden)``, which keeps the scale
     of activations at any width: transformers' fixed 0.02 is made for widths in the thousands, and
     at 128 learns nothing in the time in which this learns the order of steps (ours, measured).
     """
     vocabulary = tokenizer.get_vocab()
-    config = LlamaConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=shape.hidden,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.kv_heads or shape.heads,
-        head_dim=shape.hidden // shape.heads,
-        intermediate_size=shape.mlp,
-        max_position_embeddings=shape.max_position,
-        initializer_range=0.7 * shape.hidden**-0.5,
-        tie_word_embeddings=True,
-        pad_token_id=vocabulary[PAD],
-        bos_token_id=None,
-        eos_token_id=vocabulary[EOS],
-    )
+    sizes = {
+        "vocab_size": len(vocabulary),
+        "hidden_size": shape.hidden,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.kv_heads or shape.heads,
+        "head_dim": shape.hidden // shape.heads,
+        "intermediate_size": shape.mlp,
+        "max_position_embeddings": shape.max_position,
+        "initializer_range": 0.7 * shape.hidden**-0.5,
+        "tie_word_embeddings": True,
+        "pad_token_id": vocabulary[PAD],
+        "bos_token_id": None,
+        "eos_token_id": vocabulary[EOS],
+    }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return LlamaForCausalLM(config)
+        if shape.layers is not None:
+            return LlamaForCausalLM(LlamaConfig(num_hidden_layers=shape.layers, **sizes))
+        assert shape.core is not None
+        config = RecurrentConfig(
+            prelude_layers=shape.prelude,
+            core_layers=shape.core,
+            coda_layers=shape.coda,
+            num_iterations=shape.iterations,
+            max_iterations=shape.max_iterations,
+            **sizes,
+        )
+        return RecurrentForCausalLM(config)
 
 
 def check_folder(folder: Path) -> None:
@@ -168,6 +181,7 @@ def find_gguf(source: str) -> Path:
 
 def _load(source: ModelSource, seed: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model in float32 or its stored dtype, and its tokenizer, from any kind of source."""
+    register()
     if source.scratch is not None:
         tokenizer = character_tokenizer()
         return scratch_model(source.scratch, tokenizer, seed=seed), tokenizer

@@ -19,6 +19,7 @@ from pipeline.train.arguments import (
     trainer_process,
     weights_dtype,
 )
+from pipeline.train.depths import draw_depths
 from pipeline.train.job import TrainJob
 from pipeline.train.loop import run
 from pipeline.train.rows import row_order, steps_for, token_rows
@@ -65,8 +66,11 @@ def _train(job: TrainJob, rows: Path, *, callbacks: Sequence[TrainerCallback]) -
         max_length=None,
         padding_free=spec.packing,
     )
+    model = AutoModelForCausalLM.from_pretrained(job.model, dtype=weights_dtype(job))
+    if isinstance(spec, SftStage) and spec.random_depths is not None:
+        draw_depths(model, spec.random_depths, folder=job.model)
     trainer = SFTTrainer(
-        model=AutoModelForCausalLM.from_pretrained(job.model, dtype=weights_dtype(job)),
+        model=model,
         args=arguments,
         train_dataset=examples.select(order),
         processing_class=tokenizer,

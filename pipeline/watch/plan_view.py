@@ -107,7 +107,13 @@ def placement(plan: Plan) -> str:
 def model_text(source: ModelSource) -> str:
     """A model source in a few words."""
     if source.scratch is not None:
-        return f"new {source.scratch.layers}-layer model of width {source.scratch.hidden}"
+        new = source.scratch
+        layers = (
+            f"{new.layers}-layer"
+            if new.core is None
+            else f"recurrent {new.prelude}/{new.core}/{new.coda}-layer, {new.iterations}-iteration"
+        )
+        return f"new {layers} model of width {new.hidden}"
     return f"{source.path or source.hub or source.gguf}"
 
 
