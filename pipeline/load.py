@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
-from pipeline.recipe import PromptSource, Recipe
+from pipeline.recipe import PromptSource, Recipe, spelled_out
 
 _PACKAGE = Path(__file__).resolve().parent
 _SUFFIXES = (".yaml", ".yml")
@@ -26,6 +26,7 @@ _MODEL_SOURCES = ("path", "hub", "gguf", "scratch")
 _PROMPT_SOURCES = ("task", "gym", "hub", "file")
 _SOURCE_DETAILS = (
     "size", "split", "difficulty", "distractors", "care", "columns", "options", "answer_after",
+    "source_column",
 )  # fmt: skip
 """Keys of prompts that only some sources know."""
 
@@ -212,6 +213,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _localized(content: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The content with file names that exist beside the recipe made absolute."""
+    content = _rewards_spelled_out(content)
     sections: list[tuple[Any, Sequence[str]]] = [(content.get("model"), ("path", "gguf"))]
     sections += [(entry, ("file",)) for entry in _entries(content, "prompts")]
     for entry in _entries(content, "stages"):
@@ -228,6 +230,14 @@ def _localized(content: dict[str, Any], folder: Path) -> dict[str, Any]:
                 if isinstance(section.get(key), str):
                     section[key] = _beside(section[key], folder, function=is_function)
     return content
+
+
+def _rewards_spelled_out(content: dict[str, Any]) -> dict[str, Any]:
+    """The content with rewards in their long form, so that layers merge alike."""
+    rewards = content.get("rewards")
+    if not isinstance(rewards, dict):
+        return content
+    return {**content, "rewards": {name: spelled_out(entry) for name, entry in rewards.items()}}
 
 
 def _entries(content: Mapping[str, Any], section: str) -> list[dict[str, Any]]:
@@ -258,7 +268,7 @@ def _override(text: str, data: Mapping[str, Any]) -> _Layer:
     _check_path(data, parts, origin=origin)
     if not isinstance(content, dict):
         raise RecipeError(f"{origin}: write key.path=value")
-    return _Layer(origin, {str(k): v for k, v in content.items()})
+    return _Layer(origin, _rewards_spelled_out({str(k): v for k, v in content.items()}))
 
 
 def _check_path(data: Mapping[str, Any], parts: Sequence[str], *, origin: str) -> None:

@@ -234,11 +234,13 @@ def _prompt_mistakes(recipe: Recipe) -> Iterator[str]:
 
 
 def _reward_mistakes(recipe: Recipe) -> Iterator[str]:
+    by_row = any(source.source_column for source in recipe.prompts.values())
     for name, spec in recipe.rewards.items():
-        for source, judge in spec.judges():
+        for source, judge in spec.routes():
             key = f"rewards.{name}" if source is None else f"rewards.{name}.by_source.{source}"
-            if source is not None and source not in recipe.prompts:
-                yield f"{key}: {_refused(recipe, source, 'a prompts entry', list(recipe.prompts))}"
+            if source is not None and source not in recipe.prompts and not by_row:
+                wanted = _refused(recipe, source, "a prompts entry", list(recipe.prompts))
+                yield f"{key}: {wanted}; for values of a column, name it: source_column: COLUMN"
             try:
                 check(judge.use, args=judge.args)
             except RewardNotFound as error:
@@ -411,8 +413,9 @@ def _hardware_identity(spec: Stage, hardware: Hardware, *, device: str) -> dict[
 
 def _reward_identity(spec: RewardSpec, inputs: Iterable[Input]) -> list[Any]:
     """A stage's reward by what it does to the prompts that the stage samples."""
-    judges = [spec.judge(item.name) for item in inputs if item.role == "prompts"]
-    return [part for judge in judges if judge for part in _judge_identity(judge, spec.weight)]
+    entries = [item.name for item in inputs if item.role == "prompts"]
+    judges = [judge for entry in entries for judge in spec.judges_of(entry)]
+    return [part for judge in judges for part in _judge_identity(judge, spec.weight)]
 
 
 def _judge_identity(judge: Judge, weight: float) -> list[Any]:

@@ -47,6 +47,7 @@ _ONLY_FOR: Mapping[str, tuple[str, ...]] = {
     "options": ("gym",),
     "columns": ("hub", "file"),
     "answer_after": ("gym", "hub", "file"),
+    "source_column": ("hub", "file"),
 }
 
 
@@ -379,7 +380,27 @@ def _from_row(
             worked = {"worked": before}
     others = {theirs: row[theirs] for theirs in row if theirs not in names.values()}
     columns = cast(dict[str, Any], _json_safe({**worked, **others, **values}))
+    if source.source_column is not None:
+        _check_route(source, columns, where=where)
     return Prompt(id="", question=question, answer=answer, columns=columns)
+
+
+def _check_route(source: PromptSource, columns: Mapping[str, Any], *, where: str) -> None:
+    """Every reward that a stage uses on these rows must know the row's source."""
+    key = source.source_key
+    if key not in columns:
+        raise PromptError(
+            f"{where}: column {key!r} (source_column) is missing{did_you_mean(key, columns)}; "
+            f"the row has {', '.join(columns) or 'none'}; correct the key, or complete the row"
+        )
+    value = str(columns[key])
+    for reward, known in source.routes.items():
+        if value not in known:
+            raise PromptError(
+                f"{where}: {key} is {value!r}, and rewards.{reward}.by_source has no route for it"
+                f"{did_you_mean(value, known)} (it has {', '.join(known)}); add one, or correct "
+                "the row"
+            )
 
 
 def _missing(ours: str, theirs: str, row: Mapping[str, Any], *, where: str) -> str:

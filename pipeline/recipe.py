@@ -5,9 +5,21 @@ places where the paper is silent.
 """
 
 from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    PrivateAttr,
+    model_validator,
+)
+
+from rewards.routes import BY_ROW
+from rewards.routes import by_row as by_row_args
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Interval = tuple[int, int]
@@ -91,6 +103,19 @@ class PromptSource(Strict):
     options: dict[str, Any] = Field(default_factory=dict)  # gym: the task's own configuration
     system: str | None = None  # a system message before each question
     answer_after: str | None = None  # the answer is what follows this mark ("####" in GSM8K)
+    source_column: str | None = None  # rewards go by this column of a row, not by the entry's name
+    _routes: dict[str, tuple[str, ...]] = PrivateAttr(default_factory=dict)  # set by Recipe
+
+    @property
+    def routes(self) -> dict[str, tuple[str, ...]]:
+        """By reward: the values of `source_column` that it has routes for."""
+        return self._routes
+
+    @property
+    def source_key(self) -> str:
+        """The name of `source_column` among a prompt's columns."""
+        ours = {theirs: ours for ours, theirs in self.columns.items()}
+        return ours.get(self.source_column or "", self.source_column or "")
 
     @model_validator(mode="after")
     def _one(self) -> "PromptSource":
@@ -113,12 +138,22 @@ class Judge(Strict):
 
 
 class RewardSpec(Strict):
-    """One named reward: its weight in the sum, and one judge, or one per prompts entry."""
+    """One named reward: its weight in the sum, and one judge, or one per source.
+
+    A source is a prompts entry, or a value of its `source_column`. `{gsm8k: builtin:math_answer,
+    mbpp: ...}` is short for `{by_source: {...}}`.
+    """
 
     use: str | None = None  # as in Judge
-    by_source: dict[str, Judge] | None = None  # by the prompts entry that a sample comes from
+    by_source: dict[str, Judge] | None = None  # by the source that a sample comes from
     weight: float = 1.0
     args: dict[str, Any] = Field(default_factory=dict)
+    _columns: dict[str, str] = PrivateAttr(default_factory=dict)  # by prompts entry; set by Recipe
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_short(cls, given: Any) -> Any:
+        return spelled_out(given)
 
     @model_validator(mode="after")
     def _one(self) -> "RewardSpec":
@@ -127,15 +162,46 @@ class RewardSpec(Strict):
             raise ValueError("args stand beside each use of by_source: {ENTRY: {use: ..., args}}")
         return self
 
-    def judges(self) -> Sequence[tuple[str | None, Judge]]:
-        """Every judge with its prompts entry; None for one that judges all."""
+    def routes(self) -> Sequence[tuple[str | None, Judge]]:
+        """Every judge with its source as written; None for one that judges all."""
         if self.use is not None:
             return [(None, Judge(use=self.use, args=self.args))]
         return list((self.by_source or {}).items())
 
+    def judges(self) -> Sequence[tuple[str | None, Judge]]:
+        """Every judge with its prompts entry; one that routes for entries with `source_column`."""
+        if self.use is not None:
+            return self.routes()
+        routes = {source: (judge.use, judge.args) for source, judge in self.routes() if source}
+        by_row = [
+            (entry, Judge(use=BY_ROW, args=by_row_args(column, routes)))
+            for entry, column in self._columns.items()
+        ]
+        return [*(pair for pair in self.routes() if pair[0] not in self._columns), *by_row]
+
     def judge(self, source: str) -> Judge | None:
         """What judges samples of a prompts entry; None when nothing does."""
         return dict(self.judges()).get(None if self.use is not None else source)
+
+    def judges_of(self, entry: str) -> list[Judge]:
+        """All that may judge samples of a prompts entry."""
+        if entry in self._columns and self.use is None:
+            return [judge for _, judge in self.routes()]
+        judge = self.judge(entry)
+        return [] if judge is None else [judge]
+
+
+def spelled_out(given: Any) -> Any:
+    """A reward's short form, a mapping of sources to judges, as `by_source`."""
+    known = ("use", "by_source", "weight", "args")
+    if not isinstance(given, dict) or {"use", "by_source", "args"} & set(given):
+        return given
+    routes = {key: value for key, value in given.items() if key != "weight"}
+    misspelt = any(get_close_matches(str(key), known, n=1) for key in routes)
+    judges = all(isinstance(value, str) or "use" in (value or ()) for value in routes.values())
+    if not routes or misspelt or not judges:
+        return given
+    return {**{key: given[key] for key in given if key == "weight"}, "by_source": routes}
 
 
 class ModelReward(Strict):
@@ -387,6 +453,20 @@ class Recipe(Strict):
     stages: dict[str, Stage]
     hardware: Hardware = Hardware()
     report_to: list[Literal["tensorboard", "wandb", "trackio"]] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _routed(self) -> "Recipe":
+        """Tell rewards which entries go by a column, and those entries which values have routes."""
+        by_row = {n: s for n, s in self.prompts.items() if s.source_column is not None}
+        for reward in self.rewards.values():
+            reward._columns = {name: source.source_key for name, source in by_row.items()}
+        for stage in self.stages.values():
+            sampled = {entry for role, entry in inputs_of(stage) if role in ("prompts", "watch")}
+            for name in rewards_of(stage):
+                routes = self.rewards[name].by_source if name in self.rewards else None
+                for entry in sampled & set(by_row) if routes else ():
+                    by_row[entry]._routes[name] = tuple(routes or ())
+        return self
 
 
 def inputs_of(stage: Stage) -> Iterator[tuple[str, str]]:

@@ -31,6 +31,7 @@ from rewards import frames
 from rewards.api import INFRA_ERROR, TIMEOUT, Cost, Reward, Sample, Traits, infra_error
 from rewards.forms import RewardFunction
 from rewards.registry import resolve
+from rewards.routes import BY_ROW, NoRoute, route
 from rewards.worker import Job, Limits
 
 PREPARE_WALL_S = 600.0
@@ -229,6 +230,11 @@ class Pool:
                 a worker, and one that fails there gives every sample an ``infra_error``.
             RuntimeError: when the pool is closed.
         """
+        if ref == BY_ROW:
+            try:
+                ref, args = route(sample, args or {})
+            except NoRoute as error:
+                return _done(infra_error(str(error), ref=ref, sample=sample))
         where = (ref, base)
         if ref.startswith("builtin:") and where not in self._described:
             self._note(where, resolve(ref, base))

@@ -296,6 +296,25 @@ def test_data_check_counts_rows_and_wrong_golds(
     assert [problem["row"] for problem in entry["problems"]] == [2]
 
 
+def test_data_check_judges_each_row_by_its_source(
+    recipe: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rows = [("0.5", "1/2", "sums"), ("ok", "ok", "words"), ("5", "5", "summs")]
+    keys = ("question", "answer", "data_source")
+    text = [json.dumps(dict(zip(keys, row, strict=True))) + "\n" for row in rows]
+    (tmp_path / "rows.jsonl").write_text("".join(text[:2]))
+    command = ["data", "check", recipe, "--json", "stages.cold=null", "stages.reason.init=base"]
+    command += ["prompts.train={file: rows.jsonl, source_column: data_source}"]
+    command += ["rewards.answer={sums: 'builtin:math_answer', words: 'builtin:exact_match'}"]
+    assert main(command) == OK
+    assert document(capfd)["prompts"][0]["problems"] == []
+    (tmp_path / "rows.jsonl").write_text("".join(text))
+    assert main(command) == WRONG
+    said = capfd.readouterr()
+    assert "rows.jsonl, line 3: data_source is 'summs'" in said.out + said.err
+    assert "did you mean sums?" in said.out + said.err
+
+
 def test_schema_is_json_schema(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["schema", "--json"]) == OK
     assert "stages" in document(capfd)["properties"]

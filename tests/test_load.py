@@ -162,6 +162,25 @@ def test_rewards_by_source(tmp_path: Path) -> None:
     assert whole.rewards["answer"].by_source is None
 
 
+def test_rewards_by_source_in_short(tmp_path: Path) -> None:
+    written(tmp_path / "mine.py", "def f(sample): return 1.0\n")
+    written(tmp_path / "base.yaml", BASE)
+    child = written(
+        tmp_path / "child.yaml",
+        "defaults: base\nrewards: {answer: {train: 'mine.py:f', weight: 0.5}}\n",
+    )
+    spec = load_recipe(child, ["rewards.answer.more=builtin:exact_match"]).rewards["answer"]
+    place = f"{tmp_path / 'mine.py'}:f"
+    assert {k: j.use for k, j in spec.routes()} == {"train": place, "more": "builtin:exact_match"}
+    assert spec.weight == 0.5
+    written(
+        tmp_path / "child.yaml",
+        "defaults: base\nrewards: {answer: {uses: 'builtin:exact_match'}}\n",
+    )
+    with pytest.raises(RecipeError, match="unknown key; did you mean use"):
+        load_recipe(child)
+
+
 def test_references_inside_the_recipe_are_filled_in(tmp_path: Path) -> None:
     ref = written(tmp_path / "r.yaml", BASE.replace("steps: 3", "steps: '${seed}'") + "seed: 5\n")
     assert grpo(load_recipe(ref)).steps == 5

@@ -242,6 +242,55 @@ def test_fingerprints_follow_the_route_that_a_stage_takes() -> None:
     assert fingerprint(routed({"a": GRPO}, train="builtin:math_answer"), "a") != before
 
 
+MIXED = [
+    {"question": "1 + 1?", "answer": "2", "data_source": "gsm8k"},
+    {"question": "add(a, b)", "answer": "def add(a, b): ...", "data_source": "mbpp"},
+]
+BY_ROW = {"gsm8k": "builtin:math_answer", "mbpp": {"use": "builtin:code_tests", "args": {}}}
+
+
+def mixed(path: Path, *, rows: list[dict[str, str]] = MIXED, **source: Any) -> Recipe:
+    """A recipe whose rewards go by a column of the rows in one file."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prompts = {"train": {"file": str(path), "source_column": "data_source", **source}}
+    return recipe_with({"a": GRPO}, prompts=prompts, rewards={"answer": BY_ROW})
+
+
+def test_rewards_may_go_by_a_column_of_the_rows(tmp_path: Path) -> None:
+    recipe = mixed(tmp_path / "rows.jsonl")
+    plan = make_plan(recipe)
+    judge = recipe.rewards["answer"].judge("train")
+    assert judge is not None
+    assert dict(recipe.rewards["answer"].judges())["train"] == judge
+    assert judge.args["column"] == "data_source"
+    assert [route["use"] for route in judge.args["routes"].values()] == [
+        "builtin:math_answer",
+        "builtin:code_tests",
+    ]
+    renamed = mixed(tmp_path / "rows.jsonl", columns={"from": "data_source"})
+    judge = renamed.rewards["answer"].judge("train")
+    assert judge is not None
+    assert judge.args["column"] == "from"
+    other = recipe.rewards["answer"].model_copy(update={"by_source": {}})
+    changed = make_plan(recipe.model_copy(update={"rewards": {"answer": other}}))
+    assert changed.fingerprints["a"] != plan.fingerprints["a"]
+
+
+def test_a_row_without_a_route_is_refused(tmp_path: Path) -> None:
+    strange = [*MIXED, {**MIXED[0], "data_source": "gsm8"}]
+    text = refusal(mixed(tmp_path / "rows.jsonl", rows=strange))
+    for part in ("rows.jsonl, line 3", "data_source is 'gsm8'", "did you mean gsm8k?", "mbpp"):
+        assert part in text
+    del strange[2]["data_source"]
+    text = refusal(mixed(tmp_path / "rows.jsonl", rows=strange))
+    assert "line 3: column 'data_source' (source_column) is missing" in text
+
+
+def test_routes_by_value_need_the_column_named(tmp_path: Path) -> None:
+    recipe = recipe_with({"a": GRPO}, rewards={"answer": BY_ROW})
+    assert "name it: source_column: COLUMN" in refusal(recipe)
+
+
 def test_a_wrong_task_is_refused() -> None:
     recipe = recipe_with(
         {"a": GRPO}, prompts={"train": {"task": "swap", "size": 3, "difficulty": [1, 1]}}

@@ -4,12 +4,14 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import rewards
 from rewards import Pool, Sample
+from rewards.routes import BY_ROW, by_row
 
 USER_FILE = """
 import os, signal, time
@@ -242,3 +244,18 @@ def test_an_error_in_the_block_gives_up_what_has_not_begun(base: Path) -> None:
     with pytest.raises(KeyError):
         interrupted()
     assert sum(future.cancelled() for future in futures) > 90
+
+
+def test_a_column_of_the_row_decides_the_function(pool: Pool, base: Path) -> None:
+    routes = {"plain": ("builtin:exact_match", {}), "own": ("mine.py:words", {})}
+    args = by_row("data_source", routes)
+    plain, own, lost, none = (
+        replace(sample("x y"), gold="x y", columns=columns)
+        for columns in ({"data_source": "plain"}, {"data_source": "own"}, {"data_source": "?"}, {})
+    )
+    found = [
+        pool.submit(BY_ROW, s, args=args, base=base).result() for s in (plain, own, lost, none)
+    ]
+    assert [reward.value for reward in found] == [1.0, 2.0, None, None]
+    assert "data_source is '?'" in found[2].detail["error"]
+    assert "no column 'data_source'" in found[3].detail["error"]
