@@ -431,7 +431,8 @@ class Hardware(Strict):
     ranks: PositiveInt = 1  # trainer processes
     sharding: Sharding = "none"  # DeepSpeed ZeRO stage of the trainer
     threads_per_rank: PositiveInt = 1  # CPU threads of a trainer process
-    engines: PositiveInt = 1  # vLLM engines
+    engines: PositiveInt = 1
+    engine: Literal["vllm", "native"] = "vllm"  # native: our reference, recurrent models only
     threads_per_engine: PositiveInt = 1
     gpus_per_engine: PositiveInt = 1  # tensor parallel size, on GPUs
     gpu_memory_fraction: Fraction = 0.85  # of each engine's GPU

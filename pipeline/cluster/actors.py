@@ -15,7 +15,7 @@ import ray
 from pipeline.cluster.setups import GrpoSetup, PreferenceSetup, ServiceSetup
 from pipeline.generate.chat import load_tokenizer
 from pipeline.generate.client import Slice
-from pipeline.generate.engine import EngineSettings, stream_chunks
+from pipeline.generate.engine import Engine, EngineSettings, stream_chunks
 from pipeline.generate.groups import Group
 from pipeline.generate.journal import Journal, StepRollouts
 from pipeline.generate.rollouts import RolloutService, Sampling
@@ -43,26 +43,26 @@ class _Shell:
 
 @ray.remote
 class EngineActor(_Shell):
-    """A vLLM engine in a process of its own."""
+    """An engine in a process of its own."""
 
     def __init__(self, log: Path) -> None:
         super().__init__(log)
         self._engine: Any = None
         self._built: tuple[str, EngineSettings] | None = None
 
-    def warm(self) -> None:
+    def warm(self, engine: str) -> None:
         """Import what takes seconds, while nothing waits for it."""
-        importlib.import_module("pipeline.generate.vllm_engine")
-        importlib.import_module("vllm")
+        importlib.import_module(f"pipeline.generate.{engine}_engine")
+        if engine == "vllm":
+            importlib.import_module("vllm")
 
     def load(self, model: Path, settings: EngineSettings, *, version: int) -> bool:
         """Serve a model folder; False when this process holds one of another shape."""
-        from pipeline.generate.vllm_engine import VllmEngine
         from pipeline.generate.weights import folder_weights
 
         shape = (_shape_of(model), settings)
         if self._built is None:
-            self._engine = VllmEngine(model, settings, version=version)
+            self._engine = _engine(model, settings, version=version)
             self._built = shape
         elif self._built == shape:
             self._engine.load_weights(folder_weights(model), version=version)
@@ -83,6 +83,17 @@ class EngineActor(_Shell):
     def generate(self, requests: Sequence[Request], *, version: int) -> Iterator[list[Rollout]]:
         """Rollouts as they end, a few at a time."""
         yield from stream_chunks(self._engine.generate(requests, version=version), every_s=CHUNK_S)
+
+
+def _engine(model: Path, settings: EngineSettings, *, version: int) -> Engine:
+    """The engine that the settings name."""
+    if settings.engine == "native":
+        from pipeline.generate.native_engine import NativeEngine
+
+        return NativeEngine(model, settings, version=version)
+    from pipeline.generate.vllm_engine import VllmEngine
+
+    return VllmEngine(model, settings, version=version)
 
 
 class _RemoteEngine:
@@ -238,12 +249,12 @@ def _preference(setup: PreferenceSetup | None) -> tuple[Any, str, float, float] 
 class ServiceClient:
     """The service actor as a `RolloutClient`, in a trainer process.
 
-    Weights go through the object store on a CPU, and by NCCL on GPUs.
+    Weights go to vLLM engines on GPUs by NCCL, and through the object store otherwise.
     """
 
     def __init__(self, service: Any, *, gpus_per_engine: int, engines: int) -> None:
         self._service = service
-        self._gpus_per_engine = gpus_per_engine  # 0 on a CPU
+        self._gpus_per_engine = gpus_per_engine  # 0: the object store
         self._engines = engines
         self._sender: Any = None
 

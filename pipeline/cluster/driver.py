@@ -106,7 +106,8 @@ class Cluster:
         return self.wait_all(running, poll=poll)[0]
 
     def _rollout_client(self) -> ServiceClient:
-        gpus = self._hardware.gpus_per_engine if self._device == "cuda" else 0
+        nccl = self._device == "cuda" and self._hardware.engine == "vllm"
+        gpus = self._hardware.gpus_per_engine if nccl else 0
         engines = self._hardware.engines
         return ServiceClient(self._service, gpus_per_engine=gpus, engines=engines)
 
@@ -190,7 +191,7 @@ class Cluster:
             bundle=1 + hw.ranks + index,
             threads=hw.threads_per_engine,
         )
-        actor.warm.remote()
+        actor.warm.remote(hw.engine)
         self._engines[index : index + 1] = [actor]
 
     def _actor(

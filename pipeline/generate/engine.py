@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from pipeline.records import Request, Rollout
 
@@ -23,6 +23,7 @@ class EngineSettings:
     kv_cache_gib: float
     gpus: int
     gpu_memory_fraction: float
+    engine: Literal["vllm", "native"] = "vllm"
 
 
 class Engine(Protocol):

@@ -113,6 +113,7 @@ def engine_settings(ctx: RunContext, model: Path) -> EngineSettings:
         kv_cache_gib=hardware.kv_cache_gib,
         gpus=hardware.gpus_per_engine,
         gpu_memory_fraction=hardware.gpu_memory_fraction,
+        engine=hardware.engine,
     )
 
 
