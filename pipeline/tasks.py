@@ -60,6 +60,9 @@ class Draft:
     needed_depth: int
 
 
+MOST_NODES = 9
+"""Nodes of the largest circle that :func:`lookups` draws."""
+
 Drafter = Callable[[random.Random, int, int], Draft]
 """Takes the random generator, the difficulty and the number of distractors."""
 
@@ -186,6 +189,30 @@ def hops(rng: random.Random, difficulty: int, distractors: int) -> Draft:
     )
 
 
+def lookups(rng: random.Random, difficulty: int, distractors: int) -> Draft:
+    """Follow arrows on a circle of nodes: ``a3!c1.?ab;bd;ca;dc`` asks what is 3 arrows after a.
+
+    Two queries marked ``!`` are asked for, up to ``difficulty`` arrows away; distractors are queries
+    marked ``.``, as far, whose results are written with the others and then not used.
+    """
+    size = rng.randint(min(difficulty + 1, MOST_NODES), MOST_NODES)
+    names = rng.sample(string.ascii_lowercase[:12], size)
+    image = dict(zip(names, [*names[1:], names[0]], strict=True))
+    queries = [(rng.choice(names), difficulty, "!")]
+    for mark in ["!", *("." * distractors)]:
+        queries.append((rng.choice(names), rng.randint(1, difficulty), mark))
+    rng.shuffle(queries)
+    results = [_applied(image, name, times) for name, times, _ in queries]
+    asked = [f"{name}{times}{mark}" for name, times, mark in queries]
+    edges = [f"{name}{image[name]}" for name in rng.sample(names, size)]
+    return Draft(
+        question=f"{''.join(asked)}?{';'.join(edges)}",
+        answer="".join(r for r, (_, _, mark) in zip(results, queries, strict=True) if mark == "!"),
+        steps=tuple(f"{query}{result}" for query, result in zip(asked, results, strict=True)),
+        needed_depth=difficulty,
+    )
+
+
 def copy(rng: random.Random, difficulty: int, distractors: int) -> Draft:
     """Repeat letters: ``copy gkd`` gives ``gkd``. General data: no steps, one look-up deep."""
     return _instruction("copy", rng, difficulty, distractors)
@@ -214,6 +241,7 @@ TASKS: Mapping[str, Drafter] = {
     "scrambles": scrambles,
     "nesting": nesting,
     "hops": hops,
+    "lookups": lookups,
     "copy": copy,
     "reverse": reverse,
     "sort": sort,
@@ -310,6 +338,13 @@ def _pairs(rng: random.Random, count: int) -> list[tuple[int, int]]:
     every = list(itertools.combinations(range(1, 6), 2))
     rounds = -(-count // len(every))
     return [pair for _ in range(rounds) for pair in rng.sample(every, len(every))][:count]
+
+
+def _applied(image: Mapping[str, str], name: str, times: int) -> str:
+    """``image`` applied ``times`` times."""
+    for _ in range(times):
+        name = image[name]
+    return name
 
 
 def _letters(rng: random.Random, count: int) -> list[str]:

@@ -67,6 +67,17 @@ def _solve_hops(question: str) -> str:
     return node
 
 
+def _solve_lookups(question: str) -> str:
+    queries, _, edges = question.partition("?")
+    table = {edge[0]: edge[1] for edge in edges.split(";")}
+    answer = ""
+    for node, arrows, mark in re.findall(r"(\w)(\d)([!.])", queries):
+        for _ in range(int(arrows)):
+            node = table[node]
+        answer += node if mark == "!" else ""
+    return answer
+
+
 def _solve_instruction(question: str) -> str:
     verb, letters = question.split(" ")
     return {
@@ -84,12 +95,13 @@ SOLVERS: dict[str, Callable[[str], str]] = {
     "nesting": _solve_nesting,
     "hops": _solve_hops,
     "arithmetic": _solve_arithmetic,
+    "lookups": _solve_lookups,
     **dict.fromkeys(INSTRUCTIONS, _solve_instruction),
 }
 
 
 def _draw(task: str, size: int = 50, *, split: Split = "train", seed: int = 0) -> list[Problem]:
-    distractors = (0, 3) if task in REASONING else (0, 0)
+    distractors = (0, 0) if task in INSTRUCTIONS else (0, 3)
     return generate(
         task, size=size, split=split, seed=seed, difficulty=(3, 6), distractors=distractors
     )
@@ -154,6 +166,15 @@ def test_full_care_writes_every_step_and_ends_at_the_answer(task: str) -> None:
 
 
 @pytest.mark.parametrize("task", REASONING)
+def test_lookups_write_every_query_and_answer_those_asked_for() -> None:
+    for problem in _draw("lookups"):
+        asked = re.findall(r"\w\d[!.]", problem.question)
+        results = problem.worked.split(",")
+        assert [result[:-1] for result in results] == asked
+        assert "".join(r[-1] for r in results if r[-2] == "!") == problem.answer
+        assert max(int(query[1]) for query in asked) == problem.difficulty == problem.needed_depth
+
+
 def test_no_care_writes_nothing(task: str) -> None:
     problems = generate(task, size=20, split="train", seed=0, difficulty=(3, 6), care=(0, 0))
     assert {problem.worked for problem in problems} == {""}
