@@ -165,7 +165,6 @@ def test_full_care_writes_every_step_and_ends_at_the_answer(task: str) -> None:
             assert re.split(r"[=: ]+", steps[-1])[-1] == problem.answer
 
 
-@pytest.mark.parametrize("task", REASONING)
 def test_lookups_write_every_query_and_answer_those_asked_for() -> None:
     for problem in _draw("lookups"):
         asked = re.findall(r"\w\d[!.]", problem.question)
@@ -175,6 +174,7 @@ def test_lookups_write_every_query_and_answer_those_asked_for() -> None:
         assert max(int(query[1]) for query in asked) == problem.difficulty == problem.needed_depth
 
 
+@pytest.mark.parametrize("task", REASONING)
 def test_no_care_writes_nothing(task: str) -> None:
     problems = generate(task, size=20, split="train", seed=0, difficulty=(3, 6), care=(0, 0))
     assert {problem.worked for problem in problems} == {""}
