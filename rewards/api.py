@@ -88,15 +88,21 @@ class Traits:
     """Whether the same sample always earns the same reward, so that it may be cached."""
     timeout_value: float | None = None
     """Value of a sample whose check ran out of CPU time; None masks it."""
+    verdicts: tuple[str, ...] = ()
+    """All verdicts that it may give; another one is an error. Empty when it does not say.
+
+    A bare number is ``scored``, None is ``not_scored`` and a check cut off is a ``timeout``: those,
+    like ``infra_error``, are ours and need no mention.
+    """
 
 
 def reward(**traits: Any) -> Callable[[Function], Function]:
     """Declare a function's :class:`Traits`; optional, as plain attributes do the same.
 
     Raises:
-        TypeError: for a trait that does not exist.
+        TypeError: for a trait that does not exist, or verdicts that are no texts.
     """
-    Traits(**traits)
+    _declared(traits)
 
     def declare(function: Function) -> Function:
         vars(function).update(traits)
@@ -109,7 +115,14 @@ def traits_of(function: Callable[..., Any]) -> Traits:
     """The traits that `function` declares, with the defaults of :class:`Traits` for the rest."""
     declared = getattr(function, "__dict__", {})  # functions implemented in C have none
     names = Traits.__dataclass_fields__
-    return Traits(**{name: value for name, value in declared.items() if name in names})
+    return _declared({name: value for name, value in declared.items() if name in names})
+
+
+def _declared(given: Mapping[str, Any]) -> Traits:
+    verdicts = given.get("verdicts", ())
+    if isinstance(verdicts, str) or not all(isinstance(one, str) for one in verdicts):
+        raise TypeError(f"verdicts is a sequence of texts, not {verdicts!r}")
+    return Traits(**{**given, "verdicts": tuple(verdicts)})
 
 
 def infra_error(message: str, *, ref: str, sample: Sample, **detail: Any) -> Reward:

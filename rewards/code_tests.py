@@ -29,7 +29,13 @@ _boxes = threading.local()
 
 
 @reward(
-    version="1", isolation="process", cpu_s=60.0, wall_s=600.0, memory_mb=1024, deterministic=True
+    version="2",
+    isolation="process",
+    cpu_s=60.0,
+    wall_s=600.0,
+    memory_mb=1024,
+    deterministic=True,
+    verdicts=VERDICTS,
 )
 def code_tests(
     sample: Sample,

@@ -22,7 +22,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
-from rewards.api import NOT_SCORED, SCORED, Reward, Sample, Traits, infra_error, traits_of
+from rewards.api import (
+    INFRA_ERROR,
+    NOT_SCORED,
+    SCORED,
+    TIMEOUT,
+    Reward,
+    Sample,
+    Traits,
+    infra_error,
+    traits_of,
+)
 
 GOLD_NAMES = (
     "gold",
@@ -44,6 +54,10 @@ class ArrayLike(Protocol):
     def tolist(self) -> Any: ...
 
 
+OUR_VERDICTS = (SCORED, NOT_SCORED, TIMEOUT, INFRA_ERROR)
+"""Verdicts given by us rather than by a function."""
+
+
 class WrongResult(ValueError):
     """A reward function returned something that is no reward."""
 
@@ -61,12 +75,21 @@ class RewardFunction:
         """One reward per sample. Whatever the function raises becomes an ``infra_error``."""
         try:
             results = _CALLERS[self.form.removeprefix("async ")](self.function, samples, args)
-            return _rewards(results, ref=self.ref, samples=samples)
+            found = _rewards(results, ref=self.ref, samples=samples)
+            return [self._held(one, sample) for one, sample in zip(found, samples, strict=True)]
         except Exception as error:  # a user's function may raise anything
             message = f"raised {type(error).__name__}: {error}"
             if isinstance(error, WrongResult):
                 message = str(error)
             return [infra_error(message, ref=self.ref, sample=sample) for sample in samples]
+
+    def _held(self, reward: Reward, sample: Sample) -> Reward:
+        """The reward, or an ``infra_error`` when its verdict is outside the declared set."""
+        declared = self.traits.verdicts
+        if not declared or reward.verdict in (*declared, *OUR_VERDICTS):
+            return reward
+        message = f"gave the verdict {reward.verdict!r}, and declares only {', '.join(declared)}"
+        return infra_error(message, ref=self.ref, sample=sample)
 
 
 def recognise(function: Callable[..., Any], *, ref: str) -> RewardFunction:

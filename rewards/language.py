@@ -41,7 +41,14 @@ _CHARACTERS_PER_WORD = {"Han": 2, "Kana": 2, "Thai": 4}
 """Scripts without spaces: that many characters count as one word."""
 
 
-@reward(version="1", isolation="process", cpu_s=5.0, deterministic=True, timeout_value=0.0)
+@reward(
+    version="1",
+    isolation="process",
+    cpu_s=5.0,
+    deterministic=True,
+    timeout_value=0.0,
+    verdicts=("consistent", "mixed", "no_words"),
+)
 def language(sample: Sample, *, target: str = "en") -> Reward:
     """Share of the reasoning's words that are in the target language, from 0.0 to 1.0.
 
@@ -52,6 +59,8 @@ def language(sample: Sample, *, target: str = "en") -> Reward:
     reliably, and where that is too short to tell, that of the whole reasoning; the benefit of the
     doubt goes to the target. Text without words is consistent. Without tags the whole completion
     is the reasoning.
+
+    Verdicts: consistent, mixed, no_words.
 
     Args:
         target: ISO 639-1 code.

@@ -19,6 +19,7 @@ VERDICTS = (
     memory_mb=384,
     deterministic=True,
     timeout_value=0.0,
+    verdicts=VERDICTS,
 )
 def math_answer(sample: Sample, *, worked_out: bool = False) -> Reward:
     """1.0 when the completion's one final answer equals the gold, else 0.0.

@@ -409,7 +409,8 @@ def _settle_dead(task: _Task, message: str) -> None:
 def _description(message: Mapping[str, Any]) -> Description:
     try:
         names = Traits.__dataclass_fields__
-        traits = Traits(**{name: message[name] for name in names})
+        given = {name: message[name] for name in names}
+        traits = Traits(**{**given, "verdicts": tuple(given["verdicts"])})
         return Description(form=str(message["form"]), traits=traits)
     except (KeyError, TypeError) as error:
         raise frames.BrokenFrame(f"a worker's description lacks {error}") from error

@@ -31,7 +31,12 @@ _FENCE = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL)
 _TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 
-@reward(version="1", isolation="inline", deterministic=True)
+@reward(
+    version="1",
+    isolation="inline",
+    deterministic=True,
+    verdicts=("correct", "wrong", "no_answer", "several_answers", "no_gold"),
+)
 def choice(sample: Sample, *, letters: str = "ABCDE") -> Reward:
     """1.0 when the one final answer is the gold's letter: ``B``, ``(B)``, ``B. Paris``.
 
@@ -66,7 +71,14 @@ def _letter(text: str, letters: str) -> str | None:
     return letter if letter in letters.upper() and alone else None
 
 
-@reward(version="1", isolation="process", cpu_s=5.0, deterministic=True, timeout_value=0.0)
+@reward(
+    version="1",
+    isolation="process",
+    cpu_s=5.0,
+    deterministic=True,
+    timeout_value=0.0,
+    verdicts=("fits", "does_not_fit", "not_json", "no_answer"),
+)
 def json_schema(sample: Sample, *, schema: Mapping[str, Any]) -> Reward:
     """1.0 when what follows the reasoning is one JSON document that fits `schema`.
 
@@ -107,7 +119,14 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-@reward(version="1", isolation="process", cpu_s=10.0, deterministic=True, timeout_value=0.0)
+@reward(
+    version="1",
+    isolation="process",
+    cpu_s=10.0,
+    deterministic=True,
+    timeout_value=0.0,
+    verdicts=("correct", "partly", "wrong", "no_answer"),
+)
 def gym(sample: Sample, *, task: str | None = None) -> Reward:
     """The score of reasoning-gym's own scorer for the answer after the reasoning, from 0 to 1.
 

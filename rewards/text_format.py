@@ -13,7 +13,19 @@ def reasoning_and_answer(sample: Sample) -> tuple[str, str]:
     return (reasoning.removeprefix(OPEN), answer) if closed else ("", sample.completion)
 
 
-@reward(version="1", isolation="inline", deterministic=True)
+@reward(
+    version="1",
+    isolation="inline",
+    deterministic=True,
+    verdicts=(
+        "well_formed",
+        "unfinished",
+        "no_reasoning_tags",
+        "repeated_tags",
+        "text_before",
+        "empty_answer",
+    ),
+)
 def think_format(sample: Sample) -> Reward:
     """1.0 for ``<think>reasoning</think>answer``, else 0.0.
 
@@ -52,7 +64,12 @@ def _format_verdict(completion: str, *, opened: bool) -> str:
     return "well_formed" if answer.strip() else "empty_answer"
 
 
-@reward(version="1", isolation="inline", deterministic=True)
+@reward(
+    version="1",
+    isolation="inline",
+    deterministic=True,
+    verdicts=("correct", "wrong", "no_answer", "no_gold"),
+)
 def exact_match(sample: Sample, *, ignore_case: bool = False) -> Reward:
     """1.0 when the answer after the reasoning is the gold, runs of white space counting as one.
 
@@ -73,11 +90,17 @@ def exact_match(sample: Sample, *, ignore_case: bool = False) -> Reward:
     return Reward(value=float(answer == gold), verdict="correct" if answer == gold else "wrong")
 
 
-@reward(version="1", isolation="inline", deterministic=True)
+@reward(
+    version="1",
+    isolation="inline",
+    deterministic=True,
+    verdicts=("within", "in_buffer", "over_limit"),
+)
 def length(sample: Sample, *, buffer_tokens: int, max_tokens: int | None = None) -> Reward:
     """DAPO's soft overlong punishment, from 0 down to -1 (arXiv 2503.14476, equation 13).
 
     0 up to ``max_tokens - buffer_tokens`` tokens, then falling linearly to -1 at ``max_tokens``.
+    Verdicts: within, in_buffer, over_limit.
 
     Args:
         buffer_tokens: length of the slope in tokens.

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 
 from rewards.api import Reward, Sample, reward
-from rewards.math_answer import math_answer
+from rewards.math_answer import VERDICTS, math_answer
 
 
-@reward(version="1", isolation="inline", deterministic=True)
+@reward(version="1", isolation="inline", deterministic=True, verdicts=("repeats", "no_repeats"))
 def repetition(sample: Sample, *, words: int = 20, max_penalty: float = -1.0) -> Reward:
     """A penalty for repeated runs of words, from 0 down to `max_penalty` (arXiv 2502.03373, B.2).
 
     The share of runs of `words` consecutive words that occurred before, times `max_penalty`.
+    Verdicts: repeats, no_repeats.
 
     Args:
         words: length of a run.
@@ -40,6 +41,7 @@ def repetition(sample: Sample, *, words: int = 20, max_penalty: float = -1.0) ->
     memory_mb=384,
     deterministic=True,
     timeout_value=0.0,
+    verdicts=(*VERDICTS, "over_limit"),
 )
 def cosine_length(
     sample: Sample,

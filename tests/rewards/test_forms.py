@@ -1,11 +1,13 @@
 """Every signature that is recognised, and what each is given."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from rewards import Reward, Sample
+from rewards import Reward, Sample, resolve, reward
 from rewards.forms import recognise
+from rewards.registry import BUILTINS
 
 SAMPLES = [
     Sample(prompt="2+2?", completion="4", gold="4", columns={"data_source": "toy", "level": 1}),
@@ -122,6 +124,45 @@ def test_no_reward_is_a_fault(result: Any) -> None:
     assert (reward.value, reward.verdict) == (None, "infra_error")
     assert "mine.py:f" in reward.detail["error"]
     assert "row-7" in reward.detail["error"]
+
+
+@pytest.mark.parametrize(
+    ("result", "verdict"),
+    [
+        (Reward(value=1.0, verdict="fine"), "fine"),
+        (1.0, "scored"),
+        (None, "not_scored"),
+        (Reward(value=1.0, verdict="splendid"), "infra_error"),
+    ],
+)
+def test_declared_verdicts_are_a_closed_set(result: Any, verdict: str) -> None:
+    @reward(verdicts=("fine", "poor"))
+    def judge(sample: Sample) -> Any:
+        return result
+
+    (found,) = recognise(judge, ref="mine.py:judge")([Sample(prompt="", completion="", id="row-7")])
+    assert found.verdict == verdict
+    if verdict == "infra_error":
+        for part in ("mine.py:judge", "row-7", "'splendid'", "fine, poor"):
+            assert part in found.detail["error"]
+
+
+def test_wrong_declarations_are_refused() -> None:
+    with pytest.raises(TypeError, match="sequence of texts, not 'fine'"):
+        reward(verdicts="fine")
+
+
+@pytest.mark.parametrize("name", sorted(BUILTINS))
+def test_built_ins_are_held_to_their_verdicts(name: str) -> None:
+    function = resolve(f"builtin:{name}")
+    assert function.traits.verdicts
+    words = function.function.__doc__ or ""
+    if name != "cosine_length":  # it refers to math_answer's
+        assert all(verdict in words for verdict in function.traits.verdicts)
+    other = replace(function, function=lambda sample: Reward(value=1.0, verdict="other"))
+    (found,) = other([Sample(prompt="", completion="")])
+    assert (found.value, found.verdict) == (None, "infra_error")
+    assert "'other'" in found.detail["error"]
 
 
 def test_numpy_numbers_count_as_numbers() -> None:
