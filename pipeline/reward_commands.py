@@ -1,7 +1,7 @@
 """`stepwell reward ...`: what a reward is worth before a policy finds out."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -131,15 +131,43 @@ def diff(
     run_dir: Annotated[Path, typer.Option("--run", help="A run folder, such as runs/x.")],
     stage: Annotated[str | None, typer.Option(help="Default: every stage with rollouts.")] = None,
     workers: Workers = 1,
+    arg_a: Annotated[
+        list[str] | None,
+        typer.Option("--arg-a", metavar="NAME=VALUE", help="An argument of REF_A, as for test."),
+    ] = None,
+    arg_b: Annotated[
+        list[str] | None,
+        typer.Option("--arg-b", metavar="NAME=VALUE", help="An argument of REF_B."),
+    ] = None,
     as_json: Json = False,
 ) -> Answer:
-    """Score a run's logged samples with both rewards: which would be rescored."""
+    """Score a run's logged samples with both rewards: which would be rescored. Prompts are as the
+    model saw them, where the run folder still has a tokenizer; else the bare questions."""
     from pipeline.watch.rollouts import logged_samples
     from rewards.audit import diff as compared
 
-    samples = logged_samples(run_dir, stage=stage)
-    found = compared(ref_a, ref_b, samples, base=Path.cwd(), workers=workers)
+    samples = logged_samples(run_dir, stage=stage, rendered=_rendered(run_dir))
+    found = compared(
+        ref_a,
+        ref_b,
+        samples,
+        args_a=_arguments(arg_a, option="--arg-a"),
+        args_b=_arguments(arg_b, option="--arg-b"),
+        base=Path.cwd(),
+        workers=workers,
+    )
     return Answer(document=found, show=lambda: _print(_diff_lines(found)))
+
+
+def _rendered(run_dir: Path) -> Callable[[Sequence[int]], str] | None:
+    """From a prompt's tokens to its text, by the tokenizer of a model in the run folder."""
+    models = sorted(path.parent for path in run_dir.glob("*/*/model/tokenizer_config.json"))
+    if not models:
+        return None
+    from pipeline.generate.chat import load_tokenizer
+
+    tokenizer = load_tokenizer(models[0])
+    return lambda tokens: tokenizer.decode(list(tokens), clean_up_tokenization_spaces=False)
 
 
 def _cases(path: Path, *, answered: bool = True) -> "list[Case]":
@@ -148,17 +176,17 @@ def _cases(path: Path, *, answered: bool = True) -> "list[Case]":
     return read_cases(path, answered=answered)
 
 
-def _arguments(given: Sequence[str] | None) -> dict[str, Any]:
+def _arguments(given: Sequence[str] | None, *, option: str = "--arg") -> dict[str, Any]:
     """`name=value` pairs, each value read as YAML, as in a recipe."""
     arguments = {}
     for text in given or ():
         name, equals, value = text.partition("=")
         if not equals or not name.isidentifier():
-            raise UsageError(f"--arg {text}: write name=value")
+            raise UsageError(f"{option} {text}: write name=value")
         try:
             arguments[name] = yaml.safe_load(value)
         except yaml.YAMLError:
-            raise UsageError(f"--arg {text}: the value is no YAML; quote it") from None
+            raise UsageError(f"{option} {text}: the value is no YAML; quote it") from None
     return arguments
 
 

@@ -335,14 +335,16 @@ def diff(
     ref_b: str,
     samples: Iterable[Sample],
     *,
+    args_a: Mapping[str, Any] | None = None,
+    args_b: Mapping[str, Any] | None = None,
     base: Path | None = None,
     workers: int = 1,
 ) -> dict[str, Any]:
-    """The samples that two rewards score differently."""
+    """The samples that two rewards, or one with other arguments, score differently."""
     rows = list(samples)
     results = []
-    for ref in (ref_a, ref_b):
-        with _scorer(ref, args=None, base=base, workers=workers) as scored:
+    for ref, args in ((ref_a, args_a), (ref_b, args_b)):
+        with _scorer(ref, args=args, base=base, workers=workers) as scored:
             results.append(scored(rows))
     changed = [
         {"id": sample.id, "a": _brief(a), "b": _brief(b), "completion": sample.completion[-300:]}

@@ -107,6 +107,35 @@ def test_a_runs_samples_rescored(folder: Path, capfd: pytest.CaptureFixture[str]
     assert {row["id"] for row in found["changed"]} == {"reason/3/p/1", "harvest/p/0"}
     of_one = ("--run", "runs/x", "--stage", "reason")
     assert "1 of 2 samples" in shown(capfd, "diff", CONTAINS, "mine.py:equal", *of_one)
+    marked = ("--arg-b", "mark='1'")
+    found = asked(capfd, "diff", CONTAINS, CONTAINS, *of_one, *marked)
+    assert [row["id"] for row in found["changed"]] == ["reason/3/p/0"]
+    error = refusal(capfd, "diff", CONTAINS, CONTAINS, *of_one, "--arg-a", "mark")
+    assert "--arg-a mark: write name=value" in error
+
+
+def test_diff_gives_rewards_the_prompt_that_the_model_saw(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As the chat template rendered it, where the run folder has a tokenizer."""
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    for name in ("prompts/train", "journal/reason", "stages/base/model"):
+        (folder / "runs/x" / name).mkdir(parents=True)
+    vocabulary = {"<user>3+4?<think>": 1, "7": 2, "?": 0}
+    words = Tokenizer(models.WordLevel(vocabulary, unk_token="?"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words)
+    tokenizer.save_pretrained(folder / "runs/x/stages/base/model")
+    prompts = [Prompt(id="p", question="3+4?", answer="7")]
+    write_prompts(prompts, folder / "runs/x/prompts/train/prompts.parquet")
+    write_scored([scored("7", 0)], folder / "runs/x/journal/reason/step-000003.parquet")
+    (folder / "mine.py").write_text(
+        "def seen(sample):\n    return float(sample.prompt == '<user>3+4?<think>')\n"
+        "def never(sample):\n    return 0.0\n"
+    )
+    (row,) = asked(capfd, "diff", "mine.py:seen", "mine.py:never", "--run", "runs/x")["changed"]
+    assert row["a"]["value"] == 1.0
 
 
 def scored(text: str, sample: int) -> Scored:
@@ -115,6 +144,14 @@ def scored(text: str, sample: int) -> Scored:
         stop="eos", weight_version=0,
     )  # fmt: skip
     return Scored(rollout=rollout, text=text, reward=1.0, components={}, verdicts={})
+
+
+def refusal(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line that says what is wrong with a command."""
+    assert main(["reward", *arguments]) == WRONG
+    error = capfd.readouterr().err
+    assert len(error.strip().splitlines()) == 1
+    return error
 
 
 @pytest.mark.parametrize(
@@ -138,7 +175,4 @@ def scored(text: str, sample: int) -> Scored:
 def test_refusals_are_one_line(
     capfd: pytest.CaptureFixture[str], arguments: list[str], part: str
 ) -> None:
-    assert main(["reward", *arguments]) == WRONG
-    error = capfd.readouterr().err
-    assert part in error
-    assert len(error.strip().splitlines()) == 1
+    assert part in refusal(capfd, *arguments)

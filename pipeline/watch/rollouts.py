@@ -1,7 +1,7 @@
 """What the model wrote, how it was rewarded and why: the rollouts of a run folder."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -77,10 +77,15 @@ def prompts_of(run_dir: Path) -> dict[str, Prompt]:
     }
 
 
-def logged_samples(run_dir: Path, *, stage: str | None = None) -> list[Sample]:
+def logged_samples(
+    run_dir: Path,
+    *,
+    stage: str | None = None,
+    rendered: Callable[[Sequence[int]], str] | None = None,
+) -> list[Sample]:
     """What the rewards of a run were asked, in order; of one stage, or of all with rollouts.
 
-    Prompt text is the question, without the chat template.
+    `rendered` gives a prompt's text from its tokens; without it, it is the bare question.
 
     Raises RolloutsError when there is nothing, or the prompts are gone.
     """
@@ -91,11 +96,17 @@ def logged_samples(run_dir: Path, *, stage: str | None = None) -> list[Sample]:
         steps = steps_of(run_dir, name)
         files = steps or {None: _file_of(run_dir, name, None)[0]}
         for step, path in files.items():
-            found += [_sample(s, prompts, name, step) for s in read_scored(path)]
+            found += [_sample(s, prompts, name, step, rendered) for s in read_scored(path)]
     return found
 
 
-def _sample(scored: Scored, prompts: Mapping[str, Prompt], stage: str, step: int | None) -> Sample:
+def _sample(
+    scored: Scored,
+    prompts: Mapping[str, Prompt],
+    stage: str,
+    step: int | None,
+    rendered: Callable[[Sequence[int]], str] | None,
+) -> Sample:
     rollout = scored.rollout
     if rollout.prompt_id not in prompts:
         raise RolloutsError(
@@ -105,7 +116,7 @@ def _sample(scored: Scored, prompts: Mapping[str, Prompt], stage: str, step: int
     prompt = prompts[rollout.prompt_id]
     place = stage if step is None else f"{stage}/{step}"
     return Sample(
-        prompt=prompt.question,
+        prompt=prompt.question if rendered is None else rendered(rollout.prompt_tokens),
         completion=scored.text,
         gold=prompt.answer,
         columns=prompt.columns,
