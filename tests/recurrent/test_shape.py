@@ -1,0 +1,107 @@
+"""The cost arithmetic against PyTorch's own counter on real passes of a tiny model."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from pipeline.recurrent.model import RecurrentForCausalLM
+from pipeline.recurrent.request import DepthRequest
+from pipeline.recurrent.shape import rollout_flops, shape_of, token_flops
+
+MakeModel = Callable[..., RecurrentForCausalLM]
+
+SIZES: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 160, "vocab_size": 200}
+TOKENS = torch.arange(24)[None]
+
+
+@torch.no_grad()
+def measured(model: RecurrentForCausalLM, tokens: torch.Tensor, **arguments: Any) -> int:
+    """By the counter, which does not know the CPU's fused attention."""
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model(tokens, **arguments)
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"injection": "linear"},
+        {"injection": "add", "prelude_layers": 2, "coda_layers": 0},
+        {"injection": "none", "head_dim": 32, "num_key_value_heads": 1},
+        {"injection": "gated", "core_layers": 3},
+        {"num_experts": 4},
+    ],
+    ids=lambda changes: "-".join(map(str, changes.values())),
+)
+@pytest.mark.parametrize("depth", [1, 4])
+def test_a_forward_pass_costs_what_is_said(
+    make_model: MakeModel, changes: dict[str, Any], depth: int
+) -> None:
+    model = make_model(**SIZES | changes)
+    shape = shape_of(model.config.to_dict())
+    said = 24 * token_flops(shape, context=24, depth=depth)  # the counter sees no causality
+    found = measured(model, TOKENS, num_iterations=depth, use_cache=False)
+    assert said == pytest.approx(found, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("rule", "threshold", "stop", "decisions"),
+    [("kl", 0.0, 6, 5), ("entropy", 99.0, 1, 1), ("q_exit", 2.0, 6, 5), ("policy", None, 6, 5)],
+)
+@torch.no_grad()
+def test_a_decoded_token_costs_what_is_said(
+    make_model: MakeModel, rule: Any, threshold: float | None, stop: int, decisions: int
+) -> None:
+    model = make_model(**SIZES, exit_gate=rule == "q_exit", halting_width=16)
+    assert model.model.halting is not None
+    torch.nn.init.constant_(model.model.halting.out.bias, 50.0)  # always goes on
+    request = DepthRequest(rule=rule, depth=6, threshold=threshold)
+    cache = model(TOKENS[:, :-1], num_iterations=2, use_cache=True).past_key_values
+    found = measured(model, TOKENS[:, -1:], past_key_values=cache, depth_request=request)
+    shape = shape_of(model.config.to_dict())
+    said = token_flops(shape, context=24, depth=stop, decisions=decisions, rule=rule)
+    assert said == pytest.approx(found, rel=0.02)
+
+
+def test_a_rollout_is_its_tokens(make_model: MakeModel) -> None:
+    """Prompt positions but the last run without a head; each completion token one further on."""
+    model = make_model(**SIZES)
+    shape = shape_of(model.config.to_dict())
+    request = DepthRequest(rule="schedule", depth=2, schedule=(3, 1), prompt_depth=4)
+    parts = [token_flops(shape, context=c, depth=4, head=False) for c in (1, 2)]
+    parts += [token_flops(shape, context=2 + n, depth=d) for n, d in ((1, 3), (2, 1), (3, 2))]
+    said = rollout_flops(shape, prompt_tokens=3, depths=(3, 1, 2), request=request)
+    assert said == pytest.approx(sum(parts))
+
+
+@pytest.mark.parametrize(
+    ("request_", "depths", "decisions"),
+    [
+        (DepthRequest(rule="policy", depth=5, min_depth=2), (2, 4, 5), (1, 3, 3)),
+        (DepthRequest(rule="kl", depth=5, min_depth=2, threshold=0.1), (2, 4, 5), (2, 4, 4)),
+        (DepthRequest(rule="policy", depth=5, segment=2), (3, 3, 5), (3, 0, 4)),
+        (DepthRequest(rule="fixed", depth=5), (5, 5, 5), (0, 0, 0)),
+    ],
+)
+def test_decisions_are_counted(
+    make_model: MakeModel,
+    request_: DepthRequest,
+    depths: tuple[int, ...],
+    decisions: tuple[int, ...],
+) -> None:
+    shape = shape_of(make_model(**SIZES, halting_width=16).config.to_dict())
+    said = rollout_flops(shape, prompt_tokens=1, depths=depths, request=request_)
+    parts = [
+        token_flops(shape, context=1 + n, depth=d, decisions=k, rule=request_.rule)
+        for n, (d, k) in enumerate(zip(depths, decisions, strict=True))
+    ]
+    assert said == pytest.approx(sum(parts))
+
+
+def test_a_missing_field_is_named() -> None:
+    with pytest.raises(KeyError, match="hidden_size"):
+        shape_of({})
