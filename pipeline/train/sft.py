@@ -19,7 +19,7 @@ from pipeline.train.arguments import (
     trainer_process,
     weights_dtype,
 )
-from pipeline.train.depths import draw_depths
+from pipeline.train.depth.random_depths import draw_depths
 from pipeline.train.job import TrainJob
 from pipeline.train.loop import run
 from pipeline.train.rows import row_order, steps_for, token_rows
