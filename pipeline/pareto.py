@@ -1,0 +1,281 @@
+"""Accuracy against compute: what fixed depths reach, what an oracle could, what a method gained.
+
+Shapes: `_P` problems, `_R` fixed depths, `_K` operating points of a method, `_S` seeds. A point is
+(cost, accuracy): cost in any one unit (FLOPs per answer, iterations), accuracy in [0, 1]. Pure
+numpy.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+Between = Literal["linear", "step"]
+
+RESAMPLES = 1000
+_COVERED = (2.5, 97.5)  # percentiles of a 95 % interval
+_SLACK = 1e-9  # relative: costs that differ by less are rounding
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """An estimate with its 95 % percentile bootstrap interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saving:
+    """A method's cheapest point that is accurate enough; `saved` is a share of the reference."""
+
+    cost: float
+    accuracy: float
+    saved: float
+
+
+def pareto_front(points: ArrayLike) -> Floats:
+    """The points [N, 2] that no other dominates, by rising cost and accuracy.
+
+    Raises ValueError where there is no point, or one is not finite.
+    """
+    best: list[Floats] = []
+    for point in _sorted(points):
+        if not best or point[1] > best[-1][1]:
+            best.append(point)
+    return np.array(best)
+
+
+def upper_hull(points: ArrayLike) -> Floats:
+    """Corners [M, 2] of the best that mixing points over problems reaches, by rising cost.
+
+    A mixture may spend less than its budget, so accuracy rises from corner to corner; slopes fall
+    (Andrew's monotone chain, Information Processing Letters 9(5), 1979).
+
+    >>> upper_hull([(1, 0.2), (2, 0.3), (4, 0.8), (8, 0.7)]).tolist()
+    [[1.0, 0.2], [4.0, 0.8]]
+    """
+    hull: list[Floats] = []
+    for point in pareto_front(points):
+        while len(hull) > 1 and _under(hull[-2], hull[-1], point):
+            hull.pop()
+        hull.append(point)
+    return np.array(hull)
+
+
+def hull_at(hull: Floats, cost: ArrayLike) -> Floats:
+    """Accuracy of the hull [M, 2] at costs: flat after its last corner, NaN under its first."""
+    cost = np.asarray(cost, dtype=float)
+    reached = np.interp(cost, hull[:, 0], hull[:, 1])
+    return np.where(cost < hull[0, 0] * (1 - _SLACK), np.nan, reached)
+
+
+def front_at(front: Floats, cost: ArrayLike, *, between: Between) -> Floats:
+    """Accuracy of a Pareto front [K, 2] at costs: flat after its last point, NaN under its first.
+
+    "linear" joins neighbouring points, as a method does whose price of compute is continuous;
+    "step" counts only points as they were measured.
+    """
+    if between == "linear":
+        return hull_at(front, cost)
+    cost = np.asarray(cost, dtype=float)
+    index = np.searchsorted(front[:, 0] * (1 - _SLACK), cost, side="right") - 1
+    return np.where(index < 0, np.nan, front[np.maximum(index, 0), 1])
+
+
+def area_above_hull(
+    points: ArrayLike, hull: Floats, low: float, high: float, *, between: Between = "linear"
+) -> float:
+    """Mean of (a method's front - the fixed depths' hull) over costs from `low` to `high`.
+
+    Signed, in accuracy. Where the method or the hull has no point cheap enough the difference
+    counts as 0: there a budget falls back on the mixture. Exact: both are linear or constant
+    between their corners.
+
+    Raises ValueError where the range is empty.
+    """
+    if not low < high:
+        raise ValueError(f"the cost range from {low} to {high} is empty")
+    front = pareto_front(points)
+    corners = np.concatenate((front[:, 0], hull[:, 0], (low, high)))
+    corners = np.unique(corners[(corners >= low) & (corners <= high)])
+    middle, width = (corners[1:] + corners[:-1]) / 2, np.diff(corners)
+    difference = front_at(front, middle, between=between) - hull_at(hull, middle)
+    return float(np.nan_to_num(difference) @ width / (high - low))
+
+
+def area_interval(
+    method: ArrayLike,
+    fixed: ArrayLike,
+    low: float,
+    high: float,
+    *,
+    between: Between = "linear",
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """`area_above_hull` with its interval over problems, and over seeds where there are any.
+
+    Args:
+        method: [_P, _K, 2] or [_S, _P, _K, 2], (cost, accuracy) of every problem at every
+            operating point of the method.
+        fixed: [_P, _R, 2] or [_S, _P, _R, 2], the same of fixed depths; one seed's serves all
+            seeds of the method. The hull is resampled too.
+    """
+    arrays = [np.asarray(a, dtype=float) for a in (method, fixed)]
+    levels = max(a.ndim for a in arrays) - 2
+    arrays = [a[None] if a.ndim < levels + 2 else a for a in arrays]
+    over = tuple(range(levels))
+
+    def area(points: Floats, depths: Floats) -> float:
+        hull = upper_hull(depths.mean(axis=over))
+        return area_above_hull(points.mean(axis=over), hull, low, high, between=between)
+
+    return bootstrap(area, arrays, resamples=resamples, seed=seed, levels=levels)
+
+
+def hypervolume(points: ArrayLike, reference: tuple[float, float]) -> float:
+    """Share of the box between `reference` and (cost 0, accuracy 1) that the points dominate.
+
+    `reference` is the worst (cost, accuracy) that counts (Zitzler and Thiele, IEEE Transactions
+    on Evolutionary Computation 3(4), 1999). Of one point inside it is
+    (1 - cost / reference cost) (accuracy - reference accuracy) / (1 - reference accuracy).
+
+    Raises ValueError for a reference with no box.
+    """
+    worst, floor = reference
+    if worst <= 0 or floor >= 1:
+        raise ValueError(f"reference {reference} leaves no box: cost over 0, accuracy under 1")
+    front = pareto_front(points)
+    front = front[(front[:, 0] < worst) & (front[:, 1] > floor)]
+    dominated_to = np.append(front[1:, 0], worst)
+    area = (dominated_to - front[:, 0]) @ (front[:, 1] - floor) if len(front) else 0.0
+    return float(area / (worst * (1 - floor)))
+
+
+def cheapest_within(points: ArrayLike, accuracy: float, *, tolerance: float) -> Floats | None:
+    """The cheapest point [2] whose accuracy is at least `accuracy - tolerance`; None: no point."""
+    rows = _sorted(points)
+    enough = rows[rows[:, 1] >= accuracy - tolerance - _SLACK]
+    return enough[0] if len(enough) else None
+
+
+def savings(
+    front: ArrayLike, reference_point: ArrayLike, *, tolerance: float = 0.01
+) -> Saving | None:
+    """What a method saves at the reference's accuracy, in the unit of the points' cost.
+
+    The fair reference is the cheapest fixed depth that is within the tolerance of the best one
+    (`cheapest_within`): depths beyond it are waste that no policy is needed to save. Call it once
+    for iterations and once for FLOPs. None where no point is accurate enough.
+    """
+    cost, accuracy = np.asarray(reference_point, dtype=float)
+    found = cheapest_within(front, accuracy, tolerance=tolerance)
+    if found is None:
+        return None
+    return Saving(cost=float(found[0]), accuracy=float(found[1]), saved=float(1 - found[0] / cost))
+
+
+def bootstrap(
+    statistic: Callable[..., float],
+    data: Sequence[ArrayLike],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    levels: int = 1,
+) -> Interval:
+    """Percentile interval of `statistic(*data)` over draws with replacement.
+
+    The first `levels` axes of every array are drawn, each on its own and alike in all arrays:
+    problems, or seeds and then problems, which all seeds share (a crossed design). An axis of
+    length 1 beside a longer one is shared by all draws.
+
+    Raises ValueError where the arrays' axes do not fit each other.
+    """
+    arrays = [np.asarray(a, dtype=float) for a in data]
+    sizes = [max(a.shape[axis] for a in arrays) for axis in range(levels)]
+    for array in arrays:
+        for axis, size in enumerate(sizes):
+            if array.shape[axis] not in (1, size) or not size:
+                raise ValueError(f"axis {axis} has {array.shape[axis]} entries, others {size}")
+    rng = np.random.default_rng(seed)
+    drawn = np.empty(resamples)
+    for index in range(resamples):
+        picks = [rng.integers(size, size=size) for size in sizes]
+        drawn[index] = statistic(*(_picked(array, picks) for array in arrays))
+    low, high = np.percentile(drawn, _COVERED)
+    return Interval(estimate=float(statistic(*arrays)), low=float(low), high=float(high))
+
+
+def paired_difference(
+    one: ArrayLike, other: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0
+) -> Interval:
+    """Mean of (one - other) of two methods on the same problems: [_P] each, or [_S, _P].
+
+    Raises ValueError where the shapes differ.
+    """
+    first, second = np.asarray(one, dtype=float), np.asarray(other, dtype=float)
+    if first.shape != second.shape:
+        raise ValueError(f"shapes {first.shape} and {second.shape} do not pair up")
+    return bootstrap(
+        lambda a: float(a.mean()),
+        [first - second],
+        resamples=resamples,
+        seed=seed,
+        levels=first.ndim,
+    )
+
+
+def spearman(a: ArrayLike, b: ArrayLike) -> float:
+    """Rank correlation of two sequences, ties at their mean rank; NaN where one is constant.
+
+    Raises ValueError where the lengths differ.
+    """
+    first, second = _ranks(np.asarray(a, dtype=float)), _ranks(np.asarray(b, dtype=float))
+    if first.shape != second.shape:
+        raise ValueError(f"{len(first)} and {len(second)} values do not pair up")
+    first, second = first - first.mean(), second - second.mean()
+    scale = float(np.sqrt((first @ first) * (second @ second)))
+    return float(first @ second) / scale if scale else float("nan")
+
+
+def waste_and_shortfall(depth: ArrayLike, needed: ArrayLike) -> tuple[float, float]:
+    """(share of the iterations run that were above need, share of those needed that were missing).
+
+    Both [N], iterations of a token or a problem and how many it needed.
+    """
+    ran, need = np.asarray(depth, dtype=float), np.asarray(needed, dtype=float)
+    above, below = np.maximum(ran - need, 0).sum(), np.maximum(need - ran, 0).sum()
+    return float(above / ran.sum()), float(below / need.sum())
+
+
+def _sorted(points: ArrayLike) -> Floats:
+    """[N, 2] by rising cost, the most accurate of equal costs first."""
+    rows = np.asarray(points, dtype=float).reshape(-1, 2)
+    if not len(rows) or not np.isfinite(rows).all():
+        raise ValueError(f"needs at least one point, all of them finite; got {rows.tolist()}")
+    return rows[np.lexsort((-rows[:, 1], rows[:, 0]))]
+
+
+def _under(left: Floats, middle: Floats, right: Floats) -> bool:
+    """Whether the middle point is on or under the line from left to right."""
+    (x1, y1), (x2, y2) = middle - left, right - left
+    return bool(x1 * y2 >= x2 * y1)
+
+
+def _picked(array: Floats, picks: Sequence[NDArray[np.int64]]) -> Floats:
+    for axis, pick in enumerate(picks):
+        if array.shape[axis] > 1:
+            array = array.take(pick, axis=axis)
+    return array
+
+
+def _ranks(values: Floats) -> Floats:
+    """Ranks from 1, ties at their mean."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = counts.cumsum()
+    return (last - (counts - 1) / 2)[inverse]
