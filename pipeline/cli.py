@@ -15,6 +15,7 @@ import typer
 
 from pipeline import __version__
 from pipeline.answer import FAILED, INTERRUPTED, OK, STOPPED, WRONG, Answer, Json, UsageError
+from pipeline.convert_command import convert
 from pipeline.reward_commands import reward_app
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ app = typer.Typer(
 data_app = typer.Typer(help="Look at a recipe's data.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(reward_app, name="reward")
+app.command()(convert)
 
 RecipeRef = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe.")
@@ -326,6 +328,7 @@ def _code_of(error: Exception) -> int | None:
         "pipeline.plan.PlanError",
         "pipeline.prompts.PromptError",
         "pipeline.artifacts.ArtifactError",
+        "pipeline.recurrent.checkpoint.ConversionError",
         "pipeline.watch.report.ReportError",
         "pipeline.watch.rollouts.RolloutsError",
         "rewards.cases.BadCases",
