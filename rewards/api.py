@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
-Isolation = Literal["inline", "process"]
+Isolation = Literal["inline", "process", "sandbox"]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 INFRA_ERROR = "infra_error"
@@ -77,7 +77,12 @@ class Traits:
 
     version: str = "0"
     isolation: Isolation = "process"
-    """``inline`` runs in the caller: only for code that no input can slow down or crash."""
+    """``inline`` runs in the caller: only for code that no input can slow down or crash.
+
+    ``process`` runs in a worker that can be killed. ``sandbox`` runs in one that also has no
+    network, can change no file but its own temporary ones and reaches no other process; its folder
+    and its packages are read-only. Where no such isolation can be had, it is refused.
+    """
     cpu_s: float | None = None
     """CPU seconds allowed per sample; None takes the pool's."""
     wall_s: float | None = None
@@ -100,7 +105,7 @@ def reward(**traits: Any) -> Callable[[Function], Function]:
     """Declare a function's :class:`Traits`; optional, as plain attributes do the same.
 
     Raises:
-        TypeError: for a trait that does not exist, or verdicts that are no texts.
+        TypeError: for a trait that does not exist, or has another value than it may.
     """
     _declared(traits)
 
@@ -119,7 +124,9 @@ def traits_of(function: Callable[..., Any]) -> Traits:
 
 
 def _declared(given: Mapping[str, Any]) -> Traits:
-    verdicts = given.get("verdicts", ())
+    isolation, verdicts = given.get("isolation", "process"), given.get("verdicts", ())
+    if isolation not in get_args(Isolation):
+        raise TypeError(f"isolation is one of {', '.join(get_args(Isolation))}, not {isolation!r}")
     if isinstance(verdicts, str) or not all(isinstance(one, str) for one in verdicts):
         raise TypeError(f"verdicts is a sequence of texts, not {verdicts!r}")
     return Traits(**{**given, "verdicts": tuple(verdicts)})

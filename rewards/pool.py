@@ -32,6 +32,8 @@ from rewards.api import INFRA_ERROR, TIMEOUT, Cost, Reward, Sample, Traits, infr
 from rewards.forms import RewardFunction
 from rewards.registry import resolve
 from rewards.routes import BY_ROW, NoRoute, route
+from rewards.sandbox.shelter import Shelter, sheltered
+from rewards.sandbox.ways import NoIsolation
 from rewards.worker import Job, Limits
 
 PREPARE_WALL_S = 600.0
@@ -45,7 +47,10 @@ RECYCLE_MB = 256
 """A worker that grew by more than this since its imports is replaced."""
 CACHED_VERDICTS = 20_000
 
-_BOOT = "import sys; sys.path.append({root!r}); from rewards.worker import main; main({pid})"
+_BOOT = (
+    "import sys; sys.path.append({root!r}); from rewards.worker import main; "
+    "from rewards.sandbox.shelter import Shelter; main({pid}, {shelter!r})"
+)
 
 
 class _WorkerDied(Exception):
@@ -63,6 +68,10 @@ class _WorkerDied(Exception):
 
 class _Refused(Exception):
     """A worker could not import the function."""
+
+
+class _Exposed(Exception):
+    """The function wants a sandbox, and the worker is in none."""
 
 
 class _Overslept(Exception):
@@ -85,17 +94,21 @@ class _Task:
 
 
 class _Worker:
-    """The parent's handle of one worker process."""
+    """The parent's handle of one worker process, in a shelter or not."""
 
-    def __init__(self) -> None:
+    def __init__(self, shelter: Shelter | None = None) -> None:
         root = str(Path(__file__).resolve().parents[1])
+        self._shelter = shelter
+        boot = _BOOT.format(root=root, pid=os.getpid(), shelter=shelter)
+        outer = [] if shelter is None else shelter.command()
+        environment = dict(os.environ) if shelter is None else shelter.environment()
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _BOOT.format(root=root, pid=os.getpid())],
+            [*outer, sys.executable, "-P", "-c", boot],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
             start_new_session=True,
-            env=os.environ | {"PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"},
+            env=environment | {"PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"},
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -110,7 +123,9 @@ class _Worker:
         `description` is set as soon as the function is known, also when the check then fails.
 
         Raises:
-            _WorkerDied, _Refused, _Overslept: after the first and the last it must be replaced.
+            _WorkerDied, _Overslept: it must be replaced.
+            _Refused: the function cannot be imported.
+            _Exposed: only a worker in a shelter may call it.
         """
         try:
             frames.write(self._in, pickle.dumps(job))
@@ -120,6 +135,8 @@ class _Worker:
         if ready.get("kind") == "refused":
             raise _Refused(str(ready.get("error")))
         description = self.description = _description(ready)
+        if description.traits.isolation == "sandbox" and self._shelter is None:
+            raise _Exposed
         if not job.samples:
             return description, {}
         cpu_s = description.traits.cpu_s or job.limits.cpu_s
@@ -147,13 +164,30 @@ class _Worker:
         The worker is not reaped before the kill, so its group id cannot have been reused.
         """
         if self._process.returncode is not None:
-            return self._process.returncode
+            return self._code()
         os.killpg(self._process.pid, signal.SIGKILL)
         os.close(self._pidfd)
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
-        return self._process.wait()
+        self._process.wait()
+        if self._shelter is not None:
+            self._shelter.close()
+        return self._code()
+
+    def _code(self) -> int:
+        """The exit code; bubblewrap passes on a signal as 128 and its number."""
+        code = self._process.returncode
+        wrapped = self._shelter is not None and self._shelter.way == "bubblewrap"
+        return 128 - code if wrapped and code > 128 else code
+
+
+_Place = tuple[str, ...] | None
+"""Folders that a sandboxed worker sees; None for a worker outside of any sandbox."""
+
+
+def _worker(place: _Place) -> _Worker:
+    return _Worker(None if place is None else sheltered(place))
 
 
 class Pool:
@@ -293,20 +327,51 @@ class Pool:
 
     def _serve(self) -> None:
         """One thread's life: take a task, have its worker do it, replace the worker if it died."""
-        worker: _Worker | None = None
+        workers: dict[_Place, _Worker] = {}
         try:
             while (task := self._queue.get()) is not None:
                 if not task.future.set_running_or_notify_cancel():
                     continue
                 try:
-                    worker = self._run(task, worker)
+                    while not self._run(task, workers):
+                        continue
                 except BaseException as error:  # shown to whoever waits for the future
                     task.future.set_exception(error)
         finally:
-            if worker is not None:
+            for worker in workers.values():
                 worker.kill()
 
-    def _run(self, task: _Task, worker: _Worker | None) -> _Worker | None:
+    def _place(self, job: Job) -> _Place:
+        """The folders that a sandboxed worker must see for this job; None for any other worker."""
+        known = self._described.get((job.ref, job.base))
+        if known is None or known.traits.isolation != "sandbox":
+            return None
+        where = job.ref.rpartition(":")[0]
+        base = (job.base or Path.cwd()).resolve()
+        in_file = where.endswith(".py") or "/" in where
+        folders = [base, (base / Path(where).expanduser()).resolve().parent] if in_file else [base]
+        return tuple(dict.fromkeys(map(str, folders)))
+
+    def _run(self, task: _Task, workers: dict[_Place, _Worker]) -> bool:
+        """Settle `task`; False when it is to be tried again in another kind of worker."""
+        place = self._place(task.job)
+        try:
+            worker = workers.pop(place, None) or _worker(place)
+        except NoIsolation as error:
+            _settle_refused(task, str(error))
+            return True
+        try:
+            kept = self._settled(task, worker, place)
+        except _Exposed:
+            assert worker.description is not None
+            self._described[task.job.ref, task.job.base] = worker.description
+            workers[place] = worker
+            return False
+        if kept is not None:
+            workers[place] = kept
+        return True
+
+    def _settled(self, task: _Task, worker: _Worker | None, place: _Place) -> _Worker | None:
         """Settle `task`; returns the worker to go on with."""
         deaths: Counter[str] = Counter()
         while True:
@@ -314,11 +379,11 @@ class Pool:
                 fault = f"quarantined: it crashed {MAX_CRASHES} workers"
                 task.future.set_result(_fault(task.job, fault))
                 return worker
-            worker = worker or _Worker()
+            worker = worker or _worker(place)
             try:
                 description, message = worker.ask(task.job)
             except _Refused as refusal:
-                _settle_refused(task, str(refusal))
+                _settle_refused(task, f"cannot be imported: {refusal}")
                 return worker
             except (_Overslept, frames.BrokenFrame) as error:
                 worker.kill()
@@ -394,7 +459,7 @@ def _fault(job: Job, message: str) -> Reward:
 
 def _settle_refused(task: _Task, message: str) -> None:
     if task.job.samples:
-        task.future.set_result(_fault(task.job, f"cannot be imported: {message}"))
+        task.future.set_result(_fault(task.job, message))
     else:
         task.future.set_exception(ValueError(f"reward {task.job.ref}: {message}"))
 

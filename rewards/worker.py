@@ -13,7 +13,6 @@ import os
 import pickle
 import resource
 import signal
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -24,6 +23,7 @@ from rewards import frames
 from rewards.api import Reward, Sample
 from rewards.forms import RewardFunction
 from rewards.registry import resolve
+from rewards.sandbox.shelter import Shelter, enter
 
 PR_SET_PDEATHSIG = 1
 
@@ -47,10 +47,16 @@ class Job:
     limits: Limits
 
 
-def main(parent_pid: int) -> None:
-    """Serve jobs until standard input ends."""
-    _die_with(parent_pid)
+def main(parent_pid: int, shelter: Shelter | None = None) -> None:
+    """Serve jobs until standard input ends, under the shelter's rules where there is one.
+
+    A function that declares ``isolation = "sandbox"`` is described but not called without one.
+    """
+    if shelter is None or shelter.way == "landlock":  # bubblewrap sees to it itself
+        _die_with(parent_pid)
     jobs, results = _take_pipes()
+    if shelter is not None:
+        enter(shelter)
     functions: dict[tuple[str, Path | None], RewardFunction] = {}
     imported_mb = 0.0
     while (body := frames.read(jobs)) is not None:
@@ -68,7 +74,8 @@ def main(parent_pid: int) -> None:
                 _warm(functions[key])
             imported_mb = resident_mb()
         frames.write(results, frames.to_json(_ready(functions[key])))
-        if job.samples:
+        exposed = functions[key].traits.isolation == "sandbox" and shelter is None
+        if job.samples and not exposed:
             message = _serve(job, functions[key])
             message["grown_mb"] = resident_mb() - imported_mb
             frames.write(results, frames.to_json(message))
@@ -156,7 +163,3 @@ def peak_mb() -> float:
     status = Path("/proc/self/status").read_text()
     line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) / 1024
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))

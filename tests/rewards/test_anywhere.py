@@ -117,9 +117,9 @@ def test_from_a_ray_actor(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is missing")
 def test_the_sandbox_works_as_an_ordinary_user() -> None:
     """Cheats, hostile programs and break-outs, with root's rights given up before Python starts."""
-    tests = ROOT / "tests/rewards/test_code_tests.py"
-    chosen = "cheats or hostile or gets_out or sleepers or stays or standard_input"
-    arguments = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", chosen, str(tests)]
+    tests = [str(ROOT / f"tests/rewards/test_{name}.py") for name in ("code_tests", "shelter")]
+    chosen = "cheats or hostile or gets_out or sleepers or stays or standard_input or shelter"
+    arguments = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", chosen, *tests]
     with tempfile.TemporaryDirectory() as home:
         os.chown(home, NOBODY, NOBODY)
         python = next(filter(lambda path: can_test(path, home), interpreters()), None)
