@@ -3,13 +3,19 @@
 Log-probabilities are of the distribution that was sampled (temperature and top-p applied).
 """
 
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.generate.engine import EngineSettings, WeightVersionError
 from pipeline.records import Request, Rollout
+from pipeline.recurrent.request import DepthRequest
+from pipeline.recurrent.shape import RecurrentShape, rollout_flops, shape_of
+
+RECURRENT = "stepwell_recurrent"  # `pipeline.recurrent.config.MODEL_TYPE`, which loads transformers
 
 
 def engine_environment(settings: EngineSettings) -> dict[str, str]:
@@ -36,10 +42,16 @@ class VllmEngine:
         os.environ.update(engine_environment(settings))
         from vllm import LLM  # heavy, and reads the environment at import
 
+        config = json.loads((model / "config.json").read_text())
+        self._depths = _Depths.of(config) if config.get("model_type") == RECURRENT else None
         options: dict[str, Any] = {"dtype": settings.dtype}
-        if settings.device == "cpu":
+        if settings.device == "cpu" or self._depths is not None:
             options["enforce_eager"] = True
-        else:
+        if self._depths is not None:
+            from pipeline.recurrent.vllm_plugin import register
+
+            register()  # for this process, also where the installed metadata is older
+        if settings.device != "cpu":
             options["gpu_memory_utilization"] = settings.gpu_memory_fraction
             options["tensor_parallel_size"] = settings.gpus
             options["weight_transfer_config"] = {"backend": "nccl"}
@@ -57,25 +69,31 @@ class VllmEngine:
         ).llm_engine
 
     def generate(self, requests: Sequence[Request], *, version: int) -> Iterator[Rollout]:
-        """Yield each request's rollout as it ends. Raises WeightVersionError."""
+        """Yield each request's rollout as it ends.
+
+        Raises WeightVersionError, and ValueError for depths that the model cannot run.
+        """
         if version != self.version:
             raise WeightVersionError(
                 f"the engine holds weight version {self.version}, rollouts of {version} were asked"
             )
-        waiting = {str(i): request for i, request in enumerate(requests)}
-        for name, request in waiting.items():
-            self._engine.add_request(
-                name, {"prompt_token_ids": list(request.prompt_tokens)}, _sampling(request)
-            )
+        waiting = {str(i): _Waiting(request) for i, request in enumerate(requests)}
+        for one in waiting.values():
+            one.depth = self._depth(one.request)
         try:
+            for name, one in waiting.items():
+                one.name = self._engine.add_request(
+                    name, _prompt(one.request, one.depth), _sampling(one.request, one.depth)
+                )
             while waiting:
-                for output in self._engine.step():
-                    if output.finished:
-                        done: Any = output.outputs[0]
-                        yield self._rollout(waiting.pop(output.request_id), done)
+                ended = [output for output in self._engine.step() if output.finished]
+                done = [waiting.pop(output.request_id) for output in ended]
+                for one, output, ran in zip(done, ended, self._ran(done), strict=True):
+                    yield self._rollout(one, output.outputs[0], *ran)
         finally:
             if waiting:
                 self._engine.abort_request(list(waiting))
+                self._ran([one for one in waiting.values() if one.name])
 
     def load_weights(self, weights: Iterable[tuple[str, Any]], *, version: int) -> None:
         """Replace the weights in place. vLLM's CPU path repacks weights at load, so they go
@@ -92,11 +110,47 @@ class VllmEngine:
             self._engine.reset_prefix_cache()
             self.version = version
 
-    def _rollout(self, request: Request, output: Any) -> Rollout:
+    def _depth(self, request: Request) -> DepthRequest | None:
+        """How the request's depths are chosen; None for a dense model."""
+        if self._depths is not None:
+            return self._depths.asked(request.depth)
+        if request.depth is not None:
+            raise ValueError(
+                f"prompt {request.prompt_id!r} asks for a depth, and the model has no core to "
+                "iterate: leave Request.depth out, or generate with a recurrent model"
+            )
+        return None
+
+    def _ran(self, ended: Sequence["_Waiting"]) -> list[tuple[list[int], list[float]]]:
+        """Depths and their log-probabilities of requests that ended; empty for a dense model."""
+        if self._depths is None or not ended:
+            return [([], [])] * len(ended)
+        names = [one.name for one in ended]
+        return self._engine.collective_rpc(_take_depths, args=(names,))[0]
+
+    def _rollout(
+        self, waiting: "_Waiting", output: Any, depths: list[int], chances: list[float]
+    ) -> Rollout:
+        request, depth = waiting.request, waiting.depth
         logprobs = tuple(
             float(position[token].logprob)
             for token, position in zip(output.token_ids, output.logprobs, strict=True)
         )
+        recurrent: dict[str, Any] = {}
+        if self._depths is not None and depth is not None:
+            count = len(logprobs)  # a position after the last token may have run in advance
+            ran = tuple(depths[:count])
+            recurrent = {
+                "depths": ran,
+                "depth_logprobs": tuple(chances[:count]) if depth.sampled else None,
+                "prompt_depth": depth.prefill_depth,
+                "flops": rollout_flops(
+                    self._depths.shape,
+                    prompt_tokens=len(request.prompt_tokens),
+                    depths=ran,
+                    request=depth,
+                ),
+            }
         return Rollout(
             prompt_id=request.prompt_id,
             sample=request.sample,
@@ -106,14 +160,72 @@ class VllmEngine:
             logprobs=logprobs,
             stop="eos" if output.finish_reason == "stop" else "length",
             weight_version=self.version,
+            **recurrent,
         )
+
+
+@dataclass
+class _Waiting:
+    """A request in flight."""
+
+    request: Request
+    depth: DepthRequest | None = None
+    name: str = ""  # the engine's own for it
+
+
+@dataclass(frozen=True)
+class _Depths:
+    """What a recurrent model can be asked for."""
+
+    shape: RecurrentShape
+    policy: bool
+    gate: bool
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "_Depths":
+        """Of a model's `config.json`."""
+        return cls(shape_of(config), config["halting_width"] is not None, bool(config["exit_gate"]))
+
+    def asked(self, request: DepthRequest | None) -> DepthRequest:
+        """The request, or the model's own depth. Raises ValueError for what it cannot run."""
+        if request is None:
+            return DepthRequest(depth=self.shape.num_iterations)
+        if request.deepest > self.shape.max_iterations:
+            raise ValueError(
+                f"a depth of {request.deepest} is over the model's "
+                f"max_iterations={self.shape.max_iterations}"
+            )
+        if request.rule == "policy" and not self.policy:
+            raise ValueError("the policy rule needs a model with a halting policy (halting_width)")
+        if request.rule == "q_exit" and not self.gate:
+            raise ValueError("the q_exit rule needs a model with an exit gate (exit_gate: true)")
+        return request
+
+
+def _take_depths(worker: Any, names: list[str]) -> list[tuple[list[int], list[float]]]:
+    return worker.model_runner.get_model().depths.take(names)
+
+
+def _prompt(request: Request, depth: DepthRequest | None) -> dict[str, Any]:
+    """vLLM's prompt. Cached blocks are shared by requests of the same salt: those whose equal
+    tokens have equal keys and values.
+
+    Where all positions run at one depth, that depth decides. Elsewhere the positions before the
+    last of the prompt do so, and vLLM reads no more than those from its cache: hence the length.
+    """
+    prompt: dict[str, Any] = {"prompt_token_ids": list(request.prompt_tokens)}
+    if depth is None:
+        return prompt
+    uniform = depth.rule == "fixed" and depth.prefill_depth == depth.depth
+    length = "" if uniform else f" before {len(request.prompt_tokens)}"
+    return prompt | {"cache_salt": f"depth {depth.prefill_depth}{length}"}
 
 
 def _reload(worker: Any, tensors: list[tuple[str, Any]]) -> None:
     worker.model_runner.reload_weights(weights_iterator=iter(tensors))
 
 
-def _sampling(request: Request) -> Any:
+def _sampling(request: Request, depth: DepthRequest | None) -> Any:
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
@@ -125,4 +237,5 @@ def _sampling(request: Request) -> Any:
         logprobs=0,
         detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
+        extra_args=None if depth is None else {"depth": asdict(depth)},
     )

@@ -1,0 +1,95 @@
+"""What vLLM is made to do besides: tell the model whose rows it runs, and keep its caches exact.
+
+Both hooks leave every other model alone. The V2 runner needs neither the first nor a patch: it
+asks the model for its state (`state.py`).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import vllm
+from vllm.v1.core.sched.scheduler import Scheduler
+from vllm.v1.worker.gpu_model_runner import GPUModelRunner
+
+from ..config import MODEL_TYPE
+from .depths import KEY, plan_rows
+from .paging import Batch
+
+RUNNER_HOOK, PREEMPTION = "_init_model_kwargs", "_preempt_request"
+IDLE_LOGS = 1024  # requests of other callers whose logs nobody took, before they are dropped
+
+_installed: set[str] = set()
+
+
+def install() -> None:
+    """Extend the V1 runner and the scheduler, once. Hooks that this vLLM lacks are left out;
+    `require` then refuses the model."""
+    for owner, name, extend in (
+        (GPUModelRunner, RUNNER_HOOK, _with_batch),
+        (Scheduler, PREEMPTION, _reading_no_cache),
+    ):
+        if name in vars(owner) and name not in _installed:
+            setattr(owner, name, extend(vars(owner)[name]))
+            _installed.add(name)
+
+
+def require(*, v2: bool) -> None:
+    """Raises RuntimeError where this vLLM lacks a hook that the model needs."""
+    wanted = {PREEMPTION} if v2 else {PREEMPTION, RUNNER_HOOK}
+    if wanted - _installed:
+        raise RuntimeError(
+            f"vLLM {vllm.__version__} has no {', '.join(sorted(wanted - _installed))}, through "
+            "which a recurrent model learns each token's depth: install the vLLM that "
+            "pyproject.toml names"
+        )
+
+
+def _with_batch(original: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    def kwargs(self: GPUModelRunner, num_reqs: int | None = None) -> dict[str, Any]:
+        found = original(self, num_reqs)
+        # vLLM passes 0 for its own trial runs
+        if num_reqs != 0 and self.model_config.hf_config.model_type == MODEL_TYPE:
+            found["batch"] = _batch(self)
+        return found
+
+    return kwargs
+
+
+def _batch(runner: Any) -> Batch:
+    held = runner.input_batch
+    log = runner.model.depths
+    if len(log) > IDLE_LOGS + 2 * len(runner.requests):
+        log.keep(runner.requests)
+    tracked = []
+    for name in held.req_ids:
+        request = runner.requests[name]
+        params = request.sampling_params
+        tracked.append(
+            log.tracked(
+                name,
+                params.extra_args,
+                seed=params.seed,
+                prompt_tokens=request.num_prompt_tokens,
+            )
+        )
+    count = len(tracked)
+    starts = runner.query_start_loc.np[: count + 1].astype("int64")
+    rows = plan_rows(tracked, starts, held.num_computed_tokens_cpu[:count].astype("int64"))
+    return Batch(
+        rows=rows,
+        block_table=held.block_table[0].get_device_tensor(count),
+        builder=runner.attn_groups[0][0].get_metadata_builder(0),
+    )
+
+
+def _reading_no_cache(original: Callable[..., None]) -> Callable[..., None]:
+    """A preempted request computes its tokens again, rather than finding the prefix cache's: a
+    request with the same tokens may have generated them at other depths."""
+
+    def preempt(self: Scheduler, request: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, request, *args, **kwargs)
+        params = request.sampling_params
+        if params is not None and params.extra_args and KEY in params.extra_args:
+            request.skip_reading_prefix_cache = True
+
+    return preempt
