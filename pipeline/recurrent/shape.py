@@ -116,7 +116,8 @@ def rollout_flops(
 
     Position j attends to j + 1 tokens; prompt positions but the last need no head. A rule decides
     after every iteration from `min_depth` on except the cap's; rules that compare readouts compute
-    one after every iteration.
+    one after every iteration; the policy decides once per segment. A prompt counts in full for
+    every completion, also where an engine ran it once for several.
     """
     prompt = sum(
         token_flops(shape, context=j + 1, depth=request.prefill_depth, head=False)
@@ -128,15 +129,17 @@ def rollout_flops(
             shape,
             context=prompt_tokens + index,
             depth=depth,
-            decisions=_checks(request, depth, cap=request.planned(index)),
+            decisions=_checks(request, depth, index=index),
             rule=request.rule,
         )
     return prompt + completion
 
 
-def _checks(request: DepthRequest, depth: int, *, cap: int) -> int:
-    """Observations that the rule paid for at one position."""
+def _checks(request: DepthRequest, depth: int, *, index: int) -> int:
+    """Observations that the rule paid for at generated token `index`."""
     if request.rule in ("fixed", "schedule"):
         return 0
+    if request.rule == "policy" and index % request.segment:
+        return 0  # the segment's first token decided
     first = 1 if request.rule in READOUT_RULES else request.min_depth
-    return max(0, min(depth, cap - 1) - first + 1)
+    return max(0, min(depth, request.planned(index) - 1) - first + 1)

@@ -1,0 +1,137 @@
+"""The model's parts on N rows, one position of N sequences, with keys and values in the pool.
+
+Shapes: N rows, h hidden size, K KV heads, G query heads per KV head, D head size, L attended
+positions of the longest row, V vocabulary.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pipeline.generate.native.pool import Entries, KvPool
+from pipeline.recurrent.blocks import Block, KeyValue
+from pipeline.recurrent.model import RecurrentForCausalLM
+
+
+@dataclass(frozen=True)
+class Attended:
+    """What N rows see, the same for every layer of a store."""
+
+    own: Tensor  # [N] int64 entries of the rows' own position
+    index: Tensor  # [N * L] int32 entries, padded to the longest row
+    bias: Tensor  # [K * N, 1, L] 0, or minus infinity at padding
+    rope: KeyValue  # cosine and sine, [1, N, D]
+
+
+class RowModel:
+    """Prelude, one core iteration, and coda for rows at positions and iterations of their own."""
+
+    def __init__(self, model: RecurrentForCausalLM, pool: KvPool) -> None:
+        self.backbone, self.head, self.pool = model.model, model.lm_head, pool
+        config = model.config
+        assert config.num_key_value_heads is not None
+        assert config.head_dim is not None
+        self.kv_heads, self.head_dim = config.num_key_value_heads, config.head_dim
+        self.group = config.num_attention_heads // self.kv_heads
+        weight = self.head.weight
+        self.device, self.dtype = weight.device, weight.dtype
+        self._gathered = torch.empty(0, dtype=self.dtype, device=self.device)
+        with torch.inference_mode():
+            positions = torch.arange(pool.positions, device=self.device)
+            cosine, sine = self.backbone.rotary_emb(weight[:1], positions[None])
+        self._rope = torch.cat((cosine[0], sine[0]), dim=-1)  # [positions, 2 D]
+        self._columns = positions.to(torch.int32)
+
+    def to(self, values: np.ndarray) -> Tensor:
+        """A host array on the model's device."""
+        return torch.from_numpy(values).to(self.device)
+
+    def rope(self, positions: Tensor) -> KeyValue:
+        """Cosine and sine of positions [...], each [..., D]."""
+        cosine, sine = self._rope[positions].split(self.head_dim, dim=-1)
+        return cosine, sine
+
+    def prelude(self, tokens: Tensor, seen: Attended, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """The prelude's output and s_0, [N, h] each, of tokens [N] at positions [N]."""
+        hidden = self.backbone.embed_tokens(tokens)[None] * self.backbone.config.embedding_scale
+        hidden = self._through(self.backbone.prelude, self.pool.dense.layers, hidden, seen)
+        return hidden[0], self.backbone.first_state(hidden, positions[None])[0]
+
+    def iterate(self, state: Tensor, embedded: Tensor, seen: Attended, first: Tensor) -> Tensor:
+        """States [N, h] after one more iteration; `first` [N]: rows for which it is the first."""
+        injection, config = self.backbone.injection, self.backbone.config
+        inner = injection.read(state, embedded, first=False)
+        gated = injection.kind == "gated"
+        if gated:
+            inner = torch.where(first[:, None], embedded, inner)
+        out = self._through(self.backbone.core, self.pool.core.layers, inner[None], seen)[0]
+        new = injection.write(state, out, first=False)
+        if gated:
+            new = torch.where(first[:, None], out, new)
+        return self.backbone.core_norm(new) if config.iteration_norm else new
+
+    def readout(self, state: Tensor, seen: Attended) -> Tensor:
+        """Logits [N, V] of states [N, h] through the coda and the head."""
+        layers = self.pool.dense.layers[len(self.backbone.prelude) :]
+        hidden = self.backbone.leave(state)[None]
+        hidden = self._through(self.backbone.coda, layers, hidden, seen)[0]
+        return self.head(self.backbone.norm(hidden))
+
+    def seen_in_core(
+        self, rows: np.ndarray, planes: np.ndarray, positions: np.ndarray, own: Entries
+    ) -> Attended:
+        """What rows see at the iterations of `planes`. All [N]."""
+        return self._seen(self.pool.core_table, rows * self.pool.planes + planes, positions, own)
+
+    def seen_around(self, rows: np.ndarray, positions: np.ndarray, own: Entries) -> Attended:
+        """What rows see in the prelude and the coda. All [N]."""
+        return self._seen(self.pool.dense_table, rows, positions, own)
+
+    def _seen(
+        self, table: Tensor, lines: np.ndarray, positions: np.ndarray, own: Entries
+    ) -> Attended:
+        length = int(positions.max()) + 1
+        index = table[:, :length].index_select(0, self.to(lines))
+        at = self.to(positions)
+        bias = torch.zeros((len(lines), length), dtype=self.dtype, device=self.device)
+        bias.masked_fill_(self._columns[:length] > at[:, None], -torch.inf)
+        bias = bias.expand(self.kv_heads, -1, -1).reshape(-1, 1, length)
+        cosine, sine = self.rope(at)
+        return Attended(self.to(own).long(), index.view(-1), bias, (cosine[None], sine[None]))
+
+    def _through(
+        self, blocks: Iterable[nn.Module], stores: list[Tensor], hidden: Tensor, seen: Attended
+    ) -> Tensor:
+        """Blocks over [1, N, h]; rows stand where a sequence's tokens would."""
+        for block, store in zip(blocks, stores, strict=False):
+            assert isinstance(block, Block)
+            q, k, v = block.project(hidden, seen.rope)
+            store.index_copy_(1, seen.own, torch.cat((k[0], v[0])))
+            hidden = block.finish(hidden, self._attend(q[0], store, seen))
+        return hidden
+
+    def _attend(self, q: Tensor, store: Tensor, seen: Attended) -> Tensor:
+        """Attention of q [K * G, N, D] over each row's own entries of a store: [1, N, K * G * D].
+
+        Plain products: for single queries on CPU they take half the time of the fused kernel.
+        """
+        heads, rows, width = self.kv_heads, q.shape[1], self.head_dim
+        length = seen.bias.shape[-1]
+        gathered = self._buffer(2 * heads * rows * length * width)
+        gathered = gathered.view(2 * heads, rows * length, width)
+        torch.index_select(store, 1, seen.index, out=gathered)
+        k = gathered[:heads].view(heads * rows, length, width)
+        v = gathered[heads:].view(heads * rows, length, width)
+        q = q.view(heads, self.group, rows, width).transpose(1, 2)
+        q = q.reshape(heads * rows, self.group, width)
+        scores = torch.baddbmm(seen.bias, q, k.transpose(1, 2), alpha=width**-0.5)
+        out = torch.bmm(scores.softmax(-1), v).view(heads, rows, self.group, width)
+        return out.transpose(0, 1).reshape(1, rows, -1)
+
+    def _buffer(self, size: int) -> Tensor:
+        if self._gathered.numel() < size:
+            self._gathered = torch.empty(size * 3 // 2, dtype=self.dtype, device=self.device)
+        return self._gathered[:size]

@@ -1,0 +1,152 @@
+"""What the host knows of every row: where its sequence stands and what it has generated.
+
+A row is one running sequence. Arrays are indexed by row number, so that a tick handles all rows
+by array operations. Its states stay on the device, in `session`.
+"""
+
+import numpy as np
+
+from pipeline.records import Request, Rollout, StopReason
+from pipeline.recurrent.request import RULES, DepthRequest
+from pipeline.recurrent.shape import RecurrentShape, rollout_flops
+
+IDLE, ENTERING, RUNNING, LEAVING = range(4)
+"""Phases: no sequence; a token to put through the prelude; in the core; done with the core."""
+
+PLANNED = tuple(RULES.index(rule) for rule in ("fixed", "schedule"))
+
+
+class Rows:
+    """R rows of at most S positions."""
+
+    def __init__(self, rows: int, *, positions: int) -> None:
+        self.requests: list[Request | None] = [None] * rows
+        self.phase = np.full(rows, IDLE)
+        self.seed = np.zeros(rows, dtype=np.int64)
+        self.temperature = np.zeros(rows, dtype=np.float32)
+        self.top_p = np.ones(rows, dtype=np.float32)
+        self.max_tokens = np.zeros(rows, dtype=np.int64)
+        self.prompt_tokens = np.zeros(rows, dtype=np.int64)
+
+        self.rule = np.zeros(rows, dtype=np.int64)  # index in RULES
+        self.sampled = np.zeros(rows, dtype=bool)
+        self.min_depth = np.ones(rows, dtype=np.int64)
+        self.threshold = np.zeros(rows, dtype=np.float32)
+        self.log_price = np.zeros(rows, dtype=np.float32)
+        self.segment = np.ones(rows, dtype=np.int64)
+        self.plan = np.zeros((rows, positions), dtype=np.int64)  # caps by generated token
+
+        self.token = np.zeros(rows, dtype=np.int64)  # the input that runs
+        self.position = np.zeros(rows, dtype=np.int64)  # of that input in its sequence
+        self.generated = np.zeros(rows, dtype=np.int64)
+        self.iteration = np.zeros(rows, dtype=np.int64)  # iterations that the input ran
+        self.cap = np.zeros(rows, dtype=np.int64)
+        self.deciding = np.zeros(rows, dtype=bool)  # a rule may stop the input before its cap
+        self.dense_entry = np.zeros(rows, dtype=np.int32)
+        self.core_entry = np.zeros(rows, dtype=np.int32)  # of the iteration that ran last
+
+        self.tokens = np.zeros((rows, positions), dtype=np.int64)
+        self.logprobs = np.zeros((rows, positions))
+        self.depths = np.zeros((rows, positions), dtype=np.int64)
+        self.depth_logprobs = np.zeros((rows, positions))
+
+    def in_phase(self, phase: int) -> np.ndarray:
+        """Row numbers."""
+        return np.flatnonzero(self.phase == phase)
+
+    def begin(self, row: int, request: Request, depth: DepthRequest) -> None:
+        """Give an idle row a sequence whose prompt but the last token is in the pool."""
+        self.requests[row] = request
+        self.phase[row] = ENTERING
+        self.seed[row] = request.seed
+        self.temperature[row], self.top_p[row] = request.temperature, request.top_p
+        self.max_tokens[row] = request.max_tokens
+        self.prompt_tokens[row] = len(request.prompt_tokens)
+        self.rule[row], self.sampled[row] = RULES.index(depth.rule), depth.sampled
+        self.min_depth[row] = depth.min_depth
+        self.threshold[row] = 0.0 if depth.threshold is None else depth.threshold
+        self.log_price[row] = depth.log_price
+        self.segment[row] = depth.segment if depth.rule == "policy" else 1
+        self.plan[row, : request.max_tokens] = [depth.planned(t) for t in range(request.max_tokens)]
+        self.token[row] = request.prompt_tokens[-1]
+        self.position[row] = len(request.prompt_tokens) - 1
+        self.generated[row] = 0
+
+    def enter(self, rows: np.ndarray) -> None:
+        """Rows whose token goes into the core."""
+        index = self.generated[rows]
+        start = index - index % self.segment[rows]
+        follows = start < index
+        self.iteration[rows] = 0
+        self.cap[rows] = np.where(follows, self.depths[rows, start], self.plan[rows, index])
+        self.deciding[rows] = ~follows & ~np.isin(self.rule[rows], PLANNED)
+        self.depth_logprobs[rows, index] = 0.0
+        self.phase[rows] = RUNNING
+
+    def emit(self, rows: np.ndarray, tokens: np.ndarray, logprobs: np.ndarray) -> None:
+        """Record tokens [N] drawn after the rows' inputs ran, and make them the next inputs."""
+        index = self.generated[rows]
+        self.tokens[rows, index] = tokens
+        self.logprobs[rows, index] = logprobs
+        self.depths[rows, index] = self.iteration[rows]
+        self.token[rows] = tokens
+        self.position[rows] += 1
+        self.generated[rows] += 1
+        self.phase[rows] = ENTERING
+
+    def leave(self, rows: np.ndarray) -> int:
+        """Rows done with the core. Returns the core entries that they were promised in vain."""
+        self.phase[rows] = LEAVING
+        return int((self.plan[rows, self.generated[rows]] - self.iteration[rows]).sum())
+
+    def promised(self, row: int) -> int:
+        """Core entries that the row may still take."""
+        index, end = self.generated[row], self.max_tokens[row]
+        left = int(self.plan[row, index:end].sum())
+        if self.phase[row] == RUNNING:
+            return left - int(self.iteration[row])
+        return left - int(self.plan[row, index]) if self.phase[row] == LEAVING else left
+
+    def ran(self, row: int) -> np.ndarray:
+        """Depths so far of the positions that took entries, from the last prompt position on."""
+        index = self.generated[row]
+        depths = self.depths[row, :index]
+        if self.phase[row] in (RUNNING, LEAVING):
+            return np.append(depths, self.iteration[row])
+        return depths
+
+    def clear(self, row: int) -> None:
+        """Make the row idle."""
+        self.requests[row] = None
+        self.phase[row] = IDLE
+
+    def rollout(
+        self, row: int, *, stop: StopReason, version: int, shape: RecurrentShape
+    ) -> Rollout:
+        """What the row generated."""
+        request, count = self.requests[row], int(self.generated[row])
+        assert request is not None
+        asked = asked_depth(request, shape.num_iterations)
+        depths = self.depths[row, :count].tolist()
+        chances = tuple(self.depth_logprobs[row, :count].tolist())
+        return Rollout(
+            prompt_id=request.prompt_id,
+            sample=request.sample,
+            seed=request.seed,
+            prompt_tokens=request.prompt_tokens,
+            tokens=tuple(self.tokens[row, :count].tolist()),
+            logprobs=tuple(self.logprobs[row, :count].tolist()),
+            stop=stop,
+            weight_version=version,
+            depths=tuple(depths),
+            prompt_depth=asked.prefill_depth,
+            depth_logprobs=chances if asked.rule == "policy" and asked.sampled else None,
+            flops=rollout_flops(
+                shape, prompt_tokens=len(request.prompt_tokens), depths=depths, request=asked
+            ),
+        )
+
+
+def asked_depth(request: Request, num_iterations: int) -> DepthRequest:
+    """The request's depth; without one, the model's own number of iterations."""
+    return request.depth or DepthRequest(depth=num_iterations)

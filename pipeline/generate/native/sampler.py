@@ -1,0 +1,45 @@
+"""Tokens from logits, each drawn from its request's own random numbers."""
+
+import torch
+from torch import Tensor
+
+from pipeline.recurrent.counter import TOKEN, uniform
+
+
+def sample(
+    logits: Tensor, *, temperature: Tensor, top_p: Tensor | None, seed: Tensor, position: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Tokens [N] int64, and their log-probabilities [N] float32 under what was sampled from.
+
+    One draw per row by the inverse CDF. Temperature 0 takes the likeliest token, and its
+    log-probability is that of temperature 1 without top-p, as vLLM reports it.
+
+    Args:
+        logits: [N, V].
+        temperature: [N] float32.
+        top_p: [N] float32; None where every row's is 1.
+        seed: [N] int64.
+        position: [N] int64, of the inputs that gave the logits.
+    """
+    greedy = temperature == 0
+    scaled = logits.float() / torch.where(greedy, 1.0, temperature)[:, None]
+    if top_p is not None:
+        scaled = nucleus(scaled, torch.where(greedy, 1.0, top_p))
+    logprobs = scaled.log_softmax(-1)
+    cdf = logprobs.double().exp_().cumsum(-1)
+    # a draw may round up to the CDF's end, past the last token that has any probability
+    mass = torch.nextafter(cdf[:, -1], torch.zeros_like(cdf[:, -1]))
+    drawn = uniform(seed, position, 0, stream=TOKEN) * cdf[:, -1]
+    tokens = torch.searchsorted(cdf, torch.minimum(drawn, mass)[:, None], right=True)
+    tokens = torch.where(greedy[:, None], scaled.argmax(-1, keepdim=True), tokens)
+    return tokens[:, 0], logprobs.gather(-1, tokens)[:, 0]
+
+
+def nucleus(logits: Tensor, top_p: Tensor) -> Tensor:
+    """Logits [N, V], minus infinity outside the smallest set of likeliest tokens whose
+    probability reaches `top_p` [N] (arXiv 1904.09751, section 3.1)."""
+    ordered, order = logits.sort(dim=-1, descending=True)
+    before = ordered.softmax(-1).cumsum(-1).roll(1, -1)
+    before[:, 0] = 0.0
+    outside = (before >= top_p[:, None]) & (top_p[:, None] < 1)
+    return logits.masked_fill(torch.zeros_like(outside).scatter(-1, order, outside), -torch.inf)

@@ -1,0 +1,134 @@
+"""Continuous batching over sequences and iterations: one call of `generate` at work.
+
+A tick runs one core iteration over every row that is in the core, each at its own iteration.
+Rows that leave go through the coda, the head and the next token's prelude, and come back at
+iteration 1. So the cost follows the tokens' depths, not the deepest of them.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.generate.native.admission import Admission
+from pipeline.generate.native.deciding import Deciding
+from pipeline.generate.native.forward import RowModel
+from pipeline.generate.native.rows import ENTERING, IDLE, LEAVING, RUNNING, Rows
+from pipeline.generate.native.sampler import sample
+from pipeline.records import Request, Rollout
+from pipeline.recurrent.shape import RecurrentShape
+
+BETWEEN_SHARE = 0.5
+"""Share of the running sequences that wait outside the core before the layers around it run:
+these cost nearly the same for a few rows as for many. Never more than what is there."""
+
+
+class Session:
+    """The rows of one call and their ticks. Close it whatever happens."""
+
+    def __init__(
+        self,
+        requests: Sequence[Request],
+        *,
+        model: RowModel,
+        rows: int,
+        eos: np.ndarray,  # token ids that end a sequence
+        version: int,
+        shape: RecurrentShape,
+    ) -> None:
+        self.model, self.pool = model, model.pool
+        self.eos, self.version, self.shape = eos, version, shape
+        self.rows = Rows(rows, positions=self.pool.positions)
+        self.admission = Admission(requests, model=model, rows=self.rows)
+        self.deciding = Deciding(model, self.rows)
+        width = model.backbone.config.hidden_size
+        self.state = torch.zeros(rows, width, dtype=model.dtype, device=model.device)
+        self.embedded = torch.zeros_like(self.state)
+
+    @property
+    def busy(self) -> bool:
+        """Whether any request is unfinished."""
+        return bool(self.admission.waiting) or bool((self.rows.phase != IDLE).any())
+
+    def close(self) -> None:
+        """Give everything back to the pool."""
+        self.admission.close()
+
+    @torch.inference_mode()
+    def tick(self) -> list[Rollout]:
+        """One iteration of the rows in the core, and what lies between tokens where it is due."""
+        if self.admission.waiting:
+            self.admission.admit()
+        active = self.rows.in_phase(RUNNING)
+        if len(active):
+            self._iterate(active)
+        inside = int((self.rows.phase == RUNNING).sum())
+        running = int((self.rows.phase != IDLE).sum())
+        if inside and running - inside < BETWEEN_SHARE * running:
+            return []
+        ended = self._leave(self.rows.in_phase(LEAVING))
+        self._enter(self.rows.in_phase(ENTERING))
+        return ended
+
+    def _iterate(self, active: np.ndarray) -> None:
+        rows, pool, at = self.rows, self.pool, self.model.to(active)
+        planes, positions = rows.iteration[active], rows.position[active]
+        entries = pool.core.take(len(active))
+        pool.core.promised -= len(active)
+        pool.write_core(active, planes, positions, entries)
+        rows.core_entry[active] = entries
+        rows.iteration[active] += 1
+        seen = self.model.seen_in_core(active, planes, positions, entries)
+        old, embedded = self.state[at], self.embedded[at]
+        new = self.model.iterate(old, embedded, seen, self.model.to(planes == 0))
+        self.state[at] = new
+        stops = self.deciding.stopped(active, old=old, new=new)
+        leaving = active[stops | (rows.iteration[active] >= rows.cap[active])]
+        pool.core.promised -= rows.leave(leaving)
+
+    def _leave(self, leaving: np.ndarray) -> list[Rollout]:
+        """Rows done with the core: their next tokens, and the rollouts that end with them."""
+        if not len(leaving):
+            return []
+        rows, model, positions = self.rows, self.model, self.rows.position[leaving]
+        self.pool.fill_deeper(leaving, rows.iteration[leaving], positions, rows.core_entry[leaving])
+        seen = model.seen_around(leaving, positions, rows.dense_entry[leaving])
+        logits = model.readout(self.state[model.to(leaving)], seen)
+        tokens, logprobs = (x.cpu().numpy() for x in self._sample(logits, leaving))
+        rows.emit(leaving, tokens, logprobs)
+        stopped = np.isin(tokens, self.eos)
+        over = stopped | (rows.generated[leaving] >= rows.max_tokens[leaving])
+        ended = []
+        for row, by_eos in zip(leaving[over].tolist(), stopped[over].tolist(), strict=True):
+            stop = "eos" if by_eos else "length"
+            ended.append(rows.rollout(row, stop=stop, version=self.version, shape=self.shape))
+            self.admission.end(row)
+        return ended
+
+    def _sample(self, logits: Tensor, leaving: np.ndarray) -> tuple[Tensor, Tensor]:
+        rows, to = self.rows, self.model.to
+        top_p = rows.top_p[leaving]
+        return sample(
+            logits,
+            temperature=to(rows.temperature[leaving]),
+            top_p=to(top_p) if (top_p < 1).any() else None,
+            seed=to(rows.seed[leaving]),
+            position=to(rows.position[leaving]),
+        )
+
+    def _enter(self, entering: np.ndarray) -> None:
+        """Rows with a new input: through the prelude and into the core."""
+        if not len(entering):
+            return
+        rows, model, pool = self.rows, self.model, self.pool
+        positions = rows.position[entering]
+        entries = pool.dense.take(len(entering))
+        pool.dense.promised -= len(entering)
+        pool.write_dense(entering, positions, entries)
+        rows.dense_entry[entering] = entries
+        seen = model.seen_around(entering, positions, entries)
+        embedded, state = model.prelude(model.to(rows.token[entering]), seen, model.to(positions))
+        at = model.to(entering)
+        self.embedded[at], self.state[at] = embedded, state
+        rows.enter(entering)

@@ -1,0 +1,149 @@
+"""The native engine: our reference, in which every token really runs at its own depth.
+
+Exact: log-probabilities are those of the parallel pass with the recorded depths. Torch's own
+kernels only, on CPU and CUDA alike.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM
+
+from pipeline.generate.engine import EngineSettings, WeightVersionError
+from pipeline.generate.native.admission import check
+from pipeline.generate.native.forward import RowModel
+from pipeline.generate.native.pool import KvPool
+from pipeline.generate.native.session import Session
+from pipeline.records import Request, Rollout
+from pipeline.recurrent.config import MODEL_TYPE, RecurrentConfig
+from pipeline.recurrent.model import RecurrentForCausalLM
+from pipeline.recurrent.register import register
+from pipeline.recurrent.shape import shape_of
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class NativeEngine:
+    """An `Engine` for recurrent models, in this process."""
+
+    def __init__(self, model: Path, settings: EngineSettings, *, version: int) -> None:
+        """Raises ValueError for a model or settings that it does not serve."""
+        self.version = version
+        self.model = _load(model, settings)
+        self.pool = KvPool(
+            self.model.config,
+            rows=settings.max_sequences,
+            positions=settings.max_model_tokens,
+            gib=settings.kv_cache_gib,
+            dtype=DTYPES[settings.dtype],
+            device=settings.device,
+        )
+        self._rows = RowModel(self.model, self.pool)
+        self._max_sequences = settings.max_sequences
+        self._eos = _eos(model, self.model.config)
+        self._shape = shape_of(self.model.config.to_dict())
+        self._running = False
+
+    def generate(self, requests: Sequence[Request], *, version: int) -> Iterator[Rollout]:
+        """Yield each request's rollout as it ends.
+
+        Raises WeightVersionError; ValueError for a request that can never run; RuntimeError while
+        an earlier call is neither exhausted nor closed.
+        """
+        if version != self.version:
+            raise WeightVersionError(
+                f"the engine holds weight version {self.version}, rollouts of {version} were asked"
+            )
+        self._idle("generate")
+        for request in requests:
+            check(request, config=self.model.config, pool=self.pool)
+        session = Session(
+            requests,
+            model=self._rows,
+            rows=self._max_sequences,
+            eos=self._eos,
+            version=version,
+            shape=self._shape,
+        )
+        self._running = True
+        try:
+            while session.busy:
+                yield from session.tick()
+        finally:
+            session.close()
+            self._running = False
+
+    def load_weights(self, weights: Iterable[tuple[str, Any]], *, version: int) -> None:
+        """Copy weights into the model; those that are not named stay.
+
+        Raises ValueError for a name or a shape that the model lacks, RuntimeError in the middle of
+        a generation.
+        """
+        self._idle("load weights")
+        held = dict(self.model.named_parameters(remove_duplicate=False))
+        with torch.no_grad():
+            for name, tensor in weights:
+                if name not in held or held[name].shape != tensor.shape:
+                    own = tuple(held[name].shape) if name in held else "no such tensor"
+                    raise ValueError(
+                        f"weights hold {name} of shape {tuple(tensor.shape)}; the model has {own}"
+                    )
+                held[name].copy_(tensor)
+        self.version = version
+
+    def _idle(self, wanted: str) -> None:
+        if self._running:
+            raise RuntimeError(
+                f"cannot {wanted} while a generation runs: exhaust or close its iterator first"
+            )
+
+
+def _load(model: Path, settings: EngineSettings) -> RecurrentForCausalLM:
+    kind = json.loads((model / "config.json").read_text()).get("model_type")
+    if kind != MODEL_TYPE:
+        raise ValueError(
+            f"{model}: the native engine serves recurrent models (model_type {MODEL_TYPE!r}), "
+            f"this one's is {kind!r}: use the vllm engine"
+        )
+    if settings.dtype not in DTYPES:
+        raise ValueError(f"dtype={settings.dtype!r} is none of {', '.join(DTYPES)}")
+    if settings.gpus > 1:
+        raise ValueError(f"gpus={settings.gpus}: the native engine runs on one device; set gpus: 1")
+    register()
+    loaded = AutoModelForCausalLM.from_pretrained(model, dtype=DTYPES[settings.dtype])
+    assert isinstance(loaded, RecurrentForCausalLM)
+    _check_config(loaded.config, model)
+    return loaded.to(settings.device).eval()  # pyright: ignore[reportArgumentType, reportReturnType]
+
+
+def _check_config(config: RecurrentConfig, model: Path) -> None:
+    """Refuse options whose result would depend on more than the request."""
+    if config.kv_planes is not None:
+        raise ValueError(
+            f"{model}: kv_planes={config.kv_planes} shares keys and values between iterations; "
+            "the native engine is exact: set kv_planes to null"
+        )
+    if config.warm_start:
+        raise ValueError(f"{model}: the native engine has no warm start: set warm_start to false")
+    rope = (config.rope_parameters or {}).get("rope_type", "default")
+    if rope in ("dynamic", "longrope"):
+        raise ValueError(
+            f"{model}: rope_type={rope!r} changes rotations as a sequence grows; the native engine "
+            "keeps rotated keys: use a static rope_type"
+        )
+
+
+def _eos(model: Path, config: RecurrentConfig) -> np.ndarray:
+    """Every token id that ends a sequence, by the configuration and the generation's own."""
+    found: set[int] = set()
+    named = [config.eos_token_id]
+    generation = model / "generation_config.json"
+    if generation.exists():
+        named.append(json.loads(generation.read_text()).get("eos_token_id"))
+    for ids in named:
+        found.update(ids if isinstance(ids, list) else [] if ids is None else [ids])
+    return np.array(sorted(found), dtype=np.int64)
