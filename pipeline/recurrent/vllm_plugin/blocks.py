@@ -6,7 +6,6 @@ Shapes: N rows, h hidden size, H query heads, K KV heads, D head size.
 from torch import Tensor, nn
 from vllm.config import VllmConfig
 from vllm.distributed import get_tensor_model_parallel_world_size
-from vllm.model_executor.layers.activation import SiluAndMul
 from vllm.model_executor.layers.attention import Attention
 from vllm.model_executor.layers.layernorm import RMSNorm
 from vllm.model_executor.layers.linear import (
@@ -18,6 +17,7 @@ from vllm.model_executor.layers.rotary_embedding import get_rope
 
 from ..blocks import SparseMLP
 from ..config import RecurrentConfig
+from .kernels import normed, silu_and_mul
 from .paging import View, attend
 
 
@@ -82,12 +82,11 @@ class MLP(nn.Module):
             bias=config.mlp_bias,
             prefix=f"{prefix}.down_proj",
         )
-        self.act = SiluAndMul()
 
     def forward(self, hidden: Tensor) -> Tensor:
         """[N, h] to [N, h]."""
         up, _ = self.gate_up_proj(hidden)
-        return self.down_proj(self.act(up))[0]
+        return self.down_proj(silu_and_mul(up))[0]
 
 
 class Block(nn.Module):
@@ -113,18 +112,21 @@ class Block(nn.Module):
         self, hidden: Tensor, positions: Tensor, cache: Attention, view: View | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The output [N, h], and the keys and values [N, K * D] that went to the cache."""
-        q, k, v = self.self_attn(self.input_layernorm(hidden), positions)
+        q, k, v = self.self_attn(normed(self.input_layernorm, hidden), positions)
         out, _ = self.self_attn.o_proj(attend(cache, q, k, v, view))
         if self.style == "pre":
             hidden = hidden + out
-            hidden = hidden + self.mlp(self.post_attention_layernorm(hidden))
+            hidden = hidden + self._mlp(hidden)
         elif self.style == "branch":
-            hidden = hidden + self.attention_out_norm(out)
-            hidden = hidden + self.mlp_out_norm(self.mlp(self.post_attention_layernorm(hidden)))
+            hidden = hidden + normed(self.attention_out_norm, out)
+            hidden = hidden + normed(self.mlp_out_norm, self._mlp(hidden))
         else:
-            hidden = self.attention_out_norm(hidden + out)
-            hidden = self.mlp_out_norm(hidden + self.mlp(self.post_attention_layernorm(hidden)))
+            hidden = normed(self.attention_out_norm, hidden + out)
+            hidden = normed(self.mlp_out_norm, hidden + self._mlp(hidden))
         return hidden, k, v
+
+    def _mlp(self, hidden: Tensor) -> Tensor:
+        return self.mlp(normed(self.post_attention_layernorm, hidden))
 
 
 def caches(
@@ -160,7 +162,4 @@ def caches(
 
 
 def _by_head(norm: RMSNorm, rows: Tensor, head_dim: int) -> Tensor:
-    heads = rows.reshape(-1, head_dim)
-    normed = norm(heads)
-    assert isinstance(normed, Tensor)
-    return normed.view(rows.shape)
+    return normed(norm, rows.reshape(-1, head_dim)).view(rows.shape)

@@ -30,6 +30,7 @@ from .blocks import Block, caches
 from .deciding import Deciding, States
 from .depths import DepthLog, Rows
 from .hooks import require
+from .kernels import normed
 from .paging import Batch, Paging, Planes, View
 
 
@@ -112,7 +113,13 @@ class RecurrentModel(nn.Module):
         rows = batch.rows
         count = len(rows.cap)
         hidden, positions = embedded[:count], positions[:count]
-        paging = Paging(rows.owner, rows.position, full.slots, batch.block_table, batch.builder)
+        paging = Paging(
+            rows.owner,
+            rows.position,
+            slots=full.slots,
+            block_table=batch.block_table,
+            builder=batch.builder,
+        )
         for block, cache in zip(self.prelude, self.prelude_caches, strict=True):
             hidden, _, _ = block(hidden, positions, cache, full)
         out = torch.empty_like(embedded)
@@ -124,10 +131,10 @@ class RecurrentModel(nn.Module):
 
     def coda_of(self, state: Tensor, positions: Tensor, view: View | None) -> Tensor:
         """What the head reads of states [A, h] that leave the core."""
-        hidden = self.core_norm(state) if self.config.exit_norm else state
+        hidden = normed(self.core_norm, state) if self.config.exit_norm else state
         for block, cache in zip(self.coda, self.coda_caches, strict=True):
             hidden, _, _ = block(hidden, positions, cache, view)
-        return self.norm(hidden)
+        return normed(self.norm, hidden)
 
     def iterate(
         self,
@@ -147,7 +154,7 @@ class RecurrentModel(nn.Module):
             keys.append(k)
             values.append(v)
         state = self.injection.write(state, hidden, first=first)
-        return self.core_norm(state) if self.config.iteration_norm else state, keys, values
+        return normed(self.core_norm, state) if self.config.iteration_norm else state, keys, values
 
     def first_state(self, embedded: Tensor, positions: Tensor) -> Tensor:
         """s_0 [n, h]."""
@@ -220,32 +227,33 @@ class Phase:
             if goes_on.all():
                 continue
             leaving = np.flatnonzero(~goes_on)
-            self._leave(iteration, leaving, keys, values, view.slots)
-            gone = torch.from_numpy(leaving).to(state.device)
-            left[torch.from_numpy(active[leaving]).to(state.device)] = state[gone]
             depth[active[leaving]] = iteration
+            gone = torch.from_numpy(leaving).to(state.device)
+            self._leave(iteration, gone, keys, values, view.slots)
+            if len(leaving) == len(depth):
+                left = state
+                break
+            left[torch.from_numpy(active[leaving]).to(state.device)] = state[gone]
             active = active[goes_on]
             if not len(active):
                 break
             keep = torch.from_numpy(np.flatnonzero(goes_on)).to(state.device)
-            embedded, positions, states = embedded[keep], positions[keep], states[keep]
+            embedded, positions = embedded[keep], positions[keep]
+            states = states[keep] if self.deciding.looks else States(*[state[keep]] * 3)
             view = self.paging.view(self.chosen[active])
         self.rows.record(self.chosen, depth, self.deciding.logprob)
         return left
 
     def _leave(
-        self,
-        iteration: int,
-        leaving: np.ndarray,
-        keys: list[Tensor],
-        values: list[Tensor],
-        slots: Tensor,
+        self, iteration: int, at: Tensor, keys: list[Tensor], values: list[Tensor], slots: Tensor
     ) -> None:
-        at = torch.from_numpy(leaving).to(slots.device)
-        heads = (len(keys), len(leaving), -1, self.model.core_caches[0][0].head_size)
-        k = torch.stack([x[at] for x in keys]).view(heads)
-        v = torch.stack([x[at] for x in values]).view(heads)
-        self.model.planes.fill(iteration, k, v, slots[at])
+        if iteration == len(self.model.core_caches):
+            return
+        whole = len(at) == len(slots)
+        heads = (len(keys), len(at), -1, self.model.core_caches[0][0].head_size)
+        k = torch.stack(keys if whole else [x[at] for x in keys]).view(heads)
+        v = torch.stack(values if whole else [x[at] for x in values]).view(heads)
+        self.model.planes.fill(iteration, k, v, slots if whole else slots[at])
 
     def _predict(self, state: Tensor, rows: np.ndarray) -> Tensor:
         """Log-probabilities [A, V] if rows of this phase left now; their place in the coda's

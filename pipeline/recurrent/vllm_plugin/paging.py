@@ -24,15 +24,24 @@ class View:
     slots: Tensor  # [A] int64, where their keys and values go
 
 
-@dataclass(frozen=True)
 class Paging:
     """Where a batch's sequences lie in the cache."""
 
-    owner: np.ndarray  # [N]
-    position: np.ndarray  # [N]
-    slots: Tensor  # [N] int64
-    block_table: Tensor  # [R, blocks] int32
-    builder: Any  # the backend's metadata builder
+    def __init__(
+        self,
+        owner: np.ndarray,
+        position: np.ndarray,
+        *,
+        slots: Tensor,
+        block_table: Tensor,
+        builder: Any,
+    ) -> None:
+        """Of owners [N] and positions [N], cache slots [N], a block table [R, blocks] int32, and
+        the attention backend's metadata builder."""
+        self._owner, self._position = owner, position
+        self._lengths = (position + 1).astype(np.int32)  # of what every row attends to
+        self._slots, self._block_table, self._builder = slots, block_table, builder
+        self._decoding = len(owner) == len(block_table)  # one row a request
 
     def view(self, rows: np.ndarray) -> View:
         """Attention over everything before, by the selected rows [A], in ascending order.
@@ -40,30 +49,38 @@ class Paging:
         Neighbouring positions of one request form one query: a kernel takes a query's positions
         as consecutive. Their earlier positions must be in the cache by then.
         """
-        owner, position = self.owner[rows], self.position[rows]
-        first = np.flatnonzero(np.diff(owner, prepend=-1) | (np.diff(position, prepend=-2) != 1))
-        starts = np.append(first, len(rows)).astype(np.int32)
-        lengths = (position[starts[1:] - 1] + 1).astype(np.int32)
-        picked = self._tensor(rows)
-        slots = self.slots[picked]
+        device = self._slots.device
+        picked = torch.from_numpy(rows).to(device)
+        if self._decoding:
+            starts = np.arange(len(rows) + 1, dtype=np.int32)
+            lengths, tables, longest = self._lengths[rows], picked, 1
+        else:
+            starts = self._starts(rows)
+            lengths = self._lengths[rows[starts[1:] - 1]]
+            tables = torch.from_numpy(self._owner[rows[starts[:-1]]]).to(device)
+            longest = int((starts[1:] - starts[:-1]).max())
         starts_cpu, lengths_cpu = torch.from_numpy(starts), torch.from_numpy(lengths)
-        device = self.slots.device
+        slots = self._slots[picked]
         common = CommonAttentionMetadata(
             query_start_loc=starts_cpu.to(device),
             query_start_loc_cpu=starts_cpu,
             seq_lens=lengths_cpu.to(device),
             seq_lens_cpu_upper_bound=lengths_cpu,
-            num_reqs=len(first),
+            num_reqs=len(lengths),
             num_actual_tokens=len(rows),
-            max_query_len=int(np.diff(starts).max()),
+            max_query_len=longest,
             max_seq_len=int(lengths.max()),
-            block_table_tensor=self.block_table[self._tensor(owner[first])],
+            block_table_tensor=self._block_table[tables],
             slot_mapping=slots,
         )
-        return View(self.builder.build(0, common), slots)
+        return View(self._builder.build(0, common), slots)
 
-    def _tensor(self, index: np.ndarray) -> Tensor:
-        return torch.from_numpy(index).to(self.slots.device)
+    def _starts(self, rows: np.ndarray) -> np.ndarray:
+        """Where queries begin among the selected rows, and their number; int32."""
+        owner, position = self._owner[rows], self._position[rows]
+        begins = np.ones(len(rows) + 1, dtype=bool)
+        begins[1:-1] = (owner[1:] != owner[:-1]) | (position[1:] != position[:-1] + 1)
+        return np.flatnonzero(begins).astype(np.int32)
 
 
 def attend(layer: Attention, q: Tensor, k: Tensor, v: Tensor, view: View | None) -> Tensor:
@@ -75,8 +92,8 @@ def attend(layer: Attention, q: Tensor, k: Tensor, v: Tensor, view: View | None)
     if view is not None:
         heads = (len(q), -1, layer.head_size)
         k, v = k.view(heads), v.view(heads)
+        _written(layer, k, v, layer.kv_cache, view.slots)
         impl: Any = layer.impl  # its Protocols describe less than vLLM itself calls
-        impl.do_kv_cache_update(layer, k, v, layer.kv_cache, view.slots)
         impl.forward(
             layer, q.view(heads), k, v, layer.kv_cache, view.metadata, output=out.view(heads)
         )
@@ -109,14 +126,13 @@ class Planes:
         if self._whole is None or self._offsets is None:
             for layers in self._layers[plane:]:
                 for layer, k, v in zip(layers, keys, values, strict=True):
-                    layer.impl.do_kv_cache_update(layer, k, v, layer.kv_cache, slots)  # pyright: ignore
+                    _written(layer, k, v, layer.kv_cache, slots)
             return
         where = (self._offsets[plane:, :, None] + slots).flatten()
         copies = len(self._layers) - plane
+        k, v = _repeated(keys, copies), _repeated(values, copies)
         first = self._layers[0][0]
-        first.impl.do_kv_cache_update(  # pyright: ignore
-            first, _repeated(keys, copies), _repeated(values, copies), self._whole, where
-        )
+        _written(first, k, v, self._whole, where)
 
     def _look(self) -> None:
         """See whether all layers lie in one allocation at whole numbers of blocks, as vLLM places
@@ -146,6 +162,11 @@ class Planes:
         """Tokens in a block: its elements over those of one token's keys and values."""
         layer = self._layers[0][0]
         return cache[0].numel() // (layer.num_kv_heads * 2 * layer.head_size)
+
+
+def _written(layer: Attention, k: Tensor, v: Tensor, cache: Tensor, slots: Tensor) -> None:
+    impl: Any = layer.impl
+    impl.do_kv_cache_update(layer, k, v, cache, slots)
 
 
 def _repeated(x: Tensor, copies: int) -> Tensor:
