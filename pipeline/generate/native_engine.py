@@ -44,7 +44,7 @@ class NativeEngine:
         )
         self._rows = RowModel(self.model, self.pool)
         self._max_sequences = settings.max_sequences
-        self._eos = _eos(model, self.model.config)
+        self._ends = _ends(model, self.model.config)
         self._shape = shape_of(self.model.config.to_dict())
         self._running = False
 
@@ -65,7 +65,7 @@ class NativeEngine:
             requests,
             model=self._rows,
             rows=self._max_sequences,
-            eos=self._eos,
+            ends=self._ends,
             version=version,
             shape=self._shape,
         )
@@ -137,13 +137,13 @@ def _check_config(config: RecurrentConfig, model: Path) -> None:
         )
 
 
-def _eos(model: Path, config: RecurrentConfig) -> np.ndarray:
-    """Every token id that ends a sequence, by the configuration and the generation's own."""
-    found: set[int] = set()
+def _ends(model: Path, config: RecurrentConfig) -> np.ndarray:
+    """Whether each token ends a sequence, [V], by the configuration and the generation's own."""
+    ends = np.zeros(config.vocab_size, dtype=bool)
     named = [config.eos_token_id]
     generation = model / "generation_config.json"
     if generation.exists():
         named.append(json.loads(generation.read_text()).get("eos_token_id"))
     for ids in named:
-        found.update(ids if isinstance(ids, list) else [] if ids is None else [ids])
-    return np.array(sorted(found), dtype=np.int64)
+        ends[ids if isinstance(ids, list) else [] if ids is None else [ids]] = True
+    return ends

@@ -119,20 +119,39 @@ def rollout_flops(
     one after every iteration; the policy decides once per segment. A prompt counts in full for
     every completion, also where an engine ran it once for several.
     """
-    prompt = sum(
-        token_flops(shape, context=j + 1, depth=request.prefill_depth, head=False)
-        for j in range(prompt_tokens - 1)
+    before = prompt_tokens - 1
+    prompt = _several(
+        shape,
+        tokens=before,
+        contexts=before * (before + 1) // 2,
+        depth=request.prefill_depth,
+        head=False,
     )
-    completion = 0.0
+    kinds: dict[tuple[int, int], tuple[int, int]] = {}  # tokens and contexts by depth and decisions
     for index, depth in enumerate(depths):
-        completion += token_flops(
+        kind = depth, _checks(request, depth, index=index)
+        tokens, contexts = kinds.get(kind, (0, 0))
+        kinds[kind] = tokens + 1, contexts + prompt_tokens + index
+    return prompt + sum(
+        _several(
             shape,
-            context=prompt_tokens + index,
+            tokens=tokens,
+            contexts=contexts,
             depth=depth,
-            decisions=_checks(request, depth, index=index),
+            decisions=decisions,
             rule=request.rule,
         )
-    return prompt + completion
+        for (depth, decisions), (tokens, contexts) in kinds.items()
+    )
+
+
+def _several(
+    shape: RecurrentShape, *, tokens: int, contexts: int, depth: int, **options: Any
+) -> float:
+    """Positions of one kind, from the sum of what they attend to: costs are linear in it."""
+    alone = token_flops(shape, context=0, depth=depth, **options)
+    by_context = token_flops(shape, context=1, depth=depth, **options) - alone
+    return tokens * alone + contexts * by_context
 
 
 def _checks(request: DepthRequest, depth: int, *, index: int) -> int:

@@ -4,15 +4,16 @@ Shapes: N rows, h hidden size, K KV heads, G query heads per KV head, D head siz
 positions of the longest row, V vocabulary.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from pipeline.generate.native.fused import FusedBlock
 from pipeline.generate.native.pool import Entries, KvPool
-from pipeline.recurrent.blocks import Block, KeyValue
+from pipeline.recurrent.blocks import KeyValue
 from pipeline.recurrent.model import RecurrentForCausalLM
 
 
@@ -23,7 +24,7 @@ class Attended:
     own: Tensor  # [N] int64 entries of the rows' own position
     index: Tensor  # [N * L] int32 entries, padded to the longest row
     bias: Tensor  # [K * N, 1, L] 0, or minus infinity at padding
-    rope: KeyValue  # cosine and sine, [1, N, D]
+    rope: KeyValue  # cosine, and sine as `FusedBlock` wants it, [N, D]
 
 
 class RowModel:
@@ -42,8 +43,13 @@ class RowModel:
         with torch.inference_mode():
             positions = torch.arange(pool.positions, device=self.device)
             cosine, sine = self.backbone.rotary_emb(weight[:1], positions[None])
-        self._rope = torch.cat((cosine[0], sine[0]), dim=-1)  # [positions, 2 D]
-        self._columns = positions.to(torch.int32)
+        self._cosine, self._sine = cosine[0], sine[0]  # [positions, D]
+        half = torch.arange(self.head_dim, device=self.device) < self.head_dim // 2
+        self._signed_sine = torch.where(half, -self._sine, self._sine)
+        self._columns = positions
+        self._prelude = [FusedBlock(block) for block in self.backbone.prelude]
+        self._core = [FusedBlock(block) for block in self.backbone.core]
+        self._coda = [FusedBlock(block) for block in self.backbone.coda]
 
     def to(self, values: np.ndarray) -> Tensor:
         """A host array on the model's device."""
@@ -51,14 +57,14 @@ class RowModel:
 
     def rope(self, positions: Tensor) -> KeyValue:
         """Cosine and sine of positions [...], each [..., D]."""
-        cosine, sine = self._rope[positions].split(self.head_dim, dim=-1)
-        return cosine, sine
+        return self._cosine[positions], self._sine[positions]
 
     def prelude(self, tokens: Tensor, seen: Attended, positions: Tensor) -> tuple[Tensor, Tensor]:
         """The prelude's output and s_0, [N, h] each, of tokens [N] at positions [N]."""
-        hidden = self.backbone.embed_tokens(tokens)[None] * self.backbone.config.embedding_scale
-        hidden = self._through(self.backbone.prelude, self.pool.dense.layers, hidden, seen)
-        return hidden[0], self.backbone.first_state(hidden, positions[None])[0]
+        hidden = self.backbone.embed_tokens(tokens) * self.backbone.config.embedding_scale
+        layers = self.pool.dense.layers[: len(self._prelude)]
+        hidden = self._through(self._prelude, layers, hidden, seen)
+        return hidden, self.backbone.first_state(hidden, positions)
 
     def iterate(self, state: Tensor, embedded: Tensor, seen: Attended, first: Tensor) -> Tensor:
         """States [N, h] after one more iteration; `first` [N]: rows for which it is the first."""
@@ -67,7 +73,7 @@ class RowModel:
         gated = injection.kind == "gated"
         if gated:
             inner = torch.where(first[:, None], embedded, inner)
-        out = self._through(self.backbone.core, self.pool.core.layers, inner[None], seen)[0]
+        out = self._through(self._core, self.pool.core.layers, inner, seen)
         new = injection.write(state, out, first=False)
         if gated:
             new = torch.where(first[:, None], out, new)
@@ -75,9 +81,8 @@ class RowModel:
 
     def readout(self, state: Tensor, seen: Attended) -> Tensor:
         """Logits [N, V] of states [N, h] through the coda and the head."""
-        layers = self.pool.dense.layers[len(self.backbone.prelude) :]
-        hidden = self.backbone.leave(state)[None]
-        hidden = self._through(self.backbone.coda, layers, hidden, seen)[0]
+        layers = self.pool.dense.layers[len(self._prelude) :]
+        hidden = self._through(self._coda, layers, self.backbone.leave(state), seen)
         return self.head(self.backbone.norm(hidden))
 
     def seen_in_core(
@@ -96,25 +101,24 @@ class RowModel:
         length = int(positions.max()) + 1
         index = table[:, :length].index_select(0, self.to(lines))
         at = self.to(positions)
-        bias = torch.zeros((len(lines), length), dtype=self.dtype, device=self.device)
-        bias.masked_fill_(self._columns[:length] > at[:, None], -torch.inf)
-        bias = bias.expand(self.kv_heads, -1, -1).reshape(-1, 1, length)
-        cosine, sine = self.rope(at)
-        return Attended(self.to(own).long(), index.view(-1), bias, (cosine[None], sine[None]))
+        hidden = self._columns[:length] > at.repeat(self.kv_heads)[:, None, None]
+        bias = torch.zeros((), dtype=self.dtype, device=self.device)
+        bias = torch.where(hidden, -torch.inf, bias)
+        rope = self._cosine.index_select(0, at), self._signed_sine.index_select(0, at)
+        return Attended(self.to(own).long(), index.view(-1), bias, rope)
 
     def _through(
-        self, blocks: Iterable[nn.Module], stores: list[Tensor], hidden: Tensor, seen: Attended
+        self, blocks: Sequence[FusedBlock], stores: Sequence[Tensor], hidden: Tensor, seen: Attended
     ) -> Tensor:
-        """Blocks over [1, N, h]; rows stand where a sequence's tokens would."""
-        for block, store in zip(blocks, stores, strict=False):
-            assert isinstance(block, Block)
-            q, k, v = block.project(hidden, seen.rope)
-            store.index_copy_(1, seen.own, torch.cat((k[0], v[0])))
-            hidden = block.finish(hidden, self._attend(q[0], store, seen))
+        """Blocks over [N, h], each with its store."""
+        for block, store in zip(blocks, stores, strict=True):
+            q, kv = block.project(hidden, seen.rope)
+            store.index_copy_(1, seen.own, kv)
+            hidden = block.finish(hidden, self._attend(q, store, seen))
         return hidden
 
     def _attend(self, q: Tensor, store: Tensor, seen: Attended) -> Tensor:
-        """Attention of q [K * G, N, D] over each row's own entries of a store: [1, N, K * G * D].
+        """Attention of q [K * G, N, D] over each row's own entries of a store: [N, K * G * D].
 
         Plain products: for single queries on CPU they take half the time of the fused kernel.
         """
@@ -125,11 +129,11 @@ class RowModel:
         torch.index_select(store, 1, seen.index, out=gathered)
         k = gathered[:heads].view(heads * rows, length, width)
         v = gathered[heads:].view(heads * rows, length, width)
-        q = q.view(heads, self.group, rows, width).transpose(1, 2)
+        q = q.unflatten(0, (heads, self.group)).transpose(1, 2)
         q = q.reshape(heads * rows, self.group, width)
         scores = torch.baddbmm(seen.bias, q, k.transpose(1, 2), alpha=width**-0.5)
         out = torch.bmm(scores.softmax(-1), v).view(heads, rows, self.group, width)
-        return out.transpose(0, 1).reshape(1, rows, -1)
+        return out.transpose(0, 1).reshape(rows, -1)
 
     def _buffer(self, size: int) -> Tensor:
         if self._gathered.numel() < size:

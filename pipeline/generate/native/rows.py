@@ -6,6 +6,7 @@ by array operations. Its states stay on the device, in `session`.
 
 import numpy as np
 
+from pipeline.generate.native.sampler import token_draws
 from pipeline.records import Request, Rollout, StopReason
 from pipeline.recurrent.request import RULES, DepthRequest
 from pipeline.recurrent.shape import RecurrentShape, rollout_flops
@@ -13,7 +14,8 @@ from pipeline.recurrent.shape import RecurrentShape, rollout_flops
 IDLE, ENTERING, RUNNING, LEAVING = range(4)
 """Phases: no sequence; a token to put through the prelude; in the core; done with the core."""
 
-PLANNED = tuple(RULES.index(rule) for rule in ("fixed", "schedule"))
+DECIDES = np.array([rule not in ("fixed", "schedule") for rule in RULES])
+"""By index in RULES: whether the rule may stop a token before its cap."""
 
 
 class Rows:
@@ -36,6 +38,7 @@ class Rows:
         self.segment = np.ones(rows, dtype=np.int64)
         self.plan = np.zeros((rows, positions), dtype=np.int64)  # caps by generated token
 
+        self.draws = np.zeros((rows, positions))  # uniform, by generated token
         self.token = np.zeros(rows, dtype=np.int64)  # the input that runs
         self.position = np.zeros(rows, dtype=np.int64)  # of that input in its sequence
         self.generated = np.zeros(rows, dtype=np.int64)
@@ -68,8 +71,11 @@ class Rows:
         self.log_price[row] = depth.log_price
         self.segment[row] = depth.segment if depth.rule == "policy" else 1
         self.plan[row, : request.max_tokens] = [depth.planned(t) for t in range(request.max_tokens)]
-        self.token[row] = request.prompt_tokens[-1]
-        self.position[row] = len(request.prompt_tokens) - 1
+        first = len(request.prompt_tokens) - 1
+        self.draws[row, : request.max_tokens] = token_draws(
+            request.seed, first=first, count=request.max_tokens
+        )
+        self.token[row], self.position[row] = request.prompt_tokens[-1], first
         self.generated[row] = 0
 
     def enter(self, rows: np.ndarray) -> None:
@@ -79,7 +85,7 @@ class Rows:
         follows = start < index
         self.iteration[rows] = 0
         self.cap[rows] = np.where(follows, self.depths[rows, start], self.plan[rows, index])
-        self.deciding[rows] = ~follows & ~np.isin(self.rule[rows], PLANNED)
+        self.deciding[rows] = ~follows & DECIDES[self.rule[rows]]
         self.depth_logprobs[rows, index] = 0.0
         self.phase[rows] = RUNNING
 

@@ -1,25 +1,31 @@
 """Tokens from logits, each drawn from its request's own random numbers."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pipeline.recurrent.counter import TOKEN, uniform
 
 
+def token_draws(seed: int, *, first: int, count: int) -> np.ndarray:
+    """Uniform draws, float64 [count], of the tokens after positions `first` and on."""
+    positions = torch.arange(first, first + count)
+    return uniform(torch.tensor(seed), positions, 0, stream=TOKEN).numpy()
+
+
 def sample(
-    logits: Tensor, *, temperature: Tensor, top_p: Tensor | None, seed: Tensor, position: Tensor
+    logits: Tensor, *, temperature: Tensor, top_p: Tensor | None, drawn: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Tokens [N] int64, and their log-probabilities [N] float32 under what was sampled from.
 
-    One draw per row by the inverse CDF. Temperature 0 takes the likeliest token, and its
+    One draw per row, by the inverse CDF. Temperature 0 takes the likeliest token, and its
     log-probability is that of temperature 1 without top-p, as vLLM reports it.
 
     Args:
         logits: [N, V].
         temperature: [N] float32.
         top_p: [N] float32; None where every row's is 1.
-        seed: [N] int64.
-        position: [N] int64, of the inputs that gave the logits.
+        drawn: [N] float64 uniform draws, of `token_draws`.
     """
     greedy = temperature == 0
     scaled = logits.float() / torch.where(greedy, 1.0, temperature)[:, None]
@@ -29,8 +35,8 @@ def sample(
     cdf = logprobs.double().exp_().cumsum(-1)
     # a draw may round up to the CDF's end, past the last token that has any probability
     mass = torch.nextafter(cdf[:, -1], torch.zeros_like(cdf[:, -1]))
-    drawn = uniform(seed, position, 0, stream=TOKEN) * cdf[:, -1]
-    tokens = torch.searchsorted(cdf, torch.minimum(drawn, mass)[:, None], right=True)
+    target = torch.minimum(drawn * cdf[:, -1], mass)
+    tokens = torch.searchsorted(cdf, target[:, None], right=True)
     tokens = torch.where(greedy[:, None], scaled.argmax(-1, keepdim=True), tokens)
     return tokens[:, 0], logprobs.gather(-1, tokens)[:, 0]
 

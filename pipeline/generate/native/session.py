@@ -33,12 +33,12 @@ class Session:
         *,
         model: RowModel,
         rows: int,
-        eos: np.ndarray,  # token ids that end a sequence
+        ends: np.ndarray,  # [V] bool: tokens that end a sequence
         version: int,
         shape: RecurrentShape,
     ) -> None:
         self.model, self.pool = model, model.pool
-        self.eos, self.version, self.shape = eos, version, shape
+        self.ends, self.version, self.shape = ends, version, shape
         self.rows = Rows(rows, positions=self.pool.positions)
         self.admission = Admission(requests, model=model, rows=self.rows)
         self.deciding = Deciding(model, self.rows)
@@ -97,7 +97,7 @@ class Session:
         logits = model.readout(self.state[model.to(leaving)], seen)
         tokens, logprobs = (x.cpu().numpy() for x in self._sample(logits, leaving))
         rows.emit(leaving, tokens, logprobs)
-        stopped = np.isin(tokens, self.eos)
+        stopped = self.ends[tokens]
         over = stopped | (rows.generated[leaving] >= rows.max_tokens[leaving])
         ended = []
         for row, by_eos in zip(leaving[over].tolist(), stopped[over].tolist(), strict=True):
@@ -113,8 +113,7 @@ class Session:
             logits,
             temperature=to(rows.temperature[leaving]),
             top_p=to(top_p) if (top_p < 1).any() else None,
-            seed=to(rows.seed[leaving]),
-            position=to(rows.position[leaving]),
+            drawn=to(rows.draws[leaving, rows.generated[leaving]]),
         )
 
     def _enter(self, entering: np.ndarray) -> None:
