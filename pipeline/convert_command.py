@@ -30,7 +30,7 @@ def convert(
         int | None, typer.Option(min=1, help="The deepest depth; dense: 8.")
     ] = None,
     state_init: Annotated[
-        str | None, typer.Option(help="Huginn: zero or normal; default: as published.")
+        str | None, typer.Option(help="Huginn: zero (default), or normal as published.")
     ] = None,
     text: Annotated[
         Path | None, typer.Option(help="Measure on this file; default: texts of our own.")

@@ -149,8 +149,9 @@ def test_a_huginn_checkpoint_is_recognised(capfd: pytest.CaptureFixture[str]) ->
     source = str(HUGINN_TINY)
     found = asked(capfd, source, "out")
     assert (found["model_type"], found["split"]) == ("huginn_raven", "2/3/1")
-    assert (found["state_init"], found["influence"]) == ("normal", None)
-    assert asked(capfd, source, "zero", "--state-init", "zero")["state_init"] == "zero"
+    assert (found["state_init"], found["influence"]) == ("zero", None)
+    drawn = asked(capfd, source, "drawn", "--state-init", "normal")
+    assert drawn["state_init"] == "normal"
     assert "only dense models have a report" in refused(capfd, source)
     assert "has its split already" in refused(capfd, source, "other", "--split", "2/3/1")
 

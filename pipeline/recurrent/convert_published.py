@@ -49,9 +49,10 @@ def map_huginn(
 ) -> Mapped:
     """The mapping of a Huginn checkpoint by its `config.json` and its tensors' shapes.
 
-    The initial state is the published one, normal with the embedding's standard deviation times its
-    scale and truncated at three of them, unless `state_init` says "zero"; the default depth is the
-    mean of training, the deepest twice that.
+    The initial state is zero unless `state_init` says "normal": the published code draws it anew at
+    every call, normal with the embedding's standard deviation times its scale and truncated at
+    three of them, and zero is the choice with which its logits can be compared. The default depth
+    is the mean of training, the deepest twice that.
 
     Raises:
         ConversionError: for a setting that the recurrent model lacks, or a field that is missing.
@@ -73,7 +74,6 @@ def map_huginn(
         )
     std = (settings.get("init_values") or {}).get("std", (0.4 / width) ** 0.5)
     scale = (settings.get("init_values") or {}).get("embed_scale", width**0.5)
-    published = "zero" if settings.get("state_init") == "zero" else "normal"
     if settings.get("state_init", "like-init") not in ("like-init", "zero") and not state_init:
         raise ConversionError(
             f"state_init={settings['state_init']!r} is not known: choose --state-init zero or "
@@ -99,7 +99,7 @@ def map_huginn(
         embedding_scale=scale,
         block_style="sandwich",
         injection=_injection(settings, tensors),
-        state_init=state_init or published,
+        state_init=state_init or "zero",
         state_init_std=std * (scale if scale > 0 else 1.0),
         exit_norm=True,
         num_iterations=depth,

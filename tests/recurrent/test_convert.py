@@ -522,9 +522,10 @@ def test_huginn_variants(tmp_path: Path, changes: dict[str, Any]) -> None:
         assert (found - expected).abs().max() < 1e-4
 
 
-def test_huginns_initial_state_is_as_published_unless_told_otherwise(tmp_path: Path) -> None:
+def test_huginns_initial_state_is_zero_or_as_published(tmp_path: Path) -> None:
     source, _, _ = _huginn(tmp_path / "huginn")
-    config = convert_published(source, tmp_path / "ours").config
+    assert convert_published(source, tmp_path / "zero").config.state_init == "zero"
+    config = convert_published(source, tmp_path / "ours", state_init="normal").config
     assert (config.state_init, config.state_init_std) == ("normal", pytest.approx(0.2 * 5.0))
     unsaid = _settings(source, init_values=None)
     config = convert_published(unsaid, tmp_path / "plain").config
