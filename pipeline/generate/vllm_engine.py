@@ -51,7 +51,10 @@ class VllmEngine:
             from pipeline.recurrent.vllm_plugin import register
 
             register()  # for this process, also where the installed metadata is older
-        if settings.device != "cpu":
+        if settings.device == "cpu":
+            # vLLM's CPU runner breaks on part of a prompt whose request has a seed of its own
+            options["enable_chunked_prefill"] = False
+        else:
             options["gpu_memory_utilization"] = settings.gpu_memory_fraction
             options["tensor_parallel_size"] = settings.gpus
             options["weight_transfer_config"] = {"backend": "nccl"}
