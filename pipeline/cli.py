@@ -236,6 +236,45 @@ def evaluate(
 
 
 @app.command()
+def trace(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A recurrent model's folder.")],
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What the model is asked.")],
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("trace.html"),
+    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens to write at most.")] = 64,
+    depth: Annotated[
+        int | None, typer.Option(help="Iterations of every token; default: the model's own.")
+    ] = None,
+    tokens: Annotated[
+        str | None, typer.Option(help="Tokens to follow, such as 3,7,12; default: the busiest.")
+    ] = None,
+    as_json: Json = False,
+) -> Answer:
+    """Show what a recurrent model's iterations do to the tokens of one answer, as an HTML page."""
+    if not out.parent.is_dir():
+        raise UsageError(f"--out {out}: there is no folder {out.parent}")
+    picked = None if tokens is None else tokens.split(",")
+    if picked is not None and not all(token.strip().isdecimal() for token in picked):
+        raise UsageError(f"--tokens {tokens}: write positions with commas, such as 3,7,12")
+    from pipeline.watch.trace import document, trace_prompt
+    from pipeline.watch.trace_page import write_page
+
+    found = trace_prompt(
+        model,
+        prompt,
+        max_tokens=max_tokens,
+        depth=depth,
+        follow=None if picked is None else [int(token) for token in picked],
+    )
+    page = write_page(found, out)
+
+    def show() -> None:
+        print(found.completion)
+        print(f"trace: {page}")
+
+    return Answer(document=document(found, page), show=show)
+
+
+@app.command()
 def export(
     run_dir: RunFolder,
     to: Annotated[Path | None, typer.Option("--to", help="Copy the model to this folder.")] = None,
@@ -331,6 +370,7 @@ def _code_of(error: Exception) -> int | None:
         "pipeline.recurrent.checkpoint.ConversionError",
         "pipeline.watch.report.ReportError",
         "pipeline.watch.rollouts.RolloutsError",
+        "pipeline.watch.trace.TraceError",
         "rewards.cases.BadCases",
         "rewards.registry.RewardNotFound",
     }

@@ -1,0 +1,361 @@
+"""What a recurrent model does with its iterations on one prompt, as plain data.
+
+Shapes: `_P` prompt tokens, `_T` generated tokens, N = _P + _T - 1 positions that ran (nothing is
+drawn after the last token, so it never runs), `_R` iterations, h hidden size, V vocabulary.
+Position n's output predicts token n + 1; what the model generated as its token t was drawn from
+position _P - 1 + t, and has that position's depth.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from pipeline.generate.chat import encode, load_tokenizer, render
+from pipeline.recurrent.config import MODEL_TYPE
+from pipeline.recurrent.model import RecurrentForCausalLM
+from pipeline.recurrent.policy import relative_change
+from pipeline.recurrent.request import DepthRequest
+from pipeline.recurrent.shape import rollout_flops, shape_of
+
+Kind = Literal["fixed point", "orbit", "slider", "wanderer", "too short"]
+
+TOP = 3
+"""Predictions kept after every iteration."""
+
+FOLLOWED = 6
+"""Tokens whose trajectories are drawn where nobody chooses."""
+
+SETTLED = 0.05
+"""A last relative change under this is a fixed point; ours."""
+
+STRAIGHT, ROUND = 0.7, 0.3
+"""Distance / path length from which a path is a slider, and up to which it is an orbit; ours. Of
+a half circle it is 0.64, of a full one 0."""
+
+FEWEST_STEPS = 3
+
+
+class TraceError(ValueError):
+    """The model or the prompt cannot be traced; the message says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Token:
+    """A token of the sequence. `depth`: at which it was drawn, None in the prompt."""
+
+    id: int
+    text: str
+    depth: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """A token that a position's output predicts, and how likely."""
+
+    text: str
+    probability: float
+    right: bool  # it is the token that follows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trajectory:
+    """A position's states s_1 ... s_R in the plane of the two first principal components."""
+
+    position: int
+    points: tuple[tuple[float, float], ...]  # [_R]
+    path: float  # length of the path in h dimensions, over the norm of s_R
+    straightness: float | None  # distance / length of its later half; None: too short
+    kind: Kind
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """Everything the page shows."""
+
+    model: str
+    prompt: str
+    tokens: tuple[Token, ...]  # [_P + _T]
+    prompt_tokens: int
+    depths: tuple[int, ...]  # [N] iterations of every position that ran
+    change: tuple[tuple[float, ...], ...]  # [N][_R] ||s_i - s_(i-1)|| / ||s_i||
+    kl: tuple[tuple[float, ...], ...]  # [N][_R - 1] KL(p_i || p_(i-1)) in nats, i from 2
+    predictions: tuple[tuple[tuple[Prediction, ...], ...], ...]  # [N][_R][TOP]
+    plane: tuple[tuple[tuple[float, float], ...], ...]  # [N][_R] all states in the PCA plane
+    explained: float  # share of the states' variance that lies in the plane
+    followed: tuple[Trajectory, ...]
+    flops: float  # forward FLOPs of the prompt and its completion
+
+    @property
+    def completion(self) -> str:
+        """What the model wrote."""
+        return "".join(token.text for token in self.tokens[self.prompt_tokens :])
+
+    def settled(self, position: int) -> int:
+        """The iteration from which the likeliest next token no longer changes."""
+        best = [step[0].text for step in self.predictions[position]]
+        return next(i for i in range(1, len(best) + 1) if len(set(best[i - 1 :])) == 1)
+
+
+@torch.no_grad()
+def trace_prompt(
+    folder: Path,
+    prompt: str,
+    *,
+    max_tokens: int,
+    depth: int | None,
+    follow: Sequence[int] | None,
+) -> Trace:
+    """Let a model answer greedily, then look at every state on the way.
+
+    Args:
+        folder: a model folder, or a stage's that holds one.
+        depth: iterations of every position; None: the model's own number.
+        follow: positions whose trajectories are labelled; None: those with the longest paths.
+
+    Raises TraceError for a folder without a recurrent model, and depths or positions out of range.
+    """
+    folder = _model_folder(folder)
+    model = RecurrentForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = load_tokenizer(folder)
+    asked = encode(tokenizer, render(tokenizer, prompt, None))
+    iterations = _checked_depth(model, depth)
+    ids = _answered(model, asked, max_tokens=max_tokens, iterations=iterations)
+    ran = ids[:, :-1]
+    out = model(input_ids=ran, num_iterations=iterations, output_hidden_states=True)
+    states = torch.stack(out.hidden_states).float()[:, 0]  # [_R + 1, N, h]
+    depths = tuple(out.depths[0].tolist())
+    kl, predictions = _readouts(model, ids, tokenizer, iterations=iterations)
+    plane, explained = _plane(states[1:])
+    positions = _followed(states[1:], follow)
+    texts = [tokenizer.decode([token]) for token in ids[0].tolist()]
+    drawn = [None] * len(asked) + list(depths[len(asked) - 1 :])
+    return Trace(
+        model=str(folder),
+        prompt=prompt,
+        tokens=tuple(
+            Token(id=token, text=text, depth=at)
+            for token, text, at in zip(ids[0].tolist(), texts, drawn, strict=True)
+        ),
+        prompt_tokens=len(asked),
+        depths=depths,
+        change=_rows(_changes(states)),
+        kl=kl,
+        predictions=predictions,
+        plane=tuple(tuple((x, y) for x, y in path) for path in plane.transpose(0, 1).tolist()),
+        explained=explained,
+        followed=tuple(_trajectory(states[1:, n], plane[:, n], position=n) for n in positions),
+        flops=rollout_flops(
+            shape_of(_config(folder)),
+            prompt_tokens=len(asked),
+            depths=depths[len(asked) - 1 :],
+            request=DepthRequest(depth=iterations),
+        ),
+    )
+
+
+def document(trace: Trace, page: Path) -> dict[str, Any]:
+    """The trace as one JSON document."""
+    return {
+        "model": trace.model,
+        "prompt": trace.prompt,
+        "completion": trace.completion,
+        "page": str(page),
+        "prompt_tokens": trace.prompt_tokens,
+        "tokens": [{"id": t.id, "text": t.text, "depth": t.depth} for t in trace.tokens],
+        "depths": list(trace.depths),
+        "convergence": {"relative_change": trace.change, "kl_nats": trace.kl},
+        "predictions": [
+            [[{"text": p.text, "probability": p.probability} for p in step] for step in position]
+            for position in trace.predictions
+        ],
+        "trajectories": [
+            {
+                "position": t.position,
+                "kind": t.kind,
+                "path": t.path,
+                "straightness": t.straightness,
+                "points": t.points,
+            }
+            for t in trace.followed
+        ],
+        "flops": trace.flops,
+    }
+
+
+def kind_of(path: Tensor) -> tuple[Kind, float | None]:
+    """What a path of states [_R, h] does, and the straightness of its later half.
+
+    Huginn's states show the three behaviours (arXiv 2502.05171, section 7); the rule is ours. A
+    path is a fixed point where its last step is under SETTLED of the state's norm. Otherwise its
+    later half (at least FEWEST_STEPS steps) decides: a slider gets somewhere (distance / length
+    from STRAIGHT up), an orbit comes back (up to ROUND), the rest wander.
+    """
+    steps = path.diff(dim=0).norm(dim=-1)
+    if len(steps) < FEWEST_STEPS:
+        return "too short", None
+    later = path[-1 - max(FEWEST_STEPS, len(steps) // 2) :]
+    length = later.diff(dim=0).norm(dim=-1).sum().clamp_min(1e-12)
+    straightness = float((later[-1] - later[0]).norm() / length)
+    if float(steps[-1] / path[-1].norm().clamp_min(1e-12)) < SETTLED:
+        return "fixed point", straightness
+    if straightness >= STRAIGHT:
+        return "slider", straightness
+    return ("orbit" if straightness <= ROUND else "wanderer"), straightness
+
+
+def _model_folder(folder: Path) -> Path:
+    """The folder that holds config.json of a recurrent model."""
+    found = folder / "model" if (folder / "model").is_dir() else folder
+    if not (found / "config.json").is_file():
+        raise TraceError(f"{folder}: no model folder, it has no config.json")
+    kind = _config(found).get("model_type")
+    if kind != MODEL_TYPE:
+        raise TraceError(
+            f"{folder}: a dense model ({kind}) has no iterations to trace; "
+            "`stepwell convert` makes a recurrent one of it"
+        )
+    if _config(found).get("warm_start"):
+        raise TraceError(
+            f"{folder}: with warm_start each token's states hang on the one before; "
+            "set it to false in config.json to trace"
+        )
+    return found
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "config.json").read_text())
+
+
+def _checked_depth(model: RecurrentForCausalLM, depth: int | None) -> int:
+    depth = model.config.num_iterations if depth is None else depth
+    if not 1 <= depth <= model.config.max_iterations:
+        raise TraceError(
+            f"--depth {depth}: the model runs 1 to {model.config.max_iterations} iterations"
+        )
+    return depth
+
+
+def _answered(
+    model: RecurrentForCausalLM, asked: Sequence[int], *, max_tokens: int, iterations: int
+) -> Tensor:
+    """Prompt and greedy completion, [1, _P + _T]."""
+    room = model.config.max_position_embeddings
+    if not asked or len(asked) + max_tokens > room:
+        raise TraceError(
+            f"{len(asked)} prompt tokens and {max_tokens} new ones: "
+            f"the prompt needs at least one, and the model has {room} positions"
+        )
+    prompt = torch.tensor([asked])
+    ids = model.generate(  # pyright: ignore[reportAttributeAccessIssue]
+        prompt,
+        attention_mask=torch.ones_like(prompt),
+        max_new_tokens=max_tokens,
+        do_sample=False,
+        num_iterations=iterations,
+    )
+    assert isinstance(ids, Tensor)
+    return ids
+
+
+def _changes(states: Tensor) -> Tensor:
+    """[N, _R] relative change of the states [_R + 1, N, h]."""
+    pairs = zip(states[1:], states[:-1], strict=True)
+    return torch.stack([relative_change(now, before) for now, before in pairs], dim=1)
+
+
+def _readouts(
+    model: RecurrentForCausalLM, ids: Tensor, tokenizer: Any, *, iterations: int
+) -> tuple[tuple[tuple[float, ...], ...], tuple[tuple[tuple[Prediction, ...], ...], ...]]:
+    """KL of successive predictions, [N][_R - 1], and the TOP of each, [N][_R][TOP].
+
+    The predictions after iteration i are those of a pass in which every position stops there.
+    """
+    divergences, best = [], []
+    before: Tensor | None = None
+    for iteration in range(1, iterations + 1):
+        logits = model(input_ids=ids[:, :-1], num_iterations=iteration).logits[0]
+        now = logits.float().log_softmax(-1)  # [N, V]
+        if before is not None:
+            divergences.append((now.exp() * (now - before)).sum(-1).clamp_min(0))
+        best.append(now.topk(min(TOP, now.shape[-1])))
+        before = now
+    follows = ids[0, 1:].tolist()
+    names: dict[int, str] = {}
+
+    def prediction(token: int, logprob: float, position: int) -> Prediction:
+        text = names.setdefault(token, tokenizer.decode([token]))
+        right = token == follows[position]
+        return Prediction(text=text, probability=float(torch.tensor(logprob).exp()), right=right)
+
+    predictions = tuple(
+        tuple(
+            tuple(
+                prediction(token, logprob, position)
+                for token, logprob in zip(
+                    step.indices[position].tolist(), step.values[position].tolist(), strict=True
+                )
+            )
+            for step in best
+        )
+        for position in range(len(follows))
+    )
+    kl = _rows(torch.stack(divergences, dim=1)) if divergences else tuple(() for _ in follows)
+    return kl, predictions
+
+
+def _plane(states: Tensor) -> tuple[Tensor, float]:
+    """States [_R, N, h] in the plane of their two first principal components, [_R, N, 2], and the
+    share of the variance that lies in it. Each component's largest loading is positive."""
+    rows = states.flatten(0, 1)
+    centred = rows - rows.mean(dim=0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # the factorisation starts from a random matrix
+        _, _, axes = torch.pca_lowrank(centred, q=min(6, *rows.shape), center=False, niter=6)
+    axes = axes[:, :2]
+    loading = axes.gather(0, axes.abs().argmax(dim=0, keepdim=True))
+    placed = centred @ (axes * loading.sign())
+    share = placed.square().sum() / centred.square().sum().clamp_min(1e-30)
+    if placed.shape[1] < 2:  # a single state
+        placed = torch.cat((placed, torch.zeros_like(placed)), dim=1)
+    return placed.view(*states.shape[:2], 2), float(share)
+
+
+def _followed(states: Tensor, follow: Sequence[int] | None) -> list[int]:
+    """The positions to follow, from states [_R, N, h]."""
+    count = states.shape[1]
+    if follow is None:
+        lengths = _path_lengths(states)
+        return sorted(lengths.topk(min(FOLLOWED, count)).indices.tolist())
+    wrong = [position for position in follow if not 0 <= position < count]
+    if wrong:
+        raise TraceError(
+            f"--tokens {','.join(map(str, follow))}: {wrong[0]} is out of range, "
+            f"positions 0 to {count - 1} ran"
+        )
+    return list(follow)
+
+
+def _path_lengths(states: Tensor) -> Tensor:
+    """Path length over the last state's norm, [N] from [_R, N, h]."""
+    steps = states.diff(dim=0).norm(dim=-1).sum(dim=0)
+    return steps / states[-1].norm(dim=-1).clamp_min(1e-12)
+
+
+def _trajectory(path: Tensor, plane: Tensor, *, position: int) -> Trajectory:
+    kind, straightness = kind_of(path)
+    return Trajectory(
+        position=position,
+        points=tuple((x, y) for x, y in plane.tolist()),
+        path=float(_path_lengths(path[:, None])[0]),
+        straightness=straightness,
+        kind=kind,
+    )
+
+
+def _rows(values: Tensor) -> tuple[tuple[float, ...], ...]:
+    return tuple(map(tuple, values.tolist()))

@@ -1,0 +1,246 @@
+"""A trace as one HTML file: readable without a network, in light and dark."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+
+from pipeline.artifacts import write_atomic
+from pipeline.watch.rollouts import harmless
+from pipeline.watch.trace import Token, Trace, Trajectory
+
+BAND = 46
+"""Tokens in one row of a heat map."""
+
+MOST_POSITIONS = 400
+"""Positions that the page shows; the JSON document holds all."""
+
+CELL = 22  # width in pixels
+HEIGHTS = (9, 22)  # of a cell, deep models' and shallow ones'
+TALL = 240  # of a band's cells together, in pixels
+LEFT = 26  # beside the cells, in pixels
+LONGEST = 9  # characters of a label
+FLOOR = 1e-6  # smaller values are drawn as this
+PANEL = (320, 210)  # of a trajectory, in pixels
+MARGIN = 26
+
+KINDS = {
+    "fixed point": "it settles",
+    "orbit": "it circles",
+    "slider": "it keeps going one way",
+    "wanderer": "neither settles, circles nor keeps a direction",
+    "too short": "under three steps: too few to say",
+}
+
+
+Path2 = Sequence[tuple[float, float]]
+"""A path in a plane."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One value of a heat map."""
+
+    x: float
+    y: float
+    strength: float  # 0 to 1
+    tip: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Band:
+    """Some tokens of a heat map."""
+
+    top: float  # height of the labels
+    rows: list[tuple[float, int]]  # y, iteration
+    labels: list[tuple[float, str, bool]]  # x, token, written by the model
+    cells: list[Cell]
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heat:
+    """Tokens by iterations, in bands; `low` and `high` are the values at the ends of its scale."""
+
+    bands: list[Band]
+    cell_height: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """A trajectory in pixels."""
+
+    trajectory: Trajectory
+    token: str
+    follows: str
+    meaning: str
+    line: str
+    dots: list[tuple[float, float, float, int]]  # x, y, strength, iteration
+
+
+@dataclass(frozen=True, kw_only=True)
+class Map:
+    """All trajectories on one scale."""
+
+    lines: list[tuple[str, bool]]  # of every position, and whether it is followed
+    ends: list[tuple[float, float, int, str]]  # x, y, position, token, of followed positions
+
+
+def write_page(trace: Trace, out: Path) -> Path:
+    """Write the trace's page. Raises FileNotFoundError where its folder is missing."""
+    first = max(0, len(trace.depths) - MOST_POSITIONS)
+    begin = max(first, trace.prompt_tokens - 1)
+    settled = {n: trace.settled(n) for n in range(begin, len(trace.depths))}
+    iterations = len(trace.change[0])
+    page = _template().render(
+        trace=trace,
+        first=first,
+        iterations=iterations,
+        words=_words(trace, settled),
+        change=_heat(trace, trace.change, first=first, start=1, unit="relative change"),
+        kl=_heat(trace, trace.kl, first=first, start=2, unit="nats") if iterations > 1 else None,
+        overview=_map(trace, first=first),
+        panels=[_panel(trace, followed) for followed in trace.followed],
+        rows=[(n, shown(trace.tokens[n].text), trace.predictions[n]) for n in settled],
+        next_token={n: shown(trace.tokens[n + 1].text) for n in settled},
+        settled=settled,
+        mean_settled=sum(settled.values()) / len(settled),
+        mean_depth=sum(t.depth or 0 for t in trace.tokens) / max(len(settled), 1),
+        kinds=KINDS,
+    )
+    write_atomic(out, page)
+    return out
+
+
+def shown(text: str) -> str:
+    """A token's text with its white space visible."""
+    return harmless(text.replace("\n", "⏎").replace("\t", "⇥").replace(" ", "␣")) or "∅"
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {"percent": "{:.0%}".format, "shown": shown, "short": _short}
+    return environment.get_template("trace.html.j2")
+
+
+def _short(number: float) -> str:
+    """A count with its unit prefix: 86.4 M."""
+    for scale, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= scale:
+            return f"{number / scale:.3g} {prefix}"
+    return f"{number:.3g} "
+
+
+def _words(trace: Trace, settled: dict[int, int]) -> list[tuple[Token, int | None, float, float]]:
+    """Every token, the iteration that settled it, and the shades 0 to 1 of depth and settling."""
+    deepest = max(trace.depths)
+    words = []
+    for index, token in enumerate(trace.tokens):
+        fixed_at = settled.get(index - 1) if token.depth is not None else None
+        shade = (token.depth or 0) / deepest
+        words.append((token, fixed_at, shade, (fixed_at or 0) / deepest))
+    return words
+
+
+def _heat(
+    trace: Trace, values: Sequence[Sequence[float]], *, first: int, start: int, unit: str
+) -> Heat:
+    """A heat map of values [N][iterations from `start`], in bands of BAND positions."""
+    deepest = len(values[0])
+    height = min(max(TALL / deepest, HEIGHTS[0]), HEIGHTS[1])
+    logs = [[math.log10(max(v, FLOOR)) for v in row] for row in values]
+    low = min(min(row) for row in logs[first:])
+    high = max(max(row) for row in logs[first:])
+    bands = []
+    for begin in range(first, len(values), BAND):
+        positions = range(begin, min(begin + BAND, len(values)))
+        texts = [shown(trace.tokens[n].text) for n in positions]
+        top = 16 + 6 * min(max(map(len, texts)), LONGEST)
+        cells = [
+            Cell(
+                x=LEFT + column * CELL,
+                y=top + i * height,
+                strength=(logs[n][i] - low) / ((high - low) or 1),
+                tip=f"{n} {texts[column]} · iteration {start + i} · {values[n][i]:.2g} {unit}",
+            )
+            for column, n in enumerate(positions)
+            for i in range(deepest)
+        ]
+        every = max(1, math.ceil(12 / height))
+        bands.append(
+            Band(
+                top=top,
+                rows=[(top + (i + 0.5) * height, start + i) for i in range(0, deepest, every)],
+                labels=[
+                    (LEFT + (column + 0.5) * CELL, texts[column][:LONGEST], _written(trace, n))
+                    for column, n in enumerate(positions)
+                ],
+                cells=cells,
+                width=LEFT + BAND * CELL,
+                height=top + deepest * height + 2,
+            )
+        )
+    return Heat(bands=bands, cell_height=height, low=10**low, high=10**high)
+
+
+def _written(trace: Trace, position: int) -> bool:
+    return position >= trace.prompt_tokens
+
+
+def _panel(trace: Trace, followed: Trajectory) -> Panel:
+    """The trajectory scaled to its own extent."""
+    placed = _placed([followed.points])[0]
+    return Panel(
+        trajectory=followed,
+        token=shown(trace.tokens[followed.position].text),
+        follows=shown(trace.tokens[followed.position + 1].text),
+        meaning=KINDS[followed.kind],
+        line=_line(placed),
+        dots=[(x, y, (i + 1) / len(placed), i + 1) for i, (x, y) in enumerate(placed)],
+    )
+
+
+def _map(trace: Trace, *, first: int) -> Map:
+    """Every position's trajectory, the followed ones on top."""
+    followed = {trajectory.position for trajectory in trace.followed}
+    positions = [n for n in range(first, len(trace.plane)) if n not in followed]
+    positions += sorted(followed)
+    placed = dict(zip(positions, _placed([trace.plane[n] for n in positions]), strict=True))
+    return Map(
+        lines=[(_line(path), n in followed) for n, path in placed.items()],
+        ends=[(*placed[n][-1], n, shown(trace.tokens[n].text)) for n in positions if n in followed],
+    )
+
+
+def _placed(paths: Sequence[Path2]) -> list[list[tuple[float, float]]]:
+    """Paths in a panel's pixels, at the largest scale that both axes share."""
+    xs, ys = zip(*(point for path in paths for point in path), strict=True)
+    width, height = PANEL
+    spread = max((max(xs) - min(xs)) / (width - 2 * MARGIN), 1e-12)
+    scale = 1 / max(spread, (max(ys) - min(ys)) / (height - 2 * MARGIN))
+    middle_x, middle_y = (max(xs) + min(xs)) / 2, (max(ys) + min(ys)) / 2
+    return [
+        [
+            (
+                round(width / 2 + (x - middle_x) * scale, 1),
+                round(height / 2 - (y - middle_y) * scale, 1),
+            )
+            for x, y in path
+        ]
+        for path in paths
+    ]
+
+
+def _line(path: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{x},{y}" for x, y in path)
