@@ -139,7 +139,7 @@ class RecurrentModel(RecurrentPreTrainedModel):
             else None
         )
         self.training_depths: DepthDistribution | None = None
-        """Random depth of each sequence while training; None: the configured depth."""
+        """Random depth of each row of a batch while training; None: the configured depth."""
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -281,7 +281,7 @@ class RecurrentModel(RecurrentPreTrainedModel):
     ) -> Tensor | int:
         """The deepest iteration of every position: one number, or [B, T]."""
         if depths is None and num_iterations is None and self.training and self.training_depths:
-            depths = self.training_depths.draw(batch.rows).to(batch.embedded.device)
+            depths = self.training_depths.draw(batch.rows)
         if depths is None:
             depth = self.config.num_iterations if num_iterations is None else num_iterations
             if depth < 1:
@@ -290,7 +290,7 @@ class RecurrentModel(RecurrentPreTrainedModel):
         if depths.dim() == 1:
             depths = depths[:, None]
         try:
-            depths = depths.long().expand(batch.rows, batch.new)
+            depths = depths.to(batch.embedded.device).long().expand(batch.rows, batch.new)
         except RuntimeError as error:
             raise ValueError(
                 f"depths of shape {tuple(depths.shape)} fit no batch of {batch.rows} sequences "
