@@ -38,6 +38,6 @@ def test_experts_learn(make_model: MakeModel) -> None:
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert losses[-1] < 0.6 * losses[0]
     assert not torch.equal(router, model.get_parameter("model.core.0.mlp.router.weight"))
