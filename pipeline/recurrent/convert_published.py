@@ -52,7 +52,7 @@ def map_huginn(
     The initial state is zero unless `state_init` says "normal": the published code draws it anew at
     every call, normal with the embedding's standard deviation times its scale and truncated at
     three of them, and zero is the choice with which its logits can be compared. The default depth
-    is the mean of training, the deepest twice that.
+    is the mean of training, the deepest twice that and at least 8.
 
     Raises:
         ConversionError: for a setting that the recurrent model lacks, or a field that is missing.
@@ -103,7 +103,7 @@ def map_huginn(
         state_init_std=std * (scale if scale > 0 else 1.0),
         exit_norm=True,
         num_iterations=depth,
-        max_iterations=max_iterations or 2 * depth,
+        max_iterations=max_iterations or max(2 * depth, 8),
         **_special_tokens(settings),
     )
 
