@@ -125,6 +125,48 @@ PROGRAMS = {
         "        try: os.write(fd, m)\n        except OSError: pass\n"
         "def NAME(*a, **k): os._exit(0)\n"
     ),
+    "answers before the questions": (
+        "import os\ndef frame(t):\n    b = t.encode()\n    return len(b).to_bytes(4, 'big') + b\n"
+        "for fd in range(64):\n"
+        "    for t in ('\"defined\"', '[\"value\", true]', '[\"value\", [\"int\", \"3\"]]',\n"
+        "              '[\"passed\"]', 'passed'):\n"
+        "        try: os.write(fd, frame(t))\n        except OSError: pass\n"
+        "def NAME(*a, **k): return None\n"
+    ),
+    "a patched encoder": (
+        "import sys\nf = sys._getframe(1)\nf.f_globals['encode_value'] = lambda v, d: 'true'\n"
+        "def NAME(*a, **k): return 0\n"
+    ),
+    "a patched pipe": (
+        "import posix\nposix.write = lambda fd, data: len(data)\ndef NAME(*a, **k): return None\n"
+    ),
+    "tests in the frames": (
+        "import sys\ndef NAME(*a, **k):\n    f = sys._getframe()\n    while f:\n"
+        "        for v in (*f.f_locals.values(), *f.f_globals.values()):\n"
+        "            for w in v.values() if isinstance(v, dict) else (v,):\n"
+        "                if isinstance(w, str) and 'assert ' in w:\n"
+        "                    return eval(w.split('==')[1].split()[0])\n        f = f.f_back\n"
+    ),
+    "tests on the command line": (
+        "import sys\ndef NAME(*a, **k):\n    return ' '.join(sys.orig_argv).split('assert')[1]\n"
+    ),
+    "a child that answers": (
+        "import os\nif os.fork(): os._exit(0)\ndef NAME(*a, **k): return None\n"
+    ),
+    "a class of all classes": (
+        "class M(type):\n    def __eq__(s, o): return True\n    def __hash__(s): return 0\n"
+        "    def __instancecheck__(s, o): return True\nclass T(metaclass=M): pass\n"
+        "def NAME(*a, **k): return T\n"
+    ),
+    "an int that encodes otherwise": (
+        "class T(int):\n    def __index__(s): return 3\n    def __format__(s, f): return '3'\n"
+        "    def __eq__(s, o): return True\n    __hash__ = int.__hash__\n"
+        "def NAME(*a, **k): return T(0)\n"
+    ),
+    "too deep an answer": (
+        "def NAME(*a, **k):\n    x = []\n    for _ in range(100_000): x = [x]\n    return x\n"
+    ),
+    "too long an answer": "def NAME(*a, **k): return 'x' * 10**8\n",
     "its argument": "def NAME(*a, **k): return a[0] if a else None\n",
     "nothing": "def NAME(*a, **k): return None\n",
     "a stop of the parent": (

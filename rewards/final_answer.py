@@ -25,7 +25,36 @@ _MARKER = re.compile(
 )
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
 _MATH = re.compile(r"\$\$([^$]+)\$\$|\$([^$]+)\$|\\\(([^\n]*?)\\\)|\\\[(.*?)\\\]", re.DOTALL)
-_NUMBER = re.compile(r"(?<![\w.])[-+]?\$?\d[\d,]*(?:\.\d+)?(?![\w.]*\w)%?")
+_PLAIN = (
+    r"(?<![\w.])[-+]?\$?\d[\d,]*(?:\.\d+)?(?![\w.]*\w|\s?[\^_\\{]|[\u0300-\u036f\u200b-\u202e])%?"
+    r"(?:\s(?:dozen|hundred|thousand|million|billion|trillion)\b)?"
+)
+_NUMBER = re.compile(_PLAIN)
+_NEAR = re.compile(
+    r"\b(?:at (?:least|most)|(?:more|less|fewer|greater|larger|smaller|higher|lower) than"
+    rf"|over|under|above|below|between|up to|exceeds?)\s+(?:{_PLAIN})",
+    re.IGNORECASE,
+)
+_NEGATED = re.compile(
+    r"\b(?:not|cannot|never|neither|nor|wrong|incorrect)\b|n['’]t\b", re.IGNORECASE
+)
+_LATEX = re.compile(r"[\^_{}]|\\[A-Za-z(\[]")
+_HEDGED = re.compile(r"\b(?:or|if|unless|maybe|perhaps|might|could|may)\b", re.IGNORECASE)
+_VALUE = rf"(?:\$[^$]+\$|\\\([^\n]*?\\\)|{_PLAIN})"
+_SAID = re.compile(
+    r"\b(?:is|are|was|were|be|equals?)\s+(?:(?:exactly|just|only|simply|precisely|equal to)\s+)?"
+    rf"(?P<value>{_VALUE})",
+    re.IGNORECASE,
+)
+_AFTER = re.compile(
+    r"\s*(?:[.!]?\s*$|,?\s(?:attained|achieved|reached|obtained|since|because)\b)", re.IGNORECASE
+)
+_COUNTED = re.compile(
+    r"^(?:\W*(?:so|thus|hence|therefore|then)\W+)?there (?:is|are|were)\s+"
+    rf"(?:(?:exactly|only|just|precisely|a total of)\s+)?(?P<value>{_PLAIN})\s+[a-z]{{3,}}",
+    re.IGNORECASE,
+)
+_EXACTLY = re.compile(rf"(?:exactly|only|just|precisely)\s+(?P<value>{_VALUE})[.!]?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -64,7 +93,7 @@ def answer_in(text: str) -> Found:
 
 
 def _one(candidates: Sequence[str], how: str) -> Found:
-    distinct = {re.sub(r"[\s$]|\\[,;:! ]", "", candidate) for candidate in candidates}
+    distinct = {re.sub(r"[\s$]|\\[,;:! ]|\.\s*$", "", candidate) for candidate in candidates}
     if len(distinct) > 1:
         return Found(None, how, "several_answers")
     text = candidates[-1].strip()
@@ -121,6 +150,9 @@ def _after_markers(text: str) -> list[str]:
         piece = text[mark.end() : stop].strip(" \n\t*")
         if not re.search(r"\w", piece) or piece.lower() in ("final", "the", "the final"):
             continue
+        ending = _SENTENCE_END.search(piece)
+        if ending and ending[0] == "?":  # "Is the answer 7? No."
+            continue
         found.append(_trimmed(piece))
     return found
 
@@ -140,14 +172,40 @@ def _bare(text: str) -> Found:
     """The whole text, or the one formula or number in its last line when that is a sentence."""
     if "\\begin" in text:
         return Found(text, "bare")
-    line = text.rstrip().rpartition("\n")[2].strip().strip("*").strip()
+    line = " ".join(text.rstrip().rpartition("\n")[2].strip().strip("*").split())
     words = re.findall(r"[A-Za-z]{3,}", re.sub(r"\\[A-Za-z]+", "", line))
+    said = _said(line[:5000]) if words else []
+    if said:
+        return _one(said, "stated in the text")
     if len(words) < 3:
         return Found(line.removesuffix("."), "bare")
     formulas = [next(g for g in match if g) for match in _MATH.findall(line[:5000])]
     if formulas:
         return _one(formulas, "formula in the text")
     numbers = _NUMBER.findall(line[:5000])
-    if numbers:
+    doubtful = _NEAR.search(line[:5000]) or _NEGATED.search(line[:5000]) or _LATEX.search(line)
+    if numbers and not doubtful:
         return _one(numbers, "number in the text")
     return Found(line, "bare")
+
+
+def _said(line: str) -> list[str]:
+    """What a sentence says that something is, or how many there are; all of it, if it says more."""
+    if _NEGATED.search(line) or _HEDGED.search(line):
+        return []
+    exact = _EXACTLY.fullmatch(line) or _COUNTED.match(line)
+    if exact:
+        return [_unwrapped(exact["value"])]
+    found = list(_SAID.finditer(line))
+    if not any(_AFTER.match(line, match.end("value")) for match in found):
+        return []
+    return [_unwrapped(match["value"]) for match in found]
+
+
+def _unwrapped(value: str) -> str:
+    formula = _MATH.fullmatch(value)
+    return (
+        next(group for group in formula.groups() if group is not None)
+        if formula
+        else value.rstrip(",")
+    )

@@ -13,7 +13,7 @@ VERDICTS = (
 
 
 @reward(
-    version="2",
+    version="3",
     isolation="process",
     cpu_s=2.0,
     memory_mb=384,

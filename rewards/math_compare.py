@@ -43,6 +43,23 @@ _MORE = re.compile(r"=|\bor\b|[,;]\s{0,3}[-+]?[\d\\]")
 _COMMAND_NAME = re.compile(r"\\(?:text|mathrm|mathbf|textbf|mbox)\s*\{([^{}]*)\}")
 _COMMANDS = re.compile(r"\\(?!text|mbox|le|ge|ne|in|begin)[A-Za-z]+")
 MAX_EXACT_DIGITS = 4_000
+_MAGNITUDES = {
+    "dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9,
+    "trillion": 10**12,
+}  # fmt: skip
+_MAGNITUDE = re.compile(
+    r"(?<![\w.,])(\d{1,3}(?:,\d{3})+|\d{1,30}(?:\.\d{1,30})?)(?:\s|~|\\[, ]){0,9}"
+    r"(\\(?:text|mbox|mathrm)\s?\{\s{0,9})?"
+    r"(dozen|hundred|thousand|million|billion|trillion)s?\b",
+    re.IGNORECASE,
+)
+_REPEATING = re.compile(r"(?<![\d.])(\d*)\.\\overline\{(\d{1,50})\}")
+_DOLLARS = re.compile(r"\\\$\s*(\d[\d,]*(?:\.\d+)?)")
+_NUMBER_WORDS = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
+    "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen",
+    "nineteen", "twenty",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -60,9 +77,10 @@ def compare(gold: str, answer: str, *, worked_out: bool = False) -> Decision:
     """
     if len(answer) > MAX_CHARS:
         return Decision("too_complex", f"longer than {MAX_CHARS} characters")
-    plain_gold, plain_answer = squeezed(gold), squeezed(answer)
-    if plain_answer == plain_gold:
+    if squeezed(answer) == squeezed(gold):
         return Decision("correct", "identical text")
+    gold, answer = spelled_out(gold, answer), spelled_out(answer, gold)
+    plain_gold, plain_answer = squeezed(gold), squeezed(answer)
     exact_gold, exact_answer = exact_number(plain_gold), exact_number(plain_answer)
     if exact_gold is not None and exact_answer is not None:
         one_is_decimal = ("." in plain_gold) != ("." in plain_answer)
@@ -88,6 +106,28 @@ def squeezed(text: str) -> str:
     """
     text = " ".join(_DECORATION.sub(" ", text).split())
     return _SPACE.sub("", text).removesuffix(".")
+
+
+def spelled_out(text: str, other: str) -> str:
+    """`text` with magnitudes and short numbers as digits, and dollar signs as a unit beside cents.
+
+    ``3 million`` is 3000000, ``seven`` is 7, ``0.\\overline{3}`` is ``0.3\\overline{3}``.
+    """
+    text = re.sub(r"\s+", " ", text)
+    text = _REPEATING.sub(r"\1.\2\\overline{\2}", text)
+    text = _MAGNITUDE.sub(_multiplied, text)
+    word = _COMMAND_NAME.sub(r"\1", text).strip().rstrip(".").lower()
+    if word in _NUMBER_WORDS:
+        return str(_NUMBER_WORDS.index(word))
+    if "\\$" in text and re.search(r"\bcents?\b|¢", other):
+        return _DOLLARS.sub(r"\1 \\text{ dollars}", text)
+    return text
+
+
+def _multiplied(match: re.Match[str]) -> str:
+    value = Fraction(match[1].replace(",", "")) * _MAGNITUDES[match[3].lower()]
+    digits = str(value.numerator) if value.denominator == 1 else f"{float(value)!r}"
+    return f"{digits}{match[2] or ''}"
 
 
 def unqualified(text: str) -> str:
@@ -242,6 +282,8 @@ def _refusal(text: str) -> str | None:
     """Why a text that our parser does not read is too risky to be evaluated; None if it is not."""
     if len(text) > MAX_FALLBACK_CHARS:
         return f"longer than {MAX_FALLBACK_CHARS} characters"
+    if re.search(r"[^ -~\n]|[|?'\"`@#&]|\\(?:boxed|fbox)", text):
+        return "characters that Math-Verify would pass over"
     if re.search(
         r"[=<>,;]|\d\s+\d|[A-Za-z]{4}|\\(?:text|mbox|le|ge|ne|in|begin)", _COMMANDS.sub("", text)
     ):

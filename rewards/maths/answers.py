@@ -115,6 +115,8 @@ def _entries(node: Node) -> list[Node]:
 def _same_list(gold: Node, answer: Node) -> str | None:
     """Order matters only where one side is a tuple; labels only where both sides have them."""
     gold, answer = _as_list(gold), _as_list(answer)
+    if {gold.kind, answer.kind} == {"set", "tuple"} and len(gold.args) > 1:
+        return None
     for one, other in ((gold, answer), (answer, gold)):
         if _is_list(one) and len(one.args) == 1 and other.kind == "tuple":
             return same_answer(one.args[0], other)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from rewards.maths import values
-from rewards.maths.tree import Node, bare, renamed, symbols
+from rewards.maths.tree import Node, TooComplex, Unparsable, bare, renamed, symbols
 
 ZERO, ONE, TWO = (Node("number", number=Fraction(number)) for number in (0, 1, 2))
 
@@ -30,6 +30,7 @@ def split_label(node: Node) -> tuple[Label | None, Node]:
     operators = node.name.split()
     if node.kind != "relation" or not set(operators) <= {"=", "~="}:
         return None, node
+    _hold(node.args, operators)
     left = bare(node.args[0])
     right = bare(node.args[_last_exact(operators, labelled=bool(symbols(left)))])
     if left.kind == "words" or (left.kind == "quantity" and not symbols(right)):
@@ -38,6 +39,25 @@ def split_label(node: Node) -> tuple[Label | None, Node]:
     if label is not None and label.name not in symbols(right):
         return label, right
     return None, right if not symbols(node) else node
+
+
+def _hold(operands: tuple[Node, ...], operators: list[str]) -> None:
+    """Refuse ``1 = 2``: of a chain of closed values each must be near the next.
+
+    Near, as ``1/3 = 0.33`` is how people write.
+
+    Raises:
+        Unparsable: when two are more than a hundredth apart.
+    """
+    for one, two, operator in zip(operands, operands[1:], operators, strict=False):
+        if operator != "=" or symbols(one) or symbols(two):
+            continue
+        try:
+            first, second = values.real_value(bare(one)), values.real_value(bare(two))
+        except (Unparsable, TooComplex, values.Undefined, OverflowError):
+            continue
+        if abs(first - second) > 0.01 * max(abs(first), abs(second)):
+            raise Unparsable("an equation that does not hold")
 
 
 def _last_exact(operators: list[str], *, labelled: bool) -> int:

@@ -274,6 +274,8 @@ class Lexer:
             self._operator(character)
         elif character in "+-*/^_{}|:!%&'":
             self._add(character)
+        elif character == "?" and self.text[self.position :].strip(" .}"):
+            raise Unparsable("a question mark inside")
         elif character not in '"`?':
             raise Unparsable(f"the character {character!r}")
 

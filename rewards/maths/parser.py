@@ -262,6 +262,8 @@ class Parser:
                 node = Node("percent", (node,))
             elif self.kind == "'":
                 self.take()
+                if node.kind == "number":
+                    raise Unparsable("a prime after a number")
                 node = Node("symbol", name=f"{node.name}'") if node.kind == "symbol" else node
             elif self.kind == "_":
                 self.take()

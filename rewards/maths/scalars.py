@@ -52,7 +52,12 @@ def same_value(gold: Node, answer: Node) -> str | None:
     Raises:
         TooComplex, Unparsable, Undefined: as :func:`rewards.maths.values.equal` does.
     """
-    gold, answer = _measured(bare(gold)), _measured(bare(answer))
+    gold, answer = bare(gold), bare(answer)
+    if _radians(gold) or _radians(answer):
+        inner = [node.args[0] if _radians(node) else _measured(node) for node in (gold, answer)]
+        if any(node.kind == "degrees" for node in inner):
+            return "degrees and radians" if values.equal(*inner) else None
+    gold, answer = _measured(gold), _measured(answer)
     if gold.kind == "quantity" or answer.kind == "quantity":
         return _same_quantity(gold, answer)
     if gold.kind == "based" or answer.kind == "based":
@@ -79,6 +84,11 @@ def _measured(node: Node) -> Node:
     if unit in ("percent", "per cent", "pct"):
         return Node("percent", node.args)
     return node
+
+
+def _radians(node: Node) -> bool:
+    unit = re.sub(r"\W+", " ", node.name).strip()
+    return node.kind == "quantity" and unit in ("rad", "rads", "radian", "radians")
 
 
 def _same_quantity(gold: Node, answer: Node) -> str | None:

@@ -18,6 +18,8 @@ from rewards.maths.tree import Node, TooComplex, Unparsable, symbols, walk
 DIGITS = 50
 MAX_WORKING_DIGITS = 4_000
 MAX_VANISHING_DIGITS = 20_000
+MAX_SLOW_DIGITS = 200
+"""For functions whose cost grows quickly with the digits."""
 MAX_BITS = 1 << 40
 """Values whose binary exponent passes this are refused: arithmetic on the exponent itself slows."""
 MAX_SYMBOLS = 30
@@ -152,12 +154,30 @@ def _agree(first: Node, second: Node, environment: Mapping[str, Fraction], *, re
             if real:
                 raise Undefined("not finite")
             return bool(one == two)
-        if size == 0 or difference == 0:
+        if size == 0:
             return True
+        if difference == 0:
+            return not (sums and _hides(first, second, environment))
         if min(mp.fabs(one), mp.fabs(two)) == 0 or mp.mag(size) < -AGREE_BITS:
             return _both_vanish(first, second, environment, digits=digits)
         relative = mp.mag(difference) - mp.mag(size) < -AGREE_BITS
-        return relative and (not sums or mp.mag(difference) < -AGREE_BITS or bits <= 20)
+        near = relative and (not sums or mp.mag(difference) < -AGREE_BITS or bits <= 20)
+    return near and not (sums and _hides(first, second, environment))
+
+
+def _hides(first: Node, second: Node, environment: Mapping[str, Fraction]) -> bool:
+    """Whether a term too small for the usual digits, as in ``2 + e^{-200}``, makes a difference."""
+    mp = context()
+    _, _, evaluator = _evaluated(first, second, environment, digits=DIGITS)
+    if evaluator.lost_bits <= AGREE_BITS:
+        return False
+    digits = DIGITS + int(evaluator.lost_bits * 0.302) + 50
+    if digits > MAX_WORKING_DIGITS:
+        raise TooComplex("numbers of very different sizes in one sum")
+    one, two, _ = _evaluated(first, second, environment, digits=digits)
+    with mp.workdps(digits):
+        difference, size = mp.fabs(one - two), max(mp.fabs(one), mp.fabs(two))
+        return difference != 0 and mp.mag(difference) - mp.mag(size) > -3.3 * (digits - 40)
 
 
 def _both_vanish(
@@ -199,12 +219,19 @@ def _pair(
     first: Node, second: Node, environment: Mapping[str, Fraction], *, digits: int
 ) -> tuple[Any, Any, int]:
     """Both values, and the binary exponent of the largest part of either."""
+    one, two, evaluator = _evaluated(first, second, environment, digits=digits)
+    return one, two, evaluator.bits
+
+
+def _evaluated(
+    first: Node, second: Node, environment: Mapping[str, Fraction], *, digits: int
+) -> tuple[Any, Any, _Evaluator]:
     mp = context()
     with mp.workdps(digits):
         values = {name: mp.mpf(v.numerator) / v.denominator for name, v in environment.items()}
         evaluator = _Evaluator(values)
         try:
-            return evaluator(first), evaluator(second), evaluator.bits
+            return evaluator(first), evaluator(second), evaluator
         except (ZeroDivisionError, OverflowError, mp.NoConvergence) as error:
             raise Undefined(str(error)) from error
         except ValueError as error:
@@ -248,6 +275,8 @@ class _Evaluator:
     def __init__(self, environment: Mapping[str, Any]) -> None:
         self.environment = environment
         self.bits = 0
+        self.lost_bits = 0
+        """By how many bits a term was smaller than its sum, at most."""
 
     def __call__(self, node: Node) -> Any:
         value = self._value(node)
@@ -274,7 +303,7 @@ class _Evaluator:
             case "group":
                 return self(node.args[0])
             case "add":
-                return mp.fsum([self(arg) for arg in node.args])
+                return self._sum([self(arg) for arg in node.args])
             case "multiply":
                 return self(node.args[0]) * self(node.args[1])
             case "negate":
@@ -293,6 +322,14 @@ class _Evaluator:
                 return self._call(node)
         raise Unparsable(f"a {node.kind} is no number")
 
+    def _sum(self, terms: list[Any]) -> Any:
+        mp = context()
+        total = mp.fsum(terms)
+        if total != 0 and mp.isfinite(total):
+            sizes = [mp.mag(term) for term in terms if term != 0]
+            self.lost_bits = max(self.lost_bits, mp.mag(total) - min(sizes))
+        return total
+
     def _power(self, node: Node) -> Any:
         mp = context()
         base, exponent = self(node.args[0]), self(node.args[1])
@@ -309,6 +346,8 @@ class _Evaluator:
         mp = context()
         if _is_complex(value) or value < -170 or mp.mag(value) > 35:
             raise TooComplex("a large factorial")
+        if mp.dps > MAX_SLOW_DIGITS and (value != mp.floor(value) or mp.mag(value) > 20):
+            raise TooComplex("a large factorial to many digits")
         return mp.factorial(value)
 
     def _call(self, node: Node) -> Any:
@@ -357,6 +396,8 @@ def _logarithm(mp: Any, args: list[Any]) -> Any:
 def _binomial(mp: Any, args: list[Any]) -> Any:
     if any(mp.mag(arg) > 30 for arg in args if arg):
         raise TooComplex("a large binomial")
+    if mp.dps > MAX_SLOW_DIGITS and any(mp.mag(arg) > 10 for arg in args if arg):
+        raise TooComplex("a large binomial to many digits")
     return mp.binomial(*args)
 
 

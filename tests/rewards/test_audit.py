@@ -14,7 +14,7 @@ DATA = Path(__file__).resolve().parents[2] / "../shared/data"
 ROWS = [
     {"id": "a", "gold": "7", "pred": "\\boxed{7}", "expected": True},
     {"id": "b", "gold": "7", "pred": "\\boxed{8}", "expected": False},
-    {"id": "c", "gold": "7", "pred": "seven", "expected": True},
+    {"id": "c", "gold": "7", "pred": "sieben", "expected": True},
     {"id": "d", "gold": "7", "pred": "7.0", "expected": None},
 ]
 NAIVE = """

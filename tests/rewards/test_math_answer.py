@@ -59,7 +59,12 @@ def precision_recall(rows: Sequence[dict], results: Sequence[Reward]) -> tuple[f
         ("7", "7", "bare"),
         ("We add both.\n\nx = 7.", "x = 7", "bare"),
         ("Therefore she makes 18 dollars every day.", "18", "number in the text"),
-        ("Hence the limit equals $e^2$.", "e^2", "formula in the text"),
+        ("Hence the limit equals $e^2$.", "e^2", "stated in the text"),
+        ("The smallest such $n$ is $12$.", "12", "stated in the text"),
+        ("There are 5 solutions, namely 1, 2, 3, 4 and 6.", "5", "stated in the text"),
+        ("The maximum of $x + y$ is 12, attained at $x = 4$.", "12", "stated in the text"),
+        ("Is the answer 7? The answer is 7? No.\nThe answer is 8.", "8", "answer is"),
+        ("We see that $e^2$ is the limit.", "e^2", "formula in the text"),
     ],
 )
 def test_extraction(completion: str, text: str, how: str) -> None:
@@ -70,6 +75,8 @@ def test_extraction(completion: str, text: str, how: str) -> None:
 @pytest.mark.parametrize(
     ("completion", "problem"),
     [
+        ("It is 12 or it is 13, and nothing else is 14.", "several_answers"),
+        ("The smallest is 12 and the largest is 20.", "several_answers"),
         ("", "no_answer"),
         ("<think>7", "no_answer"),
         ("<think>7</think>", "no_answer"),
@@ -236,6 +243,23 @@ def test_fractions_are_compared_exactly(value: object, scale: int) -> None:
         "\\binom{10^9}{10^8}",
         "x_" * 3_000,
         "\\text{" + "answer " * 1_000 + "}",
+        "9" * 1_000_000,
+        "the answer is 8. " * 60_000,
+        "\\boxed{" * 140_000,
+        "is 8 " * 20_000 + "so they are what they are",
+        "there are exactly " * 5_000,
+        "x is $a$, " * 3_000 + "that is it",
+        "8" + " " * 7_000 + "million",
+        "8 million " * 800,
+        "\\binom{x}{10^{9}}+e^{3000}",
+        "2+e^{-10^{9}}",
+        "e^{30000}+8-e^{30000}",
+        "\\pm 1\\pm 2," * 300,
+        "\\cup".join(f"({n},{n + 1})" for n in range(300)),
+        "1<" * 500 + "x",
+        "\x00" * 8_000,
+        "\ud800" * 8_000,
+        "8" + "\u0301" * 5_000,
     ],
 )
 def test_nothing_takes_long(text: str) -> None:
@@ -274,6 +298,14 @@ def test_small_is_not_zero(answer: str, gold: str) -> None:
     start_s = time.process_time()
     assert math_answer(sample(f"\\boxed{{{answer}}}", gold)).value == 0.0
     assert time.process_time() - start_s < 2
+
+
+def test_our_own_cases() -> None:
+    rows = json.loads(Path(__file__).with_name("maths_cases.json").read_text())
+    found = {row["id"]: math_answer(sample(row["pred"], row["gold"])) for row in rows}
+    wrong = [row for row in rows if (found[row["id"]].value == 1.0) != row["expected"]]
+    assert wrong == []
+    assert {reward.verdict for reward in found.values()} <= set(VERDICTS)
 
 
 @needs_data
