@@ -41,6 +41,7 @@ class RecurrentOutput(ModelOutput):
     last_hidden_state: Tensor | None = None  # [B, T, h] after the final norm
     past_key_values: RecurrentCache | None = None
     hidden_states: tuple[Tensor, ...] | None = None  # states [B, T, h] s_0, s_1, ... on request
+    attentions: tuple[Tensor, ...] | None = None  # never given; transformers' heads look for it
     depths: Tensor | None = None  # [B, T] int64, iterations that each position ran
     depth_logprobs: Tensor | None = None  # [B, T] of the sampled policy's decisions
 

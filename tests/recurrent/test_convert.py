@@ -513,7 +513,7 @@ def test_huginn_variants(tmp_path: Path, changes: dict[str, Any]) -> None:
     source, weights, settings = _huginn(tmp_path / "huginn", **changes)
     done = convert_published(source, tmp_path / "ours", state_init="zero")
     assert done.config.vocab_size == 128  # padded, as the logits are
-    assert (done.config.num_iterations, done.config.max_iterations) == (3, 6)
+    assert (done.config.num_iterations, done.config.max_iterations) == (3, 8)
     tokens = _tokens(90, length=20)
     for depth in (1, 3):
         expected = _huginn_logits(weights, settings, tokens, depth)
