@@ -25,7 +25,8 @@ class Rows:
         self.requests: list[Request | None] = [None] * rows
         self.phase = np.full(rows, IDLE)
         self.seed = np.zeros(rows, dtype=np.int64)
-        self.temperature = np.zeros(rows, dtype=np.float32)
+        self.greedy = np.zeros(rows, dtype=bool)
+        self.temperature = np.ones(rows, dtype=np.float32)
         self.top_p = np.ones(rows, dtype=np.float32)
         self.max_tokens = np.zeros(rows, dtype=np.int64)
         self.prompt_tokens = np.zeros(rows, dtype=np.int64)
@@ -62,7 +63,11 @@ class Rows:
         self.requests[row] = request
         self.phase[row] = ENTERING
         self.seed[row] = request.seed
-        self.temperature[row], self.top_p[row] = request.temperature, request.top_p
+        # vLLM reports a greedy token's log-probability at temperature 1 without top-p; so do we
+        greedy = request.temperature == 0
+        self.greedy[row] = greedy
+        self.temperature[row] = 1.0 if greedy else request.temperature
+        self.top_p[row] = 1.0 if greedy else request.top_p
         self.max_tokens[row] = request.max_tokens
         self.prompt_tokens[row] = len(request.prompt_tokens)
         self.rule[row], self.sampled[row] = RULES.index(depth.rule), depth.sampled

@@ -14,30 +14,35 @@ def token_draws(seed: int, *, first: int, count: int) -> np.ndarray:
 
 
 def sample(
-    logits: Tensor, *, temperature: Tensor, top_p: Tensor | None, drawn: Tensor
+    logits: Tensor,
+    *,
+    temperature: Tensor,
+    top_p: Tensor | None,
+    greedy: Tensor | None,
+    drawn: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Tokens [N] int64, and their log-probabilities [N] float32 under what was sampled from.
 
-    One draw per row, by the inverse CDF. Temperature 0 takes the likeliest token, and its
-    log-probability is that of temperature 1 without top-p, as vLLM reports it.
+    One draw per row, by the inverse CDF.
 
     Args:
         logits: [N, V].
-        temperature: [N] float32.
+        temperature: [N] float32, not 0.
         top_p: [N] float32; None where every row's is 1.
+        greedy: [N] bool, rows that take the likeliest token; None: none does.
         drawn: [N] float64 uniform draws, of `token_draws`.
     """
-    greedy = temperature == 0
-    scaled = logits.float() / torch.where(greedy, 1.0, temperature)[:, None]
+    scaled = logits.float() / temperature[:, None]
     if top_p is not None:
-        scaled = nucleus(scaled, torch.where(greedy, 1.0, top_p))
+        scaled = nucleus(scaled, top_p)
     logprobs = scaled.log_softmax(-1)
     cdf = logprobs.double().exp_().cumsum(-1)
     # a draw may round up to the CDF's end, past the last token that has any probability
     mass = torch.nextafter(cdf[:, -1], torch.zeros_like(cdf[:, -1]))
     target = torch.minimum(drawn * cdf[:, -1], mass)
     tokens = torch.searchsorted(cdf, target[:, None], right=True)
-    tokens = torch.where(greedy[:, None], scaled.argmax(-1, keepdim=True), tokens)
+    if greedy is not None:
+        tokens = torch.where(greedy[:, None], scaled.argmax(-1, keepdim=True), tokens)
     return tokens[:, 0], logprobs.gather(-1, tokens)[:, 0]
 
 

@@ -19,9 +19,9 @@ from pipeline.generate.native.sampler import sample
 from pipeline.records import Request, Rollout
 from pipeline.recurrent.shape import RecurrentShape
 
-BETWEEN_SHARE = 0.5
+BETWEEN_SHARE = 0.4
 """Share of the running sequences that wait outside the core before the layers around it run:
-these cost nearly the same for a few rows as for many. Never more than what is there."""
+these cost nearly the same for a few rows as for many."""
 
 
 class Session:
@@ -108,11 +108,12 @@ class Session:
 
     def _sample(self, logits: Tensor, leaving: np.ndarray) -> tuple[Tensor, Tensor]:
         rows, to = self.rows, self.model.to
-        top_p = rows.top_p[leaving]
+        top_p, greedy = rows.top_p[leaving], rows.greedy[leaving]
         return sample(
             logits,
             temperature=to(rows.temperature[leaving]),
             top_p=to(top_p) if (top_p < 1).any() else None,
+            greedy=to(greedy) if greedy.any() else None,
             drawn=to(rows.draws[leaving, rows.generated[leaving]]),
         )
 
