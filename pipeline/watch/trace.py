@@ -7,6 +7,7 @@ position _P - 1 + t, and has that position's depth.
 """
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ Kind = Literal["fixed point", "orbit", "slider", "wanderer", "too short"]
 TOP = 3
 """Predictions kept after every iteration."""
 
-FOLLOWED = 6
+FOLLOWED = 5
 """Tokens whose trajectories are drawn where nobody chooses."""
 
 SETTLED = 0.05
@@ -57,6 +58,7 @@ class Token:
 class Prediction:
     """A token that a position's output predicts, and how likely."""
 
+    id: int
     text: str
     probability: float
     right: bool  # it is the token that follows
@@ -97,7 +99,7 @@ class Trace:
 
     def settled(self, position: int) -> int:
         """The iteration from which the likeliest next token no longer changes."""
-        best = [step[0].text for step in self.predictions[position]]
+        best = [step[0].id for step in self.predictions[position]]
         return next(i for i in range(1, len(best) + 1) if len(set(best[i - 1 :])) == 1)
 
 
@@ -170,7 +172,10 @@ def document(trace: Trace, page: Path) -> dict[str, Any]:
         "depths": list(trace.depths),
         "convergence": {"relative_change": trace.change, "kl_nats": trace.kl},
         "predictions": [
-            [[{"text": p.text, "probability": p.probability} for p in step] for step in position]
+            [
+                [{"id": p.id, "text": p.text, "probability": p.probability} for p in step]
+                for step in position
+            ]
             for position in trace.predictions
         ],
         "trajectories": [
@@ -290,7 +295,7 @@ def _readouts(
     def prediction(token: int, logprob: float, position: int) -> Prediction:
         text = names.setdefault(token, tokenizer.decode([token]))
         right = token == follows[position]
-        return Prediction(text=text, probability=float(torch.tensor(logprob).exp()), right=right)
+        return Prediction(id=token, text=text, probability=math.exp(logprob), right=right)
 
     predictions = tuple(
         tuple(
