@@ -11,6 +11,7 @@ from pipeline.recurrent.register import register
 
 
 def test_a_row_is_scored_at_its_last_token_and_survives_saving(tmp_path: Path) -> None:
+    register()
     config = RecurrentConfig(
         vocab_size=20, hidden_size=64, intermediate_size=96, num_attention_heads=2, pad_token_id=0
     )
@@ -23,6 +24,5 @@ def test_a_row_is_scored_at_its_last_token_and_survives_saving(tmp_path: Path) -
     assert alone.shape == (3, 1)
     assert torch.allclose(model(padded, attention_mask=mask).logits, alone, atol=1e-5)
     model.save_pretrained(tmp_path)
-    register()
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
     assert torch.allclose(loaded(rows).logits, alone, atol=1e-6)
