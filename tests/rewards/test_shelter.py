@@ -61,7 +61,9 @@ def pool(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     elif shutil.which("bwrap") is None:
         pytest.skip("bubblewrap is missing")
     monkeypatch.setenv("STEPWELL_SECRET", "x")
-    assert sheltered(()).way == request.param
+    shelter = sheltered(())
+    shelter.close()
+    assert shelter.way == request.param
     with Pool(1) as pool:
         yield pool
 
