@@ -1,10 +1,18 @@
 """The plan of a batch's rows, and the caches behind them. No engine runs here."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
 from pipeline.recurrent.request import DepthRequest
+from pipeline.recurrent.vllm_plugin import hooks
 from pipeline.recurrent.vllm_plugin.depths import DepthLog, Rows, Tracked, plan_rows
+from pipeline.recurrent.vllm_plugin.paging import Planes
+from pipeline.recurrent.vllm_plugin.state import RecurrentModelState
 
 
 def tracked(request: DepthRequest, *, prompt: int = 4, ran: tuple[int, ...] = ()) -> Tracked:
@@ -83,3 +91,70 @@ def test_a_depth_beyond_the_planes_is_refused() -> None:
     log = DepthLog(num_iterations=4, max_iterations=8)
     with pytest.raises(ValueError, match="depth of 9 was asked of a model with max_iterations=8"):
         log.tracked("a", {"depth": {"depth": 9}}, seed=None, prompt_tokens=3)
+
+
+class Writer:
+    """A backend that writes to caches [blocks, heads, block tokens, 2 * head size]."""
+
+    def do_kv_cache_update(
+        self, layer: Any, key: Tensor, value: Tensor, cache: Tensor, slots: Tensor
+    ) -> None:
+        block_tokens = cache.shape[2]
+        block, place = slots // block_tokens, slots % block_tokens
+        cache[block, :, place] = torch.cat((key, value), dim=-1)
+
+
+def planes(caches: list[Tensor]) -> Planes:
+    layers = [
+        SimpleNamespace(kv_cache=c, impl=Writer(), num_kv_heads=2, head_size=4) for c in caches
+    ]
+    return Planes([layers[i : i + 2] for i in range(0, len(layers), 2)])  # type: ignore[arg-type]
+
+
+def test_one_write_reaches_all_later_planes_wherever_they_lie() -> None:
+    together = torch.zeros(6, 3, 2, 8, 8)  # [layers, blocks, heads, block tokens, 2 * head size]
+    apart = [torch.zeros(3, 2, 8, 8) for _ in range(6)]
+    interleaved = torch.zeros(3, 6, 2, 8, 8)
+    keys, values = torch.randn(2, 2, 5, 2, 4)
+    slots = torch.tensor([3, 4, 9, 16, 23])
+    for caches in (list(together), apart, list(interleaved.unbind(1))):
+        planes(caches).fill(1, keys, values, slots)
+    assert not together[:2].any()
+    for plane in (1, 2):
+        for layer in (0, 1):
+            cache = together[2 * plane + layer]
+            written = cache[slots // 8, :, slots % 8]
+            assert torch.equal(written, torch.cat((keys[layer], values[layer]), dim=-1))
+    assert torch.equal(together, torch.stack(apart))
+    assert torch.equal(together, interleaved.transpose(0, 1))
+
+
+def test_a_vllm_without_the_hooks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    hooks.install()
+    hooks.require(v2=False)
+    monkeypatch.setattr(hooks, "_installed", {hooks.PREEMPTION})
+    hooks.require(v2=True)
+    with pytest.raises(RuntimeError, match="has no _init_model_kwargs, through which"):
+        hooks.require(v2=False)
+
+
+def test_the_v2_state_tells_the_model_whose_rows_it_runs() -> None:
+    state = object.__new__(RecurrentModelState)  # its own needs a GPU
+    log = DepthLog(num_iterations=4, max_iterations=8)
+    vars(state).update(model=SimpleNamespace(depths=log), rope_state=None, prompt_embeds_state=None)
+    params = SimpleNamespace(extra_args={"depth": {"depth": 6, "prompt_depth": 2}}, seed=3)
+    new: Any = SimpleNamespace(req_id="a", sampling_params=params, prompt_token_ids=[5, 6, 7])
+    state.add_request(0, new)
+    vars(state).update(_block_table=torch.zeros(4, 2, dtype=torch.int32), _builder="builder")
+    held: Any = SimpleNamespace(
+        req_ids=["a", "trial"],
+        num_reqs=2,
+        query_start_loc_np=np.array([0, 3, 4], dtype=np.int32),
+        num_computed_tokens_np=np.array([0, 0], dtype=np.int32),
+    )
+    batch = state.prepare_inputs(held, None)["batch"]  # type: ignore[arg-type]
+    assert batch.rows.cap.tolist() == [2, 2, 6, 4]
+    assert batch.block_table.shape == (2, 2)
+    assert len(log) == 1
+    state.remove_request("a")
+    assert len(log) == 0

@@ -162,4 +162,5 @@ def caches(
 
 
 def _by_head(norm: RMSNorm, rows: Tensor, head_dim: int) -> Tensor:
-    return normed(norm, rows.reshape(-1, head_dim)).view(rows.shape)
+    heads = rows.reshape(-1, head_dim).contiguous()  # a single head is a strided view otherwise
+    return normed(norm, heads).view(rows.shape)

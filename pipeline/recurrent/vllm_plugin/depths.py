@@ -63,6 +63,10 @@ class DepthLog:
             self._tracked[name] = found
         return found
 
+    def known(self, name: str) -> Tracked:
+        """The request of that name; for vLLM's own trial runs, one at the configured depth."""
+        return self._tracked.get(name) or Tracked(self._plain, 0, 1)
+
     def take(self, names: Iterable[str]) -> list[tuple[list[int], list[float]]]:
         """Depths and their log-probabilities of requests that ended, which are then forgotten."""
         ended = [self._tracked.pop(name, None) for name in names]

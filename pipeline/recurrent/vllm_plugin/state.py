@@ -9,7 +9,7 @@ from vllm.v1.worker.gpu.input_batch import InputBatch
 from vllm.v1.worker.gpu.model_states.default import DefaultModelState
 from vllm.v1.worker.gpu.states import RequestState
 
-from .depths import Tracked, plan_rows
+from .depths import plan_rows
 from .model import RecurrentForCausalLM
 from .paging import Batch
 
@@ -47,12 +47,9 @@ class RecurrentModelState(DefaultModelState):
 
     def prepare_inputs(self, input_batch: InputBatch, req_states: RequestState) -> dict[str, Any]:
         log = self.model.depths
-        tracked: list[Tracked] = [
-            log.tracked(name, None, seed=None, prompt_tokens=0) for name in input_batch.req_ids
-        ]
         count = input_batch.num_reqs
         rows = plan_rows(
-            tracked[:count],
+            [log.known(name) for name in input_batch.req_ids[:count]],
             input_batch.query_start_loc_np[: count + 1].astype(np.int64),
             input_batch.num_computed_tokens_np[:count].astype(np.int64),
         )
