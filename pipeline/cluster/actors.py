@@ -18,7 +18,7 @@ from pipeline.generate.client import Slice
 from pipeline.generate.engine import Engine, EngineSettings, stream_chunks
 from pipeline.generate.groups import Group
 from pipeline.generate.journal import Journal, StepRollouts
-from pipeline.generate.rollouts import RolloutService, Sampling
+from pipeline.generate.rollouts import Depths, RolloutService, Sampling
 from pipeline.generate.steps import GrpoRollouts
 from pipeline.records import Prompt, Request, Rollout
 
@@ -161,11 +161,18 @@ class ServiceActor(_Shell):
         source: str,
         sampling: Sampling,
         seed: int,
+        depths: Depths | None = None,
     ) -> list[Group]:
         """Groups at the weights the engines were loaded with."""
         assert self._service is not None
         return self._service.sample(
-            prompts, source=source, sampling=sampling, seed=seed, step=None, version=0
+            prompts,
+            source=source,
+            sampling=sampling,
+            seed=seed,
+            step=None,
+            version=0,
+            depths=depths,
         )
 
     def open_grpo(self, setup: GrpoSetup) -> None:

@@ -14,7 +14,7 @@ from pipeline.cluster.actors import EngineActor, ServiceActor, ServiceClient, Tr
 from pipeline.cluster.setups import GrpoSetup, ServiceSetup
 from pipeline.generate.engine import EngineSettings
 from pipeline.generate.groups import Group
-from pipeline.generate.rollouts import Sampling
+from pipeline.generate.rollouts import Depths, Sampling
 from pipeline.recipe import Hardware
 from pipeline.records import Prompt
 
@@ -223,11 +223,19 @@ class Serving:
         self._service = service
 
     def sample(
-        self, prompts: Sequence[Prompt], *, source: str, sampling: Sampling, seed: int
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        source: str,
+        sampling: Sampling,
+        seed: int,
+        depths: Depths | None = None,
     ) -> list[Group]:
-        """Scored groups of the prompts, in their order."""
+        """Scored groups of the prompts, in their order; `depths` as in `RolloutService.sample`."""
         return self._cluster.wait(
-            self._service.sample.remote(list(prompts), source=source, sampling=sampling, seed=seed)
+            self._service.sample.remote(
+                list(prompts), source=source, sampling=sampling, seed=seed, depths=depths
+            )
         )
 
     def open_grpo(self, setup: GrpoSetup) -> None:

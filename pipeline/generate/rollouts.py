@@ -7,7 +7,7 @@ import queue
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,11 +17,16 @@ from pipeline.generate.groups import Group
 from pipeline.generate.schedule import derived_seed
 from pipeline.recipe import EvaluateStage, GrpoStage, RejectStage
 from pipeline.records import Prompt, Request, Rollout, Scored
+from pipeline.recurrent.request import DepthRequest
 from rewards.api import Reward, Sample
 
 
 class RolloutError(RuntimeError):
     """Rollouts cannot be made: a prompt too long, or too many samples that nothing could score."""
+
+
+Depths = Mapping[str, Sequence[DepthRequest]]
+"""Prompt id -> how the depths of each of its samples are chosen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,13 +99,20 @@ class RolloutService:
         seed: int,
         step: int | None,
         version: int,
+        depths: Depths | None = None,
     ) -> list[Group]:
         """Generate and score `sampling.samples` completions of every prompt, in prompt order.
 
-        Verification of a completion starts when it ends; generation goes on meanwhile.
+        Verification of a completion starts when it ends; generation goes on meanwhile. Without
+        `depths` a recurrent model runs at its own.
+
+        Raises RolloutError for a prompt too long, ValueError where `depths` has not one request
+        for each sample of each prompt.
         """
         texts = {p.id: render(self._tokenizer, p.question, self._system[source]) for p in prompts}
         requests = self._requests(prompts, texts, sampling, seed, step)
+        if depths is not None:
+            requests = with_depths(requests, depths, samples=sampling.samples)
         by_id = {p.id: p for p in prompts}
         uses = [use for use in self._rewards if use.source in (None, source)]
         pending: list[tuple[Rollout, str, list[Future[Reward]]]] = []
@@ -178,6 +190,18 @@ class RolloutService:
 
     def _submit(self, sample: Sample, uses: Sequence[RewardUse]) -> list[Future[Reward]]:
         return [self._pool.submit(use.ref, sample, args=use.args, base=self._base) for use in uses]
+
+
+def with_depths(requests: Sequence[Request], depths: Depths, *, samples: int) -> list[Request]:
+    """The requests, each at its depth.
+
+    Raises ValueError naming the prompt that has not one depth request for each sample.
+    """
+    for name in dict.fromkeys(request.prompt_id for request in requests):
+        found = len(depths.get(name, ()))
+        if found != samples:
+            raise ValueError(f"prompt {name} has {found} depth requests for {samples} samples")
+    return [replace(r, depth=depths[r.prompt_id][r.sample]) for r in requests]
 
 
 def _scored(

@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 
+from pipeline.artifacts import fingerprint
 from pipeline.cluster import Serving
 from pipeline.generate.groups import Group, unscored_share
 from pipeline.generate.journal import Journal, StepRollouts
-from pipeline.generate.rollouts import RolloutError, Sampling
+from pipeline.generate.rollouts import Depths, RolloutError, Sampling
 from pipeline.generate.steps import step_metrics
 from pipeline.plan import StagePlan
 from pipeline.records import Prompt
@@ -27,9 +29,11 @@ def sample_in_chunks(
     sampling: Sampling,
     seed: int,
     journal: Journal,
+    depths: Depths | None = None,
 ) -> Iterator[Group]:
     """Scored groups of all prompts, in order. Finished chunks are read from the journal.
 
+    Rollouts at another choice of `depths` are kept in a journal of their own beside the others.
     `serve` is called only when there is something left to generate. Raises RolloutError when more
     than 1 % of a chunk could not be scored; it is not journaled, so a rerun makes it anew.
     """
@@ -37,12 +41,15 @@ def sample_in_chunks(
     starts = range(0, len(prompts), size)
     began = time.monotonic()
     serving: Serving | None = None
+    if depths is not None:
+        journal = Journal(journal.folder / f"depths-{depths_key(depths)}")
     for number, start in enumerate(starts):
         check_stop(ctx, plan)
         chunk = journal.read(number)
         if chunk is None:
             serving = serving or serve()
-            chunk = _sampled(serving, prompts[start : start + size], source, sampling, seed)
+            part = prompts[start : start + size]
+            chunk = _sampled(serving, part, source, sampling, seed, depths)
             journal.write(number, chunk)
         left = (time.monotonic() - began) / (number + 1) * (len(starts) - number - 1)
         row = {"step": number + 1, "steps": len(starts), "seconds_left": left}
@@ -50,11 +57,23 @@ def sample_in_chunks(
         yield from chunk.groups
 
 
+def depths_key(depths: Depths) -> str:
+    """A short name of a choice of depths: equal choices have equal names."""
+    asked = {name: [asdict(request) for request in depths[name]] for name in sorted(depths)}
+    return fingerprint("depths", asked)[:16]
+
+
 def _sampled(
-    serving: Serving, prompts: Sequence[Prompt], source: str, sampling: Sampling, seed: int
+    serving: Serving,
+    prompts: Sequence[Prompt],
+    source: str,
+    sampling: Sampling,
+    seed: int,
+    depths: Depths | None,
 ) -> StepRollouts:
     began = time.monotonic()
-    groups = serving.sample(prompts, source=source, sampling=sampling, seed=seed)
+    asked = None if depths is None else {prompt.id: depths[prompt.id] for prompt in prompts}
+    groups = serving.sample(prompts, source=source, sampling=sampling, seed=seed, depths=asked)
     share = unscored_share(groups)
     if share > UNSCORED_LIMIT:
         raise RolloutError(

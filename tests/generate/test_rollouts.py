@@ -19,6 +19,7 @@ from pipeline.generate.rollouts import (
 from pipeline.generate.steps import GrpoRollouts
 from pipeline.recipe import GrpoStage
 from pipeline.records import Prompt, Request
+from pipeline.recurrent.request import DepthRequest
 from rewards.api import Sample
 
 SAMPLING = Sampling(samples=3, temperature=1.0, top_p=1.0, max_tokens=8)
@@ -62,6 +63,38 @@ def test_groups_come_in_prompt_and_sample_order(
     for fake in fakes:  # whole groups stay on one engine
         by_prompt = [r.prompt_id for r in fake.requests]
         assert all(by_prompt.count(p) == 3 for p in set(by_prompt))
+
+
+def test_each_sample_runs_at_its_own_depth(
+    make_service: Callable[..., Any], prompts: list[Prompt]
+) -> None:
+    service, fakes = make_service(right_when_even, correct, engines=2)
+    depths = {p.id: [DepthRequest(depth=d + int(p.id[1:])) for d in (3, 1, 2)] for p in prompts[:4]}
+    options = {"source": "train", "sampling": SAMPLING, "seed": 1, "step": 0, "version": 0}
+    service.sample(prompts[:4], **options, depths=depths)
+    asked = {(r.prompt_id, r.sample): r for fake in fakes for r in fake.requests}
+    assert {key: r.depth for key, r in asked.items()} == {
+        (name, i): request for name, some in depths.items() for i, request in enumerate(some)
+    }
+    service.sample(prompts[:4], **options)
+    without = {(r.prompt_id, r.sample): r for fake in fakes for r in fake.requests}
+    assert {r.depth for r in without.values()} == {None}
+    assert all(without[key].seed == r.seed for key, r in asked.items())  # the same draws
+
+
+def test_a_missing_depth_is_named(make_service: Callable[..., Any], prompts: list[Prompt]) -> None:
+    service, _ = make_service(right_when_even, correct)
+    depths = {"p0": [DepthRequest(depth=1)] * 3, "p1": [DepthRequest(depth=1)] * 2}
+    with pytest.raises(ValueError, match="prompt p1 has 2 depth requests for 3 samples"):
+        service.sample(
+            prompts[:2],
+            source="train",
+            sampling=SAMPLING,
+            seed=1,
+            step=0,
+            version=0,
+            depths=depths,
+        )
 
 
 @pytest.mark.parametrize(("source", "scale"), [("train", 1.0), ("held_out", 5.0)])

@@ -10,6 +10,7 @@ from pipeline.generate.groups import Group
 from pipeline.generate.journal import Journal
 from pipeline.generate.rollouts import RolloutError, Sampling
 from pipeline.records import Prompt, Rollout, Scored
+from pipeline.recurrent.request import DepthRequest
 from pipeline.stages.sampling import sample_in_chunks
 
 
@@ -32,6 +33,42 @@ def group(prompt: Prompt, reward: float | None) -> Group:
         verdicts={"answer": "x"},
     )
     return Group(prompt_id=prompt.id, samples=(scored,))
+
+
+def test_every_choice_of_depths_has_a_journal(tmp_path: Path) -> None:
+    prompts = [Prompt(id=str(i), question="?") for i in range(3)]
+    seen: list[Any] = []
+
+    class Serving:
+        def sample(self, prompts: list[Prompt], *, depths: Any, **_: Any) -> list[Group]:
+            seen.append(depths)
+            return [group(p, 1.0) for p in prompts]
+
+    ctx: Any = SimpleNamespace(
+        stopping=lambda: False, console=SimpleNamespace(metrics=lambda *_: None)
+    )
+    plan: Any = SimpleNamespace(name="depth")
+    serving: Any = Serving()
+
+    def run(depth: int | None) -> None:
+        chosen = None if depth is None else {p.id: [DepthRequest(depth=depth)] for p in prompts}
+        found = sample_in_chunks(
+            ctx,
+            plan,
+            lambda: serving,
+            prompts,
+            source="train",
+            sampling=Sampling(samples=1, temperature=1.0, top_p=1.0, max_tokens=4),
+            seed=1,
+            journal=Journal(tmp_path),
+            depths=chosen,
+        )
+        assert len(list(found)) == 3
+
+    for depth in (2, 3, None, 2, 3, None):
+        run(depth)
+    asked = [None if d is None else d["1"][0].depth for d in seen]
+    assert asked == [2, 3, None]  # the second time all came from the journals
 
 
 def test_an_unscored_chunk_is_refused_and_made_again(tmp_path: Path) -> None:
