@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
-from pipeline.recipe import PromptSource, Recipe, spelled_out
+from pipeline.recipe import PromptSource, RandomDepths, Recipe, ScratchModel, spelled_out
 
 _PACKAGE = Path(__file__).resolve().parent
 _SUFFIXES = (".yaml", ".yml")
@@ -324,7 +324,7 @@ def _displaced(path: tuple[str, ...], new: Mapping[str, Any]) -> set[str]:
     sources = _MODEL_SOURCES if is_model else _PROMPT_SOURCES if is_prompts else ()
     if not set(new).intersection(sources):
         return set()
-    return {*sources, *_SOURCE_DETAILS} if is_prompts else set(sources)
+    return {*sources, *_SOURCE_DETAILS} if is_prompts else set(sources) - set(new)
 
 
 def _without_removed(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -485,10 +485,11 @@ def _stage_kinds() -> list[str]:
 def _plain(value: Any) -> Any:
     """Containers of plain values, without a None that is the default.
 
-    Of prompts only what was written: a source refuses keys that belong to other sources.
+    Of sections that refuse keys of their other kinds, only what was written.
     """
-    if isinstance(value, PromptSource):
-        written = [name for name in PromptSource.model_fields if name in value.model_fields_set]
+    if isinstance(value, PromptSource | ScratchModel | RandomDepths):
+        fields = type(value).model_fields
+        written = [name for name in fields if name in value.model_fields_set]
         return {name: _plain(getattr(value, name)) for name in written}
     if isinstance(value, BaseModel):
         fields = type(value).model_fields

@@ -33,6 +33,9 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+_RECURRENT_ONLY = {"prelude", "coda", "iterations", "max_iterations"}
+
+
 class ScratchModel(Strict):
     """A model with random weights and a character-level tokenizer: Llama-type with `layers`,
     recurrent with `core`, the layers that are iterated."""
@@ -53,9 +56,9 @@ class ScratchModel(Strict):
     @model_validator(mode="after")
     def _check(self) -> "ScratchModel":
         _exactly_one(self, "layers", "core")
-        dense = {"prelude", "coda", "iterations", "max_iterations"} & self.model_fields_set
-        if self.layers is not None and dense:
-            raise ValueError(f"{min(dense)} is for recurrent models; give core instead of layers")
+        stray = _RECURRENT_ONLY & self.model_fields_set
+        if self.layers is not None and stray:
+            raise ValueError(f"{min(stray)} is for recurrent models; give core instead of layers")
         if self.iterations > self.max_iterations:
             raise ValueError(
                 f"iterations={self.iterations} is over max_iterations={self.max_iterations}"

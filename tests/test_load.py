@@ -323,3 +323,44 @@ def test_dumping_keeps_what_looks_like_a_reference(tmp_path: Path, text: str) ->
 def test_did_you_mean_is_silent_without_a_near_name() -> None:
     assert did_you_mean("zzz", ["steps", "lr"]) == ""
     assert did_you_mean("step", ["steps", "lr"]) == "; did you mean steps?"
+
+
+@pytest.mark.parametrize(
+    "scratch",
+    [
+        "{hidden: 64, heads: 2, mlp: 96, layers: 2}",
+        "{hidden: 64, heads: 2, mlp: 96, core: 1, iterations: 3}",
+    ],
+)
+def test_a_scratch_model_survives_a_dump(tmp_path: Path, scratch: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        f"name: mine\nmodel: {{scratch: {scratch}}}\n"
+        "prompts: {p: {task: sums, size: 9, difficulty: [1, 2]}}\n"
+        "stages: {s: {kind: sft, rows: p.worked, random_depths: {high: 3}}}\n"
+    )
+    recipe = load_recipe(str(path))
+    (tmp_path / "again.yaml").write_text(dump_recipe(recipe))
+    assert load_recipe(str(tmp_path / "again.yaml")) == recipe
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("model.scratch.layers=3", "exactly one of layers, core"),
+        ("model.scratch.iterations=9", "iterations=9 is over max_iterations=8"),
+        ("stages.s.random_depths.low=4", "low=4 is over high=3"),
+        ("stages.s.random_depths.mean=2", "mean is for kind: log_normal_poisson"),
+    ],
+)
+def test_settings_of_recurrent_models_that_contradict(
+    tmp_path: Path, change: str, says: str
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "name: mine\nmodel: {scratch: {hidden: 64, heads: 2, mlp: 96, core: 1}}\n"
+        "prompts: {p: {task: sums, size: 9, difficulty: [1, 2]}}\n"
+        "stages: {s: {kind: sft, rows: p.worked, random_depths: {high: 3}}}\n"
+    )
+    with pytest.raises(RecipeError, match=says):
+        load_recipe(str(path), [change])
