@@ -192,8 +192,8 @@ def hops(rng: random.Random, difficulty: int, distractors: int) -> Draft:
 def lookups(rng: random.Random, difficulty: int, distractors: int) -> Draft:
     """Follow arrows on a circle of nodes: ``a3!c1.?ab;bd;ca;dc`` asks what is 3 arrows after a.
 
-    Two queries marked ``!`` are asked for, up to ``difficulty`` arrows away; distractors are queries
-    marked ``.``, as far, whose results are written with the others and then not used.
+    Two queries marked ``!`` are asked for, up to ``difficulty`` arrows away; distractors are
+    queries marked ``.``, as far, whose results are written with the others and then not used.
     """
     size = rng.randint(min(difficulty + 1, MOST_NODES), MOST_NODES)
     names = rng.sample(string.ascii_lowercase[:12], size)
