@@ -60,8 +60,8 @@ class Draft:
     needed_depth: int
 
 
-MOST_NODES = 9
-"""Nodes of the largest circle that :func:`lookups` draws."""
+MOST_ARROWS = 9
+"""The longest way that :func:`lookups` asks for: it is written as one digit."""
 
 Drafter = Callable[[random.Random, int, int], Draft]
 """Takes the random generator, the difficulty and the number of distractors."""
@@ -195,7 +195,10 @@ def lookups(rng: random.Random, difficulty: int, distractors: int) -> Draft:
     Two queries marked ``!`` are asked for, up to ``difficulty`` arrows away; distractors are
     queries marked ``.``, as far, whose results are written with the others and then not used.
     """
-    size = rng.randint(min(difficulty + 1, MOST_NODES), MOST_NODES)
+    if difficulty > MOST_ARROWS:
+        raise ValueError(f"difficulty {difficulty}: lookups writes at most {MOST_ARROWS} arrows")
+    # large enough that going round the other way is no short cut
+    size = difficulty + rng.randint(2, 3)
     names = rng.sample(string.ascii_lowercase[:12], size)
     image = dict(zip(names, [*names[1:], names[0]], strict=True))
     queries = [(rng.choice(names), difficulty, "!")]
