@@ -4,9 +4,9 @@ from concurrent.futures import Future
 from typing import Any
 
 from pipeline.load import did_you_mean
-from pipeline.plan import SAMPLED_ROLES, PlanError, source_found
+from pipeline.plan import PlanError, source_found
 from pipeline.prompts import check_golds, load_prompts
-from pipeline.recipe import EvaluateStage, Judge, Recipe, inputs_of
+from pipeline.recipe import SAMPLED_ROLES, EvaluateStage, Judge, Recipe, inputs_of
 from pipeline.records import Prompt
 from rewards.api import Reward, Sample
 from rewards.pool import Pool

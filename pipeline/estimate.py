@@ -7,10 +7,11 @@ a mixed-precision Adam holds 16 bytes per parameter (ZeRO, arXiv 1910.02054).
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.load import resolve_data
 from pipeline.recipe import (
+    DepthStage,
     DistillStage,
     EvaluateStage,
     ExportStage,
@@ -190,6 +191,8 @@ def _assumptions(device: str) -> tuple[str, ...]:
 def _stage_estimate(recipe: Recipe, name: str, stage: Stage, *, device: str) -> StageEstimate:
     shape = _shape_after(recipe, name)
     parameters = shape.parameters if shape else 0.0
+    if shape is not None and isinstance(stage, DepthStage):
+        shape = replace(shape, iterations=(stage.max_depth + 1) // 2)
     work = _work(recipe, stage, shape.run if shape else 0.0)
     known = shape is not None
     return StageEstimate(
@@ -223,6 +226,8 @@ def _work(recipe: Recipe, stage: Stage, parameters: float) -> Work:
                 generated_tokens=sum(p.generated_tokens for p in parts),
                 generate_flops=sum(p.generate_flops for p in parts),
             )
+        case DepthStage():
+            return _depth_work(recipe, stage, parameters)
         case ExportStage():
             return Work()
 
@@ -238,6 +243,32 @@ def _grpo_work(stage: GrpoStage, parameters: float) -> Work:
         trained_tokens=tokens,
         generate_flops=sampled.generate_flops,
         train_flops=per_token * parameters * tokens,
+    )
+
+
+def _depth_work(recipe: Recipe, stage: DepthStage, parameters: float) -> Work:
+    """Rollouts of all parts, and the SFT at random depth; the head's own training is nothing.
+
+    `parameters` are those that a token runs through at half of `max_depth`, the mean of everything.
+    """
+    pareto = stage.pareto
+    settings = 2 * stage.max_depth + pareto.points * len(pareto.baselines)
+    sequences = (
+        stage.headroom.size * stage.headroom.samples_per_prompt * stage.max_depth
+        + stage.warm_start.size * stage.warm_start.samples_per_prompt
+        + stage.rl.steps * stage.rl.prompts_per_step * stage.rl.samples_per_prompt * stage.rl.seeds
+        + stage.calibrate.size * stage.calibrate.rounds * len(stage.budgets)
+        + pareto.size * pareto.samples_per_prompt * settings
+    )
+    sampled = _sampling(sequences, stage.max_tokens, parameters)
+    sft = stage.random_depth
+    rows = sum(_rows(recipe, row) for row in listed(stage.rows or []))
+    tokens = rows * sft.epochs * FILL * sft.max_tokens
+    return Work(
+        generated_tokens=sampled.generated_tokens,
+        trained_tokens=tokens,
+        generate_flops=sampled.generate_flops,
+        train_flops=6 * parameters * tokens,
     )
 
 
@@ -316,7 +347,7 @@ def _memory_gib(recipe: Recipe, name: str, stage: Stage, parameters: float) -> f
 
 
 def _kv_gib(recipe: Recipe, stage: Stage, shape: ModelShape | None, *, device: str) -> float | None:
-    if not isinstance(stage, GrpoStage | RejectStage | EvaluateStage):
+    if not isinstance(stage, GrpoStage | RejectStage | EvaluateStage | DepthStage):
         return None
     if shape is None or shape.kv_values is None:
         return None

@@ -1,6 +1,7 @@
 """Recipe -> Plan: stage order, batch arithmetic, inputs and fingerprints. Pure; no ML library."""
 
 import importlib.util
+import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from pipeline.artifacts import file_sha256, fingerprint
 from pipeline.load import did_you_mean, resolve_data
 from pipeline.prompts import PromptError, check_source
 from pipeline.recipe import (
+    SAMPLED_ROLES,
+    DepthStage,
     DistillStage,
     EvaluateStage,
     GrpoStage,
@@ -34,9 +37,8 @@ from pipeline.recipe import (
 from rewards.registry import RewardNotFound, check
 
 BASE = "base"  # the recipe's model, as a name among the stages
-POLICY_KINDS = ("sft", "grpo", "distill")  # stages that make a model which generates
+POLICY_KINDS = ("sft", "grpo", "distill", "depth")  # stages that make a model which generates
 TASK_COLUMNS = ("worked", "answer", "question", "difficulty", "needed_depth", "task")
-SAMPLED_ROLES = ("prompts", "watch")  # inputs whose completions are rewarded
 UNCHANGING = {"save_steps", "watch"}
 """Keys of a stage that leave its result as it is."""
 
@@ -55,7 +57,7 @@ class PlanError(ValueError):
 class Input:
     """One thing a stage reads: a model, rows or prompts."""
 
-    role: str  # init, rows, prompts, policy, reward_model, pairs, teacher, model, watch
+    role: str  # as `pipeline.recipe.inputs_of` has it: init, rows, prompts, policy, ...
     name: str  # `base`, a stage, or a prompts entry
     column: str | None = None  # of a prompts entry, in `PROMPTS.COLUMN`
 
@@ -101,6 +103,7 @@ def make_plan(recipe: Recipe) -> Plan:
     for name, stage in recipe.stages.items():
         mistakes += _reference_mistakes(recipe, name, stage)
         mistakes += _batch_mistakes(name, stage, ranks=recipe.hardware.ranks)
+        mistakes += _recurrent_mistakes(recipe, name, stage)
     if mistakes:
         raise PlanError("\n".join(mistakes))
     order = _order({name: _depends_on(recipe, stage) for name, stage in recipe.stages.items()})
@@ -279,7 +282,7 @@ def _reference_mistakes(recipe: Recipe, name: str, stage: Stage) -> Iterator[str
 def _allowed(recipe: Recipe, role: str) -> tuple[str, list[str]]:
     """What a role may name, in words and as the recipe's names."""
     match role:
-        case "prompts" | "watch":
+        case "prompts" | "watch" | "calibration" | "held_out":
             return "a prompts entry", list(recipe.prompts)
         case "reward_model":
             return "a reward_model stage", _of_kind(recipe, "reward_model")
@@ -328,6 +331,48 @@ def _batch_mistakes(name: str, stage: Stage, *, ranks: int) -> Iterator[str]:
             batch_of(stage, ranks=ranks)
         except PlanError as error:
             yield f"stages.{name}: {error}"
+
+
+def _recurrent_mistakes(recipe: Recipe, name: str, stage: Stage) -> Iterator[str]:
+    """A depth stage of a model whose core, as far as files and recipe say, cannot iterate so."""
+    if not isinstance(stage, DepthStage):
+        return
+    source = _source_of(recipe, stage.init)
+    deepest = None if source is None else max_iterations(source)
+    if deepest == 0:
+        yield (
+            f"stages.{name}.init: {stage.init} is a dense model, which has no core to iterate; "
+            "start from a recurrent one: scratch with core, or a folder of `stepwell convert`"
+        )
+    elif deepest is not None and stage.max_depth > deepest:
+        yield (
+            f"stages.{name}.max_depth: {stage.max_depth} is over the max_iterations={deepest} of "
+            f"{stage.init}; lower it, or convert the model with more"
+        )
+
+
+def _source_of(recipe: Recipe, name: str) -> ModelSource | None:
+    """Where the weights of `base` or of a stage first came from; None for a wrong name."""
+    for _ in range(len(recipe.stages) + 1):
+        stage = recipe.stages.get(name)
+        if isinstance(stage, DistillStage):
+            return stage.student
+        if not isinstance(stage, SftStage | GrpoStage | DepthStage):
+            return recipe.model if name == BASE else None
+        name = stage.init
+    return None  # a circle
+
+
+def max_iterations(source: ModelSource) -> int | None:
+    """The deepest iteration of a model, 0 for a dense one, None where files here do not say."""
+    if source.scratch is not None:
+        return source.scratch.max_iterations if source.scratch.core is not None else 0
+    if source.path is None:
+        return None if source.gguf is None else 0
+    config = resolve_data(source.path) / "config.json"
+    if not config.is_file():
+        return None
+    return json.loads(config.read_text()).get("max_iterations", 0)
 
 
 def _inputs(recipe: Recipe, stage: Stage) -> tuple[Input, ...]:
@@ -406,14 +451,17 @@ def _hardware_identity(spec: Stage, hardware: Hardware, *, device: str) -> dict[
     found: dict[str, Any] = {}
     if isinstance(spec, Training):
         found |= hardware.model_dump(include={"ranks", "sharding", "threads_per_rank"})
-    if isinstance(spec, GrpoStage | RejectStage | EvaluateStage):
+    if isinstance(spec, DepthStage):
+        found |= hardware.model_dump(include={"threads_per_rank", "engine"})
+    if isinstance(spec, GrpoStage | RejectStage | EvaluateStage | DepthStage):
         found |= hardware.model_dump(include={"threads_per_engine", "gpus_per_engine"})
     return {**found, "device": device} if found else found
 
 
 def _reward_identity(spec: RewardSpec, inputs: Iterable[Input]) -> list[Any]:
     """A stage's reward by what it does to the prompts that the stage samples."""
-    entries = [item.name for item in inputs if item.role == "prompts"]
+    roles = [role for role in SAMPLED_ROLES if role != "watch"]
+    entries = [item.name for item in inputs if item.role in roles]
     judges = [judge for entry in entries for judge in spec.judges_of(entry)]
     return [part for judge in judges for part in _judge_identity(judge, spec.weight)]
 

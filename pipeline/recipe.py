@@ -6,7 +6,7 @@ places where the paper is silent.
 
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -24,6 +24,7 @@ from rewards.routes import by_row as by_row_args
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Interval = tuple[int, int]
 Sharding = Literal["none", "zero1", "zero2", "zero3"]
+Effort = Literal["low", "medium", "high"]
 Variant = Literal["grpo", "dapo", "dr_grpo", "gspo", "cispo"]
 
 
@@ -385,8 +386,145 @@ class DistillStage(Training):
         return self
 
 
+class RandomDepthSft(Strict):
+    """SFT on `rows` at random depths, so that any depth can be asked for."""
+
+    epochs: PositiveFloat = 1  # ours
+    lr: PositiveFloat = 2e-4  # ours
+    final_lr_fraction: Fraction = 0.1
+    batch_rows: PositiveInt = 64  # ours
+    micro_batch_rows: PositiveInt = 16
+    max_tokens: PositiveInt = 1024  # prompt and completion; longer rows are left out
+    save_steps: PositiveInt = 100
+
+
+class HeadroomCheck(Strict):
+    """Accuracy at every fixed depth on the first `size` of `prompts`: go or no go."""
+
+    size: PositiveInt = 256  # ours
+    samples_per_prompt: PositiveInt = 4  # ours; two at least tell depth from luck
+
+
+class HaltingWarmStart(Strict):
+    """The halting head, the exit gate and the critic from labels, before any reward."""
+
+    size: PositiveInt = 512  # prompts whose full-depth completions are labelled
+    samples_per_prompt: PositiveInt = 1
+    steps: PositiveInt = 400  # of the head, and of the gate and the critic
+    lr: PositiveFloat = 2e-3
+    bias: float = Field(default=1.0, ge=0.0)  # nats towards going on: RL starts from deep
+    labels: Literal["best", "step"] = "best"  # ours, or Ouro's of the very next iteration
+
+
+class DepthRl(Strict):
+    """Policy-gradient steps on the halting head, from rollouts that run at the depths it chose."""
+
+    steps: PositiveInt = 60
+    prompts_per_step: PositiveInt = 32
+    samples_per_prompt: PositiveInt = 8
+    forced: int = Field(default=2, ge=0)  # members of a group at a fixed depth, full or shallow
+    price: tuple[PositiveFloat, PositiveFloat] = (0.02, 2.0)
+    """Range of lambda: accuracy that a full-depth completion's iterations are worth."""
+    price_tokens: float = Field(default=0.0, ge=0.0)  # of a full-depth completion's tokens
+    lr: PositiveFloat = 1e-3
+    epochs: PositiveInt = 2  # over a step's decisions
+    minibatches: PositiveInt = 4  # per epoch
+    clip: PositiveFloat = 0.2
+    entropy: float = Field(default=1.0, ge=0.0)
+    """Worth of a nat of entropy per decision, in iterations at lambda = 1."""
+    kl: float = Field(default=0.1, ge=0.0)  # to the warm start, in the same unit
+    max_grad_norm: PositiveFloat = 1.0
+    seeds: PositiveInt = 1  # heads trained from different draws; the first is exported
+    save_steps: PositiveInt = 1  # steps between saved states of head and optimizer
+
+    @model_validator(mode="after")
+    def _check(self) -> "DepthRl":
+        low, high = self.price
+        if low >= high:
+            raise ValueError(f"price={list(self.price)} is no range: write [low, high]")
+        if self.samples_per_prompt - self.forced < 2:
+            raise ValueError(
+                f"samples_per_prompt={self.samples_per_prompt} leaves fewer than 2 members beside "
+                f"forced={self.forced}: the policy is compared with itself"
+            )
+        return self
+
+
+class DepthCalibration(Strict):
+    """Budgets to prices, by measuring on the first `size` prompts of `calibration`."""
+
+    size: PositiveInt = 256
+    rounds: PositiveInt = 4  # measurements for each budget at most
+    tolerance: PositiveFloat = 0.02  # share of the full depth within which a budget is met
+
+
+Baseline = Literal[
+    "fixed_whole", "permuted", "kl", "latent", "entropy", "second_order", "q_exit", "critic",
+    "labels", "warm_start", "policy_sampled", "oracle",
+]  # fmt: skip
+
+
+class DepthPareto(Strict):
+    """The policy and its baselines on the first `size` prompts of `held_out`."""
+
+    size: PositiveInt = 500
+    samples_per_prompt: PositiveInt = 1
+    points: int = Field(default=5, ge=2)  # settings of every method that has a threshold or a price
+    baselines: list[Baseline] = Field(default_factory=lambda: list(get_args(Baseline)))
+
+
+class DepthStage(StageBase):
+    """How many iterations each token of a recurrent model deserves.
+
+    The language model stays as it is after `random_depth`; a small halting head learns. Depth 1 to
+    `max_depth`; a budget is mean iterations per completion token over `max_depth`.
+    """
+
+    kind: Literal["depth"]
+    init: str = "base"
+    prompts: str  # to learn from
+    calibration: str  # prompts entry on which budgets are measured
+    held_out: str  # prompts entry of the Pareto report
+    reward: str = "answer"
+    rows: list[str] | str | None = None  # as in sft; default: `init` knows all depths already
+    max_depth: int = Field(ge=2)  # at most the model's max_iterations
+    prompt_depth: PositiveInt = 2  # of prompt positions but the last
+    segment: PositiveInt = 1  # tokens that share one decision
+    max_tokens: PositiveInt  # of a completion
+    temperature: PositiveFloat = 1.0  # of every rollout
+    budgets: list[Fraction] = Field(default_factory=lambda: [0.3, 0.5, 0.75], min_length=1)
+    """The lowest, the middle one and the highest are the efforts low, medium and high."""
+    halting_width: PositiveInt = 32
+    batch_rows: PositiveInt = 64  # completions per replay; memory only
+    force: bool = False  # go on also where the headroom says no go
+    random_depth: RandomDepthSft = RandomDepthSft()
+    headroom: HeadroomCheck = HeadroomCheck()
+    warm_start: HaltingWarmStart = HaltingWarmStart()
+    rl: DepthRl = DepthRl()
+    calibrate: DepthCalibration = DepthCalibration()
+    pareto: DepthPareto = DepthPareto()
+
+    @model_validator(mode="after")
+    def _check(self) -> "DepthStage":
+        least = 1 / self.max_depth
+        if self.budgets != sorted(set(self.budgets)) or self.budgets[0] < least:
+            raise ValueError(
+                f"budgets={self.budgets} must rise from at least {least:.3g}, one iteration of "
+                f"max_depth={self.max_depth}, to at most 1"
+            )
+        if self.prompt_depth > self.max_depth:
+            raise ValueError(f"prompt_depth={self.prompt_depth} is over max_depth={self.max_depth}")
+        if self.rows is None and "random_depth" in self.model_fields_set:
+            raise ValueError("random_depth trains on rows; name them: rows: PROMPTS.COLUMN")
+        return self
+
+
 class EvaluateStage(StageBase):
-    """pass@1 and pass@k with 95 % confidence intervals on held-out prompts."""
+    """pass@1 and pass@k with 95 % confidence intervals on held-out prompts.
+
+    Recurrent models run at their own number of iterations, or at one of `effort`, `budget` (both
+    of a depth stage's calibration) and `depth`.
+    """
 
     kind: Literal["evaluate"]
     models: list[str]
@@ -397,9 +535,16 @@ class EvaluateStage(StageBase):
     temperature: float = Field(default=0.6, ge=0.0)  # R1
     top_p: float = Field(default=0.95, gt=0.0, le=1.0)  # R1
     max_tokens: PositiveInt = 32768  # R1
+    effort: Effort | None = None
+    budget: float | None = Field(default=None, gt=0.0, le=1.0)
+    depth: PositiveInt | None = None
 
     @model_validator(mode="after")
     def _check(self) -> "EvaluateStage":
+        given = {"effort": self.effort, "budget": self.budget, "depth": self.depth}
+        asked = [key for key, value in given.items() if value is not None]
+        if len(asked) > 1:
+            raise ValueError(f"give one of {' and '.join(asked)}: each decides the depth")
         if max(self.pass_k) > self.samples_per_prompt:
             raise ValueError(
                 f"pass_k={max(self.pass_k)} needs at least as many samples_per_prompt "
@@ -421,6 +566,7 @@ Stage = Annotated[
     | RejectStage
     | RewardModelStage
     | DistillStage
+    | DepthStage
     | EvaluateStage
     | ExportStage,
     Field(discriminator="kind"),
@@ -465,12 +611,16 @@ class Recipe(Strict):
         for reward in self.rewards.values():
             reward._columns = {name: source.source_key for name, source in by_row.items()}
         for stage in self.stages.values():
-            sampled = {entry for role, entry in inputs_of(stage) if role in ("prompts", "watch")}
+            sampled = {entry for role, entry in inputs_of(stage) if role in SAMPLED_ROLES}
             for name in rewards_of(stage):
                 routes = self.rewards[name].by_source if name in self.rewards else None
                 for entry in sampled & set(by_row) if routes else ():
                     by_row[entry]._routes[name] = tuple(routes or ())
         return self
+
+
+SAMPLED_ROLES = ("prompts", "watch", "calibration", "held_out")
+"""Inputs whose completions are rewarded."""
 
 
 def inputs_of(stage: Stage) -> Iterator[tuple[str, str]]:
@@ -497,6 +647,12 @@ def inputs_of(stage: Stage) -> Iterator[tuple[str, str]]:
         case DistillStage():
             yield "teacher", stage.teacher
             yield from (("rows", row) for row in listed(stage.rows))
+        case DepthStage():
+            yield "init", stage.init
+            yield "prompts", stage.prompts
+            yield "calibration", stage.calibration
+            yield "held_out", stage.held_out
+            yield from (("rows", row) for row in listed(stage.rows or []))
         case EvaluateStage():
             yield from (("model", model) for model in stage.models)
             yield "prompts", stage.prompts
@@ -513,7 +669,7 @@ def rewards_of(stage: Stage) -> list[str]:
             return [r for r in stage.rewards if isinstance(r, str)]
         case RejectStage():
             return list(stage.rewards)
-        case EvaluateStage():
+        case EvaluateStage() | DepthStage():
             return [stage.reward]
         case _:
             return []

@@ -192,3 +192,22 @@ def test_the_cache_holds_every_sequence_at_full_length() -> None:
     values = KNOWN["Qwen2.5-1.5B"].kv_values
     assert values is not None
     assert stage_of(found, "a").kv_gib == pytest.approx(16 * 1064 * values * 2 / GIB)
+
+
+def test_a_depth_stage_counts_every_part() -> None:
+    model = {"scratch": {"hidden": 64, "core": 1, "heads": 2, "mlp": 128, "max_iterations": 8}}
+    depth = {
+        "kind": "depth", "prompts": "train", "calibration": "train", "held_out": "train",
+        "max_depth": 8, "max_tokens": 100, "headroom": {"size": 10, "samples_per_prompt": 2},
+        "warm_start": {"size": 10}, "calibrate": {"size": 10, "rounds": 2},
+        "rl": {"steps": 3, "prompts_per_step": 4, "samples_per_prompt": 5},
+        "pareto": {"size": 10, "points": 2, "baselines": ["kl", "latent"]}, "budgets": [0.5],
+    }  # fmt: skip
+    found = stage_of(estimate(recipe_with({"depth": depth}, model=model), device="cpu"), "depth")
+    sequences = 10 * 2 * 8 + 10 + 3 * 4 * 5 + 10 * 2 + 10 * (2 * 8 + 2 * 2)
+    assert found.generated_tokens == sequences * 50
+    assert found.trained_tokens == 0
+    assert found.kv_gib is not None
+    rows = {**depth, "rows": "train.worked", "random_depth": {"max_tokens": 100, "epochs": 2}}
+    found = stage_of(estimate(recipe_with({"depth": rows}, model=model), device="cpu"), "depth")
+    assert found.trained_tokens == 100 * 2 * 50

@@ -500,3 +500,64 @@ def test_a_stated_device_is_used() -> None:
     assert device_of(Hardware(device="cuda")) == "cuda"
     assert device_of(Hardware(device="cpu")) == "cpu"
     assert device_of(Hardware()) in ("cpu", "cuda")
+
+
+RECURRENT = {"scratch": {"hidden": 32, "core": 1, "heads": 1, "mlp": 64, "max_iterations": 4}}
+DEPTH: dict[str, Any] = {
+    "kind": "depth", "prompts": "train", "calibration": "train", "held_out": "train",
+    "max_depth": 4, "max_tokens": 16,
+}  # fmt: skip
+
+
+def test_a_depth_stage_needs_a_core_to_iterate() -> None:
+    stages = {"cold_start": SFT, "depth": {**DEPTH, "init": "cold_start"}}
+    assert "stages.depth.init: cold_start is a dense model" in refusal(recipe_with(stages))
+    assert make_plan(recipe_with(stages, model=RECURRENT)).stages[-1].kind == "depth"
+    deeper = {**stages, "depth": {**DEPTH, "init": "cold_start", "max_depth": 5}}
+    said = refusal(recipe_with(deeper, model=RECURRENT))
+    assert "stages.depth.max_depth: 5 is over the max_iterations=4" in said
+
+
+def test_a_models_file_says_whether_it_is_dense(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "model")
+    (folder / "config.json").write_text("{}")
+    model = {"path": str(folder)}
+    assert "dense model" in refusal(recipe_with({"depth": DEPTH}, model=model))
+    (folder / "config.json").write_text(json.dumps({"max_iterations": 4}))
+    assert make_plan(recipe_with({"depth": DEPTH}, model=model)).stages
+
+
+def test_a_depth_stage_reads_three_sets_of_prompts_and_maybe_rows() -> None:
+    depth = {**DEPTH, "held_out": "heldout", "rows": "train.worked"}
+    assert "stages.depth.held_out: there is no 'heldout'" in refusal(
+        recipe_with({"depth": depth}, model=RECURRENT)
+    )
+    plan = make_plan(recipe_with({"depth": {**depth, "held_out": "train"}}, model=RECURRENT))
+    roles = [item.role for item in plan.stages[0].inputs]
+    assert roles == ["init", "prompts", "calibration", "held_out", "rows"]
+    assert "depth" in {i.name for i in make_plan(
+        recipe_with({"depth": DEPTH, "export": {"kind": "export", "model": "depth"}},
+                    model=RECURRENT)).stages[1].inputs}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"budgets": [0.1, 0.5]}, "must rise from at least 0.25"),
+        ({"budgets": [0.5, 0.5]}, "must rise"),
+        ({"prompt_depth": 5}, "prompt_depth=5 is over max_depth=4"),
+        ({"random_depth": {"lr": 1e-3}}, "name them: rows: PROMPTS.COLUMN"),
+        ({"rl": {"price": [2.0, 1.0]}}, "is no range"),
+        ({"rl": {"samples_per_prompt": 3, "forced": 2}}, "fewer than 2 members"),
+        ({"pareto": {"baselines": ["kll"]}}, "kll"),
+    ],
+)
+def test_a_depth_stage_that_cannot_work_is_refused(keys: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        recipe_with({"depth": {**DEPTH, **keys}}, model=RECURRENT)
+
+
+def test_an_evaluation_runs_at_one_depth() -> None:
+    stage = {"kind": "evaluate", "models": ["base"], "prompts": "train"}
+    with pytest.raises(ValueError, match="give one of effort and depth"):
+        recipe_with({"report": {**stage, "effort": "low", "depth": 3}})

@@ -9,7 +9,14 @@ from rich.table import Table
 
 from pipeline.estimate import Estimate, StageEstimate, estimate
 from pipeline.plan import Plan, StagePlan, batch_of
-from pipeline.recipe import DistillStage, GrpoStage, ModelSource, RewardModelStage, SftStage
+from pipeline.recipe import (
+    DepthStage,
+    DistillStage,
+    GrpoStage,
+    ModelSource,
+    RewardModelStage,
+    SftStage,
+)
 
 COLUMNS = ("stage", "kind", "reads", "batch", "tokens", "GiB/rank", "hours")
 RIGHT = ("tokens", "GiB/rank", "hours")
@@ -85,6 +92,12 @@ def batch_text(stage: StagePlan, *, ranks: int) -> str:
         case SftStage() | DistillStage() | RewardModelStage() as spec:
             unit = "pairs" if isinstance(spec, RewardModelStage) else "rows"
             return f"{spec.batch_rows} {unit} per optimizer step; {_split(stage, ranks)}"
+        case DepthStage() as spec:
+            rl = spec.rl
+            return (
+                f"{rl.prompts_per_step} prompts x {rl.samples_per_prompt} samples, {rl.steps:,} "
+                f"times{f', {rl.seeds} seeds' if rl.seeds > 1 else ''}; depth 1 to {spec.max_depth}"
+            )
         case _:
             return ""
 
@@ -150,6 +163,8 @@ def _short_batch(stage: StagePlan) -> str:
             return f"{spec.steps:,} x {spec.prompts_per_step} x {spec.samples_per_prompt}"
         case SftStage() | DistillStage() | RewardModelStage() as spec:
             return f"{spec.batch_rows} rows"
+        case DepthStage(rl=rl):
+            return f"{rl.steps:,} x {rl.prompts_per_step} x {rl.samples_per_prompt}"
         case _:
             return ""
 
