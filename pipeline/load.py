@@ -23,6 +23,7 @@ _PACKAGE = Path(__file__).resolve().parent
 _SUFFIXES = (".yaml", ".yml")
 _NAMED = ("stages", "prompts", "rewards")  # sections whose keys are the user's own names
 _MODEL_SOURCES = ("path", "hub", "gguf", "scratch")
+_WHOLE_SHAPE = {"hidden", "heads", "mlp"}  # a scratch model written anew, not one size of it
 _RECURRENT_SIZES = {"core", "prelude", "coda", "iterations", "max_iterations"}
 _PROMPT_SOURCES = ("task", "gym", "hub", "file")
 _SOURCE_DETAILS = (
@@ -320,8 +321,8 @@ def _displaced(path: tuple[str, ...], new: Mapping[str, Any]) -> set[str]:
     """Keys that a new source in `new` pushes out: other sources and what belonged to them."""
     if path[0] == "rewards" and len(path) == 2:
         return {"use", "args"} if "by_source" in new else {"by_source"} if "use" in new else set()
-    if path[-1] == "scratch":
-        return _RECURRENT_SIZES if "layers" in new else {"layers"} if "core" in new else set()
+    if path[-1] == "scratch" and set(new) >= _WHOLE_SHAPE:
+        return {"layers", *_RECURRENT_SIZES}
     is_model = path == ("model",) or path[-1] == "student"
     is_prompts = path[0] == "prompts" and len(path) == 2
     sources = _MODEL_SOURCES if is_model else _PROMPT_SOURCES if is_prompts else ()
