@@ -24,6 +24,7 @@ def engine_environment(settings: EngineSettings) -> dict[str, str]:
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_LEVEL": "WARNING",
+        "VLLM_LOGGING_STREAM": "ext://sys.stderr",
         "VLLM_ALLOW_INSECURE_SERIALIZATION": "1",
     }
     if settings.device != "cpu":
