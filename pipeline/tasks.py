@@ -190,15 +190,14 @@ def hops(rng: random.Random, difficulty: int, distractors: int) -> Draft:
 
 
 def lookups(rng: random.Random, difficulty: int, distractors: int) -> Draft:
-    """Follow arrows on a circle of nodes: ``a3!c1.?ab;bd;ca;dc`` asks what is 3 arrows after a.
+    """Follow arrows on a circle of nodes: ``!a3.c1?ab;bd;ca;dc`` asks what is 3 arrows after a.
 
     Two queries marked ``!`` are asked for, up to ``difficulty`` arrows away; distractors are
     queries marked ``.``, as far, whose results are written with the others and then not used.
     """
     if difficulty > MOST_ARROWS:
         raise ValueError(f"difficulty {difficulty}: lookups writes at most {MOST_ARROWS} arrows")
-    # large enough that going round the other way is no short cut
-    size = difficulty + rng.randint(2, 3)
+    size = difficulty + rng.randint(1, 3)  # no way goes round the circle
     names = rng.sample(string.ascii_lowercase[:12], size)
     image = dict(zip(names, [*names[1:], names[0]], strict=True))
     queries = [(rng.choice(names), difficulty, "!")]
@@ -206,7 +205,7 @@ def lookups(rng: random.Random, difficulty: int, distractors: int) -> Draft:
         queries.append((rng.choice(names), rng.randint(1, difficulty), mark))
     rng.shuffle(queries)
     results = [_applied(image, name, times) for name, times, _ in queries]
-    asked = [f"{name}{times}{mark}" for name, times, mark in queries]
+    asked = [f"{mark}{name}{times}" for name, times, mark in queries]
     edges = [f"{name}{image[name]}" for name in rng.sample(names, size)]
     return Draft(
         question=f"{''.join(asked)}?{';'.join(edges)}",

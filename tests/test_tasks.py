@@ -71,7 +71,7 @@ def _solve_lookups(question: str) -> str:
     queries, _, edges = question.partition("?")
     table = {edge[0]: edge[1] for edge in edges.split(";")}
     answer = ""
-    for node, arrows, mark in re.findall(r"(\w)(\d)([!.])", queries):
+    for mark, node, arrows in re.findall(r"([!.])(\w)(\d)", queries):
         for _ in range(int(arrows)):
             node = table[node]
         answer += node if mark == "!" else ""
@@ -167,11 +167,11 @@ def test_full_care_writes_every_step_and_ends_at_the_answer(task: str) -> None:
 
 def test_lookups_write_every_query_and_answer_those_asked_for() -> None:
     for problem in _draw("lookups"):
-        asked = re.findall(r"\w\d[!.]", problem.question)
+        asked = re.findall(r"[!.]\w\d", problem.question)
         results = problem.worked.split(",")
         assert [result[:-1] for result in results] == asked
-        assert "".join(r[-1] for r in results if r[-2] == "!") == problem.answer
-        assert max(int(query[1]) for query in asked) == problem.difficulty == problem.needed_depth
+        assert "".join(r[-1] for r in results if r[0] == "!") == problem.answer
+        assert max(int(query[2]) for query in asked) == problem.difficulty == problem.needed_depth
 
 
 @pytest.mark.parametrize("task", REASONING)
