@@ -23,6 +23,7 @@ from .blocks import Block, KeyValue
 from .cache import RecurrentCache
 from .config import RecurrentConfig
 from .counter import DEPTH, normal, uniform
+from .effort import request_for
 from .exits import Observation, decide
 from .policy import HaltingPolicy
 from .request import READOUT_RULES, DepthRequest
@@ -176,7 +177,8 @@ class RecurrentModel(RecurrentPreTrainedModel):
                 With none, the configured depth, or while training `training_depths`.
             depths: [B] by sequence, or [B, T] by position, for example recorded ones.
             depth_request: prompt positions but the last at its prefill depth, the last of them
-                and every later call's position by its rule.
+                and every later call's position by its rule. `generate` passes it on:
+                `model.generate(ids, depth_request=model.request_for(effort="low"))`.
             depth_seed: [B] seeds of a sampled policy; default: zeros.
             output_hidden_states: return the states after every iteration.
             readout: the head, for rules that look at predictions.
@@ -732,6 +734,19 @@ class RecurrentForCausalLM(RecurrentPreTrainedModel, GenerationMixin):
         self.vocab_size = config.vocab_size
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
+
+    def request_for(
+        self,
+        *,
+        effort: str | None = None,
+        budget: float | None = None,
+        price: float | None = None,
+    ) -> DepthRequest:
+        """The `depth_request` of an effort, a budget or a price, by the model's calibration.
+
+        Raises ValueError as `effort.request_for` does.
+        """
+        return request_for(self.config.to_dict(), effort=effort, budget=budget, price=price)
 
     def forward(
         self,
