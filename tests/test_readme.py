@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -43,6 +44,20 @@ def test_the_first_reward_works(recipe: str) -> None:
     brief = resolve(use)
     short, long = (Sample(prompt="", completion=text) for text in ("a b", "a " * 50))
     assert [reward.value for reward in brief([short, long], words=30)] == [1.0, 0.0]
+
+
+def test_the_recurrent_example_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(resolve_data("data/models/tiny").parents[2])
+    made: dict[str, Any] = {}
+    exec(block("python", "DepthRequest"), made)  # the README's own words
+    assert made["deep"].shape[1] > made["prompt"]["input_ids"].shape[1]
+    assert made["early"].shape[1] > made["prompt"]["input_ids"].shape[1]
+
+
+def test_the_recurrent_recipe_loads(tmp_path: Path) -> None:
+    prompts = "prompts: {careful: {task: swaps, size: 9, difficulty: [1, 3]}}\n"
+    (tmp_path / "mine.yaml").write_text("name: mine\n" + prompts + block("yaml", "random_depths"))
+    assert load_recipe(str(tmp_path / "mine.yaml")).model.scratch is not None
 
 
 def test_the_commands_listed_are_the_commands_there_are() -> None:
