@@ -1,0 +1,141 @@
+"""A tiny recurrent model with a halting head, and rollouts of the native engine."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.generate.engine import EngineSettings
+from pipeline.generate.native_engine import NativeEngine
+from pipeline.records import Request, Rollout, Scored, write_scored
+from pipeline.recurrent.config import RecurrentConfig
+from pipeline.recurrent.model import RecurrentForCausalLM
+from pipeline.recurrent.request import DepthRequest
+from pipeline.train.depth.job import HeadJob
+
+VOCABULARY, DEPTH, PROMPT_DEPTH = 41, 4, 2
+GROUP, PROMPTS = 4, 3
+LOG_PRICES = {f"p{i}": price for i, price in enumerate((-1.0, 0.3, 1.2))}
+
+MakeJob = Callable[..., HeadJob]
+MakeScored = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model whose every part matters, with a file that is none of its weights."""
+    out = tmp_path_factory.mktemp("recurrent")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = RecurrentConfig(
+            vocab_size=VOCABULARY,
+            hidden_size=64,
+            intermediate_size=96,
+            num_attention_heads=2,
+            max_position_embeddings=64,
+            num_iterations=DEPTH,
+            max_iterations=DEPTH + 1,
+            halting_width=8,
+        )
+        model = RecurrentForCausalLM(config)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter += 0.1 * torch.randn(parameter.shape)
+    model.save_pretrained(out)
+    (out / "chat_template.jinja").write_text("{{ messages }}")
+    return out
+
+
+@pytest.fixture(scope="session")
+def engine(folder: Path) -> NativeEngine:
+    settings = EngineSettings(
+        max_model_tokens=48,
+        max_sequences=8,
+        device="cpu",
+        dtype="float32",
+        kv_cache_gib=0.1,
+        gpus=1,
+        gpu_memory_fraction=0.5,
+    )
+    return NativeEngine(folder, settings, version=0)
+
+
+def depth_request(prompt: int, sample: int, **changes: Any) -> DepthRequest:
+    """The last two members of a group are forced: one full, one shallow."""
+    if sample >= GROUP - 2:
+        depth = DEPTH if sample == GROUP - 2 else 1 + prompt % (DEPTH - 1)
+        return DepthRequest(rule="fixed", depth=depth, prompt_depth=PROMPT_DEPTH)
+    options = {"depth": DEPTH, "prompt_depth": PROMPT_DEPTH, "sampled": True}
+    price = LOG_PRICES[f"p{prompt}"]
+    return DepthRequest(rule="policy", log_price=price, **(options | changes))
+
+
+@pytest.fixture(scope="session")
+def rollouts(engine: NativeEngine) -> list[Rollout]:
+    return generated(engine)
+
+
+def generated(engine: NativeEngine, **changes: Any) -> list[Rollout]:
+    requests = [
+        Request(
+            prompt_id=f"p{prompt}",
+            prompt_tokens=tuple(range(3 + prompt, 5 + 3 * prompt)),
+            sample=sample,
+            seed=100 * prompt + sample,
+            max_tokens=4 + 3 * sample,
+            temperature=1.0,
+            depth=depth_request(prompt, sample, **changes),
+        )
+        for prompt in range(PROMPTS)
+        for sample in range(GROUP)
+    ]
+    found = engine.generate(requests, version=0)
+    return sorted(found, key=lambda r: (r.prompt_id, r.sample))
+
+
+@pytest.fixture(scope="session")
+def segmented(engine: NativeEngine) -> list[Rollout]:
+    """Rollouts in which three tokens share a decision."""
+    return generated(engine, segment=3)
+
+
+@pytest.fixture
+def make_job(folder: Path, tmp_path: Path) -> MakeJob:
+    def build(**changes: Any) -> HeadJob:
+        given: dict[str, Any] = {
+            "model": folder,
+            "out": tmp_path / "out",
+            "seed": 5,
+            "threads": 1,
+            "device": "cpu",
+            "max_depth": DEPTH,
+            "prompt_depth": PROMPT_DEPTH,
+            "segment": 1,
+            "batch_rows": 5,
+        }
+        return HeadJob(**(given | changes))
+
+    return build
+
+
+@pytest.fixture
+def make_scored(tmp_path: Path) -> MakeScored:
+    """Rollouts with rewards as a parquet file: 0 and 1 in turn unless given."""
+
+    def build(runs: list[Rollout], *, rewards: list[float | None] | None = None) -> Path:
+        given = rewards or [float((r.sample + len(r.prompt_tokens)) % 2 == 0) for r in runs]
+        scored = [
+            Scored(rollout=run, text="", reward=reward, components={}, verdicts={})
+            for run, reward in zip(runs, given, strict=True)
+        ]
+        write_scored(scored, tmp_path / "scored.parquet")
+        return tmp_path / "scored.parquet"
+
+    return build
+
+
+@pytest.fixture
+def log_prices() -> dict[str, float]:
+    return dict(LOG_PRICES)
