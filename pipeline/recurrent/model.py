@@ -141,7 +141,7 @@ class RecurrentModel(RecurrentPreTrainedModel):
             else None
         )
         self.training_depths: DepthDistribution | None = None
-        """Random depth of each row of a batch while training; None: the configured depth."""
+        """Random depths of each row of a batch while training; None: the configured depth."""
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -284,7 +284,7 @@ class RecurrentModel(RecurrentPreTrainedModel):
     ) -> Tensor | int:
         """The deepest iteration of every position: one number, or [B, T]."""
         if depths is None and num_iterations is None and self.training and self.training_depths:
-            depths = self.training_depths.draw(batch.rows)
+            depths = self.training_depths.draw(batch.rows, positions=batch.new)
         if depths is None:
             depth = self.config.num_iterations if num_iterations is None else num_iterations
             if depth < 1:

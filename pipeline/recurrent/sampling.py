@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class DepthDistribution:
-    """How many iterations a training sequence runs.
+    """How many iterations a training sequence runs, or with `segment` every so many positions.
 
     - "log_normal_poisson": Poisson(exp(N(ln mean - spread^2 / 2, spread))) + 1 (Huginn,
       arXiv 2502.05171, section 3.3), mean about `mean` + 1;
@@ -25,6 +25,7 @@ class DepthDistribution:
     high: int
     mean: float = 4.0
     spread: float = 0.5
+    segment: int | None = None  # positions that share a depth; None: the whole sequence
 
     def __post_init__(self) -> None:
         if not 1 <= self.low <= self.high:
@@ -33,11 +34,20 @@ class DepthDistribution:
             raise ValueError(f"mean={self.mean} must be positive")
         if self.spread < 0:
             raise ValueError(f"spread={self.spread} must not be negative")
+        if self.segment is not None and self.segment < 1:
+            raise ValueError(f"segment={self.segment} must be at least 1, or null")
 
-    def draw(self, sequences: int) -> Tensor:
-        """Depths, int64 [sequences], from torch's global CPU generator."""
+    def draw(self, sequences: int, *, positions: int = 1) -> Tensor:
+        """Depths from torch's global CPU generator, int64: [sequences], or with segments
+        [sequences, positions]."""
+        if self.segment is None:
+            return self._drawn((sequences,))
+        drawn = self._drawn((sequences, -(-positions // self.segment)))
+        return drawn.repeat_interleave(self.segment, dim=1)[:, :positions]
+
+    def _drawn(self, shape: tuple[int, ...]) -> Tensor:
         if self.kind == "uniform":
-            return torch.randint(self.low, self.high + 1, (sequences,))
+            return torch.randint(self.low, self.high + 1, shape)
         location = torch.log(torch.tensor(self.mean)) - self.spread**2 / 2
-        rate = torch.exp(location + self.spread * torch.randn(sequences))
+        rate = torch.exp(location + self.spread * torch.randn(shape))
         return (torch.poisson(rate).long() + 1).clamp(self.low, self.high)

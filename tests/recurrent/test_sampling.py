@@ -60,3 +60,15 @@ def test_the_seed_decides() -> None:
 def test_wrong_distributions_name_the_field(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DepthDistribution(**changes)
+
+
+def test_a_segments_positions_share_a_depth() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        depths = DepthDistribution(high=8, segment=4).draw(200, positions=10)
+    assert depths.shape == (200, 10)
+    assert (depths[:, :4] == depths[:, :1]).all()
+    assert (depths[:, 8:] == depths[:, 8:9]).all()
+    assert (depths[:, 0] != depths[:, 4]).float().mean() > 0.7
+    with pytest.raises(ValueError, match="segment=0"):
+        DepthDistribution(high=8, segment=0)

@@ -26,5 +26,9 @@ def draw_depths(model: PreTrainedModel, depths: RandomDepths, *, folder: Path) -
             f"random_depths.high={depths.high} is over max_iterations={deepest} of {folder}"
         )
     model.model.training_depths = DepthDistribution(
-        kind=depths.kind, low=depths.low, high=depths.high, mean=depths.mean
+        kind=depths.kind,
+        low=depths.low,
+        high=depths.high,
+        mean=depths.mean,
+        segment=depths.segment,
     )
