@@ -111,10 +111,22 @@ def load_recipe(ref: str, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError("\n".join(lines)) from None
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes texts that look like numbers: OmegaConf reads more of them as such than PyYAML."""
+
+
+def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "'" if text[:1] in "+-.0123456789" and text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _quoted)
+
+
 def dump_recipe(recipe: Recipe) -> str:
     """The recipe as YAML with every default spelled out; `load_recipe` reads it back equal."""
     content = _escaped(_plain(recipe))
-    return yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=100)
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=100)
 
 
 def recipe_path(ref: str) -> Path:
@@ -325,7 +337,7 @@ def _displaced(path: tuple[str, ...], new: Mapping[str, Any]) -> set[str]:
         return {"layers", *_RECURRENT_SIZES}
     is_model = path == ("model",) or path[-1] == "student"
     is_prompts = path[0] == "prompts" and len(path) == 2
-    sources = _MODEL_SOURCES if is_model else _PROMPT_SOURCES if is_prompts else ()
+    sources: tuple[str, ...] = _MODEL_SOURCES if is_model else _PROMPT_SOURCES if is_prompts else ()
     if not set(new).intersection(sources):
         return set()
     return {*sources, *_SOURCE_DETAILS} if is_prompts else set(sources) - set(new)

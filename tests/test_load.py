@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.load import (
@@ -297,6 +297,7 @@ def test_a_dumped_recipe_loads_back_equal(tmp_path: Path, small: str) -> None:
 
 
 @settings(deadline=None)
+@example(text="0E0", lr=1.0)
 @given(text=st.text(min_size=1), lr=st.floats(min_value=1e-30, max_value=1e30))
 def test_dumping_keeps_any_text_and_number(
     tmp_path_factory: pytest.TempPathFactory, text: str, lr: float
