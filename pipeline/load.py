@@ -340,7 +340,9 @@ def _displaced(path: tuple[str, ...], new: Mapping[str, Any]) -> set[str]:
     sources: tuple[str, ...] = _MODEL_SOURCES if is_model else _PROMPT_SOURCES if is_prompts else ()
     if not set(new).intersection(sources):
         return set()
-    return {*sources, *_SOURCE_DETAILS} if is_prompts else set(sources) - set(new)
+    if is_prompts:
+        return {*sources, *_SOURCE_DETAILS}
+    return {source for source in sources if source not in new}
 
 
 def _without_removed(data: Mapping[str, Any]) -> dict[str, Any]:
