@@ -249,6 +249,7 @@ class RandomDepths(Strict):
     low: PositiveInt = 1
     high: PositiveInt
     mean: PositiveFloat = 4.0  # log_normal_poisson only
+    segment: PositiveInt | None = None  # tokens that share a depth; default: the whole sequence
 
     @model_validator(mode="after")
     def _check(self) -> "RandomDepths":
@@ -395,6 +396,7 @@ class RandomDepthSft(Strict):
     batch_rows: PositiveInt = 64  # ours
     micro_batch_rows: PositiveInt = 16
     max_tokens: PositiveInt = 1024  # prompt and completion; longer rows are left out
+    segment: PositiveInt | None = 1  # tokens that share a depth; null: the whole row
     save_steps: PositiveInt = 100
 
 
@@ -435,7 +437,6 @@ class DepthRl(Strict):
     kl: float = Field(default=0.1, ge=0.0)  # to the warm start, in the same unit
     max_grad_norm: PositiveFloat = 1.0
     seeds: PositiveInt = 1  # heads trained from different draws; the first is exported
-    save_steps: PositiveInt = 1  # steps between saved states of head and optimizer
 
     @model_validator(mode="after")
     def _check(self) -> "DepthRl":

@@ -64,6 +64,7 @@ class RunResult:
     run_dir: Path
     stages: list[StageState]
     results: list[dict[str, Any]] = field(default_factory=list)
+    depth: Mapping[str, Any] | None = None  # of the last depth stage
 
     def document(self) -> dict[str, Any]:
         """What `stepwell run --json` prints."""
@@ -71,7 +72,7 @@ class RunResult:
             "run_dir": str(self.run_dir),
             "stages": [vars(state) for state in self.stages],
             "results": self.results,
-        }
+        } | ({} if self.depth is None else {"depth": self.depth})
 
 
 def run(
@@ -141,7 +142,12 @@ class Runner:
             self._save_state()
         results = self._results()
         self._console.finish(results)
-        return RunResult(run_dir=self._folder, stages=list(self._states.values()), results=results)
+        return RunResult(
+            run_dir=self._folder,
+            stages=list(self._states.values()),
+            results=results,
+            depth=self._depth(),
+        )
 
     def _redo_from(self, name: str) -> None:
         """Move the stage and all later ones aside, so that they run again."""
@@ -302,6 +308,15 @@ class Runner:
         ]
         write_atomic(self._folder / "results.json", json.dumps(results, indent=1))
         return results
+
+    def _depth(self) -> Mapping[str, Any] | None:
+        """What the last finished depth stage found."""
+        found = [
+            self._artifacts[stage.name].manifest.info["depth"]
+            for stage in self._plan.stages
+            if stage.kind == "depth" and stage.name in self._artifacts
+        ]
+        return found[-1] if found else None
 
     def _minutes(self, model: str) -> float:
         state = self._states.get(model)

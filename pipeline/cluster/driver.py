@@ -238,6 +238,12 @@ class Serving:
             )
         )
 
+    def load_weights(self, packed: bytes) -> None:
+        """Have every engine take weights that `pipeline.generate.weights.pack` made; those that
+        are not named stay."""
+        reference = ray.put(packed)
+        self._cluster.wait(self._service.push_weights.remote([reference], version=0))
+
     def open_grpo(self, setup: GrpoSetup) -> None:
         """Serve the steps of a GRPO stage."""
         self._cluster.wait(self._service.open_grpo.remote(setup))

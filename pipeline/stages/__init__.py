@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from pipeline.plan import StagePlan
-from pipeline.stages import distill, evaluate, export, grpo, reject, reward_model, sft
+from pipeline.stages import depth, distill, evaluate, export, grpo, reject, reward_model, sft
 from pipeline.stages.context import Output, RunContext
 
 STAGES: Mapping[str, Callable[[StagePlan, RunContext], Output]] = {
@@ -12,6 +12,7 @@ STAGES: Mapping[str, Callable[[StagePlan, RunContext], Output]] = {
     "reject": reject.run,
     "reward_model": reward_model.run,
     "distill": distill.run,
+    "depth": depth.run,
     "evaluate": evaluate.run,
     "export": export.run,
 }

@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from pipeline.accuracy import interval, pass_at_k
 from pipeline.artifacts import write_atomic
+from pipeline.energy import Energy, EnergyMeter
 from pipeline.generate.groups import Group
 from pipeline.generate.journal import Journal
 from pipeline.generate.rollouts import sampling_of
@@ -13,9 +15,11 @@ from pipeline.generate.schedule import derived_seed
 from pipeline.plan import StagePlan
 from pipeline.recipe import EvaluateStage
 from pipeline.records import Prompt, write_scored
+from pipeline.recurrent.effort import request_for
+from pipeline.recurrent.request import DepthRequest
 from pipeline.stages.context import Output, RunContext
 from pipeline.stages.sampling import sample_in_chunks
-from pipeline.stages.support import model_of, prompts_of, serve
+from pipeline.stages.support import energy_device, model_of, prompts_of, serve
 
 
 def run(plan: StagePlan, ctx: RunContext) -> Output:
@@ -33,20 +37,62 @@ def _evaluate(
 ) -> dict[str, Any]:
     spec = plan.spec
     assert isinstance(spec, EvaluateStage)
-    groups = list(
-        sample_in_chunks(
-            ctx,
-            plan,
-            lambda: serve(ctx, model_of(ctx, name), rewards=[spec.reward]),
-            prompts,
-            source=spec.prompts,
-            sampling=sampling_of(spec),
-            seed=derived_seed(plan.seed, "evaluate"),
-            journal=Journal(ctx.work / f"chunks-{name}"),
+    model = model_of(ctx, name)
+    request = asked_depth(spec, model)
+    journal = Journal(ctx.work / f"chunks-{name}")
+    resumed = journal.folder.exists()
+    with EnergyMeter(energy_device(ctx)) as meter:
+        groups = list(
+            sample_in_chunks(
+                ctx,
+                plan,
+                lambda: serve(ctx, model, rewards=[spec.reward]),
+                prompts,
+                source=spec.prompts,
+                sampling=sampling_of(spec),
+                seed=derived_seed(plan.seed, "evaluate"),
+                journal=journal,
+                depths=None
+                if request is None
+                else {p.id: [request] * spec.samples_per_prompt for p in prompts},
+            )
         )
-    )
+        meter.add_flops(sum(s.rollout.flops for g in groups for s in g.samples))
     write_scored([s for g in groups for s in g.samples], ctx.out / f"{name}.parquet")
-    return {"model": name, "prompts": spec.prompts, **summary(groups, spec)}
+    result = {"model": name, "prompts": spec.prompts, **summary(groups, spec)}
+    if groups[0].samples[0].rollout.depths is None:
+        return result
+    return result | compute(groups, None if resumed else meter.energy, device=energy_device(ctx))
+
+
+def asked_depth(spec: EvaluateStage, model: Path) -> DepthRequest | None:
+    """The depth that the stage asks for; None for the model's own.
+
+    Raises ValueError for a model that cannot be asked: a dense one, or one never calibrated.
+    """
+    if spec.depth is not None:
+        return DepthRequest(depth=spec.depth)
+    if spec.effort is None and spec.budget is None:
+        return None
+    config = json.loads((model / "config.json").read_text())
+    return request_for(config, effort=spec.effort, budget=spec.budget)
+
+
+def compute(groups: Sequence[Group], energy: Energy | None, *, device: str) -> dict[str, Any]:
+    """What a recurrent model's answers took. Without a measured `energy`, an estimate by FLOPs."""
+    runs = [s.rollout for g in groups for s in g.samples]
+    flops = sum(run.flops for run in runs)
+    if energy is None:  # part of the work was done by an earlier process
+        with EnergyMeter(device, counter=None) as meter:
+            meter.add_flops(flops)
+        energy = meter.energy
+    tokens = sum(len(run.tokens) for run in runs)
+    return {
+        "mean_depth": sum(sum(run.depths or ()) for run in runs) / max(tokens, 1),
+        "flops_per_answer": flops / len(runs),
+        "joules_per_answer": energy.joules / len(runs),
+        "energy_source": energy.source,
+    }
 
 
 def summary(groups: Sequence[Group], spec: EvaluateStage) -> dict[str, Any]:

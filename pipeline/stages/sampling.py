@@ -30,10 +30,12 @@ def sample_in_chunks(
     seed: int,
     journal: Journal,
     depths: Depths | None = None,
+    shown: bool = True,
 ) -> Iterator[Group]:
     """Scored groups of all prompts, in order. Finished chunks are read from the journal.
 
     Rollouts at another choice of `depths` are kept in a journal of their own beside the others.
+    `shown` says whether the console gets a row for every chunk.
     `serve` is called only when there is something left to generate. Raises RolloutError when more
     than 1 % of a chunk could not be scored; it is not journaled, so a rerun makes it anew.
     """
@@ -51,9 +53,10 @@ def sample_in_chunks(
             part = prompts[start : start + size]
             chunk = _sampled(serving, part, source, sampling, seed, depths)
             journal.write(number, chunk)
-        left = (time.monotonic() - began) / (number + 1) * (len(starts) - number - 1)
-        row = {"step": number + 1, "steps": len(starts), "seconds_left": left}
-        ctx.console.metrics(plan.name, row | dict(chunk.metrics))
+        if shown:
+            left = (time.monotonic() - began) / (number + 1) * (len(starts) - number - 1)
+            row = {"step": number + 1, "steps": len(starts), "seconds_left": left}
+            ctx.console.metrics(plan.name, row | dict(chunk.metrics))
         yield from chunk.groups
 
 

@@ -9,7 +9,14 @@ from pipeline.cluster import ServiceSetup, Serving
 from pipeline.generate.engine import EngineSettings
 from pipeline.generate.rollouts import RewardUse
 from pipeline.plan import Input, StagePlan
-from pipeline.recipe import DistillStage, EvaluateStage, GrpoStage, RejectStage, Training
+from pipeline.recipe import (
+    DepthStage,
+    DistillStage,
+    EvaluateStage,
+    GrpoStage,
+    RejectStage,
+    Training,
+)
 from pipeline.records import Prompt, read_prompts
 from pipeline.stages.context import RunContext, Stopped
 from pipeline.train.job import METRICS_FILE, STOP_FILE, STOPPED, TrainJob
@@ -34,14 +41,22 @@ def prompts_of(ctx: RunContext, name: str) -> list[Prompt]:
     return read_prompts(ctx.artifacts[name].path / PROMPTS_FILE)
 
 
-def train_job(ctx: RunContext, plan: StagePlan, *, model: Path) -> TrainJob:
-    """The stage's training job."""
+def train_job(
+    ctx: RunContext,
+    plan: StagePlan,
+    *,
+    model: Path,
+    spec: Training | None = None,
+    out: Path | None = None,
+) -> TrainJob:
+    """The stage's training job, or that of one of its parts with `spec` and `out` of its own."""
     recipe = ctx.plan.recipe
-    assert isinstance(plan.spec, Training)
+    chosen = plan.spec if spec is None else spec
+    assert isinstance(chosen, Training)
     return TrainJob(
-        spec=plan.spec,
+        spec=chosen,
         model=model,
-        out=ctx.out / MODEL_FOLDER,
+        out=out or ctx.out / MODEL_FOLDER,
         work=ctx.work,
         seed=plan.seed,
         device=ctx.plan.device,
@@ -148,6 +163,11 @@ def systems(ctx: RunContext) -> Mapping[str, str | None]:
     return {name: source.system for name, source in ctx.plan.recipe.prompts.items()}
 
 
+def energy_device(ctx: RunContext) -> str:
+    """The device whose energy is measured, as `pipeline.energy.DEVICE_CLASSES` has it."""
+    return "h100" if ctx.plan.device == "cuda" else "cpu"
+
+
 def check_stop(ctx: RunContext, plan: StagePlan) -> None:
     """Raise Stopped when the user asked for an end."""
     if ctx.stopping():
@@ -155,5 +175,5 @@ def check_stop(ctx: RunContext, plan: StagePlan) -> None:
 
 
 def _max_tokens(spec: Any) -> int:
-    sampling = (GrpoStage, RejectStage, EvaluateStage, DistillStage)
+    sampling = (GrpoStage, RejectStage, EvaluateStage, DistillStage, DepthStage)
     return spec.max_tokens if isinstance(spec, sampling) else 0

@@ -1,0 +1,126 @@
+"""How many iterations each token deserves: the depth stage, part by part.
+
+The language model is frozen after part 1; a small halting head learns. Every part is a folder of
+its own, made once.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.plan import StagePlan
+from pipeline.recipe import DepthStage
+from pipeline.stages.context import Output, RunContext
+from pipeline.stages.depth import calibrate, headroom, labels, random_depth
+from pipeline.stages.depth.measuring import Bench
+from pipeline.stages.depth.pareto import RESULTS_FILE, Comparison, Contenders
+from pipeline.stages.depth.parts import Part, part
+from pipeline.stages.depth.rl import Steps
+from pipeline.stages.support import MODEL_FOLDER, model_of
+
+RECURRENT = "stepwell_recurrent"  # `pipeline.recurrent.config.MODEL_TYPE`, which loads transformers
+
+
+def run(plan: StagePlan, ctx: RunContext) -> Output:
+    """Learn a depth policy on `init`, calibrate it, and compare it with every baseline.
+
+    Without headroom the stage ends well with the model as it is, unless `force` is set.
+
+    Raises ValueError for a dense model, or one that iterates less deep.
+    """
+    spec = plan.spec
+    assert isinstance(spec, DepthStage)
+    model = model_of(ctx, spec.init)
+    check_recurrent(model, spec)
+    bench = Bench(plan, ctx)
+    if spec.rows is not None:
+        start = model
+        sft = part(
+            plan, ctx, "1-random-depth", lambda out: random_depth.make(plan, ctx, out, model=start)
+        )
+        model = sft.folder / MODEL_FOLDER
+    room = part(plan, ctx, "2-headroom", lambda out: headroom.make(bench, out, model=model))
+    if room.info["verdict"] == "no go" and not spec.force:
+        shutil.copytree(model, ctx.out / MODEL_FOLDER)
+        return Output(kind="checkpoint", info={"depth": {"headroom": _told(room)}})
+    learned = _learn(bench, model, room)
+    keys = part(
+        plan,
+        ctx,
+        "7-calibrate",
+        lambda _: calibrate.make(bench, model=learned.policies[0], area="calibrate"),
+    ).info
+    config = {key: value for key, value in keys.items() if key != "met"}
+    found = part(
+        plan,
+        ctx,
+        "8-pareto",
+        lambda out: Comparison(bench, learned).make(out, calibration=config),
+    )
+    calibrate.write_model(learned.policies[0], ctx.out / MODEL_FOLDER, config)
+    shutil.copyfile(found.folder / RESULTS_FILE, ctx.out / RESULTS_FILE)
+    return Output(
+        kind="checkpoint", info={"depth": {"headroom": _told(room), **found.info, **keys}}
+    )
+
+
+def check_recurrent(model: Path, spec: DepthStage) -> None:
+    """Refuse a model without a core to iterate, or with one that iterates less deep."""
+    config = json.loads((model / "config.json").read_text())
+    if config.get("model_type") != RECURRENT:
+        raise ValueError(
+            f"{spec.init} is a {config.get('model_type')} model, which has no core to iterate: "
+            "start from a recurrent one, such as a folder of `stepwell convert`"
+        )
+    if spec.max_depth > config["max_iterations"]:
+        raise ValueError(
+            f"max_depth={spec.max_depth} is over the max_iterations={config['max_iterations']} of "
+            f"{spec.init}: lower it, or convert the model with more"
+        )
+
+
+def _learn(bench: Bench, model: Path, room: Part) -> Contenders:
+    """Parts 3 to 5: labels, heads from labels, and policy gradients for every seed."""
+    plan, ctx, spec = bench.plan, bench.ctx, bench.spec
+    marked = part(plan, ctx, "3-labels", lambda out: labels.label(bench, out, model=model)).folder
+    gated = part(
+        plan, ctx, "4-gate", lambda out: labels.gate(bench, out, model=model, labels=marked)
+    )
+    base = gated.folder / MODEL_FOLDER
+    accuracy = room.info["accuracy"]
+
+    def head(name: str, bias: float) -> Path:
+        def make(out: Path) -> Mapping[str, Any]:
+            gain = accuracy[-1] - accuracy[0]
+            return labels.halting(bench, out, model=base, labels=marked, gain=gain, bias=bias)
+
+        return part(plan, ctx, name, make).folder / MODEL_FOLDER
+
+    warm = head("4-warm-start", spec.warm_start.bias)
+    alone = head("4-labels-only", 0.0)
+    critic = part(
+        plan,
+        ctx,
+        "4-critic",
+        lambda out: labels.critic(bench, out, model=warm, table=room.folder / headroom.TABLE),
+    )
+    policies = []
+    for number in range(spec.rl.seeds):
+        steps = Steps(bench, warm=warm, ref_tokens=room.info["ref_tokens"], number=number)
+        policies.append(part(plan, ctx, f"5-rl-{number}", steps.run).folder / MODEL_FOLDER)
+    return Contenders(policies=policies, warm=warm, labels=alone, critic=critic.folder)
+
+
+def _told(room: Part) -> dict[str, Any]:
+    """The headroom for people and programs."""
+    best = room.info["best_at_equal_cost"]["points"]
+    return {
+        "verdict": room.info["verdict"],
+        "reason": room.info["reason"],
+        "points": best["estimate"],
+        "points_ci": [best["low"], best["high"]],
+        "oracle_points": room.info["oracle"]["points"]["estimate"],
+        "by_depth": room.info["by_depth"],
+    }

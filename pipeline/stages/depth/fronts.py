@@ -1,0 +1,159 @@
+"""The numbers of the Pareto report, from every method's points. Pure.
+
+Shapes: `_S` seeds, `_P` problems, `_K` settings of a method; a point is (iterations, FLOPs,
+accuracy) of one problem.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.headroom import Headroom
+from pipeline.pareto import (
+    Interval,
+    area_interval,
+    bootstrap,
+    cheapest_within,
+    hypervolume,
+    savings,
+    spearman,
+    waste_and_shortfall,
+)
+from pipeline.stages.depth.need import Spent
+
+Floats = NDArray[np.float64]
+ITERATIONS, FLOPS, ACCURACY = 0, 1, 2
+
+BEYOND = 1.05
+"""The hypervolume's reference cost over the deepest fixed depth's, so that this counts a little."""
+
+TOLERANCE = 0.01
+"""Accuracy that a saving may cost."""
+
+
+def fronts(
+    fixed: Floats, methods: Mapping[str, Floats], *, policy: str, resamples: int = 1000
+) -> dict[str, Any]:
+    """Hull area, hypervolumes and savings.
+
+    Args:
+        fixed: [_P, _K, 3] of the fixed depths, whose hull methods have to beat.
+        methods: [_P, _K, 3] or [_S, _P, _K, 3] by name; `policy` is among them.
+
+    Returns:
+        hull_area and hull_area_ci of the policy (accuracy, mean over the fixed depths' range of
+        FLOPs), hull_area_by_method, hypervolume and hypervolume_ci by method (share of the box
+        from 0 to 1.05 of the deepest fixed depth's FLOPs), iterations_saved and flops_saved
+        (share, None where the policy does not reach the accuracy) and reference (the cheapest
+        fixed depth within a point of the best).
+    """
+    costs = fixed[..., FLOPS].mean(axis=0)
+    low, high = float(costs.min()), float(costs.max())
+    everyone = {"fixed": fixed, **methods}
+    areas = {
+        name: area_interval(
+            _plane(points, FLOPS), _plane(fixed, FLOPS), low, high, resamples=resamples
+        )
+        for name, points in methods.items()
+    }
+    volumes = {
+        name: _volume(_plane(points, FLOPS), high * BEYOND, resamples=resamples)
+        for name, points in everyone.items()
+    }
+    saved = {unit: _saved(fixed, methods[policy], unit) for unit in (ITERATIONS, FLOPS)}
+    return {
+        "hull_area": areas[policy].estimate,
+        "hull_area_ci": [areas[policy].low, areas[policy].high],
+        "hull_area_by_method": {name: _interval(area) for name, area in areas.items()},
+        "hypervolume": {name: volume.estimate for name, volume in volumes.items()},
+        "hypervolume_ci": {name: [v.low, v.high] for name, v in volumes.items()},
+        "iterations_saved": saved[ITERATIONS],
+        "flops_saved": saved[FLOPS],
+        "reference": _reference(fixed),
+    }
+
+
+def need(spent: Sequence[Spent]) -> dict[str, float | None]:
+    """spearman (depth against need, over results that were asked for), spearman_all (also those
+    that nothing depends on, which need 1), waste and shortfall (shares), and the mean depth of
+    asked and of idle results. None where too little was written to tell."""
+    asked = [s for s in spent if s.asked]
+    idle = [s for s in spent if not s.asked]
+    if len(asked) < 2:
+        return dict.fromkeys(("spearman", "spearman_all", "waste", "shortfall"))
+    waste, shortfall = waste_and_shortfall([s.depth for s in spent], [s.needed for s in spent])
+    return {
+        "spearman": number(spearman([s.depth for s in asked], [s.needed for s in asked])),
+        "spearman_all": number(spearman([s.depth for s in spent], [s.needed for s in spent])),
+        "waste": waste,
+        "shortfall": shortfall,
+        "depth_asked": sum(s.depth for s in asked) / len(asked),
+        "depth_idle": sum(s.depth for s in idle) / len(idle) if idle else None,
+    }
+
+
+def budget_error(asked: Sequence[float], spent: Sequence[float]) -> float | None:
+    """Largest |spent - asked| / asked; None without budgets."""
+    errors = [abs(s - a) / a for a, s in zip(asked, spent, strict=True)]
+    return max(errors, default=None)
+
+
+def unseen_budgets(budgets: Sequence[float]) -> list[float]:
+    """Budgets between the calibrated ones."""
+    return [(a + b) / 2 for a, b in zip(budgets, budgets[1:], strict=False)]
+
+
+def headroom_summary(found: Headroom) -> dict[str, Any]:
+    """A headroom as the JSON document has it."""
+    best = found.best_at_equal_cost.points
+    return {
+        "verdict": found.verdict,
+        "reason": found.reason,
+        "points": best.estimate,
+        "points_ci": [best.low, best.high],
+        "oracle_points": found.oracle.points.estimate,
+    }
+
+
+def number(value: float) -> float | None:
+    """The value, or None where it is not a number, which JSON has no word for."""
+    return None if math.isnan(value) else value
+
+
+def _plane(points: Floats, unit: int) -> Floats:
+    """(cost in the unit, accuracy)."""
+    return points[..., [unit, ACCURACY]]
+
+
+def _volume(points: Floats, worst: float, *, resamples: int) -> Interval:
+    levels = points.ndim - 2
+    over = tuple(range(levels))
+    return bootstrap(
+        lambda some: hypervolume(some.mean(axis=over), (worst, 0.0)),
+        [points],
+        resamples=resamples,
+        levels=levels,
+    )
+
+
+def _saved(fixed: Floats, method: Floats, unit: int) -> float | None:
+    over = tuple(range(method.ndim - 2))
+    curve = _plane(fixed, unit).mean(axis=0)
+    reference = cheapest_within(curve, curve[:, 1].max(), tolerance=TOLERANCE)
+    assert reference is not None  # the best itself is within
+    found = savings(_plane(method, unit).mean(axis=over), reference, tolerance=TOLERANCE)
+    return None if found is None else found.saved
+
+
+def _reference(fixed: Floats) -> dict[str, float]:
+    curve = fixed.mean(axis=0)
+    best = curve[:, ACCURACY].max()
+    row = min((r for r in curve if r[ACCURACY] >= best - TOLERANCE - 1e-9), key=lambda r: r[FLOPS])
+    return {"iterations": float(row[0]), "flops": float(row[1]), "accuracy": float(row[2])}
+
+
+def _interval(found: Interval) -> list[float]:
+    return [found.estimate, found.low, found.high]

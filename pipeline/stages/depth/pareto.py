@@ -1,0 +1,233 @@
+"""Part 8: the policy and every baseline on held-out prompts, by real rollouts."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.artifacts import write_atomic
+from pipeline.generate.chat import load_tokenizer
+from pipeline.headroom import Headroom, headroom
+from pipeline.recurrent.effort import request_for
+from pipeline.recurrent.request import DepthRequest
+from pipeline.stages.depth import methods
+from pipeline.stages.depth.fronts import (
+    Floats,
+    budget_error,
+    fronts,
+    headroom_summary,
+    need,
+    unseen_budgets,
+)
+from pipeline.stages.depth.jobs import head_job
+from pipeline.stages.depth.labels import CRITIC
+from pipeline.stages.depth.measuring import Bench, Measurement
+from pipeline.stages.depth.members import fixed_request
+from pipeline.stages.depth.need import Spent, spent_on_queries
+
+RESULTS_FILE = "pareto.json"
+TASK_WITH_NEED = "lookups"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contenders:
+    """The models that methods run on."""
+
+    policies: Sequence[Path]  # one a seed; the first is exported
+    warm: Path
+    labels: Path  # the head from labels alone
+    critic: Path  # folder of the critic's file, of the gated model
+
+
+class Comparison:
+    """All methods' measurements on one set of prompts."""
+
+    def __init__(self, bench: Bench, contenders: Contenders) -> None:
+        self._bench = bench
+        self._spec = bench.spec
+        self._on = contenders
+        self._prompts = bench.prompts(bench.spec.held_out, bench.spec.pareto.size)
+        self.rows: dict[str, list[dict[str, Any]]] = {}
+
+    def make(self, out: Path, *, calibration: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Measure everything; what `stepwell run --json` prints under `depth`."""
+        fixed = [
+            self._measured("fixed", self._on.policies[0], request)
+            for request in methods.fixed_requests(self._spec, whole=False)
+        ]
+        oracle = headroom(
+            np.stack([m.answers.correct for m in fixed], axis=1),
+            [float(m.answers.flops.mean()) for m in fixed],
+            seed=self._bench.plan.seed,
+        )
+        hull = _points(fixed)
+        policies = [self._policy(number) for number in range(len(self._on.policies))]
+        found = {"policy": np.stack([_points(p) for p in policies])}
+        for name in self._spec.pareto.baselines:
+            if name == "fixed_whole":
+                hull = np.concatenate((hull, self._baseline(name, policies[0])), axis=1)
+            elif name == "oracle":
+                self.rows[name] = oracle_rows(oracle)
+            else:
+                found[name] = self._baseline(name, policies[0])
+        spent = self._spent(policies[0])
+        document = {
+            **fronts(hull, found, policy="policy"),
+            "oracle": headroom_summary(oracle),
+            **need(spent),
+            **self._budgets(calibration),
+            "seeds": list(range(len(self._on.policies))),
+            "problems": len(self._prompts),
+            "methods": self.rows,
+        }
+        write_atomic(out / RESULTS_FILE, json.dumps(document, indent=1))
+        return document
+
+    def _policy(self, number: int) -> list[Measurement]:
+        name = "policy" if number == 0 else f"policy, seed {number}"
+        model = self._on.policies[number]
+        return [
+            self._measured(name, model, request, area=f"rl-{number}")
+            for request in methods.policy_requests(self._spec)
+        ]
+
+    def _baseline(self, name: str, policy: Sequence[Measurement]) -> Floats:
+        """Points [_P, _K, 3] of a method."""
+        model = self._on.policies[0]
+        spec = self._spec
+        if name == "permuted":
+            return self._permuted(policy)
+        if name == "critic":
+            return self._critic()
+        if name in ("labels", "warm_start"):
+            model = self._on.labels if name == "labels" else self._on.warm
+            requests = methods.policy_requests(spec)
+        elif name == "policy_sampled":
+            requests = methods.policy_requests(spec, sampled=True)
+        elif name == "fixed_whole":
+            requests = methods.fixed_requests(spec, whole=True)
+        else:
+            requests = methods.rule_requests(spec, name)
+        area = name if name in ("labels", "warm_start") else "rl-0"
+        return _points([self._measured(name, model, request, area=area) for request in requests])
+
+    def _permuted(self, policy: Sequence[Measurement]) -> Floats:
+        found = []
+        for measured in policy:
+            depths = {
+                g.prompt_id: [s.rollout.depths or () for s in g.samples] for g in measured.groups
+            }
+            requests = methods.permuted_requests(self._spec, depths, seed=self._bench.plan.seed)
+            found.append(self._measured("permuted", self._on.policies[0], requests))
+        return _points(found)
+
+    def _critic(self) -> Floats:
+        """One depth a request, which the critic chose from the prompt."""
+        bench, spec = self._bench, self._spec
+        samples = spec.pareto.samples_per_prompt
+        job = head_job(bench.plan, bench.ctx, model=self._on.warm, out=bench.ctx.work)
+        (first,) = [self._measured(None, self._on.policies[0], fixed_request(spec, spec.max_depth))]
+        tokens = [list(g.samples[0].rollout.prompt_tokens) for g in first.groups]
+        found = []
+        for price in methods.log_prices(spec):
+            depths = bench.ctx.cluster.call(
+                f"{CRITIC}:choose", job, self._on.critic, tokens, log_price=price
+            )
+            chosen = {
+                p.id: [fixed_request(spec, depth)] * samples
+                for p, depth in zip(self._prompts, depths, strict=True)
+            }
+            found.append(self._measured("critic", self._on.policies[0], chosen, price=price))
+        return _points(found)
+
+    def _measured(
+        self,
+        name: str | None,
+        model: Path,
+        requests: DepthRequest | Mapping[str, Sequence[DepthRequest]],
+        *,
+        area: str = "rl-0",
+        price: float | None = None,
+    ) -> Measurement:
+        """One setting, noted among the method's rows."""
+        found = self._bench.measure(
+            model,
+            self._prompts,
+            requests,
+            entry=self._spec.held_out,
+            samples=self._spec.pareto.samples_per_prompt,
+            area=f"pareto-{area}",
+        )
+        if name is not None:
+            if name not in self.rows:
+                self._bench.ctx.console.log(f"{self._bench.plan.name}: measuring {name}")
+            setting = _setting(requests) if price is None else {"log_price": price}
+            self.rows.setdefault(name, []).append({**setting, **found.summary()})
+        return found
+
+    def _budgets(self, calibration: Mapping[str, Any]) -> dict[str, Any]:
+        """The slider on held-out prompts: calibrated budgets, and those between them."""
+        spec = self._spec
+        spent = {
+            budget: self._measured(
+                "slider", self._on.policies[0], request_for(calibration, budget=budget)
+            ).answers.mean_depth
+            / spec.max_depth
+            for budget in sorted({*spec.budgets, *unseen_budgets(spec.budgets)})
+        }
+        unseen = unseen_budgets(spec.budgets)
+        return {
+            "budget_error": budget_error(unseen, [spent[b] for b in unseen]),
+            "budget_error_calibrated": budget_error(spec.budgets, [spent[b] for b in spec.budgets]),
+            "budgets": [{"budget": b, "spent": s} for b, s in spent.items()],
+        }
+
+    def _spent(self, policy: Sequence[Measurement]) -> list[Spent]:
+        """Depth and need of every result that the policy wrote, all prices together."""
+        known = {p.id for p in self._prompts if p.columns.get("task") == TASK_WITH_NEED}
+        if not known:
+            return []
+        tokenizer = load_tokenizer(self._on.policies[0])
+        text: Callable[[int], str] = lambda token: tokenizer.decode([token])  # noqa: E731
+        return [
+            spent
+            for measured in policy
+            for group in measured.groups
+            if group.prompt_id in known
+            for sample in group.samples
+            for spent in spent_on_queries(
+                [text(t) for t in sample.rollout.tokens], sample.rollout.depths or ()
+            )
+        ]
+
+
+def oracle_rows(found: Headroom) -> list[dict[str, Any]]:
+    """The oracle's points as rows of the report."""
+    return [
+        {"setting": kind, "accuracy": gain.accuracy, "flops_per_answer": gain.cost}
+        for kind, gain in (
+            ("cheapest right depth", found.oracle),
+            ("largest gain", found.best_at_equal_cost),
+        )
+    ]
+
+
+def _points(measured: Sequence[Measurement]) -> Floats:
+    """[_P, _K, 3]."""
+    return np.stack([m.answers.points for m in measured], axis=1)
+
+
+def _setting(
+    requests: DepthRequest | Mapping[str, Sequence[DepthRequest]],
+) -> dict[str, float | str]:
+    """What tells a method's settings apart."""
+    if not isinstance(requests, DepthRequest):
+        return {}
+    if requests.rule == "policy":
+        return {"log_price": requests.log_price}
+    if requests.threshold is not None:
+        return {"threshold": requests.threshold}
+    return {"depth": requests.depth}
