@@ -199,40 +199,54 @@ def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A model folder or a hub id.")],
     recipe: RecipeRef,
     overrides: Overrides = None,
+    effort: Annotated[
+        str | None, typer.Option(help="Of a calibrated recurrent model: low, medium or high.")
+    ] = None,
+    depth: Annotated[
+        int | None, typer.Option(min=1, help="Iterations of every token of a recurrent model.")
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option(help="Share of the full depth, of a calibrated model.")
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="native or vllm; default: the recipe's.")
+    ] = None,
     run_dir: RunDir = None,
     as_json: Json = False,
 ) -> Answer:
-    """Evaluate a model as the recipe's evaluate stage does."""
+    """Evaluate a model as the recipe's evaluate stage does, at a depth of choice."""
+    from pipeline.evaluation import evaluation_recipe
     from pipeline.load import load_recipe
     from pipeline.plan import make_plan
-    from pipeline.recipe import EvaluateStage, ModelSource
 
     loaded = load_recipe(recipe, overrides or [])
-    stages = {n: s for n, s in loaded.stages.items() if isinstance(s, EvaluateStage)}
-    if not stages:
-        raise UsageError(f"{recipe} has no evaluate stage; add one: {{kind: evaluate, ...}}")
     folder = Path(model) / "model" if (Path(model) / "model").is_dir() else Path(model)
-    source = {"path": str(folder)} if folder.is_dir() else {"hub": model}
-    name, stage = next(iter(stages.items()))
-    changed = loaded.model_copy(
-        update={
-            "name": f"{loaded.name}-eval",
-            "model": ModelSource.model_validate({**source, "dtype": loaded.model.dtype}),
-            "stages": {name: stage.model_copy(update={"models": ["base"]})},
-        }
-    )
+    asked = {"effort": effort, "depth": depth, "budget": budget}
+    try:
+        changed = evaluation_recipe(
+            loaded,
+            {"path": str(folder)} if folder.is_dir() else {"hub": model},
+            asked={key: value for key, value in asked.items() if value is not None},
+            engine=engine,
+        )
+    except ValueError as error:
+        raise UsageError(f"{recipe}: {error}") from None
     make_plan(changed)
     from pipeline.run import run as run_plan
     from pipeline.watch.console import make_console
 
+    setting = "".join(f"-{key}-{value}" for key, value in asked.items() if value is not None)
     result = run_plan(
         changed,
-        run_dir=run_dir or Path("runs") / f"{loaded.name}-eval-{Path(model).name}",
+        run_dir=run_dir or Path("runs") / f"{loaded.name}-eval-{Path(model).name}{setting}",
         from_stage=None,
         to_stage=None,
         console=make_console(json=as_json),
     )
-    return Answer(document=result.document(), show=lambda: print(f"run folder: {result.run_dir}"))
+    document = result.document()
+    for row in result.results:  # one model, so one row
+        document |= row
+    return Answer(document=document, show=lambda: print(f"run folder: {result.run_dir}"))
 
 
 @app.command()
