@@ -280,6 +280,7 @@ def _percent(value: float) -> str:
 
 _SHOWN: Sequence[tuple[str, str, Callable[[float], str]]] = (
     ("held_out_accuracy", "held-out", _percent),
+    ("depth_mean", "depth", "{:.2f}".format),
     ("completion_tokens", "tokens", "{:.1f}".format),
     ("zero_variance_share", "zero variance", _percent),
     ("logprob_gap", "log-prob gap", "{:.1e}".format),

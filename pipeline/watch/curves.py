@@ -24,20 +24,20 @@ SMOOTH_FROM = 30
 SMOOTH_SHARE = 12
 """The moving average's window is the number of rows divided by this."""
 
-_INK = "#010203"  # stands for the page's text colour in an SVG
+INK = "#010203"  # stands for the page's text colour in an SVG
 _SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.size": 9,
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
-    "text.color": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.6,
     "axes.grid": True,
-    "grid.color": _INK,
+    "grid.color": INK,
     "grid.alpha": 0.12,
     "grid.linewidth": 0.6,
     "legend.frameon": False,
@@ -71,6 +71,10 @@ PANELS = (
     Panel(title="Cut-off completions", keys=_only("truncated_share"), scale="share"),
     Panel(title="KL to the reference (nats)", keys=_only("kl")),
     Panel(title="Entropy (nats)", keys=_only("entropy")),
+    Panel(title="Depth (iterations per token)", keys=_only("depth_mean")),
+    Panel(
+        title="Spread of depth over tokens and prompts", keys=_only("depth_std", "depth_prompt_std")
+    ),
 )
 
 
@@ -99,18 +103,28 @@ def curve_png(rows: Sequence[Row], out: Path, *, title: str) -> Path:
 
 
 def _svg(panel: Panel, rows: Sequence[Row], keys: Sequence[str]) -> str:
+    return svg(
+        lambda axes: _draw(axes, panel, rows, keys, colour=COLOURS[0]),
+        size=(3.9, 2.1),
+        salt=panel.title,
+    )
+
+
+def svg(draw: Callable[[Axes], None], *, size: tuple[float, float], salt: str) -> str:
+    """Inline SVG of what `draw` puts on its axes, `size` in inches. `INK` is the page's text
+    colour; `salt` tells the ids of a page's pictures apart."""
     stream = io.StringIO()
-    with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": panel.title}):
-        figure = Figure(figsize=(3.9, 2.1), layout="constrained")
+    with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": salt}):
+        figure = Figure(figsize=size, layout="constrained")
         figure.patch.set_alpha(0)
         axes = figure.add_subplot()
         axes.patch.set_alpha(0)
-        _draw(axes, panel, rows, keys, colour=COLOURS[0])
+        draw(axes)
         metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
         figure.savefig(stream, format="svg", metadata=metadata)
-    svg = stream.getvalue()
-    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
-    return re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", svg)  # the same in every picture of the page
+    text = stream.getvalue()
+    text = text[text.index("<svg") :].replace(INK, "currentColor")
+    return re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", text)  # the same in every picture of the page
 
 
 def _draw(

@@ -8,10 +8,12 @@ from typing import Any
 import jinja2
 import yaml
 from markupsafe import Markup
+from matplotlib.ticker import EngFormatter
 
 from pipeline.artifacts import MANIFEST, write_atomic
 from pipeline.watch.console import duration
 from pipeline.watch.curves import curve_png, pictures
+from pipeline.watch.depths import depth_section
 from pipeline.watch.rollouts import show, steps_of
 
 REPORT_FILE = "report.html"
@@ -46,6 +48,7 @@ def write_report(run_dir: Path) -> Path:
         results=_results(run_dir),
         curves=_curves(run_dir, [stage["name"] for stage in stages]),
         funnels=_funnels(run_dir),
+        depths=_depths(run_dir),
         samples=_samples(run_dir, [stage["name"] for stage in stages]),
         recipe=text,
         run_dir=run_dir.resolve().name,
@@ -85,7 +88,12 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"duration": duration, "percent": "{:.1%}".format}
+    environment.filters |= {
+        "duration": duration,
+        "percent": "{:.1%}".format,
+        "points": lambda value: f"{100 * value:+.1f}",
+        "si": EngFormatter(sep="\u2009", places=1),
+    }
     return environment.get_template("report.html.j2")
 
 
@@ -147,6 +155,18 @@ def _funnels(run_dir: Path) -> list[dict[str, Any]]:
         if rows:
             funnels.append({"stage": path.parent.name, "rows": rows})
     return funnels
+
+
+def _depths(run_dir: Path) -> list[dict[str, Any]]:
+    """What every depth stage found."""
+    sections = []
+    for path in sorted(run_dir.glob(f"stages/*/{MANIFEST}")):
+        found = _json(path)["info"].get("depth")
+        if found:
+            section = depth_section(path.parent.name, found)
+            section["pictures"] = [(title, Markup(svg)) for title, svg in section["pictures"]]
+            sections.append(section)
+    return sections
 
 
 def _samples(run_dir: Path, names: Sequence[str]) -> list[dict[str, Any]]:
