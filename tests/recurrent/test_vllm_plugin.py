@@ -93,6 +93,22 @@ def test_a_depth_beyond_the_planes_is_refused() -> None:
         log.tracked("a", {"depth": {"depth": 9}}, seed=None, prompt_tokens=3)
 
 
+def test_an_effort_is_looked_up_in_the_models_calibration() -> None:
+    config = {
+        "depth_policy": {"depth": 6, "prompt_depth": 2, "segment": 1, "sampled": False},
+        "depth_calibration": [{"budget": 0.3, "log_price": 0.5}, {"budget": 0.6, "log_price": -1}],
+        "efforts": {"low": 0.3},
+    }
+    log = DepthLog(num_iterations=4, max_iterations=8, config=config)
+    low = log.tracked("a", {"depth": {"effort": "low"}}, seed=1, prompt_tokens=3).request
+    assert (low.rule, low.depth, low.prefill_depth, low.log_price) == ("policy", 6, 2, 0.5)
+    half = log.tracked("b", {"depth": {"budget": 0.45}}, seed=1, prompt_tokens=3).request
+    assert half.log_price == pytest.approx(-0.25)
+    plain = DepthLog(num_iterations=4, max_iterations=8)
+    with pytest.raises(ValueError, match="a depth stage writes it"):
+        plain.tracked("a", {"depth": {"effort": "low"}}, seed=1, prompt_tokens=3)
+
+
 class Writer:
     """A backend that writes to caches [blocks, heads, block tokens, 2 * head size]."""
 

@@ -9,10 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from ..effort import request_for
 from ..request import READOUT_RULES, DepthRequest
 
 KEY = "depth"
-"""Name in `SamplingParams.extra_args` of a `DepthRequest` as a mapping."""
+"""Name in `SamplingParams.extra_args` of a `DepthRequest` as a mapping, or of one of effort,
+budget and price: `{"depth": {"effort": "low"}}`."""
+
+_BY_CALIBRATION = {"effort", "budget", "price"}
 
 
 @dataclass
@@ -32,7 +36,15 @@ class Tracked:
 class DepthLog:
     """The requests in flight, by vLLM's request id."""
 
-    def __init__(self, *, num_iterations: int, max_iterations: int) -> None:
+    def __init__(
+        self,
+        *,
+        num_iterations: int,
+        max_iterations: int,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`config` is the model's, with the calibration that efforts are looked up in."""
+        self._config = config or {}
         self._plain = DepthRequest(depth=num_iterations)
         self._max = max_iterations
         self._tracked: dict[str, Tracked] = {}
@@ -45,15 +57,14 @@ class DepthLog:
     ) -> Tracked:
         """The request of that name; a new one from its `SamplingParams.extra_args` and seed.
 
-        Raises ValueError for a depth that the model has no KV plane for.
+        Raises ValueError for a depth that the model has no KV plane for, and for an effort of a
+        model that was never calibrated.
         """
         found = self._tracked.get(name)
         if found is None:
             request = self._plain
             if extra and KEY in extra:
-                asked: dict[str, Any] = {**extra[KEY]}
-                asked["schedule"] = tuple(asked.get("schedule", ()))
-                request = DepthRequest(**asked)
+                request = self._asked(extra[KEY])
             if request.deepest > self._max:
                 raise ValueError(
                     f"a depth of {request.deepest} was asked of a model with "
@@ -62,6 +73,11 @@ class DepthLog:
             found = Tracked(request, seed or 0, prompt_tokens)
             self._tracked[name] = found
         return found
+
+    def _asked(self, asked: Mapping[str, Any]) -> DepthRequest:
+        if asked and set(asked) <= _BY_CALIBRATION:
+            return request_for(self._config, **asked)
+        return DepthRequest(**{**asked, "schedule": tuple(asked.get("schedule", ()))})
 
     def known(self, name: str) -> Tracked:
         """The request of that name; for vLLM's own trial runs, one at the configured depth."""

@@ -296,7 +296,9 @@ class RecurrentForCausalLM(nn.Module):
             self.lm_head = self.lm_head.tie_weights(self.model.embed_tokens)
         self.logits_processor = LogitsProcessor(config.vocab_size)
         self.depths = DepthLog(
-            num_iterations=config.num_iterations, max_iterations=config.max_iterations
+            num_iterations=config.num_iterations,
+            max_iterations=config.max_iterations,
+            config=config.to_dict(),
         )
 
     def embed_input_ids(self, input_ids: Tensor) -> Tensor:
