@@ -19,6 +19,7 @@ from pipeline.recipe import (
     Hardware,
     ModelSource,
     PromptSource,
+    RandomDepthSft,
     Recipe,
     RejectStage,
     RewardModelStage,
@@ -97,6 +98,13 @@ KNOWN: Mapping[str, ModelShape] = {
     "Qwen2.5-32B": ModelShape(parameters=32.76e9, kv_values=2 * 64 * 8 * 128),
     "Llama-3.1-8B": ModelShape(parameters=8.03e9, kv_values=2 * 32 * 8 * 128),
     "SmolLM2-135M": ModelShape(parameters=0.1345e9, kv_values=2 * 30 * 3 * 64),
+    # recurrent: planes for 32 and for 4 iterations; parameters of the core
+    "huginn-0125": ModelShape(
+        parameters=3.5e9, kv_values=2 * (4 + 4 * 32) * 5280, iterated=1.5e9, iterations=32
+    ),
+    "Ouro-1.4B": ModelShape(
+        parameters=1.4e9, kv_values=2 * 24 * 4 * 2048, iterated=1.2e9, iterations=4
+    ),
 }
 """Hub models by the start of their name, without the owner."""
 
@@ -157,6 +165,8 @@ def estimate(recipe: Recipe, *, device: str) -> Estimate:
 
 def shape_of(source: ModelSource) -> ModelShape | None:
     """Size of a model: from its configuration, its shape, or the size in its name."""
+    if source.split is not None:
+        return _split_shape(source, source.split)
     if source.scratch is not None:
         return _scratch_shape(source.scratch)
     if source.path is not None:
@@ -261,7 +271,7 @@ def _depth_work(recipe: Recipe, stage: DepthStage, parameters: float) -> Work:
         + pareto.size * pareto.samples_per_prompt * settings
     )
     sampled = _sampling(sequences, stage.max_tokens, parameters)
-    sft = stage.random_depth
+    sft = stage.random_depth or RandomDepthSft()
     rows = sum(_rows(recipe, row) for row in listed(stage.rows or []))
     tokens = rows * sft.epochs * FILL * sft.max_tokens
     return Work(
@@ -390,6 +400,21 @@ def _source_rows(source: PromptSource) -> float:
         return UNKNOWN_ROWS
     with path.open("rb") as stream:
         return sum(1 for line in stream if line.strip())
+
+
+def _split_shape(source: ModelSource, split: tuple[int, int, int]) -> ModelShape | None:
+    """A dense model whose core is iterated; embeddings count with its layers, as we do not know."""
+    dense = shape_of(source.model_copy(update={"split": None}))
+    if dense is None:
+        return None
+    core = split[1] / sum(split)
+    planes = source.max_iterations or 8
+    kv = dense.kv_values
+    return replace(
+        dense,
+        iterated=dense.parameters * core,
+        kv_values=None if kv is None else round(kv * (1 + core * (planes - 1))),
+    )
 
 
 def _scratch_shape(model: ScratchModel) -> ModelShape:

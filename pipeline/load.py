@@ -342,7 +342,7 @@ def _displaced(path: tuple[str, ...], new: Mapping[str, Any]) -> set[str]:
         return set()
     if is_prompts:
         return {*sources, *_SOURCE_DETAILS}
-    return {source for source in sources if source not in new}
+    return {key for key in (*sources, "split", "max_iterations") if key not in new}
 
 
 def _without_removed(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -39,6 +39,8 @@ from rewards.registry import RewardNotFound, check
 BASE = "base"  # the recipe's model, as a name among the stages
 POLICY_KINDS = ("sft", "grpo", "distill", "depth")  # stages that make a model which generates
 TASK_COLUMNS = ("worked", "answer", "question", "difficulty", "needed_depth", "task")
+PUBLISHED = ("huginn_raven", "ouro")  # recurrent checkpoints of others, converted when loaded
+SPLIT_ITERATIONS = 8  # the deepest of a dense model that was split
 UNCHANGING = {"save_steps", "watch"}
 """Keys of a stage that leave its result as it is."""
 
@@ -367,12 +369,17 @@ def max_iterations(source: ModelSource) -> int | None:
     """The deepest iteration of a model, 0 for a dense one, None where files here do not say."""
     if source.scratch is not None:
         return source.scratch.max_iterations if source.scratch.core is not None else 0
+    if source.split is not None:
+        return source.max_iterations or SPLIT_ITERATIONS
     if source.path is None:
         return None if source.gguf is None else 0
-    config = resolve_data(source.path) / "config.json"
-    if not config.is_file():
+    path = resolve_data(source.path) / "config.json"
+    if not path.is_file():
         return None
-    return json.loads(config.read_text()).get("max_iterations", 0)
+    config = json.loads(path.read_text())
+    if config.get("model_type") in PUBLISHED:
+        return None  # converted when it is loaded
+    return config.get("max_iterations", 0)
 
 
 def _inputs(recipe: Recipe, stage: Stage) -> tuple[Input, ...]:

@@ -81,12 +81,24 @@ class ModelSource(Strict):
     hub: str | None = None  # a Hugging Face hub id
     gguf: str | None = None  # a GGUF file, or `package:NAME` for one inside a Python package
     scratch: ScratchModel | None = None
+    split: tuple[int, int, int] | None = None
+    """Makes a dense model recurrent: its layers before, in and after the core that is iterated."""
+    max_iterations: PositiveInt | None = None  # of a model that `split` makes; default: 8
     chat_template: str | None = None  # a Jinja template in place of the tokenizer's
     dtype: Literal["float32", "bfloat16"] = "float32"
 
     @model_validator(mode="after")
     def _one(self) -> "ModelSource":
         _exactly_one(self, "path", "hub", "gguf", "scratch")
+        if self.split is not None and (self.scratch is not None or min(self.split) < 0):
+            raise ValueError(
+                f"split={list(self.split)} is [prelude, core, coda] layers of a dense model; "
+                "a scratch model has its own"
+            )
+        if self.split is not None and not self.split[1]:
+            raise ValueError(f"split={list(self.split)} leaves the core without a layer")
+        if self.max_iterations is not None and self.split is None:
+            raise ValueError("max_iterations is for a model that split makes recurrent")
         return self
 
 
@@ -498,7 +510,7 @@ class DepthStage(StageBase):
     halting_width: PositiveInt = 32
     batch_rows: PositiveInt = 64  # completions per replay; memory only
     force: bool = False  # go on also where the headroom says no go
-    random_depth: RandomDepthSft = RandomDepthSft()
+    random_depth: RandomDepthSft | None = None  # of rows; default: its own defaults
     headroom: HeadroomCheck = HeadroomCheck()
     warm_start: HaltingWarmStart = HaltingWarmStart()
     rl: DepthRl = DepthRl()
@@ -515,7 +527,7 @@ class DepthStage(StageBase):
             )
         if self.prompt_depth > self.max_depth:
             raise ValueError(f"prompt_depth={self.prompt_depth} is over max_depth={self.max_depth}")
-        if self.rows is None and "random_depth" in self.model_fields_set:
+        if self.rows is None and self.random_depth is not None:
             raise ValueError("random_depth trains on rows; name them: rows: PROMPTS.COLUMN")
         return self
 

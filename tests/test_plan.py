@@ -561,3 +561,17 @@ def test_an_evaluation_runs_at_one_depth() -> None:
     stage = {"kind": "evaluate", "models": ["base"], "prompts": "train"}
     with pytest.raises(ValueError, match="give one of effort and depth"):
         recipe_with({"report": {**stage, "effort": "low", "depth": 3}})
+
+
+def test_a_split_makes_a_dense_model_recurrent() -> None:
+    model = {"hub": "a/b", "split": [2, 4, 2]}
+    assert make_plan(recipe_with({"depth": DEPTH}, model=model)).stages
+    said = refusal(recipe_with({"depth": DEPTH}, model={**model, "max_iterations": 3}))
+    assert "over the max_iterations=3" in said
+    for wrong, reason in (
+        ({"hub": "a/b", "split": [2, 0, 2]}, "leaves the core without a layer"),
+        ({**SCRATCH, "split": [0, 1, 0]}, "a scratch model has its own"),
+        ({"hub": "a/b", "max_iterations": 3}, "is for a model that split makes"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            recipe_with({"depth": DEPTH}, model=wrong)

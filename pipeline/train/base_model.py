@@ -6,9 +6,11 @@ float32 unless the recipe says otherwise.
 
 import importlib.util
 import json
+import tempfile
 from pathlib import Path
 
 import torch
+from huggingface_hub import snapshot_download
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
@@ -20,9 +22,12 @@ from transformers import (
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
+from transformers.utils.hub import cached_file
 
+from pipeline.plan import PUBLISHED, SPLIT_ITERATIONS
 from pipeline.recipe import ModelSource, ScratchModel
 from pipeline.recurrent.config import RecurrentConfig
+from pipeline.recurrent.convert import convert_dense, convert_published
 from pipeline.recurrent.model import RecurrentForCausalLM
 from pipeline.recurrent.register import register
 
@@ -41,6 +46,9 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<assistant>{% endif %}"
 )
 """``<user>question<assistant>completion<eos>``; a system message reads as a user's."""
+
+HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "tokenizer*")
+"""What is downloaded of a checkpoint that is converted."""
 
 GGUF_PACKAGE = "package:"
 """Prefix of a GGUF source that names an installed Python package instead of a file."""
@@ -182,6 +190,26 @@ def find_gguf(source: str) -> Path:
 def _load(source: ModelSource, seed: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model in float32 or its stored dtype, and its tokenizer, from any kind of source."""
     register()
+    model, tokenizer = _as_stored(source, seed)
+    if source.split is not None:
+        model = _looped(
+            model, source.split, max_iterations=source.max_iterations or SPLIT_ITERATIONS
+        )
+    return model, tokenizer
+
+
+def _looped(
+    model: PreTrainedModel, split: tuple[int, int, int], *, max_iterations: int
+) -> PreTrainedModel:
+    """A dense model as a recurrent one, its equal at one iteration. Raises ConversionError."""
+    with tempfile.TemporaryDirectory(prefix="stepwell-split-") as place:
+        dense, looped = Path(place) / "dense", Path(place) / "looped"
+        model.save_pretrained(dense)
+        convert_dense(dense, looped, split=split, max_iterations=max_iterations)
+        return AutoModelForCausalLM.from_pretrained(looped, dtype=model.dtype)
+
+
+def _as_stored(source: ModelSource, seed: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     if source.scratch is not None:
         tokenizer = character_tokenizer()
         return scratch_model(source.scratch, tokenizer, seed=seed), tokenizer
@@ -196,6 +224,17 @@ def _load(source: ModelSource, seed: int) -> tuple[PreTrainedModel, PreTrainedTo
 
 
 def _from_pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A folder or a hub id; Huginn's and Ouro's checkpoints are converted to ours."""
+    config = Path(str(cached_file(name, "config.json")))
+    if json.loads(config.read_text()).get("model_type") in PUBLISHED:
+        local = Path(name).is_dir()
+        folder = Path(name if local else snapshot_download(name, allow_patterns=list(HUB_FILES)))
+        with tempfile.TemporaryDirectory(prefix="stepwell-convert-") as place:
+            convert_published(folder, Path(place) / "model")
+            return (
+                AutoModelForCausalLM.from_pretrained(Path(place) / "model"),
+                AutoTokenizer.from_pretrained(folder),
+            )
     return AutoModelForCausalLM.from_pretrained(name), AutoTokenizer.from_pretrained(name)
 
 

@@ -127,7 +127,10 @@ def model_text(source: ModelSource) -> str:
             else f"recurrent {new.prelude}/{new.core}/{new.coda}-layer, {new.iterations}-iteration"
         )
         return f"new {layers} model of width {new.hidden}"
-    return f"{source.path or source.hub or source.gguf}"
+    named = f"{source.path or source.hub or source.gguf}"
+    return (
+        f"{named}, core {source.split[1]} of {sum(source.split)} layers" if source.split else named
+    )
 
 
 def _split(stage: StagePlan, ranks: int) -> str:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from pipeline.recipe import ModelSource, ScratchModel
+from pipeline.recurrent.model import RecurrentForCausalLM
 from pipeline.train.base_model import (
     CHARACTERS,
     character_tokenizer,
@@ -163,3 +164,18 @@ def test_smollm2_from_its_package(tmp_path: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(out)
     tokens = model.generate(**prompt, max_new_tokens=12, do_sample=False)[0]
     assert "Paris" in tokenizer.decode(tokens[prompt["input_ids"].shape[1] :])
+
+
+def test_a_dense_model_is_split_when_it_is_loaded(tmp_path: Path) -> None:
+    shape = TINY.model_copy(update={"layers": 2})
+    folder = materialize(ModelSource(scratch=shape), tmp_path / "dense")
+    source = ModelSource(path=str(folder), split=(0, 1, 1), max_iterations=3)
+    model = AutoModelForCausalLM.from_pretrained(materialize(source, tmp_path / "looped"))
+    assert isinstance(model, RecurrentForCausalLM)
+    assert (model.config.core_layers, model.config.max_iterations) == (1, 3)
+    dense = AutoModelForCausalLM.from_pretrained(folder)
+    tokens = torch.arange(6, 40)[None]
+    with torch.no_grad():
+        assert torch.allclose(
+            model(tokens, num_iterations=1).logits, dense(tokens).logits, atol=1e-5
+        )

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.plan import StagePlan
-from pipeline.recipe import DepthStage, RandomDepths, SftStage
+from pipeline.recipe import DepthStage, RandomDepths, RandomDepthSft, SftStage
 from pipeline.stages.context import RunContext
 from pipeline.stages.rows import write_rows
 from pipeline.stages.support import MODEL_FOLDER, train, train_job
@@ -20,7 +20,7 @@ def make(plan: StagePlan, ctx: RunContext, out: Path, *, model: Path) -> Mapping
 
 def sft_of(spec: DepthStage) -> SftStage:
     """The part as a stage of its own."""
-    settings = spec.random_depth
+    settings = spec.random_depth or RandomDepthSft()
     return SftStage(
         kind="sft",
         init=spec.init,
