@@ -1,0 +1,71 @@
+"""What an evaluation asks of a model, and what its answers took."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.energy import Energy
+from pipeline.generate.groups import Group
+from pipeline.recipe import EvaluateStage
+from pipeline.records import Rollout, Scored
+from pipeline.stages.evaluate import asked_depth, compute
+
+
+def stage(**keys: Any) -> EvaluateStage:
+    return EvaluateStage.model_validate(
+        {"kind": "evaluate", "models": ["base"], "prompts": "t", **keys}
+    )
+
+
+def group(*depths: int) -> Group:
+    rollout = Rollout(
+        prompt_id="p",
+        sample=0,
+        seed=0,
+        prompt_tokens=(1,),
+        tokens=(2,) * len(depths),
+        logprobs=(0.0,) * len(depths),
+        stop="eos",
+        weight_version=0,
+        depths=depths,
+        flops=1e9 * sum(depths),
+    )
+    scored = Scored(rollout=rollout, text="", reward=1.0, components={}, verdicts={})
+    return Group(prompt_id="p", samples=(scored,))
+
+
+def test_a_depth_or_an_effort_is_asked(tmp_path: Path) -> None:
+    config = {
+        "depth_policy": {"depth": 6, "prompt_depth": 2, "segment": 1, "sampled": False},
+        "depth_calibration": [{"budget": 0.3, "log_price": 0.5}],
+        "efforts": {"low": 0.3},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert asked_depth(stage(), tmp_path) is None
+    fixed = asked_depth(stage(depth=3), tmp_path)
+    assert fixed is not None
+    assert (fixed.rule, fixed.depth, fixed.prefill_depth) == ("fixed", 3, 3)
+    low = asked_depth(stage(effort="low"), tmp_path)
+    assert low is not None
+    assert (low.rule, low.log_price) == ("policy", 0.5)
+
+
+def test_a_model_without_calibration_knows_no_effort(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="a depth stage writes it"):
+        asked_depth(stage(effort="low"), tmp_path)
+
+
+def test_depth_is_by_token_and_energy_by_answer() -> None:
+    groups = [group(1, 1, 1), group(5)]
+    measured = Energy(joules=8.0, source="rapl", seconds=1.0)
+    found = compute(groups, measured, device="cpu")
+    assert found == {
+        "mean_depth": 2.0,
+        "flops_per_answer": 4e9,
+        "joules_per_answer": 4.0,
+        "energy_source": "rapl",
+    }
+    assert compute(groups, None, device="cpu")["energy_source"] == "analytic"

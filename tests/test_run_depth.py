@@ -1,0 +1,139 @@
+"""The depth stage for real in miniature: Ray, the native engine, and every part of it.
+
+The policy is not asked to be good here; the numbers are asked to be there, and to agree.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from pipeline.recipe import Baseline
+
+pytestmark = pytest.mark.slow
+
+RECIPE = """
+name: miniature-depth
+seed: 3
+model: {scratch: {hidden: 64, core: 1, heads: 2, mlp: 128, max_position: 256, max_iterations: 4}}
+prompts:
+  train: {task: lookups, size: 200, difficulty: [1, 3], distractors: [0, 1]}
+  calibration: {task: lookups, size: 20, split: train, seed: 8, difficulty: [1, 3]}
+  held_out: {task: lookups, size: 20, split: test, difficulty: [1, 3]}
+rewards:
+  answer: {use: "builtin:exact_match"}
+stages:
+  depth: {kind: depth, prompts: train, calibration: calibration, held_out: held_out,
+    rows: train.worked, max_depth: 4, max_tokens: 24, force: true, budgets: [0.4, 0.6, 0.8],
+    random_depth: {lr: 3.0e-3, batch_rows: 32, micro_batch_rows: 32, max_tokens: 120},
+    headroom: {size: 12, samples_per_prompt: 2}, warm_start: {size: 20, steps: 40},
+    rl: {steps: 4, prompts_per_step: 4, samples_per_prompt: 4, forced: 2, seeds: 2},
+    calibrate: {size: 10, rounds: 2}, pareto: {size: 10, points: 2}}
+  export: {kind: export, model: depth}
+hardware: {device: cpu, engine: native}
+"""
+LIMIT_S = 400.0
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "depth.yaml").write_text(RECIPE)
+    return folder
+
+
+def start(project: Path, run_dir: str, *command: str) -> subprocess.Popen[str]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "pipeline", *command, "--run-dir", run_dir, "--json"],
+        cwd=project,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=(project / f"{run_dir}.log").open("a"),
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(project: Path, run_dir: str, process: subprocess.Popen[str]) -> dict[str, Any]:
+    out, _ = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0, (project / f"{run_dir}.log").read_text()[-3000:]
+    return json.loads(out)
+
+
+@pytest.fixture(scope="module")
+def whole(project: Path) -> dict[str, Any]:
+    """The document of an uninterrupted run."""
+    return finish(project, "whole", start(project, "whole", "run", "depth.yaml"))
+
+
+def test_the_document_has_every_number(whole: dict[str, Any]) -> None:
+    found = whole["depth"]
+    assert found["headroom"]["verdict"] in ("go", "no go", "undecided")
+    measured = set(get_args(Baseline)) | {"fixed", "policy", "policy, seed 1", "slider"}
+    assert set(found["methods"]) == measured
+    assert set(found["hypervolume"]) == measured - {
+        "oracle", "slider", "policy, seed 1", "fixed_whole",
+    }  # fmt: skip
+    low, high = found["hull_area_ci"]
+    assert low <= found["hull_area"] <= high
+    assert found["seeds"] == [0, 1]
+    assert {"iterations_saved", "flops_saved", "spearman", "budget_error"} <= found.keys()
+    rows = found["methods"]
+    for name, some in rows.items():
+        assert all(row["flops_per_answer"] > 0 for row in some), name
+    fixed = rows["fixed"]
+    assert [row["mean_depth"] for row in fixed] == [1, 2, 3, 4]
+    kl, latent = (rows[name][0] for name in ("kl", "latent"))
+    assert kl["mean_depth"] == latent["mean_depth"] == 4
+    assert kl["flops_per_answer"] > latent["flops_per_answer"]  # a readout for every check
+
+
+def test_engine_and_replay_agree_on_every_decision(project: Path, whole: dict[str, Any]) -> None:
+    lines = (project / "whole" / "work" / "depth" / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    assert max(row["logprob_gap"] for row in rows) < 1e-4
+
+
+def test_a_killed_run_ends_with_the_same_head(project: Path, whole: dict[str, Any]) -> None:
+    process = start(project, "broken", "run", "depth.yaml")
+    reached = project / "broken" / "work" / "depth" / "rl-0" / "row-000001.json"
+    limit = time.monotonic() + LIMIT_S
+    while not reached.exists():
+        assert process.poll() is None, (project / "broken.log").read_text()[-3000:]
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    again = finish(project, "broken", start(project, "broken", "run", "depth.yaml"))
+    weights = [
+        (project / run / "stages" / "depth" / "model" / "model.safetensors").read_bytes()
+        for run in ("whole", "broken")
+    ]
+    assert weights[0] == weights[1]
+    assert (
+        again["depth"]["methods"]["policy"][0]["accuracy"]
+        == (whole["depth"]["methods"]["policy"][0]["accuracy"])
+    )
+
+
+def test_the_export_is_asked_for_an_effort(project: Path, whole: dict[str, Any]) -> None:
+    model = str(project / "whole" / "stages" / "export")
+    found = {
+        effort: finish(
+            project,
+            f"eval-{effort}",
+            start(project, f"eval-{effort}", "eval", model, "depth.yaml", "--effort", effort),
+        )
+        for effort in ("low", "high")
+    }
+    keys = {"accuracy", "mean_depth", "flops_per_answer", "joules_per_answer", "energy_source"}
+    assert all(keys <= document.keys() for document in found.values())
+    assert found["low"]["mean_depth"] <= found["high"]["mean_depth"]
