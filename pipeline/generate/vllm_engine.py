@@ -13,9 +13,7 @@ from typing import Any
 from pipeline.generate.engine import EngineSettings, WeightVersionError
 from pipeline.records import Request, Rollout
 from pipeline.recurrent.request import DepthRequest
-from pipeline.recurrent.shape import RecurrentShape, rollout_flops, shape_of
-
-RECURRENT = "stepwell_recurrent"  # `pipeline.recurrent.config.MODEL_TYPE`, which loads transformers
+from pipeline.recurrent.shape import MODEL_TYPE, RecurrentShape, rollout_flops, shape_of
 
 
 def engine_environment(settings: EngineSettings) -> dict[str, str]:
@@ -44,7 +42,7 @@ class VllmEngine:
         from vllm import LLM  # heavy, and reads the environment at import
 
         config = json.loads((model / "config.json").read_text())
-        self._depths = _Depths.of(config) if config.get("model_type") == RECURRENT else None
+        self._depths = _Depths.of(config) if config.get("model_type") == MODEL_TYPE else None
         options: dict[str, Any] = {"dtype": settings.dtype}
         if settings.device == "cpu" or self._depths is not None:
             options["enforce_eager"] = True

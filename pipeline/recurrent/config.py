@@ -5,7 +5,7 @@ from typing import Any, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
-MODEL_TYPE = "stepwell_recurrent"
+from .shape import MODEL_TYPE
 
 
 @strict

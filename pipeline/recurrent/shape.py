@@ -10,6 +10,9 @@ from typing import Any
 
 from .request import READOUT_RULES, DepthRequest
 
+MODEL_TYPE = "stepwell_recurrent"
+"""The `model_type` in the config.json of a recurrent model."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RecurrentShape:

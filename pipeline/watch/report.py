@@ -14,6 +14,7 @@ from pipeline.artifacts import MANIFEST, write_atomic
 from pipeline.watch.console import duration
 from pipeline.watch.curves import curve_png, pictures
 from pipeline.watch.depths import depth_section
+from pipeline.watch.page import page_environment
 from pipeline.watch.rollouts import show, steps_of
 
 REPORT_FILE = "report.html"
@@ -81,13 +82,7 @@ def metrics_of(run_dir: Path, stage: str) -> list[dict[str, float]]:
 
 
 def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = page_environment()
     environment.filters |= {
         "duration": duration,
         "percent": "{:.1%}".format,

@@ -8,6 +8,7 @@ from pathlib import Path
 import jinja2
 
 from pipeline.artifacts import write_atomic
+from pipeline.watch.page import page_environment
 from pipeline.watch.rollouts import harmless
 from pipeline.watch.trace import Token, Trace, Trajectory
 
@@ -123,13 +124,7 @@ def shown(text: str) -> str:
 
 
 def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = page_environment()
     environment.filters |= {"percent": "{:.0%}".format, "shown": shown, "short": _short}
     return environment.get_template("trace.html.j2")
 

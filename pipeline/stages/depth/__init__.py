@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.plan import StagePlan
 from pipeline.recipe import DepthStage
+from pipeline.recurrent.shape import MODEL_TYPE
 from pipeline.stages.context import Output, RunContext
 from pipeline.stages.depth import calibrate, headroom, labels, random_depth
 from pipeline.stages.depth.measuring import Bench
@@ -19,8 +20,6 @@ from pipeline.stages.depth.pareto import RESULTS_FILE, Comparison, Contenders
 from pipeline.stages.depth.parts import Part, part
 from pipeline.stages.depth.rl import Steps
 from pipeline.stages.support import MODEL_FOLDER, model_of
-
-RECURRENT = "stepwell_recurrent"  # `pipeline.recurrent.config.MODEL_TYPE`, which loads transformers
 
 
 def run(plan: StagePlan, ctx: RunContext) -> Output:
@@ -69,7 +68,7 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
 def check_recurrent(model: Path, spec: DepthStage) -> None:
     """Refuse a model without a core to iterate, or with one that iterates less deep."""
     config = json.loads((model / "config.json").read_text())
-    if config.get("model_type") != RECURRENT:
+    if config.get("model_type") != MODEL_TYPE:
         raise ValueError(
             f"{spec.init} is a {config.get('model_type')} model, which has no core to iterate: "
             "start from a recurrent one, such as a folder of `stepwell convert`"
