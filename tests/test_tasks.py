@@ -78,6 +78,19 @@ def _solve_lookups(question: str) -> str:
     return answer
 
 
+def _solve_groups(question: str) -> str:
+    """Letters of both tasks as permutations of the places."""
+    pictures = {"x": (1, 0, 2), "y": (0, 2, 1), "z": (2, 1, 0), "r": (1, 2, 0), "l": (2, 0, 1)}
+    answer = ""
+    groups, _, start = question.partition(";")
+    for moves in re.findall(r"_([a-z]+)\?", groups):
+        place = int(start)
+        for move in moves:
+            place = pictures[move][place]
+        answer += str(place)
+    return answer
+
+
 def _solve_instruction(question: str) -> str:
     verb, letters = question.split(" ")
     return {
@@ -96,6 +109,8 @@ SOLVERS: dict[str, Callable[[str], str]] = {
     "hops": _solve_hops,
     "arithmetic": _solve_arithmetic,
     "lookups": _solve_lookups,
+    "shuffles": _solve_groups,
+    "turns": _solve_groups,
     **dict.fromkeys(INSTRUCTIONS, _solve_instruction),
 }
 
@@ -172,6 +187,19 @@ def test_lookups_write_every_query_and_answer_those_asked_for() -> None:
         assert [result[:-1] for result in results] == asked
         assert "".join(r[-1] for r in results if r[0] == "!") == problem.answer
         assert max(int(query[2]) for query in asked) == problem.difficulty == problem.needed_depth
+
+
+@pytest.mark.parametrize("task", ["shuffles", "turns"])
+def test_groups_are_written_where_they_were_asked(task: str) -> None:
+    for problem in _draw(task):
+        groups, _, start = problem.question.partition(";")
+        filled = problem.worked.split(",")
+        assert [f"_{group[1:-1]}?" for group in filled] == groups.split(",")
+        assert {group[0] for group in filled} == {start}
+        asked = [group for group in filled if group[1].islower()]
+        assert "".join(group[-1] for group in asked) == problem.answer
+        assert max(len(group) - 2 for group in asked) == problem.difficulty
+        assert all(len(group) - 2 <= problem.difficulty for group in filled)
 
 
 @pytest.mark.parametrize("task", REASONING)
