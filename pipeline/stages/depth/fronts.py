@@ -76,22 +76,33 @@ def fronts(
     }
 
 
-def need(spent: Sequence[Spent]) -> dict[str, float | None]:
-    """spearman (depth against need, over results that were asked for), spearman_all (also those
-    that nothing depends on, which need 1), waste and shortfall (shares), and the mean depth of
-    asked and of idle results. None where too little was written to tell."""
+def need(spent: Sequence[Spent], iterations: Mapping[int, int]) -> dict[str, Any]:
+    """How well depth followed need, over positions whose needed steps are known.
+
+    Args:
+        iterations: needed by a number of steps; a number between takes the next one's.
+
+    Returns:
+        spearman (depth against needed steps, over positions that the answer depends on),
+        spearman_all (also the others, which need one step), waste and shortfall (shares of
+        iterations), the mean depth of both kinds of positions, and the iterations by steps. None
+        where too little was written to tell.
+    """
     asked = [s for s in spent if s.asked]
     idle = [s for s in spent if not s.asked]
-    if len(asked) < 2:
+    if len(asked) < 2 or not iterations:
         return dict.fromkeys(("spearman", "spearman_all", "waste", "shortfall"))
-    waste, shortfall = waste_and_shortfall([s.depth for s in spent], [s.needed for s in spent])
+    waste, shortfall = waste_and_shortfall(
+        [s.depth for s in spent], [_iterations_for(s.needed_steps, iterations) for s in spent]
+    )
     return {
-        "spearman": number(spearman([s.depth for s in asked], [s.needed for s in asked])),
-        "spearman_all": number(spearman([s.depth for s in spent], [s.needed for s in spent])),
+        "spearman": number(spearman([s.depth for s in asked], [s.steps for s in asked])),
+        "spearman_all": number(spearman([s.depth for s in spent], [s.needed_steps for s in spent])),
         "waste": waste,
         "shortfall": shortfall,
         "depth_asked": sum(s.depth for s in asked) / len(asked),
         "depth_idle": sum(s.depth for s in idle) / len(idle) if idle else None,
+        "iterations_by_steps": {str(steps): depth for steps, depth in iterations.items()},
     }
 
 
@@ -153,6 +164,11 @@ def _reference(fixed: Floats) -> dict[str, float]:
     best = curve[:, ACCURACY].max()
     row = min((r for r in curve if r[ACCURACY] >= best - TOLERANCE - 1e-9), key=lambda r: r[FLOPS])
     return {"iterations": float(row[0]), "flops": float(row[1]), "accuracy": float(row[2])}
+
+
+def _iterations_for(steps: int, iterations: Mapping[int, int]) -> int:
+    enough = [depth for known, depth in iterations.items() if known >= steps]
+    return min(enough, default=max(iterations.values()))
 
 
 def _interval(found: Interval) -> list[float]:

@@ -26,10 +26,14 @@ from pipeline.stages.depth.jobs import head_job
 from pipeline.stages.depth.labels import CRITIC
 from pipeline.stages.depth.measuring import Bench, Measurement
 from pipeline.stages.depth.members import fixed_request
-from pipeline.stages.depth.need import Spent, spent_on_queries
+from pipeline.stages.depth.need import (
+    TASKS_WITH_NEED,
+    Spent,
+    iterations_by_steps,
+    spent_where_known,
+)
 
 RESULTS_FILE = "pareto.json"
-TASK_WITH_NEED = "lookups"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +81,7 @@ class Comparison:
         document = {
             **fronts(hull, found, policy="policy"),
             "oracle": headroom_summary(oracle),
-            **need(spent),
+            **need(spent, self._iterations_by_steps(fixed)),
             **self._budgets(calibration),
             "seeds": list(range(len(self._on.policies))),
             "problems": len(self._prompts),
@@ -186,9 +190,9 @@ class Comparison:
         }
 
     def _spent(self, policy: Sequence[Measurement]) -> list[Spent]:
-        """Depth and need of every result that the policy wrote, all prices together."""
-        known = {p.id for p in self._prompts if p.columns.get("task") == TASK_WITH_NEED}
-        if not known:
+        """Every position of the policy's completions whose need is known, all prices together."""
+        task = {p.id: str(p.columns.get("task")) for p in self._prompts}
+        if not TASKS_WITH_NEED.intersection(task.values()):
             return []
         tokenizer = load_tokenizer(self._on.policies[0])
         text: Callable[[int], str] = lambda token: tokenizer.decode([token])  # noqa: E731
@@ -196,12 +200,21 @@ class Comparison:
             spent
             for measured in policy
             for group in measured.groups
-            if group.prompt_id in known
+            if task[group.prompt_id] in TASKS_WITH_NEED
             for sample in group.samples
-            for spent in spent_on_queries(
-                [text(t) for t in sample.rollout.tokens], sample.rollout.depths or ()
+            for spent in spent_where_known(
+                task[group.prompt_id],
+                [text(t) for t in sample.rollout.tokens],
+                sample.rollout.depths or (),
             )
         ]
+
+    def _iterations_by_steps(self, fixed: Sequence[Measurement]) -> dict[int, int]:
+        """Iterations that the model needs for a number of steps, from the fixed depths."""
+        known = [i for i, p in enumerate(self._prompts) if p.columns.get("task") in TASKS_WITH_NEED]
+        steps = [int(str(self._prompts[i].columns["needed_depth"])) for i in known]
+        correct = np.stack([m.answers.correct.mean(axis=1) for m in fixed], axis=1)
+        return iterations_by_steps(steps, correct[known])
 
 
 def oracle_rows(found: Headroom) -> list[dict[str, Any]]:

@@ -56,10 +56,21 @@ def test_seeds_widen_the_interval() -> None:
     assert two["hull_area"] < one["hull_area"]
 
 
+EACH = {steps: steps for steps in (1, 2, 3, 4)}  # one iteration a step
+
+
+def test_need_is_counted_in_the_models_iterations() -> None:
+    asked = [Spent(depth=2, steps=s, asked=True) for s in (1, 2, 4)]
+    found = need(asked, {2: 1, 4: 3})
+    assert found["waste"] == pytest.approx(2 / 6)  # one step needs no more than two do
+    assert found["shortfall"] == pytest.approx(1 / 5)
+    assert found["iterations_by_steps"] == {"2": 1, "4": 3}
+
+
 def test_depth_that_follows_need_correlates() -> None:
-    asked = [Spent(depth=d, digit=d, asked=True) for d in (1, 2, 3, 4)]
-    idle = [Spent(depth=1, digit=d, asked=False) for d in (3, 4)]
-    found = need([*asked, *idle])
+    asked = [Spent(depth=d, steps=d, asked=True) for d in (1, 2, 3, 4)]
+    idle = [Spent(depth=1, steps=d, asked=False) for d in (3, 4)]
+    found = need([*asked, *idle], EACH)
     assert found["spearman"] == pytest.approx(1)
     assert found["spearman_all"] == pytest.approx(1)
     assert found["waste"] == found["shortfall"] == 0
@@ -67,15 +78,15 @@ def test_depth_that_follows_need_correlates() -> None:
 
 
 def test_depth_spent_on_idle_results_is_waste() -> None:
-    asked = [Spent(depth=3, digit=3, asked=True), Spent(depth=1, digit=3, asked=True)]
-    found = need([*asked, Spent(depth=4, digit=4, asked=False)])
+    asked = [Spent(depth=3, steps=3, asked=True), Spent(depth=1, steps=3, asked=True)]
+    found = need([*asked, Spent(depth=4, steps=4, asked=False)], EACH)
     assert found["waste"] == pytest.approx(3 / 8)
     assert found["shortfall"] == pytest.approx(2 / 7)
     assert found["spearman"] is None  # one need alone has no ranks
 
 
 def test_without_queries_there_is_nothing_to_tell() -> None:
-    assert set(need([]).values()) == {None}
+    assert set(need([], EACH).values()) == {None}
 
 
 def test_budgets_between_are_unseen() -> None:
