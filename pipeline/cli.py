@@ -45,6 +45,15 @@ Overrides = Annotated[
     typer.Argument(metavar="[a.b=c]...", help="Changes, such as stages.reason.lr=2e-6."),
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, such as runs/x.")]
+Effort = Annotated[
+    str | None, typer.Option(help="Of a calibrated recurrent model: low, medium or high.")
+]
+Depth = Annotated[
+    int | None, typer.Option(min=1, help="Iterations of every token of a recurrent model.")
+]
+Budget = Annotated[
+    float | None, typer.Option(help="Share of the full depth, of a calibrated model.")
+]
 RunDir = Annotated[Path | None, typer.Option("--run-dir", help="Where to run; default runs/NAME.")]
 
 
@@ -199,15 +208,9 @@ def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A model folder or a hub id.")],
     recipe: RecipeRef,
     overrides: Overrides = None,
-    effort: Annotated[
-        str | None, typer.Option(help="Of a calibrated recurrent model: low, medium or high.")
-    ] = None,
-    depth: Annotated[
-        int | None, typer.Option(min=1, help="Iterations of every token of a recurrent model.")
-    ] = None,
-    budget: Annotated[
-        float | None, typer.Option(help="Share of the full depth, of a calibrated model.")
-    ] = None,
+    effort: Effort = None,
+    depth: Depth = None,
+    budget: Budget = None,
     engine: Annotated[
         str | None, typer.Option(help="native or vllm; default: the recipe's.")
     ] = None,
@@ -219,14 +222,14 @@ def evaluate(
     from pipeline.load import load_recipe
     from pipeline.plan import make_plan
 
+    asked = _asked_depth(effort, depth, budget)
     loaded = load_recipe(recipe, overrides or [])
     folder = Path(model) / "model" if (Path(model) / "model").is_dir() else Path(model)
-    asked = {"effort": effort, "depth": depth, "budget": budget}
     try:
         changed = evaluation_recipe(
             loaded,
             {"path": str(folder)} if folder.is_dir() else {"hub": model},
-            asked={key: value for key, value in asked.items() if value is not None},
+            asked=asked,
             engine=engine,
         )
     except ValueError as error:
@@ -235,7 +238,7 @@ def evaluate(
     from pipeline.run import run as run_plan
     from pipeline.watch.console import make_console
 
-    setting = "".join(f"-{key}-{value}" for key, value in asked.items() if value is not None)
+    setting = "".join(f"-{key}-{value}" for key, value in asked.items())
     result = run_plan(
         changed,
         run_dir=run_dir or Path("runs") / f"{loaded.name}-eval-{Path(model).name}{setting}",
@@ -255,20 +258,25 @@ def trace(
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What the model is asked.")],
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("trace.html"),
     max_tokens: Annotated[int, typer.Option(min=1, help="Tokens to write at most.")] = 64,
-    depth: Annotated[
-        int | None, typer.Option(help="Iterations of every token; default: the model's own.")
-    ] = None,
+    effort: Effort = None,
+    depth: Depth = None,
+    budget: Budget = None,
     tokens: Annotated[
         str | None, typer.Option(help="Tokens to follow, such as 3,7,12; default: the busiest.")
     ] = None,
     as_json: Json = False,
 ) -> Answer:
-    """Show what a recurrent model's iterations do to the tokens of one answer, as an HTML page."""
+    """Show what a recurrent model's iterations do to the tokens of one answer, as an HTML page.
+
+    Without --effort, --depth or --budget: at the model's default effort where it was calibrated,
+    else at its own number of iterations.
+    """
     if not out.parent.is_dir():
         raise UsageError(f"--out {out}: there is no folder {out.parent}")
     picked = None if tokens is None else tokens.split(",")
     if picked is not None and not all(token.strip().isdecimal() for token in picked):
         raise UsageError(f"--tokens {tokens}: write positions with commas, such as 3,7,12")
+    asked = _asked_depth(effort, depth, budget)
     from pipeline.watch.trace import document, trace_prompt
     from pipeline.watch.trace_page import write_page
 
@@ -276,13 +284,14 @@ def trace(
         model,
         prompt,
         max_tokens=max_tokens,
-        depth=depth,
+        asked=asked,
         follow=None if picked is None else [int(token) for token in picked],
     )
     page = write_page(found, out)
 
     def show() -> None:
         print(found.completion)
+        print(f"depth: {found.mean_depth:.2f} of {found.full_depth} on average ({found.asked})")
         print(f"trace: {page}")
 
     return Answer(document=document(found, page), show=show)
@@ -406,6 +415,16 @@ def _refused(
         shown.append(f"... and {len(lines) - len(shown)} lines more")
     print("\n".join(shown), file=sys.stderr)
     return code, {"error": message, "exit_code": code}
+
+
+def _asked_depth(effort: str | None, depth: int | None, budget: float | None) -> dict[str, Any]:
+    """The option that decides the depth, as an evaluate stage has it; empty: the model's own."""
+    from pipeline.evaluation import checked_depth
+
+    try:
+        return checked_depth({"effort": effort, "depth": depth, "budget": budget})
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def _planned(ref: str, overrides: Sequence[str]) -> "Plan":

@@ -34,10 +34,7 @@ def evaluation_recipe(
         if engine is not None:
             hardware = type(hardware).model_validate({**hardware.model_dump(), "engine": engine})
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        reason = first["msg"].removeprefix("Value error, ")
-        raise ValueError(f"{key}: {reason}" if key else reason) from None
+        raise ValueError(_first_reason(error)) from None
     return recipe.model_copy(
         update={
             "name": f"{recipe.name}-eval",
@@ -46,6 +43,27 @@ def evaluation_recipe(
             "hardware": hardware,
         }
     )
+
+
+def checked_depth(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of effort, budget and depth that are not None, as an evaluate stage takes them.
+
+    Raises ValueError for two of them, or a value that no recipe may have.
+    """
+    given = {key: value for key, value in asked.items() if value is not None}
+    content = {"kind": "evaluate", "models": ["base"], "prompts": "", **given}
+    try:
+        EvaluateStage.model_validate(content)
+    except ValidationError as error:
+        raise ValueError(_first_reason(error)) from None
+    return given
+
+
+def _first_reason(error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    reason = first["msg"].removeprefix("Value error, ")
+    return f"{key}: {reason}" if key else reason
 
 
 def _stage(recipe: Recipe) -> tuple[str, dict[str, Any]]:

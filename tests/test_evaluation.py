@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.evaluation import evaluation_recipe
+from pipeline.evaluation import checked_depth, evaluation_recipe
 from pipeline.recipe import EvaluateStage, Recipe
 
 DEPTH = {
@@ -61,3 +61,13 @@ def test_what_cannot_be_evaluated_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=said):
         evaluation_recipe(recipe(**stages), {"path": "m"}, **options)
+
+
+def test_a_depth_is_asked_for_in_one_way() -> None:
+    nothing = {"effort": None, "budget": None, "depth": None}
+    assert checked_depth(nothing) == {}
+    assert checked_depth(nothing | {"budget": 0.4}) == {"budget": 0.4}
+    with pytest.raises(ValueError, match="give one of effort and budget: each decides"):
+        checked_depth(nothing | {"effort": "low", "budget": 0.4})
+    with pytest.raises(ValueError, match="depth: Input should be greater than 0"):
+        checked_depth({"depth": 0})

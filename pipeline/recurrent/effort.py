@@ -57,6 +57,15 @@ def request_for(
     )
 
 
+def default_effort(config: Mapping[str, Any], generation: Mapping[str, Any]) -> str | None:
+    """The effort that a model is meant to be used at where nobody asks for a depth.
+
+    `generation` is its `generation_config.json`, where a depth stage leaves the effort. None for a
+    model that was never calibrated: its `num_iterations`.
+    """
+    return generation.get("effort") if config.get("depth_policy") is not None else None
+
+
 def price_of(table: Sequence[Mapping[str, float]], budget: float) -> float:
     """ln(lambda) of a budget, from rows of `budget` and `log_price`, linear between them.
 

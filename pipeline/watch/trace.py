@@ -1,15 +1,17 @@
 """What a recurrent model does with its iterations on one prompt, as plain data.
 
-Shapes: `_P` prompt tokens, `_T` generated tokens, N = _P + _T - 1 positions that ran (nothing is
-drawn after the last token, so it never runs), `_R` iterations, h hidden size, V vocabulary.
-Position n's output predicts token n + 1; what the model generated as its token t was drawn from
-position _P - 1 + t, and has that position's depth.
+Shapes: those of `trace_run`: `_P` prompt tokens, `_T` generated tokens, N positions that ran, `_R`
+iterations of the full depth. Position n's output predicts token n + 1; what the model generated as
+its token t was drawn from position _P - 1 + t, and has that position's depth.
+
+A position that left the core after d iterations is followed on to _R, alone: what it attends to
+stays as it ran. Up to d that is what happened, beyond it what was skipped.
 """
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,10 +20,12 @@ from torch import Tensor
 
 from pipeline.generate.chat import encode, load_tokenizer, render
 from pipeline.recurrent.config import MODEL_TYPE
+from pipeline.recurrent.effort import default_effort, request_for
 from pipeline.recurrent.model import RecurrentForCausalLM
 from pipeline.recurrent.policy import relative_change
 from pipeline.recurrent.request import DepthRequest
 from pipeline.recurrent.shape import rollout_flops, shape_of
+from pipeline.watch.trace_run import Ran, answered, continued, readout
 
 Kind = Literal["fixed point", "orbit", "slider", "wanderer", "too short"]
 
@@ -81,6 +85,9 @@ class Trace:
 
     model: str
     prompt: str
+    asked: str  # who decided the depths, in words
+    request: DepthRequest
+    full_depth: int  # _R
     tokens: tuple[Token, ...]  # [_P + _T]
     prompt_tokens: int
     depths: tuple[int, ...]  # [N] iterations of every position that ran
@@ -90,7 +97,18 @@ class Trace:
     plane: tuple[tuple[tuple[float, float], ...], ...]  # [N][_R] all states in the PCA plane
     explained: float  # share of the states' variance that lies in the plane
     followed: tuple[Trajectory, ...]
-    flops: float  # forward FLOPs of the prompt and its completion
+    flops: float  # forward FLOPs of the prompt and its completion, exit checks included
+    full_flops: float  # of the same tokens, every one written at _R
+
+    @property
+    def written_depths(self) -> tuple[int, ...]:
+        """[_T] depth of every generated token."""
+        return self.depths[self.prompt_tokens - 1 :]
+
+    @property
+    def mean_depth(self) -> float:
+        """Iterations per generated token."""
+        return sum(self.written_depths) / len(self.written_depths)
 
     @property
     def completion(self) -> str:
@@ -98,9 +116,14 @@ class Trace:
         return "".join(token.text for token in self.tokens[self.prompt_tokens :])
 
     def settled(self, position: int) -> int:
-        """The iteration from which the likeliest next token no longer changes."""
-        best = [step[0].id for step in self.predictions[position]]
+        """The iteration, up to the depth, from which the likeliest token was the one at it."""
+        best = [step[0].id for step in self.predictions[position][: self.depths[position]]]
         return next(i for i in range(1, len(best) + 1) if len(set(best[i - 1 :])) == 1)
+
+    def turned(self, position: int) -> bool:
+        """Whether the likeliest token at the full depth is another than the one at the depth."""
+        steps = self.predictions[position]
+        return steps[self.depths[position] - 1][0].id != steps[-1][0].id
 
 
 @torch.no_grad()
@@ -109,53 +132,60 @@ def trace_prompt(
     prompt: str,
     *,
     max_tokens: int,
-    depth: int | None,
+    asked: Mapping[str, Any],
     follow: Sequence[int] | None,
 ) -> Trace:
-    """Let a model answer greedily, then look at every state on the way.
+    """Let a model answer greedily, then look at every state on the way, and on to the full depth.
+
+    The full depth is that of the model's depth policy, else its own number of iterations, or what
+    was asked where that is deeper.
 
     Args:
         folder: a model folder, or a stage's that holds one.
-        depth: iterations of every position; None: the model's own number.
+        asked: one of effort, budget and depth; empty: the effort that the model was calibrated to
+            be used at, else its own number of iterations.
         follow: positions whose trajectories are labelled; None: those with the longest paths.
 
     Raises TraceError for a folder without a recurrent model, and depths or positions out of range.
     """
     folder = _model_folder(folder)
+    config = _config(folder)
+    request, said = _request(folder, config, asked)
+    policy = config.get("depth_policy")
+    full = max(request.deepest, config["num_iterations"] if policy is None else policy["depth"])
     model = RecurrentForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer = load_tokenizer(folder)
-    asked = encode(tokenizer, render(tokenizer, prompt, None))
-    iterations = _checked_depth(model, depth)
-    ids = _answered(model, asked, max_tokens=max_tokens, iterations=iterations)
-    ran = ids[:, :-1]
-    out = model(input_ids=ran, num_iterations=iterations, output_hidden_states=True)
-    states = torch.stack(out.hidden_states).float()[:, 0]  # [_R + 1, N, h]
-    depths = tuple(out.depths[0].tolist())
-    kl, predictions = _readouts(model, ids, tokenizer, iterations=iterations)
+    tokens = encode(tokenizer, render(tokenizer, prompt, None))
+    _check_room(tokens, max_tokens=max_tokens, room=config["max_position_embeddings"])
+    ran = answered(model, tokens, max_tokens=max_tokens, request=request)
+    states = continued(model, ran, depth=full)
+    kl, predictions = _readouts(model, ran, tokenizer, iterations=full)
     plane, explained = _plane(states[1:])
     positions = _followed(states[1:], follow)
-    texts = [tokenizer.decode([token]) for token in ids[0].tolist()]
-    drawn = [None] * len(asked) + list(depths[len(asked) - 1 :])
+    ids, written = ran.ids[0].tolist(), ran.depths[len(tokens) - 1 :]
+    drawn = [None] * len(tokens) + list(written)
+    cost, flat = shape_of(config), DepthRequest(depth=full, prompt_depth=request.prompt_depth)
     return Trace(
         model=str(folder),
         prompt=prompt,
+        asked=said,
+        request=request,
+        full_depth=full,
         tokens=tuple(
-            Token(id=token, text=text, depth=at)
-            for token, text, at in zip(ids[0].tolist(), texts, drawn, strict=True)
+            Token(id=token, text=tokenizer.decode([token]), depth=at)
+            for token, at in zip(ids, drawn, strict=True)
         ),
-        prompt_tokens=len(asked),
-        depths=depths,
+        prompt_tokens=len(tokens),
+        depths=ran.depths,
         change=_rows(_changes(states)),
         kl=kl,
         predictions=predictions,
         plane=tuple(tuple((x, y) for x, y in path) for path in plane.transpose(0, 1).tolist()),
         explained=explained,
         followed=tuple(_trajectory(states[1:, n], plane[:, n], position=n) for n in positions),
-        flops=rollout_flops(
-            shape_of(_config(folder)),
-            prompt_tokens=len(asked),
-            depths=depths[len(asked) - 1 :],
-            request=DepthRequest(depth=iterations),
+        flops=rollout_flops(cost, prompt_tokens=len(tokens), depths=written, request=request),
+        full_flops=rollout_flops(
+            cost, prompt_tokens=len(tokens), depths=[full] * len(written), request=flat
         ),
     )
 
@@ -167,6 +197,10 @@ def document(trace: Trace, page: Path) -> dict[str, Any]:
         "prompt": trace.prompt,
         "completion": trace.completion,
         "page": str(page),
+        "asked": trace.asked,
+        "request": asdict(trace.request),
+        "full_depth": trace.full_depth,
+        "mean_depth": trace.mean_depth,
         "prompt_tokens": trace.prompt_tokens,
         "tokens": [{"id": t.id, "text": t.text, "depth": t.depth} for t in trace.tokens],
         "depths": list(trace.depths),
@@ -189,6 +223,7 @@ def document(trace: Trace, page: Path) -> dict[str, Any]:
             for t in trace.followed
         ],
         "flops": trace.flops,
+        "full_depth_flops": trace.full_flops,
     }
 
 
@@ -232,39 +267,38 @@ def _model_folder(folder: Path) -> Path:
     return found
 
 
-def _config(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "config.json").read_text())
+def _config(folder: Path, name: str = "config.json") -> dict[str, Any]:
+    return json.loads((folder / name).read_text()) if (folder / name).is_file() else {}
 
 
-def _checked_depth(model: RecurrentForCausalLM, depth: int | None) -> int:
-    depth = model.config.num_iterations if depth is None else depth
-    if not 1 <= depth <= model.config.max_iterations:
+def _request(
+    folder: Path, config: Mapping[str, Any], asked: Mapping[str, Any]
+) -> tuple[DepthRequest, str]:
+    """The depth request, and who decided it, in words."""
+    if "depth" in asked:
+        depth, most = asked["depth"], config["max_iterations"]
+        if not 1 <= depth <= most:
+            raise TraceError(f"--depth {depth}: the model runs 1 to {most} iterations")
+        return DepthRequest(depth=depth), f"depth {depth}"
+    said = " ".join(f"{key} {value}" for key, value in asked.items())
+    if not asked:
+        effort = default_effort(config, _config(folder, "generation_config.json"))
+        if effort is None:
+            own = config["num_iterations"]
+            return DepthRequest(depth=own), f"the model's own {own} iterations"
+        asked, said = {"effort": effort}, f"effort {effort}, the model's default"
+    try:
+        return request_for(config, **asked), said
+    except ValueError as error:
+        raise TraceError(f"{folder}: {error}") from None
+
+
+def _check_room(tokens: Sequence[int], *, max_tokens: int, room: int) -> None:
+    if not tokens or len(tokens) + max_tokens > room:
         raise TraceError(
-            f"--depth {depth}: the model runs 1 to {model.config.max_iterations} iterations"
-        )
-    return depth
-
-
-def _answered(
-    model: RecurrentForCausalLM, asked: Sequence[int], *, max_tokens: int, iterations: int
-) -> Tensor:
-    """Prompt and greedy completion, [1, _P + _T]."""
-    room = model.config.max_position_embeddings
-    if not asked or len(asked) + max_tokens > room:
-        raise TraceError(
-            f"{len(asked)} prompt tokens and {max_tokens} new ones: "
+            f"{len(tokens)} prompt tokens and {max_tokens} new ones: "
             f"the prompt needs at least one, and the model has {room} positions"
         )
-    prompt = torch.tensor([asked])
-    ids = model.generate(  # pyright: ignore[reportAttributeAccessIssue]
-        prompt,
-        attention_mask=torch.ones_like(prompt),
-        max_new_tokens=max_tokens,
-        do_sample=False,
-        num_iterations=iterations,
-    )
-    assert isinstance(ids, Tensor)
-    return ids
 
 
 def _changes(states: Tensor) -> Tensor:
@@ -274,22 +308,18 @@ def _changes(states: Tensor) -> Tensor:
 
 
 def _readouts(
-    model: RecurrentForCausalLM, ids: Tensor, tokenizer: Any, *, iterations: int
+    model: RecurrentForCausalLM, ran: Ran, tokenizer: Any, *, iterations: int
 ) -> tuple[tuple[tuple[float, ...], ...], tuple[tuple[tuple[Prediction, ...], ...], ...]]:
-    """KL of successive predictions, [N][_R - 1], and the TOP of each, [N][_R][TOP].
-
-    The predictions after iteration i are those of a pass in which every position stops there.
-    """
+    """KL of successive predictions, [N][_R - 1], and the TOP of each, [N][_R][TOP]."""
     divergences, best = [], []
     before: Tensor | None = None
     for iteration in range(1, iterations + 1):
-        logits = model(input_ids=ids[:, :-1], num_iterations=iteration).logits[0]
-        now = logits.float().log_softmax(-1)  # [N, V]
+        now = readout(model, ran, depth=iteration).log_softmax(-1)  # [N, V]
         if before is not None:
             divergences.append((now.exp() * (now - before)).sum(-1).clamp_min(0))
         best.append(now.topk(min(TOP, now.shape[-1])))
         before = now
-    follows = ids[0, 1:].tolist()
+    follows = ran.ids[0, 1:].tolist()
     names: dict[int, str] = {}
 
     def prediction(token: int, logprob: float, position: int) -> Prediction:

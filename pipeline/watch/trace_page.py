@@ -22,10 +22,11 @@ CELL = 22  # width in pixels
 HEIGHTS = (9, 22)  # of a cell, deep models' and shallow ones'
 TALL = 240  # of a band's cells together, in pixels
 LEFT = 26  # beside the cells, in pixels
-LONGEST = 9  # characters of a label
+LONGEST = 12  # characters of a label
 FLOOR = 1e-6  # smaller values are drawn as this
 PANEL = (320, 210)  # of a trajectory, in pixels
 MARGIN = 26
+APART = 14  # pixels between two labels
 
 KINDS = {
     "fixed point": "it settles",
@@ -41,12 +42,24 @@ Path2 = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Word:
+    """A token of the text."""
+
+    token: Token
+    settled: int | None  # the iteration that settled it; None in the prompt and where not shown
+    turned: bool  # another one at the full depth
+    shade: float  # 0 to 1
+    settled_shade: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Cell:
     """One value of a heat map."""
 
     x: float
     y: float
     strength: float  # 0 to 1
+    ran: bool  # within the position's depth
     tip: str
 
 
@@ -58,6 +71,7 @@ class Band:
     rows: list[tuple[float, int]]  # y, iteration
     labels: list[tuple[float, str, bool]]  # x, token, written by the model
     cells: list[Cell]
+    marks: list[tuple[float, float]]  # x, y under each token's last iteration that ran
     width: float
     height: float
 
@@ -80,8 +94,11 @@ class Panel:
     token: str
     follows: str
     meaning: str
-    line: str
+    line: str  # up to the depth
+    beyond: str
+    depth: int
     dots: list[tuple[float, float, float, int]]  # x, y, strength, iteration
+    labels: list[tuple[float, float, int]]  # x, y, iteration: the depth, the last and the first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,12 +114,14 @@ def write_page(trace: Trace, out: Path) -> Path:
     first = max(0, len(trace.depths) - MOST_POSITIONS)
     begin = max(first, trace.prompt_tokens - 1)
     settled = {n: trace.settled(n) for n in range(begin, len(trace.depths))}
-    iterations = len(trace.change[0])
+    turned = {n for n in settled if trace.turned(n)}
+    iterations = trace.full_depth
     page = _template().render(
         trace=trace,
         first=first,
         iterations=iterations,
-        words=_words(trace, settled),
+        skipped=min(trace.depths[first:]) < iterations,
+        words=_words(trace, settled, turned),
         change=_heat(trace, trace.change, first=first, start=1, unit="relative change"),
         kl=_heat(trace, trace.kl, first=first, start=2, unit="nats") if iterations > 1 else None,
         overview=_map(trace, first=first),
@@ -110,8 +129,9 @@ def write_page(trace: Trace, out: Path) -> Path:
         rows=[(n, shown(trace.tokens[n].text), trace.predictions[n]) for n in settled],
         next_token={n: shown(trace.tokens[n + 1].text) for n in settled},
         settled=settled,
+        turned=turned,
         mean_settled=sum(settled.values()) / len(settled),
-        mean_depth=sum(t.depth or 0 for t in trace.tokens) / max(len(settled), 1),
+        saved=1 - trace.flops / trace.full_flops,
         kinds=KINDS,
     )
     write_atomic(out, page)
@@ -137,14 +157,20 @@ def _short(number: float) -> str:
     return f"{number:.3g} "
 
 
-def _words(trace: Trace, settled: dict[int, int]) -> list[tuple[Token, int | None, float, float]]:
-    """Every token, the iteration that settled it, and the shades 0 to 1 of depth and settling."""
-    deepest = max(trace.depths)
+def _words(trace: Trace, settled: dict[int, int], turned: set[int]) -> list[Word]:
+    """Every token; shades are shares of the full depth."""
     words = []
     for index, token in enumerate(trace.tokens):
-        fixed_at = settled.get(index - 1) if token.depth is not None else None
-        shade = (token.depth or 0) / deepest
-        words.append((token, fixed_at, shade, (fixed_at or 0) / deepest))
+        at = settled.get(index - 1) if token.depth is not None else None
+        words.append(
+            Word(
+                token=token,
+                settled=at,
+                turned=index - 1 in turned,
+                shade=(token.depth or 0) / trace.full_depth,
+                settled_shade=(at or 0) / trace.full_depth,
+            )
+        )
     return words
 
 
@@ -160,14 +186,16 @@ def _heat(
     bands = []
     for begin in range(first, len(values), BAND):
         positions = range(begin, min(begin + BAND, len(values)))
-        texts = [shown(trace.tokens[n].text) for n in positions]
-        top = 16 + 6 * min(max(map(len, texts)), LONGEST)
+        texts = [_cut(shown(trace.tokens[n].text)) for n in positions]
+        top = 16 + 6 * max(map(len, texts))
         cells = [
             Cell(
                 x=LEFT + column * CELL,
                 y=top + i * height,
                 strength=(logs[n][i] - low) / ((high - low) or 1),
-                tip=f"{n} {texts[column]} · iteration {start + i} · {values[n][i]:.2g} {unit}",
+                ran=start + i <= trace.depths[n],
+                tip=f"{n} {texts[column]} · iteration {start + i} · {values[n][i]:.2g} {unit}"
+                + ("" if start + i <= trace.depths[n] else " · did not run"),
             )
             for column, n in enumerate(positions)
             for i in range(deepest)
@@ -178,15 +206,23 @@ def _heat(
                 top=top,
                 rows=[(top + (i + 0.5) * height, start + i) for i in range(0, deepest, every)],
                 labels=[
-                    (LEFT + (column + 0.5) * CELL, texts[column][:LONGEST], _written(trace, n))
+                    (LEFT + (column + 0.5) * CELL, texts[column], _written(trace, n))
                     for column, n in enumerate(positions)
                 ],
                 cells=cells,
+                marks=[
+                    (LEFT + column * CELL, top + height * max(trace.depths[n] + 1 - start, 0))
+                    for column, n in enumerate(positions)
+                ],
                 width=LEFT + BAND * CELL,
                 height=top + deepest * height + 2,
             )
         )
     return Heat(bands=bands, cell_height=height, low=10**low, high=10**high)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
 def _written(trace: Trace, position: int) -> bool:
@@ -195,15 +231,27 @@ def _written(trace: Trace, position: int) -> bool:
 
 def _panel(trace: Trace, followed: Trajectory) -> Panel:
     """The trajectory scaled to its own extent."""
-    placed = _placed([followed.points])[0]
+    placed, depth = _placed([followed.points])[0], trace.depths[followed.position]
     return Panel(
         trajectory=followed,
         token=shown(trace.tokens[followed.position].text),
         follows=shown(trace.tokens[followed.position + 1].text),
         meaning=KINDS[followed.kind],
-        line=_line(placed),
+        line=_line(placed[:depth]),
+        beyond=_line(placed[depth - 1 :]),
+        depth=depth,
         dots=[(x, y, (i + 1) / len(placed), i + 1) for i, (x, y) in enumerate(placed)],
+        labels=_apart([(*placed[i - 1], i) for i in (depth, len(placed), 1)]),
     )
+
+
+def _apart(labels: Sequence[tuple[float, float, int]]) -> list[tuple[float, float, int]]:
+    """The labels that do not lie on an earlier one."""
+    kept: list[tuple[float, float, int]] = []
+    for x, y, text in labels:
+        if all(math.hypot(x - a, y - b) >= APART for a, b, _ in kept):
+            kept.append((x, y, text))
+    return kept
 
 
 def _map(trace: Trace, *, first: int) -> Map:

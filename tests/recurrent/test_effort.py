@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipeline.recurrent.config import RecurrentConfig
-from pipeline.recurrent.effort import price_of, request_for
+from pipeline.recurrent.effort import default_effort, price_of, request_for
 from pipeline.recurrent.model import RecurrentForCausalLM
 
 TABLE = [
@@ -70,6 +70,12 @@ def test_a_model_without_calibration_is_refused() -> None:
         request_for({}, effort="low")
 
 
+def test_only_a_calibrated_model_has_a_default_effort() -> None:
+    assert default_effort(CONFIG, {"effort": "high"}) == "high"
+    assert default_effort(CONFIG, {}) is None
+    assert default_effort({}, {"effort": "high"}) is None
+
+
 def test_the_calibration_travels_with_the_configuration(tmp_path: Path) -> None:
     config = RecurrentConfig(hidden_size=64, num_attention_heads=2, **CONFIG)
     config.save_pretrained(tmp_path)
@@ -88,7 +94,7 @@ def test_a_model_generates_at_an_effort() -> None:
     )
     model = RecurrentForCausalLM(config).eval()
     request = model.request_for(effort="low")
-    out = model.generate(
+    out = model.generate(  # pyright: ignore[reportAttributeAccessIssue]
         torch.tensor([[1, 2, 3]]), depth_request=request, max_new_tokens=3, do_sample=False
     )
     assert request.log_price == 1.0
