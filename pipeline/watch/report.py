@@ -11,6 +11,7 @@ from markupsafe import Markup
 from matplotlib.ticker import EngFormatter
 
 from pipeline.artifacts import MANIFEST, write_atomic
+from pipeline.train.job import METRICS_FILE
 from pipeline.watch.console import duration
 from pipeline.watch.curves import curve_png, pictures
 from pipeline.watch.depths import depth_section
@@ -75,9 +76,21 @@ def curve_picture(run_dir: Path, stage: str, out: Path) -> Path:
 
 def metrics_of(run_dir: Path, stage: str) -> list[dict[str, float]]:
     """A stage's metric rows; none when it wrote none. A last line cut by a crash is left out."""
-    places = (run_dir / "metrics" / f"{stage}.jsonl", run_dir / "work" / stage / "metrics.jsonl")
+    places = (run_dir / "metrics" / f"{stage}.jsonl", run_dir / "work" / stage / METRICS_FILE)
     path = next((place for place in places if place.is_file()), None)
-    text = path.read_text() if path else ""
+    return _rows_of(path) if path else []
+
+
+def metrics_by_part(run_dir: Path, stage: str) -> dict[str, list[dict[str, float]]]:
+    """A stage's metric rows after those of its parts that train in folders of their own, by name:
+    "depth, random depth"."""
+    files = sorted((run_dir / "work" / stage).glob(f"*/{METRICS_FILE}"))
+    parts = {f"{stage}, {path.parent.name.replace('-', ' ')}": _rows_of(path) for path in files}
+    return {**parts, stage: metrics_of(run_dir, stage)}
+
+
+def _rows_of(path: Path) -> list[dict[str, float]]:
+    text = path.read_text()
     return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
@@ -126,9 +139,9 @@ def _results(run_dir: Path) -> list[dict[str, Any]]:
 
 
 def _curves(run_dir: Path, names: Sequence[str]) -> list[dict[str, Any]]:
-    """The pictures of every stage that wrote metrics; stages with a single one share a row."""
-    rows = {name: metrics_of(run_dir, name) for name in names}
-    drawn = {name: pictures(of_stage) for name, of_stage in rows.items() if of_stage}
+    """The pictures of every stage and part that wrote metrics; those with one share a row."""
+    rows = {part: r for name in names for part, r in metrics_by_part(run_dir, name).items()}
+    drawn = {name: pictures(of_part) for name, of_part in rows.items() if of_part}
     lone = [
         (f"{name}: {p[0][0].lower()}", Markup(p[0][1])) for name, p in drawn.items() if len(p) == 1
     ]

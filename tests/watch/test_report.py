@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.watch.report import ReportError, curve_picture, metrics_of, write_report
+from pipeline.watch.report import (
+    ReportError,
+    curve_picture,
+    metrics_by_part,
+    metrics_of,
+    write_report,
+)
 
 
 def page_of(run_dir: Path) -> str:
@@ -119,6 +125,17 @@ def test_metrics_are_also_found_in_the_work_folder(run_folder: Path) -> None:
     (run_folder / "work" / "align").mkdir()
     shutil.copy(run_folder / "metrics/reason.jsonl", run_folder / "work/align/metrics.jsonl")
     assert metrics_of(run_folder, "align") == metrics_of(run_folder, "reason")
+
+
+def test_a_part_that_trains_by_itself_has_curves_of_its_own(run_folder: Path) -> None:
+    part = run_folder / "work" / "reason" / "random-depth"
+    part.mkdir(parents=True)
+    shutil.copy(run_folder / "metrics/cold_start.jsonl", part / "metrics.jsonl")
+    found = metrics_by_part(run_folder, "reason")
+    assert list(found) == ["reason, random depth", "reason"]
+    assert found["reason"] == metrics_of(run_folder, "reason")
+    assert found["reason, random depth"] == metrics_of(run_folder, "cold_start")
+    assert "reason, random depth: loss" in page_of(run_folder)
 
 
 def test_a_curve_picture_is_a_png(run_folder: Path, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Part 1: SFT at random depth, so that the model answers at any."""
 
+import dataclasses
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,13 +11,24 @@ from pipeline.recipe import DepthStage, RandomDepths, RandomDepthSft, SftStage
 from pipeline.stages.context import RunContext
 from pipeline.stages.rows import write_rows
 from pipeline.stages.support import MODEL_FOLDER, train, train_job
+from pipeline.train.job import CHECKPOINTS
+
+FOLDER = "random-depth"  # in the stage's work folder: the part's checkpoints and metrics
 
 
 def make(plan: StagePlan, ctx: RunContext, out: Path, *, model: Path) -> Mapping[str, Any]:
-    """Fine-tune `model` on the stage's rows; the trainer's info."""
+    """Fine-tune `model` on the stage's rows; the trainer's info.
+
+    The stage's own metrics are those of its policy gradients.
+    """
     assert isinstance(plan.spec, DepthStage)
-    job = train_job(ctx, plan, model=model, spec=sft_of(plan.spec), out=out / MODEL_FOLDER)
-    return train(ctx, plan, "pipeline.train.sft:train", (job, write_rows(ctx, plan, model=model)))
+    own = dataclasses.replace(ctx, work=ctx.work / FOLDER)
+    own.work.mkdir(exist_ok=True)
+    job = train_job(own, plan, model=model, spec=sft_of(plan.spec), out=out / MODEL_FOLDER)
+    rows = write_rows(own, plan, model=model)
+    info = train(own, plan, "pipeline.train.sft:train", (job, rows))
+    shutil.rmtree(own.work / CHECKPOINTS, ignore_errors=True)
+    return info
 
 
 def sft_of(spec: DepthStage) -> SftStage:
