@@ -261,7 +261,10 @@ class RandomDepths(Strict):
     low: PositiveInt = 1
     high: PositiveInt
     mean: PositiveFloat = 4.0  # log_normal_poisson only
-    segment: PositiveInt | None = None  # tokens that share a depth; default: the whole sequence
+    segment: PositiveInt | Literal["batch"] | None = None
+    """Tokens that share a depth; default: the whole sequence; batch: whatever goes through the
+    model together, as Huginn's micro-batches, at the cost of the drawn depth alone."""
+    prompt_depth: PositiveInt | None = None  # of prompt positions but the last; default: as drawn
 
     @model_validator(mode="after")
     def _check(self) -> "RandomDepths":
@@ -283,6 +286,7 @@ class SftStage(Training):
     batch_rows: PositiveInt = 128  # R1
     max_tokens: PositiveInt = 32768  # R1
     packing: bool = False
+    shuffle: bool = True  # false: rows in the order of `rows`, for a curriculum
     completion_only: bool = True  # loss on the completion only
     random_depths: RandomDepths | None = None  # recurrent models; default: the model's own depth
 

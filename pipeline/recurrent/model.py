@@ -27,7 +27,6 @@ from .effort import request_for
 from .exits import Observation, decide
 from .policy import HaltingPolicy
 from .request import READOUT_RULES, DepthRequest
-from .sampling import DepthDistribution
 
 Readout = Callable[[Tensor], Tensor]
 """Hidden states [..., h] after the final norm to logits [..., V]."""
@@ -140,8 +139,6 @@ class RecurrentModel(RecurrentPreTrainedModel):
             if config.halting_width is not None
             else None
         )
-        self.training_depths: DepthDistribution | None = None
-        """Random depths of each row of a batch while training; None: the configured depth."""
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -174,7 +171,7 @@ class RecurrentModel(RecurrentPreTrainedModel):
             position_ids: [B, T]; default: counted over the mask. Without a mask, positions that
                 do not count up by one begin another sequence of a packed row.
             num_iterations: one depth for all; at most one of this, `depths`, `depth_request`.
-                With none, the configured depth, or while training `training_depths`.
+                With none, the configured depth.
             depths: [B] by sequence, or [B, T] by position, for example recorded ones.
             depth_request: prompt positions but the last at its prefill depth, the last of them
                 and every later call's position by its rule. `generate` passes it on:
@@ -283,8 +280,6 @@ class RecurrentModel(RecurrentPreTrainedModel):
         self, num_iterations: int | None, depths: Tensor | None, batch: "_Batch"
     ) -> Tensor | int:
         """The deepest iteration of every position: one number, or [B, T]."""
-        if depths is None and num_iterations is None and self.training and self.training_depths:
-            depths = self.training_depths.draw(batch.rows, positions=batch.new)
         if depths is None:
             depth = self.config.num_iterations if num_iterations is None else num_iterations
             if depth < 1:

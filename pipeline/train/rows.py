@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from math import ceil
 
 from transformers import PreTrainedTokenizerBase
@@ -54,14 +55,16 @@ def steps_for(rows: int, *, epochs: float, batch_rows: int) -> int:
     return max(ceil(rows * epochs / batch_rows - 1e-9), 1)
 
 
-def row_order(lengths: Sequence[int], *, steps: int, batch_rows: int, seed: int) -> list[int]:
+def row_order(
+    lengths: Sequence[int], *, steps: int, batch_rows: int, seed: int, shuffle: bool = True
+) -> list[int]:
     """Indices of the rows of all steps, `batch_rows` each.
 
-    Epochs follow each other, each shuffled anew, and may end inside a batch; the last batch is
-    filled from one more epoch. Rows of a batch come longest first, so that the forward passes it
-    is split into pad little.
+    Epochs follow each other, each shuffled anew or all in the order given, and may end inside a
+    batch; the last batch is filled from one more epoch. Rows of a batch come longest first, so
+    that the forward passes it is split into pad little.
     """
-    stream = _shuffled_epochs(len(lengths), seed)
+    stream = _shuffled_epochs(len(lengths), seed) if shuffle else cycle(range(len(lengths)))
     order: list[int] = []
     for _ in range(steps):
         batch = [next(stream) for _ in range(batch_rows)]

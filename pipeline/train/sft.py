@@ -9,7 +9,7 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase, TrainerCallback
 from trl.data_utils import pack_dataset
 from trl.trainer.sft_config import SFTConfig
-from trl.trainer.sft_trainer import SFTTrainer
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
 from pipeline.recipe import DistillStage, SftStage
 from pipeline.train.arguments import (
@@ -19,7 +19,7 @@ from pipeline.train.arguments import (
     trainer_process,
     weights_dtype,
 )
-from pipeline.train.depth.random_depths import draw_depths
+from pipeline.train.depth.random_depths import DepthCollator, check_random_depths, with_depths
 from pipeline.train.job import TrainJob
 from pipeline.train.loop import run
 from pipeline.train.rows import row_order, steps_for, token_rows
@@ -53,7 +53,14 @@ def _train(job: TrainJob, rows: Path, *, callbacks: Sequence[TrainerCallback]) -
     examples, counts = _examples(job, rows, tokenizer)
     lengths = [len(ids) for ids in examples["input_ids"]]
     steps = steps_for(len(examples), epochs=spec.epochs, batch_rows=spec.batch_rows)
-    order = row_order(lengths, steps=steps, batch_rows=spec.batch_rows, seed=job.seed)
+    order = row_order(
+        lengths,
+        steps=steps,
+        batch_rows=spec.batch_rows,
+        seed=job.seed,
+        shuffle=not isinstance(spec, SftStage) or spec.shuffle,
+    )
+    rows_in_order = examples.select(order)
     arguments = SFTConfig(
         **shared_arguments(
             job,
@@ -65,16 +72,26 @@ def _train(job: TrainJob, rows: Path, *, callbacks: Sequence[TrainerCallback]) -
         dataset_kwargs={"skip_prepare_dataset": True},
         max_length=None,
         padding_free=spec.packing,
+        remove_unused_columns=False,  # only what the collator knows is there, and `depths`
     )
     model = AutoModelForCausalLM.from_pretrained(job.model, dtype=weights_dtype(job))
-    if isinstance(spec, SftStage) and spec.random_depths is not None:
-        draw_depths(model, spec.random_depths, folder=job.model)
+    random_depths = spec.random_depths if isinstance(spec, SftStage) else None
+    if random_depths is not None:
+        check_random_depths(
+            model.config, random_depths, folder=job.model, packing=arguments.padding_free
+        )
+        rows_in_order = with_depths(
+            rows_in_order, random_depths, seed=job.seed, batch_rows=batches.micro_rows
+        )
     trainer = SFTTrainer(
         model=model,
         args=arguments,
-        train_dataset=examples.select(order),
+        train_dataset=rows_in_order,
         processing_class=tokenizer,
     )
+    if random_depths is not None:
+        assert isinstance(trainer.data_collator, DataCollatorForLanguageModeling)
+        trainer.data_collator = DepthCollator(trainer.data_collator)
     return {**run(trainer, job, tokenizer, callbacks=callbacks), **counts}
 
 

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from pipeline.recurrent.blocks import attend
 from pipeline.recurrent.model import RecurrentForCausalLM
-from pipeline.recurrent.sampling import DepthDistribution
 
 MakeModel = Callable[..., RecurrentForCausalLM]
 Gradients = dict[str, Tensor | None]
@@ -208,23 +207,3 @@ def test_checkpointing_changes_no_gradient(
 def test_reentrant_checkpointing_is_refused(make_model: MakeModel) -> None:
     with pytest.raises(ValueError, match="use_reentrant=True would lose gradients"):
         make_model().gradient_checkpointing_enable({"use_reentrant": True})
-
-
-def test_random_depths_are_for_training_and_follow_the_seed(make_model: MakeModel) -> None:
-    model = make_model()
-    model.model.training_depths = DepthDistribution(low=1, high=6)
-    tokens = TOKENS[:1].expand(64, -1)
-
-    def drawn(seed: int) -> Tensor:
-        torch.manual_seed(seed)
-        return model(tokens).depths[:, 0]
-
-    assert set(drawn(0).tolist()) == {model.config.num_iterations}
-    model.train()
-    assert torch.equal(drawn(0), drawn(0))
-    assert not torch.equal(drawn(0), drawn(1))
-    assert set(drawn(0).tolist()) == {1, 2, 3, 4, 5, 6}
-    assert torch.equal(model(tokens, num_iterations=3).depths, torch.full((64, 7), 3))
-    model.model.training_depths = DepthDistribution(low=9, high=9)
-    with pytest.raises(ValueError, match="9 iterations are over max_iterations=8"):
-        model(tokens)

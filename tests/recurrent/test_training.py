@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-import torch.nn.functional as F
 from datasets import Dataset
 from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file
@@ -24,7 +23,6 @@ from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 from pipeline.recipe import SftStage
 from pipeline.recurrent.model import RecurrentForCausalLM
 from pipeline.recurrent.register import register
-from pipeline.recurrent.sampling import DepthDistribution
 from pipeline.train import sft
 from pipeline.train.base_model import character_tokenizer
 from pipeline.train.callbacks import read_metrics
@@ -76,35 +74,6 @@ def sft_trainer(model: Any, out: Path, **changes: Any) -> SFTTrainer:
         processing_class=TOKENIZER,
         peft_config=peft_config,
     )
-
-
-def test_supervised_training_with_random_depths(
-    model: RecurrentForCausalLM, tmp_path: Path
-) -> None:
-    model.model.training_depths = DepthDistribution(low=1, high=6)
-    before = weights(model)
-    calls: list[tuple[Tensor, Tensor, Tensor]] = []
-
-    def note(_: Any, __: Any, given: dict[str, Any], out: Any) -> None:
-        calls.append((given["input_ids"], given["attention_mask"], out.depths))
-
-    hook = model.model.register_forward_hook(note, with_kwargs=True)
-    trainer = sft_trainer(model, tmp_path, gradient_checkpointing=True)
-    trainer.train()
-    assert trainer.model.is_gradient_checkpointing
-    hook.remove()
-    assert len(calls) == 3
-    assert len({int(depth) for *_, depths in calls for depth in depths[:, 0]}) > 2
-    losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
-    tokens, mask, depths = calls[0]
-    model.load_state_dict(before, strict=False)
-    model.eval()
-    labels = tokens.masked_fill(mask == 0, -100)[:, 1:]
-    with torch.no_grad():
-        logits = model(tokens, attention_mask=mask, depths=depths).logits[:, :-1]
-    expected = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100)
-    assert losses[0] == pytest.approx(float(expected), abs=1e-4)
-    assert losses[-1] < losses[0] - 0.1
 
 
 def test_packed_training_is_training_apart(model: RecurrentForCausalLM, tmp_path: Path) -> None:

@@ -57,6 +57,11 @@ def test_prompt_and_completion_are_tokenized_apart(tiny_model: Path) -> None:
     assert whole.labels == whole.input_ids == row.input_ids
 
 
+def test_a_curriculum_keeps_the_order_of_its_batches() -> None:
+    order = row_order(list(range(8)), steps=4, batch_rows=4, seed=1, shuffle=False)
+    assert order == [3, 2, 1, 0, 7, 6, 5, 4] * 2  # longest first within a batch
+
+
 def test_order_shows_every_row_once_per_epoch() -> None:
     lengths = [index % 7 for index in range(20)]
     order = row_order(lengths, steps=10, batch_rows=4, seed=1)

@@ -38,6 +38,8 @@ def sft_of(spec: DepthStage) -> SftStage:
         kind="sft",
         init=spec.init,
         rows=spec.rows or [],
-        random_depths=RandomDepths(high=spec.max_depth, segment=settings.segment),
+        random_depths=RandomDepths(
+            high=spec.max_depth, segment=settings.segment, prompt_depth=spec.prompt_depth
+        ),
         **settings.model_dump(exclude={"segment"}),
     )

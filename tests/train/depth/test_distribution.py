@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.recurrent.sampling import DepthDistribution
+from pipeline.train.depth.distribution import DepthDistribution
 
 
 def drawn(distribution: DepthDistribution, *, seed: int = 0, count: int = 40_000) -> torch.Tensor:

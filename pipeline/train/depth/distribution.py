@@ -37,17 +37,21 @@ class DepthDistribution:
         if self.segment is not None and self.segment < 1:
             raise ValueError(f"segment={self.segment} must be at least 1, or null")
 
-    def draw(self, sequences: int, *, positions: int = 1) -> Tensor:
-        """Depths from torch's global CPU generator, int64: [sequences], or with segments
-        [sequences, positions]."""
+    def draw(
+        self, sequences: int, *, positions: int = 1, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Depths, int64: [sequences], or with segments [sequences, positions].
+
+        `generator`: default: torch's global one on the CPU.
+        """
         if self.segment is None:
-            return self._drawn((sequences,))
-        drawn = self._drawn((sequences, -(-positions // self.segment)))
+            return self._drawn((sequences,), generator)
+        drawn = self._drawn((sequences, -(-positions // self.segment)), generator)
         return drawn.repeat_interleave(self.segment, dim=1)[:, :positions]
 
-    def _drawn(self, shape: tuple[int, ...]) -> Tensor:
+    def _drawn(self, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
         if self.kind == "uniform":
-            return torch.randint(self.low, self.high + 1, shape)
+            return torch.randint(self.low, self.high + 1, shape, generator=generator)
         location = torch.log(torch.tensor(self.mean)) - self.spread**2 / 2
-        rate = torch.exp(location + self.spread * torch.randn(shape))
-        return (torch.poisson(rate).long() + 1).clamp(self.low, self.high)
+        rate = torch.exp(location + self.spread * torch.randn(shape, generator=generator))
+        return (torch.poisson(rate, generator=generator).long() + 1).clamp(self.low, self.high)
