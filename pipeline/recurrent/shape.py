@@ -13,6 +13,10 @@ from .request import READOUT_RULES, DepthRequest
 MODEL_TYPE = "stepwell_recurrent"
 """The `model_type` in the config.json of a recurrent model."""
 
+LOOKING_BACK = (*READOUT_RULES, "q_exit")
+"""Rules that pay for a look after every iteration, also where `min_depth` keeps them from leaving:
+engines keep each iteration's readout, and the product of the gates."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RecurrentShape:
@@ -84,6 +88,11 @@ def head_flops(shape: RecurrentShape) -> float:
     return 2 * shape.hidden * shape.vocabulary
 
 
+def gate_flops(shape: RecurrentShape) -> float:
+    """One look of the exit gate, a linear map to one number."""
+    return 2.0 * shape.hidden
+
+
 def policy_flops(shape: RecurrentShape) -> float:
     """One decision of the halting policy."""
     return 0.0 if shape.halting_width is None else 2 * shape.halting_width * (shape.hidden + 4)
@@ -108,7 +117,7 @@ def token_flops(
     elif rule == "policy":
         check = policy_flops(shape)
     elif rule == "q_exit":
-        check = 2.0 * shape.hidden
+        check = gate_flops(shape)
     return dense + core + decisions * check + (head_flops(shape) if head else 0.0)
 
 
@@ -118,9 +127,9 @@ def rollout_flops(
     """Forward FLOPs of a prompt and its completion, exit checks included.
 
     Position j attends to j + 1 tokens; prompt positions but the last need no head. A rule decides
-    after every iteration from `min_depth` on except the cap's; rules that compare readouts compute
-    one after every iteration; the policy decides once per segment. A prompt counts in full for
-    every completion, also where an engine ran it once for several.
+    after every iteration from `min_depth` on except the cap's; rules that look back, at readouts
+    or at all gates so far, look from the first iteration on; the policy decides once per segment.
+    A prompt counts in full for every completion, also where an engine ran it once for several.
     """
     before = prompt_tokens - 1
     prompt = _several(
@@ -163,5 +172,5 @@ def _checks(request: DepthRequest, depth: int, *, index: int) -> int:
         return 0
     if request.rule == "policy" and index % request.segment:
         return 0  # the segment's first token decided
-    first = 1 if request.rule in READOUT_RULES else request.min_depth
+    first = 1 if request.rule in LOOKING_BACK else request.min_depth
     return max(0, min(depth, request.planned(index) - 1) - first + 1)

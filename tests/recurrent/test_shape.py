@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.recurrent.model import RecurrentForCausalLM
 from pipeline.recurrent.request import DepthRequest
-from pipeline.recurrent.shape import rollout_flops, shape_of, token_flops
+from pipeline.recurrent.shape import RecurrentShape, rollout_flops, shape_of, token_flops
 
 MakeModel = Callable[..., RecurrentForCausalLM]
 
@@ -100,6 +100,63 @@ def test_decisions_are_counted(
         for n, (d, k) in enumerate(zip(depths, decisions, strict=True))
     ]
     assert said == pytest.approx(sum(parts))
+
+
+def block(context: int) -> int:
+    """h 8, two query heads and one key head of size 4, MLP 16; a multiply-add is 2."""
+    query, key, value, out, mlp = 8 * 8, 8 * 4, 8 * 4, 8 * 8, 3 * 8 * 16
+    scores_and_sums = 2 * 8 * context
+    return 2 * (query + key + value + out + mlp + scores_and_sums)
+
+
+def iteration(context: int) -> int:
+    """A linear injection of 2h to h, then two blocks."""
+    return 2 * 16 * 8 + 2 * block(context)
+
+
+HEAD = 2 * 8 * 10
+
+
+@pytest.mark.parametrize(
+    ("rule", "min_depth", "checks"),
+    [
+        ("fixed", 1, 0),
+        ("latent", 1, 0),  # norms of states are not counted
+        ("kl", 1, 2 * (block(3) + HEAD) + 2 * (block(4) + HEAD)),
+        ("kl", 2, 2 * (block(3) + HEAD) + 2 * (block(4) + HEAD)),
+        ("entropy", 1, 2 * (block(3) + HEAD) + 2 * (block(4) + HEAD)),
+        ("q_exit", 1, 4 * 2 * 8),
+        ("q_exit", 2, 4 * 2 * 8),
+        ("policy", 1, 4 * 2 * (8 * 5 + 3 * 5 + 5)),  # state, three scalars, output
+        ("policy", 2, 2 * 2 * (8 * 5 + 3 * 5 + 5)),
+    ],
+)
+def test_a_rollout_by_hand(rule: Any, min_depth: int, checks: int) -> None:
+    """Three prompt tokens, of which two are prefilled at depth 2; two tokens at depths 2 and 3, the
+    cap. Both were looked at after iterations 1 and 2."""
+    shape = RecurrentShape(
+        hidden=8,
+        mlp=16,
+        heads=2,
+        kv_heads=1,
+        head_size=4,
+        prelude=1,
+        core=2,
+        coda=1,
+        vocabulary=10,
+        injection="linear",
+        num_iterations=3,
+        max_iterations=3,
+        halting_width=5,
+    )
+    around = [2 * block(context) for context in (1, 2, 3, 4)]  # prelude and coda
+    prefill = around[0] + 2 * iteration(1) + around[1] + 2 * iteration(2)
+    first = around[2] + 2 * iteration(3) + HEAD
+    second = around[3] + 3 * iteration(4) + HEAD
+    request = DepthRequest(rule=rule, depth=3, prompt_depth=2, min_depth=min_depth, threshold=0.5)
+    said = rollout_flops(shape, prompt_tokens=3, depths=(2, 3), request=request)
+    assert said == prefill + first + second + checks
+    assert prefill + first + second == 34752
 
 
 def test_a_missing_field_is_named() -> None:

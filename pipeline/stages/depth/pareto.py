@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from pipeline.generate.chat import load_tokenizer
 from pipeline.headroom import Headroom, headroom
 from pipeline.recurrent.effort import request_for
 from pipeline.recurrent.request import DepthRequest
+from pipeline.recurrent.shape import shape_of
 from pipeline.stages.depth import methods
+from pipeline.stages.depth.critic_cost import choice_flops, with_flops
 from pipeline.stages.depth.fronts import (
     Floats,
     budget_error,
@@ -129,12 +132,14 @@ class Comparison:
         return _points(found)
 
     def _critic(self) -> Floats:
-        """One depth a request, which the critic chose from the prompt."""
+        """One depth a request, which the critic chose from the prompt at a cost of its own."""
         bench, spec = self._bench, self._spec
         samples = spec.pareto.samples_per_prompt
         job = head_job(bench.plan, bench.ctx, model=self._on.warm, out=bench.ctx.work)
         (first,) = [self._measured(None, self._on.policies[0], fixed_request(spec, spec.max_depth))]
         tokens = [list(g.samples[0].rollout.prompt_tokens) for g in first.groups]
+        config = json.loads((self._on.policies[0] / "config.json").read_text())
+        cost = partial(choice_flops, self._on.critic, shape_of(config))
         found = []
         for price in methods.log_prices(spec):
             depths = bench.ctx.cluster.call(
@@ -144,7 +149,15 @@ class Comparison:
                 p.id: [fixed_request(spec, depth)] * samples
                 for p, depth in zip(self._prompts, depths, strict=True)
             }
-            found.append(self._measured("critic", self._on.policies[0], chosen, price=price))
+            more = [
+                cost(prompt_tokens=len(prompt), prompt_depth=spec.prompt_depth, depth=depth)
+                for prompt, depth in zip(tokens, depths, strict=True)
+            ]
+            found.append(
+                self._measured(
+                    "critic", self._on.policies[0], chosen, price=price, more_flops=np.array(more)
+                )
+            )
         return _points(found)
 
     def _measured(
@@ -155,8 +168,10 @@ class Comparison:
         *,
         area: str = "rl-0",
         price: float | None = None,
+        more_flops: Floats | None = None,
     ) -> Measurement:
-        """One setting, noted among the method's rows."""
+        """One setting, noted among the method's rows. `more_flops` [_P]: what the choice of depths
+        cost besides the rollouts."""
         found = self._bench.measure(
             model,
             self._prompts,
@@ -165,6 +180,8 @@ class Comparison:
             samples=self._spec.pareto.samples_per_prompt,
             area=f"pareto-{area}",
         )
+        if more_flops is not None:
+            found = with_flops(found, more_flops)
         if name is not None:
             if name not in self.rows:
                 self._bench.ctx.console.log(f"{self._bench.plan.name}: measuring {name}")
