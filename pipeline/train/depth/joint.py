@@ -1,9 +1,10 @@
-"""The joint phase's token loss: GRPO on tokens at replayed depths, the depths held.
+"""The joint phase's token objective: GRPO on tokens at replayed depths, the depths held.
 
 Shapes: B completions, T completion tokens, padded.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,6 +12,34 @@ from torch import Tensor
 from pipeline.records import Rollout
 from pipeline.recurrent.model import RecurrentForCausalLM
 from pipeline.train.depth.replay import inputs, padded
+
+STD_FLOOR = 1e-4
+"""Added to a group's standard deviation, as TRL's GRPOTrainer does."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenTerms:
+    """The parts of the loss, each a scalar, and what they say of the policy."""
+
+    policy: Tensor
+    kl: Tensor  # KL(policy || reference) by the estimator of equation 4, nats per token
+    clipped_share: Tensor
+
+
+def group_advantages(rewards: Sequence[float], groups: Sequence[str]) -> Tensor:
+    """Each reward [B] less its group's mean, over the group's standard deviation (GRPO, arXiv
+    2402.03300, section 4.1.2): the same for all tokens of a completion.
+
+    Unlike the advantages of depths, nothing here carries a price that the division would distort.
+    A group of one teaches nothing: 0.
+    """
+    found = torch.zeros(len(rewards))
+    for name in dict.fromkeys(groups):
+        rows = [i for i, group in enumerate(groups) if group == name]
+        earned = torch.tensor([rewards[i] for i in rows])
+        if len(rows) > 1:
+            found[rows] = (earned - earned.mean()) / (earned.std() + STD_FLOOR)
+    return found
 
 
 def token_logprobs(
@@ -41,7 +70,14 @@ def token_logprobs(
     return torch.stack(found), torch.arange(longest, device=device) < lengths[:, None]
 
 
-def token_loss(
+def recorded_logprobs(rollouts: Sequence[Rollout], *, device: str) -> Tensor:
+    """Log-probabilities [B, T] as the engine recorded them, 0 behind the end."""
+    longest = max(len(r.tokens) for r in rollouts)
+    rows = [[*r.logprobs, *[0.0] * (longest - len(r.tokens))] for r in rollouts]
+    return torch.tensor(rows, device=device)
+
+
+def token_terms(
     logprob: Tensor,
     *,
     behaviour_logprob: Tensor,
@@ -49,9 +85,9 @@ def token_loss(
     mask: Tensor,
     clip: float,
     reference_logprob: Tensor | None = None,
-    kl: float = 0.0,
-) -> Tensor:
-    """GRPO's clipped loss (arXiv 2402.03300, equations 3 and 4): a mean over all tokens.
+) -> TokenTerms:
+    """GRPO's clipped loss (arXiv 2402.03300, equations 3 and 4): the mean over completions of the
+    mean over their tokens.
 
     Args:
         logprob: [B, T] under the policy in training, of the tokens at their recorded depths.
@@ -59,15 +95,19 @@ def token_loss(
         advantage: [B] of each completion.
         mask: [B, T] bool, tokens that exist.
         clip: ratios outside 1 - clip to 1 + clip carry no further gain.
-        reference_logprob: [B, T] of the reference policy; needed where `kl` is not 0.
+        reference_logprob: [B, T] of the reference policy; without it the KL is 0.
     """
-    ratio = torch.exp(torch.where(mask, logprob - behaviour_logprob, torch.zeros_like(logprob)))
-    gain = advantage[:, None]
-    surrogate = torch.minimum(ratio * gain, ratio.clamp(1 - clip, 1 + clip) * gain)
-    loss = -surrogate
-    if kl:
-        if reference_logprob is None:
-            raise ValueError(f"kl={kl} needs reference_logprob")
-        apart = torch.where(mask, reference_logprob - logprob, torch.zeros_like(logprob))
-        loss = loss + kl * (apart.exp() - apart - 1)
-    return (loss * mask).sum() / mask.sum()
+    none = torch.zeros_like(logprob)
+    weight = mask / mask.sum(1, keepdim=True) / len(mask)
+    ratio = torch.exp(torch.where(mask, logprob - behaviour_logprob, none))
+    bounded, gain = ratio.clamp(1 - clip, 1 + clip), advantage[:, None]
+    surrogate = torch.minimum(ratio * gain, bounded * gain)
+    kl = none
+    if reference_logprob is not None:
+        apart = torch.where(mask, reference_logprob - logprob, none)
+        kl = apart.exp() - apart - 1
+    return TokenTerms(
+        policy=-(weight * surrogate).sum(),
+        kl=(weight * kl).sum(),
+        clipped_share=(weight * (ratio != bounded)).sum().detach(),
+    )

@@ -1,14 +1,23 @@
-"""A trained head on its way to the engines."""
+"""Trained weights on their way to the engines."""
 
 from pathlib import Path
 
-from pipeline.generate.weights import pack
-from pipeline.train.depth.head import load
+from safetensors.torch import load_file
+
+from pipeline.generate.weights import HEAD, pack
+from pipeline.recurrent.checkpoint import EMBEDDING
+from pipeline.train.depth.rl import OPTIMIZER
 
 
 def packed(state: Path) -> bytes:
-    """The head of a head's or a state's file, by checkpoint name, as `weights.unpack` reads it.
+    """The weights of a head's or a state's file, by checkpoint name, as `weights.unpack` reads
+    them; a tied output head is named too, as engines want it.
 
-    Raises ValueError where the file has no head.
+    Raises ValueError where the file has none.
     """
-    return pack(load(state))
+    named = {k: v for k, v in load_file(state).items() if not k.startswith(OPTIMIZER)}
+    if not named:
+        raise ValueError(f"{state} holds no weights: it is no state of a trainer")
+    if EMBEDDING in named:
+        named.setdefault(HEAD, named[EMBEDDING])
+    return pack(named)
