@@ -17,6 +17,7 @@ from pipeline.recipe import (
     ExportStage,
     GrpoStage,
     Hardware,
+    JointPhase,
     ModelSource,
     PromptSource,
     RandomDepthSft,
@@ -257,7 +258,8 @@ def _grpo_work(stage: GrpoStage, parameters: float) -> Work:
 
 
 def _depth_work(recipe: Recipe, stage: DepthStage, parameters: float) -> Work:
-    """Rollouts of all parts, and the SFT at random depth; the head's own training is nothing.
+    """Rollouts of all parts, the SFT at random depth and the joint phase's tokens; the head's own
+    training is nothing.
 
     `parameters` are those that a token runs through at half of `max_depth`, the mean of everything.
     """
@@ -270,15 +272,31 @@ def _depth_work(recipe: Recipe, stage: DepthStage, parameters: float) -> Work:
         + stage.calibrate.size * stage.calibrate.rounds * len(stage.budgets)
         + pareto.size * pareto.samples_per_prompt * settings
     )
-    sampled = _sampling(sequences, stage.max_tokens, parameters)
     sft = stage.random_depth or RandomDepthSft()
     rows = sum(_rows(recipe, row) for row in listed(stage.rows or []))
     tokens = rows * sft.epochs * FILL * sft.max_tokens
+    sampled = _sampling(sequences, stage.max_tokens, parameters)
+    joint = _joint_work(stage, stage.joint, parameters) if stage.joint else Work()
+    return Work(
+        generated_tokens=sampled.generated_tokens + joint.generated_tokens,
+        trained_tokens=tokens + joint.trained_tokens,
+        generate_flops=sampled.generate_flops + joint.generate_flops,
+        train_flops=6 * parameters * tokens + joint.train_flops,
+    )
+
+
+def _joint_work(stage: DepthStage, joint: JointPhase, parameters: float) -> Work:
+    """Rollouts of both halves, and the tokens' training; whole gradients are counted."""
+    per_step = joint.rounds * stage.rl.prompts_per_step * stage.rl.samples_per_prompt
+    steps = joint.token_steps + joint.head_steps
+    sampled = _sampling(per_step * steps, stage.max_tokens, parameters)
+    per_row = FILL * stage.max_tokens + _prompt_tokens(stage.max_tokens)
+    tokens = per_step * joint.token_steps * per_row
     return Work(
         generated_tokens=sampled.generated_tokens,
         trained_tokens=tokens,
         generate_flops=sampled.generate_flops,
-        train_flops=6 * parameters * tokens,
+        train_flops=(8 if joint.kl else 6) * parameters * tokens,
     )
 
 
@@ -343,9 +361,12 @@ def _hours(work: Work, hardware: Hardware, *, device: str) -> float:
 
 
 def _memory_gib(recipe: Recipe, name: str, stage: Stage, parameters: float) -> float | None:
+    dtype = recipe.model.dtype
+    if isinstance(stage, DepthStage) and stage.joint is not None:
+        held = optimizer_bytes(parameters, sharding="none", ranks=1, dtype=dtype)
+        return (held + parameters * (2 if dtype == "bfloat16" else 4)) / GIB
     if not isinstance(stage, Training):
         return None
-    dtype = recipe.model.dtype
     hardware = recipe.hardware
     held = optimizer_bytes(
         parameters, sharding=hardware.sharding, ranks=hardware.ranks, dtype=dtype

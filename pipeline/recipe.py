@@ -467,6 +467,27 @@ class DepthRl(Strict):
         return self
 
 
+class JointPhase(Strict):
+    """Tokens and depths by turns: GRPO on the language model at the depths that ran, then steps of
+    the halting head on the new weights. Prompts, samples and the head's settings are those of `rl`.
+
+    It starts from the policy of the first seed alone. Its model is calibrated and exported, and
+    stands in the report as `joint` beside the policies, which stay as they were.
+    """
+
+    rounds: PositiveInt = 2  # ours
+    token_steps: PositiveInt = 20  # a round, rollout batches, each used once; ours
+    head_steps: PositiveInt = 10  # a round, as in rl; ours
+    lr: PositiveFloat = 3e-6  # R1; of the language model
+    updates_per_step: PositiveInt = 1  # optimizer steps per rollout batch (R1: 16 of 8,192)
+    backprop_iterations: PositiveInt | None = None
+    """Gradients pass a token's last ones only; default: 8, as Huginn's (arXiv 2502.05171)."""
+    clip: PositiveFloat = 0.2  # PPO, arXiv 1707.06347; R1 10.0
+    kl: float = Field(default=0.001, ge=0.0)  # R1; to the model that the phase begins with
+    max_grad_norm: PositiveFloat = 1.0  # ours
+    micro_batch_rows: PositiveInt = 8  # completions per forward pass; memory only
+
+
 class DepthCalibration(Strict):
     """Budgets to prices, by measuring on the first `size` prompts of `calibration`."""
 
@@ -493,8 +514,9 @@ class DepthPareto(Strict):
 class DepthStage(StageBase):
     """How many iterations each token of a recurrent model deserves.
 
-    The language model stays as it is after `random_depth`; a small halting head learns. Depth 1 to
-    `max_depth`; a budget is mean iterations per completion token over `max_depth`.
+    The language model stays as it is after `random_depth`, unless there is a `joint` phase; a small
+    halting head learns. Depth 1 to `max_depth`; a budget is mean iterations per completion token
+    over `max_depth`.
     """
 
     kind: Literal["depth"]
@@ -518,6 +540,7 @@ class DepthStage(StageBase):
     headroom: HeadroomCheck = HeadroomCheck()
     warm_start: HaltingWarmStart = HaltingWarmStart()
     rl: DepthRl = DepthRl()
+    joint: JointPhase | None = None  # default: the language model stays frozen; {}: its defaults
     calibrate: DepthCalibration = DepthCalibration()
     pareto: DepthPareto = DepthPareto()
 
@@ -533,7 +556,21 @@ class DepthStage(StageBase):
             raise ValueError(f"prompt_depth={self.prompt_depth} is over max_depth={self.max_depth}")
         if self.rows is None and self.random_depth is not None:
             raise ValueError("random_depth trains on rows; name them: rows: PROMPTS.COLUMN")
+        if self.joint is not None:
+            self._check_joint(self.joint)
         return self
+
+    def _check_joint(self, joint: JointPhase) -> None:
+        if (joint.backprop_iterations or 0) > self.max_depth:
+            raise ValueError(
+                f"joint.backprop_iterations={joint.backprop_iterations} is over "
+                f"max_depth={self.max_depth}, the most that a token runs: lower it, or leave it out"
+            )
+        if self.rl.prompts_per_step % joint.updates_per_step:
+            raise ValueError(
+                f"joint.updates_per_step={joint.updates_per_step} must divide "
+                f"rl.prompts_per_step={self.rl.prompts_per_step}"
+            )
 
 
 class EvaluateStage(StageBase):

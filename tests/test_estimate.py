@@ -208,6 +208,12 @@ def test_a_depth_stage_counts_every_part() -> None:
     assert found.generated_tokens == sequences * 50
     assert found.trained_tokens == 0
     assert found.kv_gib is not None
+    assert found.memory_gib is None
+    joint = {**depth, "joint": {"rounds": 2, "token_steps": 3, "head_steps": 1}}
+    more = stage_of(estimate(recipe_with({"depth": joint}, model=model), device="cpu"), "depth")
+    assert more.generated_tokens - found.generated_tokens == 2 * (3 + 1) * 4 * 5 * 50
+    assert more.trained_tokens == 2 * 3 * 4 * 5 * (50 + 50)  # prompt and completion
+    assert more.memory_gib is not None
     rows = {**depth, "rows": "train.worked", "random_depth": {"max_tokens": 100, "epochs": 2}}
     found = stage_of(estimate(recipe_with({"depth": rows}, model=model), device="cpu"), "depth")
     assert found.trained_tokens == 100 * 2 * 50

@@ -18,7 +18,7 @@ from pipeline.plan import (
     make_plan,
     stage_seed,
 )
-from pipeline.recipe import GrpoStage, Hardware, Recipe, SftStage
+from pipeline.recipe import DepthStage, GrpoStage, Hardware, Recipe, SftStage
 
 SCRATCH = {"scratch": {"hidden": 32, "layers": 1, "heads": 1, "mlp": 64}}
 SFT: dict[str, Any] = {"kind": "sft", "rows": "train.worked"}
@@ -550,11 +550,28 @@ def test_a_depth_stage_reads_three_sets_of_prompts_and_maybe_rows() -> None:
         ({"rl": {"price": [2.0, 1.0]}}, "is no range"),
         ({"rl": {"samples_per_prompt": 3, "forced": 2}}, "fewer than 2 members"),
         ({"pareto": {"baselines": ["kll"]}}, "kll"),
+        ({"joint": {"backprop_iterations": 5}}, "joint.backprop_iterations=5 is over max_depth=4"),
+        ({"joint": {"updates_per_step": 5}}, "updates_per_step=5 must divide rl.prompts_per_step"),
+        ({"joint": {"rounds": 0}}, "joint.rounds"),
+        ({"joint": {"kl": -0.1}}, "joint.kl"),
+        ({"joint": {"backprop": 2}}, "joint.backprop"),
     ],
 )
 def test_a_depth_stage_that_cannot_work_is_refused(keys: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         recipe_with({"depth": {**DEPTH, **keys}}, model=RECURRENT)
+
+
+def test_a_joint_phase_is_off_unless_asked_for_and_has_defaults_for_any_depth() -> None:
+    def joint(**keys: Any) -> Any:
+        plan = make_plan(recipe_with({"depth": {**DEPTH, **keys}}, model=RECURRENT))
+        spec = plan.stages[0].spec
+        assert isinstance(spec, DepthStage)
+        return spec.joint
+
+    assert joint() is None
+    assert joint(joint={}).backprop_iterations is None
+    assert joint(joint={"rounds": 1}).token_steps > 0
 
 
 def test_an_evaluation_runs_at_one_depth() -> None:

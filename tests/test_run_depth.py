@@ -34,6 +34,7 @@ stages:
     random_depth: {lr: 3.0e-3, batch_rows: 32, micro_batch_rows: 32, max_tokens: 120},
     headroom: {size: 12, samples_per_prompt: 2}, warm_start: {size: 20, steps: 40},
     rl: {steps: 4, prompts_per_step: 4, samples_per_prompt: 4, forced: 2, seeds: 2},
+    joint: {rounds: 2, token_steps: 2, head_steps: 1, lr: 1.0e-3, backprop_iterations: 2},
     calibrate: {size: 10, rounds: 2}, pareto: {size: 10, points: 2}}
   export: {kind: export, model: depth}
 hardware: {device: cpu, engine: native}
@@ -76,7 +77,8 @@ def whole(project: Path) -> dict[str, Any]:
 def test_the_document_has_every_number(whole: dict[str, Any]) -> None:
     found = whole["depth"]
     assert found["headroom"]["verdict"] in ("go", "no go", "undecided")
-    measured = set(get_args(Baseline)) | {"fixed", "policy", "policy, seed 1", "slider"}
+    own = {"fixed", "policy", "policy, seed 1", "slider", "joint"}
+    measured = set(get_args(Baseline)) | own
     assert set(found["methods"]) == measured
     assert set(found["hypervolume"]) == measured - {
         "oracle", "slider", "policy, seed 1", "fixed_whole",
@@ -98,20 +100,22 @@ def test_the_document_has_every_number(whole: dict[str, Any]) -> None:
 def test_engine_and_replay_agree_on_every_decision(project: Path, whole: dict[str, Any]) -> None:
     lines = (project / "whole" / "work" / "depth" / "metrics.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
-    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    assert [row["step"] for row in rows] == list(range(1, 4 + 2 * (2 + 1) + 1))
+    assert [row["step"] for row in rows if "token_loss" in row] == [5, 6, 8, 9]
     assert max(row["logprob_gap"] for row in rows) < 1e-4
 
 
-def test_a_killed_run_ends_with_the_same_head(project: Path, whole: dict[str, Any]) -> None:
-    process = start(project, "broken", "run", "depth.yaml")
-    reached = project / "broken" / "work" / "depth" / "rl-0" / "row-000001.json"
-    limit = time.monotonic() + LIMIT_S
-    while not reached.exists():
-        assert process.poll() is None, (project / "broken.log").read_text()[-3000:]
-        assert time.monotonic() < limit
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+def test_a_killed_run_ends_with_the_same_weights(project: Path, whole: dict[str, Any]) -> None:
+    for row in ("rl-0/row-000001.json", "joint-tokens/row-000002.json"):
+        process = start(project, "broken", "run", "depth.yaml")
+        reached = project / "broken" / "work" / "depth" / row
+        limit = time.monotonic() + LIMIT_S
+        while not reached.exists():
+            assert process.poll() is None, (project / "broken.log").read_text()[-3000:]
+            assert time.monotonic() < limit
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
     again = finish(project, "broken", start(project, "broken", "run", "depth.yaml"))
     weights = [
         (project / run / "stages" / "depth" / "model" / "model.safetensors").read_bytes()

@@ -1,7 +1,7 @@
 """How many iterations each token deserves: the depth stage, part by part.
 
-The language model is frozen after part 1; a small halting head learns. Every part is a folder of
-its own, made once.
+The language model is frozen after part 1; a small halting head learns. Only the joint phase, where
+there is one, trains tokens too. Every part is a folder of its own, made once.
 """
 
 import json
@@ -14,11 +14,10 @@ from pipeline.plan import StagePlan
 from pipeline.recipe import DepthStage
 from pipeline.recurrent.shape import MODEL_TYPE
 from pipeline.stages.context import Output, RunContext
-from pipeline.stages.depth import calibrate, headroom, labels, random_depth
+from pipeline.stages.depth import calibrate, headroom, joint, labels, random_depth, rl
 from pipeline.stages.depth.measuring import Bench
 from pipeline.stages.depth.pareto import RESULTS_FILE, Comparison, Contenders
 from pipeline.stages.depth.parts import Part, part
-from pipeline.stages.depth.rl import Steps
 from pipeline.stages.support import MODEL_FOLDER, model_of
 
 
@@ -49,7 +48,7 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
         plan,
         ctx,
         "7-calibrate",
-        lambda _: calibrate.make(bench, model=learned.policies[0], area="calibrate"),
+        lambda _: calibrate.make(bench, model=learned.exported, area="calibrate"),
     ).info
     config = {key: value for key, value in keys.items() if key != "met"}
     found = part(
@@ -58,7 +57,7 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
         "8-pareto",
         lambda out: Comparison(bench, learned).make(out, calibration=config),
     )
-    calibrate.write_model(learned.policies[0], ctx.out / MODEL_FOLDER, config)
+    calibrate.write_model(learned.exported, ctx.out / MODEL_FOLDER, config)
     shutil.copyfile(found.folder / RESULTS_FILE, ctx.out / RESULTS_FILE)
     return Output(
         kind="checkpoint", info={"depth": {"headroom": _told(room), **found.info, **keys}}
@@ -81,7 +80,7 @@ def check_recurrent(model: Path, spec: DepthStage) -> None:
 
 
 def _learn(bench: Bench, model: Path, room: Part) -> Contenders:
-    """Parts 3 to 5: labels, heads from labels, and policy gradients for every seed."""
+    """Parts 3 to 6: labels, heads from labels, policy gradients for every seed, joint rounds."""
     plan, ctx, spec = bench.plan, bench.ctx, bench.spec
     marked = part(plan, ctx, "3-labels", lambda out: labels.label(bench, out, model=model)).folder
     gated = part(
@@ -105,11 +104,40 @@ def _learn(bench: Bench, model: Path, room: Part) -> Contenders:
         "4-critic",
         lambda out: labels.critic(bench, out, model=warm, table=room.folder / headroom.TABLE),
     )
-    policies = []
-    for number in range(spec.rl.seeds):
-        steps = Steps(bench, warm=warm, ref_tokens=room.info["ref_tokens"], number=number)
-        policies.append(part(plan, ctx, f"5-rl-{number}", steps.run).folder / MODEL_FOLDER)
-    return Contenders(policies=policies, warm=warm, labels=alone, critic=critic.folder)
+    ref_tokens = room.info["ref_tokens"]
+
+    def policy(number: int) -> Path:
+        def make(out: Path) -> Mapping[str, Any]:
+            return rl.make(bench, out, warm=warm, ref_tokens=ref_tokens, number=number)
+
+        return part(plan, ctx, f"5-rl-{number}", make).folder / MODEL_FOLDER
+
+    policies = [policy(number) for number in range(spec.rl.seeds)]
+    return Contenders(
+        policies=policies,
+        warm=warm,
+        labels=alone,
+        critic=critic.folder,
+        joint=_jointly(bench, policies[0], warm=warm, ref_tokens=ref_tokens),
+    )
+
+
+def _jointly(bench: Bench, policy: Path, *, warm: Path, ref_tokens: float) -> Path | None:
+    """Part 6: the model after the rounds of the joint phase; None without one."""
+
+    def one_round(number: int, model: Path) -> Path:
+        def make(out: Path) -> Mapping[str, Any]:
+            return joint.make(
+                bench, out, model=model, warm=warm, ref_tokens=ref_tokens, number=number
+            )
+
+        return part(bench.plan, bench.ctx, f"6-joint-{number}", make).folder / MODEL_FOLDER
+
+    if bench.spec.joint is None:
+        return None
+    for number in range(bench.spec.joint.rounds):
+        policy = one_round(number, policy)
+    return policy
 
 
 def _told(room: Part) -> dict[str, Any]:

@@ -43,10 +43,16 @@ RESULTS_FILE = "pareto.json"
 class Contenders:
     """The models that methods run on."""
 
-    policies: Sequence[Path]  # one a seed; the first is exported
+    policies: Sequence[Path]  # one a seed; the first is exported, or goes on to the joint phase
     warm: Path
     labels: Path  # the head from labels alone
     critic: Path  # folder of the critic's file, of the gated model
+    joint: Path | None = None  # policy 0 after the joint phase
+
+    @property
+    def exported(self) -> Path:
+        """What is calibrated and handed on."""
+        return self.joint or self.policies[0]
 
 
 class Comparison:
@@ -80,6 +86,10 @@ class Comparison:
                 self.rows[name] = oracle_rows(oracle)
             else:
                 found[name] = self._baseline(name, policies[0])
+        if self._on.joint is not None:
+            requests = methods.policy_requests(self._spec)
+            joint = [self._measured("joint", self._on.joint, r, area="joint") for r in requests]
+            found["joint"] = _points(joint)
         spent = self._spent(policies[0])
         document = {
             **fronts(hull, found, policy="policy"),
@@ -194,7 +204,10 @@ class Comparison:
         spec = self._spec
         spent = {
             budget: self._measured(
-                "slider", self._on.policies[0], request_for(calibration, budget=budget)
+                "slider",
+                self._on.exported,
+                request_for(calibration, budget=budget),
+                area="joint" if self._on.joint is not None else "rl-0",
             ).answers.mean_depth
             / spec.max_depth
             for budget in sorted({*spec.budgets, *unseen_budgets(spec.budgets)})
