@@ -3,99 +3,83 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from matplotlib.axes import Axes
-from matplotlib.ticker import EngFormatter, PercentFormatter
+from markupsafe import Markup
 
-from pipeline.pareto import pareto_front, upper_hull
-from pipeline.watch.curves import COLOURS, INK, svg
-
-NAMES: Mapping[str, str] = {
-    "fixed": "fixed depth",
-    "fixed_whole": "fixed depth, prompt too",
-    "policy": "learned policy",
-    "policy_sampled": "learned policy, sampled",
-    "permuted": "its depths, permuted",
-    "labels": "head from labels alone",
-    "warm_start": "warm start",
-    "critic": "critic, one depth a request",
-    "kl": "KL exit",
-    "latent": "latent change exit",
-    "entropy": "entropy exit",
-    "second_order": "second-order exit",
-    "q_exit": "Q-exit gate",
-    "oracle": "oracle (cannot be had)",
-}
-"""What methods are called, in the order of the table."""
+from pipeline.accuracy import wilson
+from pipeline.watch.depth_pictures import (
+    METHODS,
+    PANELS,
+    SEED,
+    SHARED,
+    Rows,
+    front_svg,
+    gain_svg,
+    slider_svg,
+)
 
 UNITS = (("flops_per_answer", "FLOPs per answer"), ("iterations", "core iterations per answer"))
-_STYLES = ("-", "--", ":")
-Rows = Sequence[Mapping[str, Any]]
+
+ENERGY: Mapping[str, str] = {
+    "analytic": "estimated: FLOPs times an assumed constant, so they say nothing that FLOPs do not",
+    "rapl": "measured by the CPU's counters",
+    "nvml": "measured by the GPU's counters",
+}
+"""What the sources of joules are worth."""
 
 
 def depth_section(stage: str, found: Mapping[str, Any]) -> dict[str, Any]:
-    """What the template shows of a depth stage's `depth` document."""
+    """What the template shows of a depth stage's `depth` document. Pictures are SVG."""
     methods: Mapping[str, Rows] = found.get("methods", {})
-    return {
-        "stage": stage,
-        "headroom": found["headroom"],
-        "pictures": [(title, front_svg(methods, key, title)) for key, title in UNITS]
-        if methods
-        else [],
-        "methods": [_method(name, methods[name], found) for name in NAMES if name in methods],
-        "savings": _savings(found) if methods else [],
-        "slider": _slider(found) if methods else [],
-        "energy": sorted({row["energy_source"] for row in methods.get("policy", ())}),
+    section = {"stage": stage, "headroom": found["headroom"], "savings": []}
+    if not methods:
+        return section
+    problems = found.get("problems")
+    calibrated = [row["budget"] for row in found["depth_calibration"]]
+    return section | {
+        "pictures": _pictures(methods, problems),
+        "methods": [_method(name, methods[name], found) for name in METHODS if name in methods],
+        "settings": [
+            row
+            for name, rows in methods.items()
+            for row in _settings(name, rows, problems=problems)
+        ],
+        "savings": _savings(found),
+        "need": _need(found),
+        "slider": _slider(found),
+        "slider_picture": Markup(slider_svg(found["budgets"], calibrated, found["efforts"])),
+        "energy": [f"{source}, {ENERGY[source]}" for source in _sources(methods)],
         "seeds": len(found.get("seeds", ())),
-        "problems": found.get("problems"),
+        "problems": problems,
     }
 
 
-def front_svg(methods: Mapping[str, Rows], key: str, title: str) -> str:
-    """Accuracy against a cost, a line for each method's front, over the hull of fixed depths."""
+def _pictures(methods: Mapping[str, Rows], problems: int | None) -> list[list[tuple[str, Markup]]]:
+    """(title, SVG) of each panel that has a method of its own, in rows."""
+    panels = [p for p, names in PANELS.items() if methods.keys() & set(names) - set(SHARED)]
+    panels = panels or list(PANELS)[:1]
 
-    def draw(axes: Axes) -> None:
-        fixed = [row for name in ("fixed", "fixed_whole") for row in methods.get(name, ())]
-        if fixed:
-            hull = upper_hull(_points(fixed, key))
-            axes.fill_between(hull[:, 0], hull[:, 1], color=INK, alpha=0.06, linewidth=0)
-        for index, name in enumerate(n for n in NAMES if n in methods):
-            _front(axes, name, [r for r in methods[name] if key in r], key, index)
-        axes.set_xlabel(title)
-        axes.set_ylabel("accuracy")
-        axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
-        axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
-        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, handlelength=2.4)
+    def fronts(key: str, unit: str) -> list[tuple[str, Markup]]:
+        return [
+            (
+                f"Accuracy against {unit}: {panel}",
+                Markup(front_svg(methods, key, unit, panel=panel, problems=problems)),
+            )
+            for panel in panels
+        ]
 
-    return svg(draw, size=(8.4, 3.7), salt=f"fronts {key}")
-
-
-def _front(axes: Axes, name: str, rows: Rows, key: str, index: int) -> None:
-    if not rows:
-        return
-    points = _points(rows, key)
-    if name == "oracle":
-        axes.plot(*zip(*points, strict=True), "*", color=COLOURS[4], label=NAMES[name])
-        return
-    front = pareto_front(points)
-    main = name in ("policy", "fixed")
-    colour = {"policy": COLOURS[0], "fixed": INK}.get(name, COLOURS[1 + index % (len(COLOURS) - 1)])
-    axes.plot(
-        front[:, 0],
-        front[:, 1],
-        _STYLES[0 if main else index % len(_STYLES)],
-        color=colour,
-        label=NAMES[name],
-        linewidth=2.4 if name == "policy" else 1.3 if main else 0.9,
-        zorder=3 if main else 2,
-    )
-    axes.plot(*zip(*points, strict=True), "o", color=colour, markersize=5 if main else 3)
+    (key, unit), other = UNITS
+    gains = [
+        (f"Gain at equal FLOPs: {panel}", Markup(gain_svg(methods, key, unit, panel=panel)))
+        for panel in panels
+    ]
+    return [fronts(key, unit), gains, fronts(*other)]
 
 
 def _method(name: str, rows: Rows, found: Mapping[str, Any]) -> dict[str, Any]:
     """A row of the table: the method's numbers, and its most accurate setting."""
     best = max(rows, key=lambda row: row["accuracy"])
     return {
-        "name": NAMES[name],
+        "name": METHODS[name].name,
         "hypervolume": found["hypervolume"].get(name),
         "hypervolume_ci": found["hypervolume_ci"].get(name),
         "area": found["hull_area_by_method"].get(name),
@@ -105,24 +89,62 @@ def _method(name: str, rows: Rows, found: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _settings(name: str, rows: Rows, *, problems: int | None) -> list[dict[str, Any]]:
+    """Every setting of a method, as the long table has it."""
+    if name in METHODS:
+        name = METHODS[name].name
+    elif name.startswith(SEED):
+        name = f"{METHODS['policy'].name}, seed {name.removeprefix(SEED)}"
+    return [
+        {
+            "name": name,
+            "setting": _setting(row),
+            "interval": wilson(row["accuracy"], problems) if problems else None,
+            "measured": row,
+        }
+        for row in rows
+    ]
+
+
+def _setting(row: Mapping[str, Any]) -> str:
+    if "log_price" in row:
+        return f"ln(price) {row['log_price']:+.2f}"
+    if "threshold" in row:
+        return f"threshold {row['threshold']:.3g}"
+    return f"depth {row['depth']}" if "depth" in row else row.get("setting", "")
+
+
 def _savings(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The headline in a few tiles."""
     area, (low, high) = found["hull_area"], found["hull_area_ci"]
-    tiles = [
-        (
-            f"{100 * area:+.1f} points",
-            f"mean accuracy above mixed fixed depths ({100 * low:+.1f} to {100 * high:+.1f})",
-        )
-    ]
+    span = f"{100 * low:+.1f} to {100 * high:+.1f}"
+    tiles = [(f"{100 * area:+.1f} points", f"over mixed fixed depths on average ({span})")]
     for key, unit in (("flops_saved", "FLOPs"), ("iterations_saved", "iterations")):
         value = found[key]
-        said = "accuracy not reached" if value is None else f"{value:+.0%}"
-        tiles.append((said, f"{unit} saved at the best fixed depth\u2019s accuracy, less a point"))
+        if value is None:
+            tiles.append(("none", f"of the {unit} saved: never within a point of the best"))
+        else:
+            tiles.append((f"{value:+.0%}", f"{unit} saved within a point of the best fixed depth"))
     if found.get("spearman") is not None:
-        tiles.append((f"{found['spearman']:.2f}", "rank correlation of depth with needed depth"))
+        tiles.append((f"{found['spearman']:.2f}", "rank correlation of depth with needed steps"))
     if found.get("budget_error") is not None:
         tiles.append((f"{found['budget_error']:.1%}", "largest miss of a budget never measured"))
     return tiles
+
+
+def _need(found: Mapping[str, Any]) -> str | None:
+    """How depth followed need, in a sentence; None where no need is known."""
+    if found.get("spearman_all") is None or found.get("waste") is None:
+        return None
+    said = (
+        f"Where the needed steps are known, {found['waste']:.1%} of the policy's iterations were "
+        f"beyond need and {found['shortfall']:.1%} of the needed ones were missing; the rank "
+        f"correlation over all positions is {found['spearman_all']:.2f}."
+    )
+    asked, idle = found.get("depth_asked"), found.get("depth_idle")
+    if asked is None or idle is None:
+        return said
+    return f"{said} Mean depth {asked:.2f} where the answer depends on it, {idle:.2f} elsewhere."
 
 
 def _slider(found: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -135,5 +157,7 @@ def _slider(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _points(rows: Rows, key: str) -> list[tuple[float, float]]:
-    return [(row[key], row["accuracy"]) for row in rows]
+def _sources(methods: Mapping[str, Rows]) -> Sequence[str]:
+    """Where the joules come from, by all rows."""
+    rows = [row for some in methods.values() for row in some]
+    return sorted({row["energy_source"] for row in rows if "energy_source" in row})

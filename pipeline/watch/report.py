@@ -171,9 +171,7 @@ def _depths(run_dir: Path) -> list[dict[str, Any]]:
     for path in sorted(run_dir.glob(f"stages/*/{MANIFEST}")):
         found = _json(path)["info"].get("depth")
         if found:
-            section = depth_section(path.parent.name, found)
-            section["pictures"] = [(title, Markup(svg)) for title, svg in section["pictures"]]
-            sections.append(section)
+            sections.append(depth_section(path.parent.name, found))
     return sections
 
 

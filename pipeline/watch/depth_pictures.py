@@ -1,0 +1,222 @@
+"""Pictures of a depth stage: accuracy against compute, and budgets asked for against spent."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import EngFormatter, PercentFormatter
+
+from pipeline.accuracy import wilson
+from pipeline.pareto import pareto_front, upper_hull
+from pipeline.watch.curves import COLOURS, INK, svg
+
+Rows = Sequence[Mapping[str, Any]]
+Points = Sequence[tuple[float, float]]
+
+BLUE, ORANGE, GREEN, PURPLE, RED, GREY = COLOURS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """What a method is called, and how it is drawn."""
+
+    name: str
+    colour: str = GREY
+    line: str = "--"
+    marker: str = "o"
+    main: bool = False
+
+
+METHODS: Mapping[str, Method] = {
+    "fixed": Method(name="fixed depth", colour=INK, line="-", main=True),
+    "fixed_whole": Method(name="fixed depth, prompt too", colour=INK, line=":", marker="."),
+    "policy": Method(name="learned policy", colour=BLUE, line="-", main=True),
+    "joint": Method(name="policy, tokens trained too", colour=GREEN, line="-", marker="D"),
+    "policy_sampled": Method(name="policy, sampled", colour=BLUE, line=":", marker="v"),
+    "permuted": Method(name="its depths, permuted", colour=GREY, marker="X"),
+    "labels": Method(name="head from labels alone", colour=ORANGE, marker="s"),
+    "warm_start": Method(name="warm start", colour=PURPLE, line="-.", marker="^"),
+    "critic": Method(name="critic, a depth a request", colour=RED, marker="P"),
+    "kl": Method(name="KL exit", colour=ORANGE, marker="s"),
+    "latent": Method(name="latent change exit", colour=GREEN, line="-.", marker="^"),
+    "entropy": Method(name="entropy exit", colour=PURPLE, marker="D"),
+    "second_order": Method(name="second-order exit", colour=RED, line=":", marker="v"),
+    "q_exit": Method(name="Q-exit gate", colour=GREY, marker="P"),
+    "oracle": Method(name="oracle (cannot be had)", colour=INK, line="", marker="*"),
+}
+"""All methods, in the order of the table."""
+
+RULES = ("kl", "latent", "entropy", "second_order", "q_exit")
+SHARED = ("fixed", "fixed_whole", "policy", "oracle")
+PANELS: Mapping[str, Sequence[str]] = {
+    "what learns": [name for name in METHODS if name not in RULES],
+    "exit rules": [name for name in METHODS if name in (*SHARED, *RULES)],
+}
+"""What is drawn together; all at once could not be told apart."""
+
+SEED = "policy, seed "
+"""How the rows of the policy's further seeds are called."""
+
+
+def front_svg(
+    methods: Mapping[str, Rows], key: str, unit: str, *, panel: str, problems: int | None
+) -> str:
+    """Accuracy against a cost: every setting, a line along each method's front, and what mixing
+    fixed depths reaches. With the number of `problems`, bars on the fixed depths and the policy."""
+
+    def draw(axes: Axes) -> None:
+        names = [n for n in PANELS[panel] if any(key in row for row in methods.get(n, ()))]
+        if fixed := _fixed_rows(methods, key):
+            _hull(axes, _points(fixed, key))
+        for name in names:
+            _front(axes, METHODS[name], [r for r in methods[name] if key in r], key, problems)
+        for row in methods.get("fixed", ()) if "fixed" in names else ():
+            place = (row[key], row["accuracy"])
+            depth = f"{row['mean_depth']:.0f}"
+            axes.annotate(depth, place, (4, -11), textcoords="offset points", fontsize=7.5)
+        for name, rows in methods.items():
+            if name.startswith(SEED):
+                front = pareto_front(_points(rows, key))
+                axes.plot(front[:, 0], front[:, 1], color=BLUE, linewidth=0.8, alpha=0.6)
+        accuracies = [row["accuracy"] for name in names for row in methods[name]]
+        room = max(max(accuracies) - min(accuracies), 0.02) * 0.12
+        axes.set_ylim(min(accuracies) - room, max(accuracies) + room)
+        _labelled(axes, unit, "accuracy")
+        axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+
+    return svg(draw, size=(5.5, 4.7), salt=f"fronts {key} {panel}")
+
+
+def gain_svg(methods: Mapping[str, Rows], key: str, unit: str, *, panel: str) -> str:
+    """Points over what mixed fixed depths reach at the same cost, within their range of costs."""
+    hull = upper_hull(_points(_fixed_rows(methods, key), key))
+    low = hull[0, 0]
+    high = max(row[key] for row in _fixed_rows(methods, key))
+
+    def gain(point: tuple[float, float]) -> tuple[float, float]:
+        return point[0], 100 * (point[1] - float(np.interp(point[0], hull[:, 0], hull[:, 1])))
+
+    def draw(axes: Axes) -> None:
+        axes.axhline(0, color=INK, linewidth=4, alpha=0.2, label="fixed depths, mixed")
+        for name in PANELS[panel]:
+            method = METHODS[name]
+            rows = [r for r in methods.get(name, ()) if key in r and low <= r[key] <= high]
+            if rows and method.line and name not in ("fixed", "fixed_whole"):
+                _curve(axes, method, *_with_front(_points(rows, key), gain))
+        for rows in (rows for name, rows in methods.items() if name.startswith(SEED)):
+            inside = [r for r in rows if low <= r[key] <= high]
+            if inside:
+                front = _with_front(_points(inside, key), gain)[1]
+                axes.plot(*zip(*front, strict=True), color=BLUE, linewidth=0.8, alpha=0.6)
+        _labelled(axes, unit, "points over mixed fixed depths")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:+g}" if value else "0")
+
+    return svg(draw, size=(5.5, 4.4), salt=f"gains {key} {panel}")
+
+
+def slider_svg(budgets: Rows, calibrated: Sequence[float], efforts: Mapping[str, float]) -> str:
+    """What held-out prompts spent against the budget that was asked for."""
+
+    def draw(axes: Axes) -> None:
+        ends = [v for row in budgets for v in (row["budget"], row["spent"])]
+        low, high = max(0.0, min(ends) - 0.08), min(1.05, max(ends) + 0.08)
+        axes.plot((low, high), (low, high), "--", color=INK, linewidth=0.8, alpha=0.6)
+        for name, rows, filled in (
+            ("calibrated", [r for r in budgets if r["budget"] in calibrated], True),
+            (
+                "between, never measured",
+                [r for r in budgets if r["budget"] not in calibrated],
+                False,
+            ),
+        ):
+            if rows:
+                axes.plot(
+                    [r["budget"] for r in rows],
+                    [r["spent"] for r in rows],
+                    "o",
+                    color=BLUE,
+                    markerfacecolor=BLUE if filled else "none",
+                    label=name,
+                )
+        spent = {row["budget"]: row["spent"] for row in budgets}
+        for budget in sorted(set(efforts.values()) & spent.keys()):
+            words = ", ".join(name for name, value in efforts.items() if value == budget)
+            place = (budget, spent[budget])
+            axes.annotate(words, place, (7, -10), textcoords="offset points", fontsize=8)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+        axes.set(xlim=(low, high), ylim=(low, high), xlabel="asked for", ylabel="spent")
+        axes.legend(loc="upper left", fontsize=8)
+
+    return svg(draw, size=(3.9, 3.5), salt="slider")
+
+
+def _hull(axes: Axes, points: Points) -> None:
+    hull = upper_hull(points)
+    floor = min(accuracy for _, accuracy in points) - 1.0  # under whatever is shown
+    axes.fill_between(hull[:, 0], hull[:, 1], floor, color=INK, alpha=0.06, linewidth=0)
+    axes.plot(
+        hull[:, 0], hull[:, 1], color=INK, linewidth=4, alpha=0.2, label="fixed depths, mixed"
+    )
+
+
+def _front(axes: Axes, method: Method, rows: Rows, key: str, problems: int | None) -> None:
+    points = _points(rows, key)
+    if not method.line:
+        axes.scatter(
+            *zip(*points, strict=True), s=70, c=method.colour, marker=method.marker,
+            label=method.name,
+        )  # fmt: skip
+        return
+    if method.main and problems:
+        spans = [wilson(accuracy, problems) for _, accuracy in points]
+        axes.vlines(
+            [cost for cost, _ in points],
+            [low for low, _ in spans],
+            [high for _, high in spans],
+            color=method.colour,
+            linewidth=1.1,
+            alpha=0.45,
+        )
+    _curve(axes, method, *_with_front(points, lambda point: point))
+
+
+def _curve(axes: Axes, method: Method, points: Points, front: Points) -> None:
+    """All points, and a line through those of the front."""
+    look: dict[str, Any] = {
+        "color": method.colour,
+        "marker": method.marker,
+        "markersize": 5 if method.main else 4,
+        "zorder": 3 if method.main else 2,
+    }
+    width = 2.2 if method.colour == BLUE and method.main else 1.3 if method.main else 1
+    axes.plot(*zip(*points, strict=True), linestyle="", **look)
+    axes.plot(
+        *zip(*front, strict=True), linestyle=method.line, linewidth=width, label=method.name, **look
+    )
+
+
+def _with_front(
+    points: Points, shown: Callable[[tuple[float, float]], tuple[float, float]]
+) -> tuple[Points, Points]:
+    """The points, and those of their front, as they are shown."""
+    front = [(float(cost), float(accuracy)) for cost, accuracy in pareto_front(points)]
+    return [shown(point) for point in points], [shown(point) for point in front]
+
+
+def _labelled(axes: Axes, across: str, up: str) -> None:
+    axes.set_xlabel(across)
+    axes.set_ylabel(up)
+    axes.xaxis.set_major_formatter(EngFormatter(sep="\N{NARROW NO-BREAK SPACE}"))
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=8)
+
+
+def _fixed_rows(methods: Mapping[str, Rows], key: str) -> Rows:
+    """Of the fixed depths, with the prompt at a depth of its own or not."""
+    return [row for n in ("fixed", "fixed_whole") for row in methods.get(n, ()) if key in row]
+
+
+def _points(rows: Rows, key: str) -> list[tuple[float, float]]:
+    return [(row[key], row["accuracy"]) for row in rows]
