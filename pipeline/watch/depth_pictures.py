@@ -81,10 +81,10 @@ def front_svg(
                 front = pareto_front(_points(rows, key))
                 axes.plot(front[:, 0], front[:, 1], color=BLUE, linewidth=0.8, alpha=0.6)
         accuracies = [row["accuracy"] for name in names for row in methods[name]]
-        room = max(max(accuracies) - min(accuracies), 0.02) * 0.12
+        room = max((max(accuracies) - min(accuracies)) * 0.12, 0.01)
         axes.set_ylim(min(accuracies) - room, max(accuracies) + room)
         _labelled(axes, unit, "accuracy")
-        axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+        axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
 
     return svg(draw, size=(5.5, 4.7), salt=f"fronts {key} {panel}")
 
