@@ -431,7 +431,10 @@ class HaltingWarmStart(Strict):
     steps: PositiveInt = 400  # of the head, and of the gate and the critic
     lr: PositiveFloat = 2e-3
     bias: float = Field(default=1.0, ge=0.0)  # nats towards going on: RL starts from deep
-    labels: Literal["best", "step"] = "best"  # ours, or Ouro's of the very next iteration
+    labels: Literal["later", "best", "step"] = "later"
+    """Ours, of the loss of all that follows or of the token's own; or Ouro's, of its own loss at the
+    very next iteration."""
+    probes: PositiveInt = 16  # tokens (or segments) of a completion that `later` labels
 
 
 class DepthRl(Strict):
@@ -498,7 +501,7 @@ class DepthCalibration(Strict):
 
 Baseline = Literal[
     "fixed_whole", "permuted", "kl", "latent", "entropy", "second_order", "q_exit", "critic",
-    "labels", "warm_start", "policy_sampled", "oracle",
+    "labels", "own_labels", "warm_start", "policy_sampled", "oracle",
 ]  # fmt: skip
 
 

@@ -37,6 +37,7 @@ METHODS: Mapping[str, Method] = {
     "policy_sampled": Method(name="policy, sampled", colour=BLUE, line=":", marker="v"),
     "permuted": Method(name="its depths, permuted", colour=GREY, marker="X"),
     "labels": Method(name="head from labels alone", colour=ORANGE, marker="s"),
+    "own_labels": Method(name="labels of own loss alone", colour=GREEN, line=":", marker="<"),
     "warm_start": Method(name="warm start", colour=PURPLE, line="-.", marker="^"),
     "critic": Method(name="critic, a depth a request", colour=RED, marker="P"),
     "kl": Method(name="KL exit", colour=ORANGE, marker="s"),

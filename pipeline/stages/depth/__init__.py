@@ -89,15 +89,18 @@ def _learn(bench: Bench, model: Path, room: Part) -> Contenders:
     base = gated.folder / MODEL_FOLDER
     accuracy = room.info["accuracy"]
 
-    def head(name: str, bias: float) -> Path:
+    def head(name: str, *, bias: float = 0.0, own: bool = False) -> Path:
         def make(out: Path) -> Mapping[str, Any]:
             gain = accuracy[-1] - accuracy[0]
-            return labels.halting(bench, out, model=base, labels=marked, gain=gain, bias=bias)
+            return labels.halting(
+                bench, out, model=base, labels=marked, gain=gain, bias=bias, own=own
+            )
 
         return part(plan, ctx, name, make).folder / MODEL_FOLDER
 
-    warm = head("4-warm-start", spec.warm_start.bias)
-    alone = head("4-labels-only", 0.0)
+    warm = head("4-warm-start", bias=spec.warm_start.bias)
+    alone = head("4-labels-only")
+    own = head("4-own-labels", own=True)
     critic = part(
         plan,
         ctx,
@@ -117,6 +120,7 @@ def _learn(bench: Bench, model: Path, room: Part) -> Contenders:
         policies=policies,
         warm=warm,
         labels=alone,
+        own_labels=own,
         critic=critic.folder,
         joint=_jointly(bench, policies[0], warm=warm, ref_tokens=ref_tokens),
     )

@@ -12,11 +12,12 @@ from pipeline.stages.support import MODEL_FOLDER
 
 ROLLOUTS = "rollouts.parquet"
 LOSSES = "losses.safetensors"  # `pipeline.train.depth.replay.LOSSES`, which loads torch
+LATER = "later.safetensors"  # `pipeline.train.depth.probes.LATER`
 CRITIC = "pipeline.train.depth.critic"
 
 
 def label(bench: Bench, out: Path, *, model: Path) -> Mapping[str, Any]:
-    """Completions of the deepest model, and every token's loss at every depth."""
+    """Completions of the deepest model, and what every depth of a token does to the loss."""
     spec = bench.spec
     measured = bench.measure(
         model,
@@ -29,6 +30,13 @@ def label(bench: Bench, out: Path, *, model: Path) -> Mapping[str, Any]:
     write_scored([s for g in measured.groups for s in g.samples], out / ROLLOUTS)
     job = head_job(bench.plan, bench.ctx, model=model, out=out)
     bench.ctx.cluster.call("pipeline.train.depth.replay:losses_by_depth", job, out / ROLLOUTS)
+    if spec.warm_start.labels == "later":
+        bench.ctx.cluster.call(
+            "pipeline.train.depth.probes:later_losses",
+            job,
+            out / ROLLOUTS,
+            probes=spec.warm_start.probes,
+        )
     return measured.summary()
 
 
@@ -46,10 +54,23 @@ def gate(bench: Bench, out: Path, *, model: Path, labels: Path) -> Mapping[str, 
 
 
 def halting(
-    bench: Bench, out: Path, *, model: Path, labels: Path, gain: float, bias: float
+    bench: Bench,
+    out: Path,
+    *,
+    model: Path,
+    labels: Path,
+    gain: float,
+    bias: float,
+    own: bool = False,
 ) -> Mapping[str, Any]:
-    """A halting head from labels, in a copy of the model. `gain`: accuracy, full depth over 1."""
+    """A halting head from labels, in a copy of the model.
+
+    Args:
+        gain: accuracy at full depth over that at depth 1.
+        own: of each token's own loss, whatever the recipe's labels are.
+    """
     spec = bench.spec
+    kind = "best" if own else spec.warm_start.labels
     job = head_job(bench.plan, bench.ctx, model=model, out=out / MODEL_FOLDER)
     return bench.ctx.cluster.call(
         "pipeline.train.depth.warm_start:train",
@@ -61,7 +82,8 @@ def halting(
         lr=spec.warm_start.lr,
         bias=bias,
         width=spec.halting_width,
-        labels=spec.warm_start.labels,
+        labels=kind,
+        later=labels / LATER if kind == "later" else None,
         accuracy_gain=gain,
     )
 

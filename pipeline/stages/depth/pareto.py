@@ -46,6 +46,7 @@ class Contenders:
     policies: Sequence[Path]  # one a seed; the first is exported, or goes on to the joint phase
     warm: Path
     labels: Path  # the head from labels alone
+    own_labels: Path  # the head from labels of every token's own loss
     critic: Path  # folder of the critic's file, of the gated model
     joint: Path | None = None  # policy 0 after the joint phase
 
@@ -115,12 +116,17 @@ class Comparison:
         """Points [_P, _K, 3] of a method."""
         model = self._on.policies[0]
         spec = self._spec
+        heads = {
+            "labels": self._on.labels,
+            "own_labels": self._on.own_labels,
+            "warm_start": self._on.warm,
+        }
         if name == "permuted":
             return self._permuted(policy)
         if name == "critic":
             return self._critic()
-        if name in ("labels", "warm_start"):
-            model = self._on.labels if name == "labels" else self._on.warm
+        if name in heads:
+            model = heads[name]
             requests = methods.policy_requests(spec)
         elif name == "policy_sampled":
             requests = methods.policy_requests(spec, sampled=True)
@@ -128,7 +134,7 @@ class Comparison:
             requests = methods.fixed_requests(spec, whole=True)
         else:
             requests = methods.rule_requests(spec, name)
-        area = name if name in ("labels", "warm_start") else "rl-0"
+        area = name if name in heads else "rl-0"
         return _points([self._measured(name, model, request, area=area) for request in requests])
 
     def _permuted(self, policy: Sequence[Measurement]) -> Floats:

@@ -178,11 +178,17 @@ def token_losses(
     model: RecurrentForCausalLM, rollouts: Sequence[Rollout], *, depth: int, job: HeadJob
 ) -> Tensor:
     """Loss of every completion token with the completions at `depth`, rollout after rollout."""
+    runs = [at_depth(r, depth, prompt_depth=job.prompt_depth) for r in rollouts]
+    return torch.cat(completion_losses(model, runs, job=job))
+
+
+@torch.no_grad()
+def completion_losses(
+    model: RecurrentForCausalLM, rollouts: Sequence[Rollout], *, job: HeadJob
+) -> list[Tensor]:
+    """Loss [_T] of each rollout's tokens at its recorded depths, on the CPU."""
     pieces: list[Tensor] = [torch.empty(0)] * len(rollouts)
-    sequences = [
-        inputs(at_depth(r, depth, prompt_depth=job.prompt_depth), prompt_depth=job.prompt_depth)
-        for r in rollouts
-    ]
+    sequences = [inputs(r, prompt_depth=job.prompt_depth) for r in rollouts]
     for batch in padded(sequences, batch_rows=job.batch_rows, device=job.device):
         hidden = model.model(
             input_ids=batch.tokens,
@@ -203,4 +209,4 @@ def token_losses(
                     )
                 ]
             )
-    return torch.cat(pieces)
+    return pieces

@@ -28,7 +28,7 @@ from pipeline.train.depth.replay import (
     recorded_decisions,
 )
 
-Labels = Literal["best", "step"]
+Labels = Literal["later", "best", "step"]
 
 HELD_OUT = 10
 """Every tenth rollout is left out, to report on."""
@@ -78,6 +78,7 @@ def train(
     bias: float,
     width: int = 32,
     labels: Labels = "best",
+    later: Path | None = None,
     accuracy_gain: float = 1.0,
 ) -> dict[str, float]:
     """Write `job.model` with a halting head learned from labels to `job.out`.
@@ -88,7 +89,9 @@ def train(
         prices: lambda is drawn log-uniformly between the two, and told to the head.
         bias: added to the output's bias after training, towards deep; 0 for the baseline.
         width: hidden units.
-        labels: "best" looks past a flat iteration, "step" (Ouro's) at the next one only.
+        labels: "best" looks past a flat iteration, "step" (Ouro's) at the next one only, both at a
+            token's own loss; "later" is "best" on the loss of all that follows.
+        later: of the same rollouts, from `probes.later_losses`; for "later" only.
         accuracy_gain: of full depth over depth 1; what nats are exchanged for.
 
     Returns:
@@ -101,6 +104,10 @@ def train(
         head = fresh(model.config, width=width, seed=job.seed).to(job.device)
         tokens = full_depth_tokens(job, rollouts, losses)
         rate = nats_per_price(tokens, accuracy_gain=accuracy_gain)
+        if labels == "later":
+            if later is None:
+                raise ValueError('labels="later" needs the losses of `probes.later_losses`')
+            tokens = probed_only(tokens, rollouts, later)
         fit(
             head,
             tokens,
@@ -154,6 +161,26 @@ def full_depth_tokens(
     )
 
 
+def probed_only(tokens: Tokens, rollouts: Path, later: Path) -> Tokens:
+    """Those of the deciding tokens that were probed, with the loss of all that follows them."""
+    by_rollout = read_losses(later)
+    if [len(s.rollout.tokens) for s in read_scored(rollouts)] != [x.shape[1] for x in by_rollout]:
+        raise ValueError(f"{later} is not of the rollouts in {rollouts}: compute it again")
+    first = slice(None, None, tokens.decisions)
+    where = zip(
+        tokens.features.rollout[first].tolist(), tokens.features.token[first].tolist(), strict=True
+    )
+    losses = torch.stack([by_rollout[rollout][:, token] for rollout, token in where], dim=1)
+    kept = losses.isfinite().all(dim=0)
+    index = kept.nonzero()[:, 0]
+    return Tokens(
+        features=tokens.features.at(decisions_at(tokens, index)),
+        losses=losses[:, index],
+        answers_for=tokens.answers_for[index],
+        held_out=tokens.held_out[index],
+    )
+
+
 def nats_per_price(tokens: Tokens, *, accuracy_gain: float) -> float:
     """Nats of one token's loss that an iteration must gain at lambda = 1.
 
@@ -169,7 +196,7 @@ def targets(tokens: Tokens, index: Tensor, price: Tensor, *, labels: Labels) -> 
     in the order of their decisions."""
     losses, price = tokens.losses[:, index], price * tokens.answers_for[index]
     found = (
-        best_labels(losses, price=price) if labels == "best" else step_labels(losses, margin=price)
+        step_labels(losses, margin=price) if labels == "step" else best_labels(losses, price=price)
     )
     return found.t().reshape(-1)
 

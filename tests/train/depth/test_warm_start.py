@@ -13,8 +13,14 @@ from pipeline.recurrent.model import RecurrentForCausalLM
 from pipeline.train.depth import gate, warm_start
 from pipeline.train.depth.job import HeadJob
 from pipeline.train.depth.labels import best_labels, step_labels
-from pipeline.train.depth.replay import losses_by_depth
-from pipeline.train.depth.warm_start import decisions_at, full_depth_tokens, targets
+from pipeline.train.depth.probes import later_losses
+from pipeline.train.depth.replay import losses_by_depth, read_losses
+from pipeline.train.depth.warm_start import (
+    decisions_at,
+    full_depth_tokens,
+    probed_only,
+    targets,
+)
 
 MakeJob = Callable[..., HeadJob]
 MakeScored = Callable[..., Path]
@@ -53,6 +59,39 @@ def test_tokens_are_in_order_with_their_losses(
             one = best_labels(loss, price=p) if labels == "best" else step_labels(loss, margin=p)
             assert torch.equal(found[row], one)
     assert decisions_at(tokens, index).tolist() == [12, 13, 14, 6, 7, 8]
+
+
+def test_only_probed_tokens_are_learned_from(
+    make_job: MakeJob, rollouts: list[Rollout], make_scored: MakeScored
+) -> None:
+    job, scored = make_job(), make_scored(rollouts)
+    whole = full_depth_tokens(job, scored, losses_by_depth(job, scored))
+    later = later_losses(job, scored, probes=2)
+    some = probed_only(whole, scored, later)
+    assert some.losses.shape == (4, 2 * len(rollouts))
+    kept = list(zip(some.features.rollout.tolist(), some.features.token.tolist(), strict=True))
+    losses = read_losses(later)
+    for column, (rollout, token) in enumerate(kept[:: some.decisions]):
+        assert torch.equal(some.losses[:, column], losses[rollout][:, token])
+    where = list(zip(whole.features.rollout.tolist(), whole.features.token.tolist(), strict=True))
+    assert torch.equal(some.features.state[0], whole.features.state[where.index(kept[0])])
+
+
+def test_labels_of_what_follows_need_its_losses(
+    make_job: MakeJob, rollouts: list[Rollout], make_scored: MakeScored
+) -> None:
+    job, scored = make_job(), make_scored(rollouts)
+    with pytest.raises(ValueError, match="needs the losses of `probes.later_losses`"):
+        warm_start.train(
+            job,
+            scored,
+            losses_by_depth(job, scored),
+            prices=(0.1, 1.0),
+            steps=1,
+            lr=1e-2,
+            bias=0.0,
+            labels="later",
+        )
 
 
 def test_a_segments_first_token_answers_for_all(
