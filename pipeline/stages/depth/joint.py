@@ -99,7 +99,9 @@ def _head(bench: Bench, joint: JointPhase, *, warm: Path, ref_tokens: float) -> 
         update=UPDATE,
         reference=warm,
         requests=lambda prices, step: step_requests(spec, prices, seed=seed, step=step),
-        told=lambda step, prices: update_of(spec, step=step, prices=prices, ref_tokens=ref_tokens),
+        told=lambda step, prices: update_of(
+            spec, step=step, prices=prices, ref_tokens=ref_tokens, progress=1.0
+        ),
         number=number,
         numbers=_numbers(spec, joint),
         shown=_shown(bench),

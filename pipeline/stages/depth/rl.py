@@ -38,21 +38,34 @@ def work_of(bench: Bench, number: int) -> Path:
     return bench.ctx.work / f"rl-{number}"
 
 
+FINAL_LR = 0.1
+"""Share of the learning rate that the last step has left."""
+
+
 def update_of(
-    spec: DepthStage, *, step: int, prices: Mapping[str, float], ref_tokens: float
+    spec: DepthStage,
+    *,
+    step: int,
+    prices: Mapping[str, float],
+    ref_tokens: float,
+    progress: float | None = None,
 ) -> RlUpdate:
-    """What the trainer is told of a step."""
+    """What the trainer is told of a step: learning rate and entropy fall linearly.
+
+    `progress`: from 0 to 1; default: of `rl.steps`.
+    """
     rl = spec.rl
+    done = step / rl.steps if progress is None else progress
     return RlUpdate(
         step=step,
         log_prices=prices,
         ref_tokens=ref_tokens,
         price_tokens=rl.price_tokens,
-        lr=rl.lr,
+        lr=rl.lr * (1 - (1 - FINAL_LR) * done),
         epochs=rl.epochs,
         minibatches=rl.minibatches,
         clip=rl.clip,
-        entropy=rl.entropy,
+        entropy=rl.entropy * (1 - done),
         kl=rl.kl,
         max_grad_norm=rl.max_grad_norm,
     )

@@ -33,11 +33,10 @@ def halting_terms(
         logit: [_N] of going on, under the policy in training.
         goes_on: [_N] what was decided.
         advantage: [_N] of that decision.
-        behaviour_logprob: [_N] of the decision under what made it; 0 where it was forced, which
-            makes the ratio the policy's own probability: off-policy members count for little
-            where the policy would hardly have done the same.
+        behaviour_logprob: [_N] of the decision under the policy before this step.
         reference_logit: [_N] of the warm start.
-        weight: [_N] of each decision in the mean; sums to 1.
+        weight: [_N] of each decision in the mean; sums to 1, or less with off-policy decisions,
+            which weigh what the policy would have given them.
         clip: ratios outside 1 - clip to 1 + clip carry no further gain. Depth has its own: a
             token's depth is a product of several decisions, so its ratio is wilder than a token's.
     """

@@ -42,7 +42,8 @@ def test_rules_sweep_their_threshold(rule: str) -> None:
 def test_the_policy_sweeps_its_trained_prices() -> None:
     prices = [r.log_price for r in policy_requests(SPEC)]
     assert prices == sorted(prices)
-    assert prices[-1] == pytest.approx(0.6931, abs=1e-3)
+    assert prices[0] == pytest.approx(-2.3026, abs=1e-3)
+    assert prices[-1] == pytest.approx(2.3026, abs=1e-3)
     assert all(r.sampled for r in policy_requests(SPEC, sampled=True))
 
 

@@ -63,3 +63,13 @@ def test_the_trainer_is_told_the_recipes_settings(spec: DepthStage) -> None:
     told = update_of(spec, step=3, prices={"p": 0.5}, ref_tokens=7.0)
     assert (told.step, told.ref_tokens, told.clip) == (3, 7.0, spec.rl.clip)
     assert told.log_prices == {"p": 0.5}
+
+
+def test_learning_rate_and_entropy_fall(spec: DepthStage) -> None:
+    rl = spec.rl.model_copy(update={"steps": 10, "lr": 1e-3, "entropy": 0.02})
+    spec = spec.model_copy(update={"rl": rl})
+    told = [update_of(spec, step=s, prices={}, ref_tokens=1.0) for s in (0, 5)]
+    assert [t.lr for t in told] == pytest.approx([1e-3, 0.55e-3])
+    assert [t.entropy for t in told] == pytest.approx([0.02, 0.01])
+    after = update_of(spec, step=3, prices={}, ref_tokens=1.0, progress=1.0)
+    assert (after.lr, after.entropy) == (pytest.approx(1e-4), 0.0)
