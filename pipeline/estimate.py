@@ -269,7 +269,8 @@ def _depth_work(recipe: Recipe, stage: DepthStage, parameters: float) -> Work:
         stage.headroom.size * stage.headroom.samples_per_prompt * stage.max_depth
         + stage.warm_start.size * stage.warm_start.samples_per_prompt
         + stage.rl.steps * stage.rl.prompts_per_step * stage.rl.samples_per_prompt * stage.rl.seeds
-        + stage.calibrate.size * stage.calibrate.rounds * len(stage.budgets)
+        + stage.calibrate.size
+        * (stage.calibrate.points + stage.calibrate.rounds * len(stage.budgets or []))
         + pareto.size * pareto.samples_per_prompt * settings
     )
     sft = stage.random_depth or RandomDepthSft()

@@ -432,8 +432,8 @@ class HaltingWarmStart(Strict):
     lr: PositiveFloat = 2e-3
     bias: float = Field(default=1.0, ge=0.0)  # nats towards going on: RL starts from deep
     labels: Literal["later", "best", "step"] = "later"
-    """Ours, of the loss of all that follows or of the token's own; or Ouro's, of its own loss at the
-    very next iteration."""
+    """Ours, of the loss of all that follows or of the token's own; or Ouro's, of its own loss at
+    the very next iteration."""
     probes: PositiveInt = 16  # tokens (or segments) of a completion that `later` labels
 
 
@@ -444,16 +444,16 @@ class DepthRl(Strict):
     prompts_per_step: PositiveInt = 32
     samples_per_prompt: PositiveInt = 8
     forced: int = Field(default=2, ge=0)  # members of a group at a fixed depth, full or shallow
-    price: tuple[PositiveFloat, PositiveFloat] = (0.02, 2.0)
+    price: tuple[PositiveFloat, PositiveFloat] = (0.1, 10.0)
     """Range of lambda: accuracy that a full-depth completion's iterations are worth."""
     price_tokens: float = Field(default=0.0, ge=0.0)  # of a full-depth completion's tokens
     lr: PositiveFloat = 1e-3
     epochs: PositiveInt = 2  # over a step's decisions
     minibatches: PositiveInt = 4  # per epoch
     clip: PositiveFloat = 0.2
-    entropy: float = Field(default=1.0, ge=0.0)
-    """Worth of a nat of entropy per decision, in iterations at lambda = 1."""
-    kl: float = Field(default=0.1, ge=0.0)  # to the warm start, in the same unit
+    entropy: float = Field(default=0.02, ge=0.0)
+    """Worth of a nat of entropy per decision, in iterations at lambda = 1; falls to 0 linearly."""
+    kl: float = Field(default=0.0, ge=0.0)  # to the warm start, in the same unit
     max_grad_norm: PositiveFloat = 1.0
     seeds: PositiveInt = 1  # heads trained from different draws; the first is exported
 
@@ -495,7 +495,8 @@ class DepthCalibration(Strict):
     """Budgets to prices, by measuring on the first `size` prompts of `calibration`."""
 
     size: PositiveInt = 256
-    rounds: PositiveInt = 4  # measurements for each budget at most
+    points: int = Field(default=9, ge=2)  # prices over their range
+    rounds: PositiveInt = 4  # further measurements for each of `budgets` at most
     tolerance: PositiveFloat = 0.02  # share of the full depth within which a budget is met
 
 
@@ -512,6 +513,8 @@ class DepthPareto(Strict):
     samples_per_prompt: PositiveInt = 1
     points: int = Field(default=5, ge=2)  # settings of every method that has a threshold or a price
     baselines: list[Baseline] = Field(default_factory=lambda: list(get_args(Baseline)))
+    transfer: list[str] = Field(default_factory=list)
+    """Prompts entries unlike those learned from: the policy against the fixed depths there too."""
 
 
 class DepthStage(StageBase):
@@ -534,8 +537,10 @@ class DepthStage(StageBase):
     segment: PositiveInt = 1  # tokens that share one decision
     max_tokens: PositiveInt  # of a completion
     temperature: PositiveFloat = 1.0  # of every rollout
-    budgets: list[Fraction] = Field(default_factory=lambda: [0.3, 0.5, 0.75], min_length=1)
-    """The lowest, the middle one and the highest are the efforts low, medium and high."""
+    budgets: list[Fraction] | None = Field(default=None, min_length=1)
+    """The lowest, the middle one and the highest are the efforts low, medium and high; default: a
+    tenth, a half and nine tenths of the way between what the policy's highest and lowest price
+    spend."""
     halting_width: PositiveInt = 32
     batch_rows: PositiveInt = 64  # completions per replay; memory only
     force: bool = False  # go on also where the headroom says no go
@@ -550,7 +555,8 @@ class DepthStage(StageBase):
     @model_validator(mode="after")
     def _check(self) -> "DepthStage":
         least = 1 / self.max_depth
-        if self.budgets != sorted(set(self.budgets)) or self.budgets[0] < least:
+        budgets = self.budgets or []
+        if budgets and (budgets != sorted(set(budgets)) or budgets[0] < least):
             raise ValueError(
                 f"budgets={self.budgets} must rise from at least {least:.3g}, one iteration of "
                 f"max_depth={self.max_depth}, to at most 1"
@@ -709,6 +715,8 @@ def inputs_of(stage: Stage) -> Iterator[tuple[str, str]]:
             yield "prompts", stage.prompts
             yield "calibration", stage.calibration
             yield "held_out", stage.held_out
+            for entry in stage.pareto.transfer:
+                yield "held_out", entry
             yield from (("rows", row) for row in listed(stage.rows or []))
         case EvaluateStage():
             yield from (("model", model) for model in stage.models)

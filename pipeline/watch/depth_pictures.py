@@ -117,39 +117,25 @@ def gain_svg(methods: Mapping[str, Rows], key: str, unit: str, *, panel: str) ->
     return svg(draw, size=(5.5, 4.4), salt=f"gains {key} {panel}")
 
 
-def slider_svg(budgets: Rows, calibrated: Sequence[float], efforts: Mapping[str, float]) -> str:
-    """What held-out prompts spent against the budget that was asked for."""
+def slider_svg(budgets: Rows, efforts: Mapping[str, float]) -> str:
+    """What held-out prompts spent against the budget that was asked for, none of them measured
+    before, and where the efforts lie."""
 
     def draw(axes: Axes) -> None:
-        ends = [v for row in budgets for v in (row["budget"], row["spent"])]
-        low, high = max(0.0, min(ends) - 0.08), min(1.05, max(ends) + 0.08)
+        ends = [v for row in budgets for v in (row["budget"], row["spent"])] + [*efforts.values()]
+        margin = 0.12 * (max(ends) - min(ends)) or 0.05
+        low, high = max(0.0, min(ends) - margin), min(1.05, max(ends) + margin)
         axes.plot((low, high), (low, high), "--", color=INK, linewidth=0.8, alpha=0.6)
-        for name, rows, filled in (
-            ("calibrated", [r for r in budgets if r["budget"] in calibrated], True),
-            (
-                "between, never measured",
-                [r for r in budgets if r["budget"] not in calibrated],
-                False,
-            ),
-        ):
-            if rows:
-                axes.plot(
-                    [r["budget"] for r in rows],
-                    [r["spent"] for r in rows],
-                    "o",
-                    color=BLUE,
-                    markerfacecolor=BLUE if filled else "none",
-                    label=name,
-                )
-        spent = {row["budget"]: row["spent"] for row in budgets}
-        for budget in sorted(set(efforts.values()) & spent.keys()):
+        axes.plot([r["budget"] for r in budgets], [r["spent"] for r in budgets], "o", color=BLUE)
+        for budget in sorted(set(efforts.values())):
             words = ", ".join(name for name, value in efforts.items() if value == budget)
-            place = (budget, spent[budget])
-            axes.annotate(words, place, (7, -10), textcoords="offset points", fontsize=8)
+            axes.axvline(budget, color=INK, linewidth=0.8, linestyle=":", alpha=0.6)
+            axes.annotate(
+                words, (budget, low), (4, 6), textcoords="offset points", fontsize=8, rotation=90
+            )
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
         axes.set(xlim=(low, high), ylim=(low, high), xlabel="asked for", ylabel="spent")
-        axes.legend(loc="upper left", fontsize=8)
 
     return svg(draw, size=(3.9, 3.5), salt="slider")
 

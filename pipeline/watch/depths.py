@@ -34,7 +34,6 @@ def depth_section(stage: str, found: Mapping[str, Any]) -> dict[str, Any]:
     if not methods:
         return section
     problems = found.get("problems")
-    calibrated = [row["budget"] for row in found["depth_calibration"]]
     return section | {
         "pictures": _pictures(methods, problems),
         "methods": [_method(name, methods[name], found) for name in METHODS if name in methods],
@@ -46,7 +45,7 @@ def depth_section(stage: str, found: Mapping[str, Any]) -> dict[str, Any]:
         "savings": _savings(found),
         "need": _need(found),
         "slider": _slider(found),
-        "slider_picture": Markup(slider_svg(found["budgets"], calibrated, found["efforts"])),
+        "slider_picture": Markup(slider_svg(found["budgets"], found["efforts"])),
         "energy": [f"{source}, {ENERGY[source]}" for source in _sources(methods)],
         "seeds": len(found.get("seeds", ())),
         "problems": problems,
@@ -128,7 +127,12 @@ def _savings(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     if found.get("spearman") is not None:
         tiles.append((f"{found['spearman']:.2f}", "rank correlation of depth with needed steps"))
     if found.get("budget_error") is not None:
-        tiles.append((f"{found['budget_error']:.1%}", "largest miss of a budget never measured"))
+        tiles.append(
+            (
+                f"{found['budget_error']:.1%}",
+                "largest miss of a budget never measured, of their range",
+            )
+        )
     return tiles
 
 
@@ -148,13 +152,10 @@ def _need(found: Mapping[str, Any]) -> str | None:
 
 
 def _slider(found: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The calibrated budgets with what held-out prompts spent."""
-    spent = {row["budget"]: row["spent"] for row in found["budgets"]}
-    efforts = {budget: name for name, budget in found["efforts"].items()}
-    return [
-        {**row, "effort": efforts.get(row["budget"], ""), "spent": spent.get(row["budget"])}
-        for row in found["depth_calibration"]
-    ]
+    """The calibrated budgets, and between them the efforts."""
+    rows = [{**row, "effort": ""} for row in found["depth_calibration"]]
+    efforts = [{"budget": budget, "effort": name} for name, budget in found["efforts"].items()]
+    return sorted([*rows, *efforts], key=lambda row: row["budget"])
 
 
 def _sources(methods: Mapping[str, Rows]) -> Sequence[str]:

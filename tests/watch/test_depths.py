@@ -49,8 +49,8 @@ def document() -> dict[str, Any]:
     """What a depth stage leaves in its manifest."""
     gains = {
         "policy": 0.06, "joint": 0.075, "policy_sampled": 0.05, "permuted": -0.05, "labels": 0.035,
-        "warm_start": 0.02, "critic": 0.012, "kl": 0.022, "latent": 0.01, "entropy": 0.03,
-        "second_order": -0.01, "q_exit": 0.028,
+        "own_labels": -0.03, "warm_start": 0.02, "critic": 0.012, "kl": 0.022, "latent": 0.01,
+        "entropy": 0.03, "second_order": -0.01, "q_exit": 0.028,
     }  # fmt: skip
     checks = {"kl": 0.5, "entropy": 0.5}
     methods = {"fixed": [row(a, d) | {"depth": d} for d, a in enumerate(FIXED, start=1)]}
@@ -134,7 +134,7 @@ def test_the_report_shows_fronts_methods_and_slider(run_folder: Path) -> None:
     assert "<td>learned policy, seed 2</td>" in page
     assert "threshold 0.0001" in page
     assert "ln(price) +1.00" in page
-    assert page.count('<td class="right">31.2%</td>') == 1  # spent where 30 % was asked for
+    assert "<td>medium</td>" in page
 
 
 def test_a_panel_without_methods_of_its_own_is_left_out() -> None:
@@ -201,22 +201,27 @@ def test_gains_are_over_mixed_fixed_depths_within_their_range() -> None:
     assert front.get_ydata() == pytest.approx([5])
 
 
-def test_the_slider_tells_calibrated_budgets_from_those_between() -> None:
+def test_the_slider_shows_where_the_efforts_lie() -> None:
     found = document()
-    svg = slider_svg(found["budgets"], [0.3, 0.5, 0.75], found["efforts"])
-    for text in ("calibrated", "between, never measured", "low", "medium", "high", "asked for"):
+    svg = slider_svg(found["budgets"], found["efforts"])
+    for text in ("low", "medium", "high", "asked for"):
         assert text in svg
-    alone = slider_svg(found["budgets"][:1], [0.3], {"low": 0.3, "medium": 0.3, "high": 0.3})
-    assert "low, medium, high" in alone
-    assert "between" not in alone
+    same = {"low": 0.3, "medium": 0.3, "high": 0.3}
+    assert "low, medium, high" in slider_svg(found["budgets"][:1], same)
+    assert "high" in slider_svg([], found["efforts"])
 
 
 def test_the_section_names_the_policy_first_among_equals() -> None:
     section = depth_section("depth", document())
     assert [m["name"] for m in section["methods"]] == [m.name for m in METHODS.values()]
     assert [m["main"] for m in section["methods"]].count(True) == 1
-    assert section["slider"][0]["spent"] is None
-    assert section["slider"][1]["spent"] == pytest.approx(0.312)
+    budgets = [row["budget"] for row in section["slider"]]
+    assert budgets == sorted(budgets)
+    assert [row["effort"] for row in section["slider"] if row["effort"]] == [
+        "low",
+        "medium",
+        "high",
+    ]
     assert len(section["settings"]) == sum(len(rows) for rows in document()["methods"].values())
     low, high = section["settings"][0]["interval"]
     assert low < FIXED[0] < high

@@ -50,14 +50,13 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
         "7-calibrate",
         lambda _: calibrate.make(bench, model=learned.exported, area="calibrate"),
     ).info
-    config = {key: value for key, value in keys.items() if key != "met"}
     found = part(
         plan,
         ctx,
         "8-pareto",
-        lambda out: Comparison(bench, learned).make(out, calibration=config),
+        lambda out: Comparison(bench, learned).make(out, calibration=keys),
     )
-    calibrate.write_model(learned.exported, ctx.out / MODEL_FOLDER, config)
+    calibrate.write_model(learned.exported, ctx.out / MODEL_FOLDER, keys)
     shutil.copyfile(found.folder / RESULTS_FILE, ctx.out / RESULTS_FILE)
     return Output(
         kind="checkpoint", info={"depth": {"headroom": _told(room), **found.info, **keys}}

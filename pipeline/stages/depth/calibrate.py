@@ -8,18 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.recipe import DepthStage
-from pipeline.stages.depth.calibration import Calibrated, Measured, calibrate
+from pipeline.stages.depth.calibration import Measured, calibrate, falling, reach
 from pipeline.stages.depth.measuring import Bench
 from pipeline.stages.depth.members import policy_request
 
-MARGIN = 1.0
-"""Nats beyond the trained prices on both sides that the search may use: the head is smooth."""
-
 DEFAULT_EFFORT = "medium"
+
+EFFORTS = {"low": 0.1, "medium": 0.5, "high": 0.9}
+"""Where a recipe names no budgets: shares of what the policy's prices reach."""
 
 
 def make(bench: Bench, *, model: Path, area: str) -> Mapping[str, Any]:
-    """Measure until every budget has its price; what goes into the configuration."""
+    """Measure over the trained prices and until every named budget has its own; what goes into
+    the configuration."""
     spec = bench.spec
     prompts = bench.prompts(spec.calibration, spec.calibrate.size)
 
@@ -40,40 +41,38 @@ def make(bench: Bench, *, model: Path, area: str) -> Mapping[str, Any]:
         )
 
     low, high = (math.log(price) for price in spec.rl.price)
-    chosen, seen = calibrate(
-        spec.budgets,
+    seen = calibrate(
+        spec.budgets or [],
         measure,
-        low=low - MARGIN,
-        high=high + MARGIN,
+        low=low,
+        high=high,
+        points=spec.calibrate.points,
         tolerance=spec.calibrate.tolerance,
         rounds=spec.calibrate.rounds,
     )
-    for one in chosen:
-        if not one.met:
+    least, most = reach(seen)
+    for budget in spec.budgets or []:
+        if not least <= budget <= most:
             bench.ctx.console.log(
-                f"{bench.plan.name}: budget {one.budget:g} is out of reach; the nearest price "
-                f"spends {one.found.share:.3f} of the full depth"
+                f"{bench.plan.name}: budget {budget:g} is out of reach: the policy's prices spend "
+                f"{least:.3f} to {most:.3f} of the full depth; the nearer end serves it"
             )
-    return {
-        **configuration(spec, chosen, ends=(seen[0], seen[-1])),
-        "met": [one.met for one in chosen],
-    }
+    return configuration(spec, seen)
 
 
-def configuration(
-    spec: DepthStage, chosen: Sequence[Calibrated], *, ends: tuple[Measured, Measured]
-) -> dict[str, Any]:
+def configuration(spec: DepthStage, seen: Sequence[Measured]) -> dict[str, Any]:
     """The keys of `config.json` that `pipeline.recurrent.effort` reads.
 
-    The ends of the range of prices are rows too, where they widen it: at the shares they spent.
+    A row for every measurement whose share stands out, at the share that the smoothed curve has.
     """
-    rows = [_row(spec, one.budget, one.found) for one in chosen]
-    dear, cheap = ends[-1], ends[0]
-    if dear.share < spec.budgets[0]:
-        rows.insert(0, _row(spec, dear.share, dear))
-    if cheap.share > spec.budgets[-1]:
-        rows.append(_row(spec, cheap.share, cheap))
-    middle = spec.budgets[len(spec.budgets) // 2]
+    prices, shares = falling(seen)
+    by_price = {one.log_price: one for one in seen}
+    rows: list[dict[str, float]] = []
+    for price, share in zip(prices.tolist(), shares.tolist(), strict=True):
+        if not rows or share < rows[-1]["budget"]:
+            rows.append(_row(spec, share, by_price[price]))
+    least, most = reach(seen)
+    budgets = spec.budgets or [least + part * (most - least) for part in EFFORTS.values()]
     return {
         "depth_policy": {
             "depth": spec.max_depth,
@@ -81,8 +80,8 @@ def configuration(
             "segment": spec.segment,
             "sampled": False,
         },
-        "depth_calibration": rows,
-        "efforts": {"low": spec.budgets[0], "medium": middle, "high": spec.budgets[-1]},
+        "depth_calibration": rows[::-1],
+        "efforts": {"low": budgets[0], "medium": budgets[len(budgets) // 2], "high": budgets[-1]},
     }
 
 

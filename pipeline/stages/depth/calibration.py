@@ -20,38 +20,33 @@ class Measured:
     flops: float  # per answer
 
 
-@dataclass(frozen=True, kw_only=True)
-class Calibrated:
-    """A budget with the price that meets it, measured; `met` within the tolerance."""
-
-    budget: float
-    found: Measured
-    met: bool
-
-
 def calibrate(
     budgets: Sequence[float],
     measure: Callable[[float], Measured],
     *,
     low: float,
     high: float,
+    points: int,
     tolerance: float,
     rounds: int,
-) -> tuple[list[Calibrated], list[Measured]]:
-    """The price of each budget by bisection over ln(lambda), and everything that was measured.
+) -> list[Measured]:
+    """Measurements over ln(lambda), by rising price, dense enough to read any budget's price off.
 
+    `points` evenly spaced ones, and more by bisection around each budget that none of them meets.
     Every measurement serves all budgets. A bracket is of the measurements after `falling`, so
-    noise cannot trap the search. A budget beyond what `low` and `high` reach gets the nearer end.
+    noise cannot trap the search. Nothing more is measured for a budget beyond what is reached.
 
     Args:
         budgets: shares of the full depth.
         measure: the policy at ln(lambda).
         low: least ln(lambda), where most is spent.
         high: greatest.
+        points: 2 at least.
         tolerance: share within which a budget is met.
-        rounds: measurements for each budget at most, besides the two ends.
+        rounds: further measurements for each budget at most.
     """
-    seen = {price: measure(price) for price in (low, high)}
+    evenly = np.linspace(low, high, points).tolist()
+    seen = {price: measure(price) for price in evenly}
     for budget in budgets:
         for _ in range(rounds):
             if min(abs(m.share - budget) for m in seen.values()) <= tolerance:
@@ -61,23 +56,13 @@ def calibrate(
                 break
             middle = (bracket[0] + bracket[1]) / 2
             seen[middle] = measure(middle)
-    chosen = []
-    for budget in budgets:
-        nearest = min(seen.values(), key=lambda m: (abs(m.share - budget), m.log_price))
-        met = abs(nearest.share - budget) <= tolerance
-        if not met:
-            price = price_at(list(seen.values()), budget)
-            nearest = seen.setdefault(price, measure(price))
-            met = abs(nearest.share - budget) <= tolerance
-        chosen.append(Calibrated(budget=budget, found=nearest, met=met))
-    return chosen, sorted(seen.values(), key=lambda m: m.log_price)
+    return sorted(seen.values(), key=lambda m: m.log_price)
 
 
-def price_at(seen: Sequence[Measured], budget: float) -> float:
-    """ln(lambda) at a budget, linear between the measurements made falling; the nearer end where
-    none reaches it."""
-    prices, shares = falling(seen)
-    return float(np.interp(-budget, -shares, prices))
+def reach(seen: Sequence[Measured]) -> tuple[float, float]:
+    """The least and the greatest share that the prices spend."""
+    _, shares = falling(seen)
+    return float(shares[-1]), float(shares[0])
 
 
 def falling(seen: Sequence[Measured]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -4,6 +4,7 @@ Shapes: `_S` seeds, `_P` problems, `_K` settings of a method; a point is (iterat
 accuracy) of one problem.
 """
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -106,15 +107,21 @@ def need(spent: Sequence[Spent], iterations: Mapping[int, int]) -> dict[str, Any
     }
 
 
-def budget_error(asked: Sequence[float], spent: Sequence[float]) -> float | None:
-    """Largest |spent - asked| / asked; None without budgets."""
-    errors = [abs(s - a) / a for a, s in zip(asked, spent, strict=True)]
-    return max(errors, default=None)
+def slider(budgets: Sequence[float], spent: Sequence[float], *, reach: float) -> dict[str, Any]:
+    """budget_error (largest |spent - asked| as a share of `reach`, the range of what can be asked
+    for) and monotone (a greater budget never spends less)."""
+    errors = [abs(s - b) / reach for b, s in zip(budgets, spent, strict=True)]
+    return {
+        "budget_error": max(errors),
+        "monotone": all(a <= b for a, b in itertools.pairwise(spent)),
+        "budgets": [{"budget": b, "spent": s} for b, s in zip(budgets, spent, strict=True)],
+    }
 
 
-def unseen_budgets(budgets: Sequence[float]) -> list[float]:
-    """Budgets between the calibrated ones."""
-    return [(a + b) / 2 for a, b in zip(budgets, budgets[1:], strict=False)]
+def unseen_budgets(table: Sequence[float], *, count: int) -> list[float]:
+    """`count` budgets over the range of a calibration's, at the middles of equal parts of it."""
+    low, high = min(table), max(table)
+    return [low + (high - low) * (part + 0.5) / count for part in range(count)]
 
 
 def headroom_summary(found: Headroom) -> dict[str, Any]:

@@ -19,10 +19,10 @@ from pipeline.stages.depth import methods
 from pipeline.stages.depth.critic_cost import choice_flops, with_flops
 from pipeline.stages.depth.fronts import (
     Floats,
-    budget_error,
     fronts,
     headroom_summary,
     need,
+    slider,
     unseen_budgets,
 )
 from pipeline.stages.depth.jobs import head_job
@@ -37,6 +37,7 @@ from pipeline.stages.depth.need import (
 )
 
 RESULTS_FILE = "pareto.json"
+SLIDER = 5  # budgets that the slider is tried at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,21 +58,19 @@ class Contenders:
 
 
 class Comparison:
-    """All methods' measurements on one set of prompts."""
+    """All methods' measurements on one set of prompts: the held-out ones, or another entry's."""
 
-    def __init__(self, bench: Bench, contenders: Contenders) -> None:
+    def __init__(self, bench: Bench, contenders: Contenders, *, entry: str | None = None) -> None:
         self._bench = bench
         self._spec = bench.spec
         self._on = contenders
-        self._prompts = bench.prompts(bench.spec.held_out, bench.spec.pareto.size)
+        self._entry = entry or bench.spec.held_out
+        self._prompts = bench.prompts(self._entry, bench.spec.pareto.size)
         self.rows: dict[str, list[dict[str, Any]]] = {}
 
     def make(self, out: Path, *, calibration: Mapping[str, Any]) -> Mapping[str, Any]:
         """Measure everything; what `stepwell run --json` prints under `depth`."""
-        fixed = [
-            self._measured("fixed", self._on.policies[0], request)
-            for request in methods.fixed_requests(self._spec, whole=False)
-        ]
+        fixed = self._fixed()
         oracle = headroom(
             np.stack([m.answers.correct for m in fixed], axis=1),
             [float(m.answers.flops.mean()) for m in fixed],
@@ -100,9 +99,35 @@ class Comparison:
             "seeds": list(range(len(self._on.policies))),
             "problems": len(self._prompts),
             "methods": self.rows,
+            "transfer": {
+                entry: Comparison(self._bench, self._on, entry=entry).brief()
+                for entry in self._spec.pareto.transfer
+            },
         }
         write_atomic(out / RESULTS_FILE, json.dumps(document, indent=1))
         return document
+
+    def brief(self) -> dict[str, Any]:
+        """The policies against the fixed depths alone, on prompts of another kind."""
+        self._bench.ctx.console.log(f"{self._bench.plan.name}: on {self._entry}")
+        fixed = self._fixed()
+        policies = [self._policy(number) for number in range(len(self._on.policies))]
+        found = fronts(
+            _points(fixed), {"policy": np.stack([_points(p) for p in policies])}, policy="policy"
+        )
+        kept = ("hull_area", "hull_area_ci", "iterations_saved", "flops_saved", "reference")
+        return {
+            **{key: found[key] for key in kept},
+            **need(self._spent(policies[0]), self._iterations_by_steps(fixed)),
+            "problems": len(self._prompts),
+            "methods": self.rows,
+        }
+
+    def _fixed(self) -> list[Measurement]:
+        return [
+            self._measured("fixed", self._on.policies[0], request)
+            for request in methods.fixed_requests(self._spec, whole=False)
+        ]
 
     def _policy(self, number: int) -> list[Measurement]:
         name = "policy" if number == 0 else f"policy, seed {number}"
@@ -192,9 +217,9 @@ class Comparison:
             model,
             self._prompts,
             requests,
-            entry=self._spec.held_out,
+            entry=self._entry,
             samples=self._spec.pareto.samples_per_prompt,
-            area=f"pareto-{area}",
+            area=f"pareto-{self._entry}-{area}",
         )
         if more_flops is not None:
             found = with_flops(found, more_flops)
@@ -206,24 +231,22 @@ class Comparison:
         return found
 
     def _budgets(self, calibration: Mapping[str, Any]) -> dict[str, Any]:
-        """The slider on held-out prompts: calibrated budgets, and those between them."""
-        spec = self._spec
-        spent = {
-            budget: self._measured(
+        """The slider on held-out prompts, at budgets that nothing was measured for."""
+        table = [row["budget"] for row in calibration["depth_calibration"]]
+        if len(table) == 1:  # one depth at every price: nothing to slide
+            return {"budget_error": None, "monotone": None, "budgets": []}
+        budgets = unseen_budgets(table, count=SLIDER)
+        spent = [
+            self._measured(
                 "slider",
                 self._on.exported,
                 request_for(calibration, budget=budget),
                 area="joint" if self._on.joint is not None else "rl-0",
             ).answers.mean_depth
-            / spec.max_depth
-            for budget in sorted({*spec.budgets, *unseen_budgets(spec.budgets)})
-        }
-        unseen = unseen_budgets(spec.budgets)
-        return {
-            "budget_error": budget_error(unseen, [spent[b] for b in unseen]),
-            "budget_error_calibrated": budget_error(spec.budgets, [spent[b] for b in spec.budgets]),
-            "budgets": [{"budget": b, "spent": s} for b, s in spent.items()],
-        }
+            / self._spec.max_depth
+            for budget in budgets
+        ]
+        return slider(budgets, spent, reach=max(table) - min(table))
 
     def _spent(self, policy: Sequence[Measurement]) -> list[Spent]:
         """Every position of the policy's completions whose need is known, all prices together."""

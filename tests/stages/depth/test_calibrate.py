@@ -8,7 +8,7 @@ import pytest
 from pipeline.recipe import DepthStage
 from pipeline.recurrent.effort import request_for
 from pipeline.stages.depth.calibrate import configuration, write_model
-from pipeline.stages.depth.calibration import Calibrated, Measured
+from pipeline.stages.depth.calibration import Measured
 
 SPEC = DepthStage.model_validate(
     {
@@ -22,22 +22,27 @@ def measured(log_price: float, share: float) -> Measured:
     return Measured(log_price=log_price, share=share, accuracy=share, flops=1e6 * share)
 
 
-CHOSEN = [Calibrated(budget=b, found=measured(4 - 8 * b, b + 0.01), met=True) for b in SPEC.budgets]
+SEEN = [measured(-5.0, 0.9), measured(-1.0, 0.6), measured(1.0, 0.2), measured(2.0, 0.2)]
 
 
-def test_efforts_are_the_ends_and_the_middle() -> None:
-    keys = configuration(SPEC, CHOSEN, ends=(measured(-5, 0.95), measured(5, 0.13)))
+def test_efforts_are_the_named_budgets_ends_and_middle() -> None:
+    keys = configuration(SPEC, SEEN)
     assert keys["efforts"] == {"low": 0.25, "medium": 0.6, "high": 0.75}
-    assert [r["budget"] for r in keys["depth_calibration"]] == [0.13, 0.25, 0.5, 0.6, 0.75, 0.95]
-    assert request_for(keys, effort="low").log_price == 2.0
-    assert request_for(keys, budget=0.55).log_price == pytest.approx(-0.4)
-    row = keys["depth_calibration"][1]
-    assert row["mean_depth"] == pytest.approx(0.26 * 8)
+    assert [r["budget"] for r in keys["depth_calibration"]] == [0.2, 0.6, 0.9]
+    assert request_for(keys, effort="medium").log_price == -1.0
+    assert request_for(keys, budget=0.4).log_price == pytest.approx(0.0)
+    assert keys["depth_calibration"][1]["mean_depth"] == pytest.approx(0.6 * 8)
 
 
-def test_ends_that_widen_nothing_are_left_out() -> None:
-    keys = configuration(SPEC, CHOSEN, ends=(measured(-5, 0.7), measured(5, 0.3)))
-    assert [r["budget"] for r in keys["depth_calibration"]] == SPEC.budgets
+def test_without_budgets_efforts_are_shares_of_the_reach() -> None:
+    keys = configuration(SPEC.model_copy(update={"budgets": None}), SEEN)
+    assert list(keys["efforts"].values()) == pytest.approx([0.27, 0.55, 0.83])
+
+
+def test_noise_that_rises_is_one_row() -> None:
+    seen = [measured(-5.0, 0.9), measured(0.0, 0.4), measured(1.0, 0.5), measured(2.0, 0.2)]
+    keys = configuration(SPEC, seen)
+    assert [r["budget"] for r in keys["depth_calibration"]] == pytest.approx([0.2, 0.45, 0.9])
 
 
 def test_the_model_carries_its_calibration(tmp_path: Path) -> None:
@@ -46,7 +51,7 @@ def test_the_model_carries_its_calibration(tmp_path: Path) -> None:
     (source / "config.json").write_text('{"hidden_size": 4}')
     (source / "generation_config.json").write_text('{"eos_token_id": 1}')
     (source / "model.safetensors").write_text("weights")
-    keys = configuration(SPEC, CHOSEN, ends=(measured(-5, 0.7), measured(5, 0.3)))
+    keys = configuration(SPEC, SEEN)
     write_model(source, tmp_path / "b", keys)
     config = json.loads((tmp_path / "b" / "config.json").read_text())
     assert config["hidden_size"] == 4

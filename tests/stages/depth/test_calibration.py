@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.stages.depth.calibration import Measured, calibrate, falling, price_at
+from pipeline.stages.depth.calibration import Measured, calibrate, falling, reach
 
 
 def policy(share: Callable[[float], float]) -> Callable[[float], Measured]:
@@ -19,6 +19,10 @@ def falling_sigmoid(x: float) -> float:
     return 0.125 + 0.875 / (1 + math.exp(2 * x))
 
 
+def nearest(seen: list[Measured], budget: float) -> Measured:
+    return min(seen, key=lambda m: abs(m.share - budget))
+
+
 def test_bisection_meets_every_budget() -> None:
     asked: list[float] = []
 
@@ -26,35 +30,43 @@ def test_bisection_meets_every_budget() -> None:
         asked.append(x)
         return policy(falling_sigmoid)(x)
 
-    chosen, seen = calibrate([0.25, 0.5, 0.75], measure, low=-4, high=4, tolerance=0.02, rounds=8)
-    assert all(c.met and abs(c.found.share - c.budget) <= 0.02 for c in chosen)
-    prices = [c.found.log_price for c in chosen]
+    budgets = [0.25, 0.5, 0.75]
+    seen = calibrate(budgets, measure, low=-4, high=4, points=2, tolerance=0.02, rounds=8)
+    assert all(abs(nearest(seen, b).share - b) <= 0.02 for b in budgets)
+    prices = [nearest(seen, b).log_price for b in budgets]
     assert prices == sorted(prices, reverse=True)
-    assert len(asked) == len(set(asked)) == len(seen)  # nothing is measured twice
+    assert [m.log_price for m in seen] == sorted(asked)  # nothing is measured twice
 
 
-def test_a_budget_out_of_reach_gets_the_nearer_end() -> None:
-    chosen, _ = calibrate(
-        [0.05, 0.99], policy(falling_sigmoid), low=-1, high=1, tolerance=0.01, rounds=5
+def test_prices_are_measured_evenly() -> None:
+    seen = calibrate(
+        [], policy(falling_sigmoid), low=-2, high=2, points=5, tolerance=0.01, rounds=5
     )
-    assert [c.found.log_price for c in chosen] == [1, -1]
-    assert not any(c.met for c in chosen)
+    assert [m.log_price for m in seen] == [-2, -1, 0, 1, 2]
+    assert reach(seen) == (seen[-1].share, seen[0].share)
+
+
+def test_nothing_more_is_measured_for_a_budget_out_of_reach() -> None:
+    seen = calibrate(
+        [0.05, 0.999], policy(falling_sigmoid), low=-1, high=1, points=3, tolerance=0.01, rounds=5
+    )
+    assert len(seen) == 3
 
 
 def test_noise_does_not_trap_the_search() -> None:
     def noisy(x: float) -> float:
         return falling_sigmoid(x) + random.Random(x).gauss(0, 0.01)
 
-    chosen, _ = calibrate([0.3, 0.6], policy(noisy), low=-4, high=4, tolerance=0.03, rounds=8)
-    assert all(abs(falling_sigmoid(c.found.log_price) - c.budget) < 0.06 for c in chosen)
+    seen = calibrate([0.3, 0.6], policy(noisy), low=-4, high=4, points=2, tolerance=0.03, rounds=8)
+    for budget in (0.3, 0.6):
+        assert abs(falling_sigmoid(nearest(seen, budget).log_price) - budget) < 0.06
 
 
-def test_a_jump_is_reported_as_not_met() -> None:
+def test_a_jump_ends_the_search() -> None:
     step = policy(lambda x: 1.0 if x < 0.3 else 0.2)
-    (only,), seen = calibrate([0.5], step, low=-2, high=2, tolerance=0.05, rounds=6)
-    assert not only.met
-    assert abs(only.found.log_price - 0.3) < 0.5
-    assert len(seen) <= 9
+    seen = calibrate([0.5], step, low=-2, high=2, points=2, tolerance=0.05, rounds=6)
+    assert len(seen) == 8
+    assert min(abs(m.log_price - 0.3) for m in seen) < 0.1
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
@@ -65,4 +77,4 @@ def test_smoothed_shares_never_rise_and_keep_their_mean(shares: list[float]) -> 
     prices, smooth = falling(seen)
     assert all(a >= b - 1e-12 for a, b in zip(smooth, smooth[1:], strict=False))
     assert smooth.mean() == pytest.approx(sum(shares) / len(shares))
-    assert prices[0] <= price_at(seen, 0.5) <= prices[-1]
+    assert prices.tolist() == [m.log_price for m in seen]

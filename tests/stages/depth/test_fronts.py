@@ -1,12 +1,11 @@
 """Areas, savings and correlations on fronts whose answers are known."""
 
 import json
-import math
 
 import numpy as np
 import pytest
 
-from pipeline.stages.depth.fronts import Floats, budget_error, fronts, need, unseen_budgets
+from pipeline.stages.depth.fronts import Floats, fronts, need, slider, unseen_budgets
 from pipeline.stages.depth.need import Spent
 
 
@@ -89,8 +88,13 @@ def test_without_queries_there_is_nothing_to_tell() -> None:
     assert set(need([], EACH).values()) == {None}
 
 
-def test_budgets_between_are_unseen() -> None:
-    assert unseen_budgets([0.2, 0.4, 0.8]) == pytest.approx([0.3, 0.6])
-    assert budget_error([0.3, 0.6], [0.33, 0.57]) == pytest.approx(0.1)
-    assert budget_error([], []) is None
-    assert not math.isnan(budget_error([0.5], [0.5]) or 0.0)
+def test_unseen_budgets_are_the_middles_of_equal_parts() -> None:
+    assert unseen_budgets([0.7, 0.2, 0.4], count=5) == pytest.approx([0.25, 0.35, 0.45, 0.55, 0.65])
+
+
+def test_a_sliders_error_is_a_share_of_its_range() -> None:
+    found = slider([0.3, 0.4], [0.32, 0.39], reach=0.5)
+    assert found["budget_error"] == pytest.approx(0.04)
+    assert found["monotone"]
+    assert found["budgets"][0] == {"budget": 0.3, "spent": 0.32}
+    assert not slider([0.3, 0.4], [0.4, 0.3], reach=0.5)["monotone"]

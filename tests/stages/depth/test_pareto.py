@@ -78,7 +78,13 @@ def test_the_critics_choice_is_part_of_its_cost(tmp_path: Path) -> None:
     config.save_pretrained(tmp_path)
     save_file(critic.Critic(32, 4).state_dict(), tmp_path / critic.CRITIC)
     bench: Any = Bench(tmp_path)
-    contenders = Contenders(policies=[tmp_path], warm=tmp_path, labels=tmp_path, critic=tmp_path)
+    contenders = Contenders(
+        policies=[tmp_path],
+        warm=tmp_path,
+        labels=tmp_path,
+        own_labels=tmp_path,
+        critic=tmp_path,
+    )
     comparison = Comparison(bench, contenders)
     points = comparison._critic()
 
