@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from pipeline.load import resolve_data
 from pipeline.recipe import (
+    SLIDER_BUDGETS,
     DepthStage,
     DistillStage,
     EvaluateStage,
@@ -264,7 +265,10 @@ def _depth_work(recipe: Recipe, stage: DepthStage, parameters: float) -> Work:
     `parameters` are those that a token runs through at half of `max_depth`, the mean of everything.
     """
     pareto = stage.pareto
-    settings = 2 * stage.max_depth + pareto.points * len(pareto.baselines)
+    seeds = stage.rl.seeds
+    settings = 2 * stage.max_depth + pareto.points * (len(pareto.baselines) + seeds)
+    settings += SLIDER_BUDGETS
+    settings += len(pareto.transfer) * (stage.max_depth + pareto.points * seeds)
     sequences = (
         stage.headroom.size * stage.headroom.samples_per_prompt * stage.max_depth
         + stage.warm_start.size * stage.warm_start.samples_per_prompt

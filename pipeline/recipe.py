@@ -506,6 +506,10 @@ Baseline = Literal[
 ]  # fmt: skip
 
 
+SLIDER_BUDGETS = 5
+"""Budgets, none of them calibrated, that a report tries the slider at."""
+
+
 class DepthPareto(Strict):
     """The policy and its baselines on the first `size` prompts of `held_out`."""
 

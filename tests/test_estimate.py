@@ -204,7 +204,7 @@ def test_a_depth_stage_counts_every_part() -> None:
         "pareto": {"size": 10, "points": 2, "baselines": ["kl", "latent"]}, "budgets": [0.5],
     }  # fmt: skip
     found = stage_of(estimate(recipe_with({"depth": depth}, model=model), device="cpu"), "depth")
-    sequences = 10 * 2 * 8 + 10 + 3 * 4 * 5 + 10 * (3 + 2) + 10 * (2 * 8 + 2 * 2)
+    sequences = 10 * 2 * 8 + 10 + 3 * 4 * 5 + 10 * (3 + 2) + 10 * (2 * 8 + 2 * 3 + 5)
     assert found.generated_tokens == sequences * 50
     assert found.trained_tokens == 0
     assert found.kv_gib is not None

@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.artifacts import write_atomic
 from pipeline.generate.chat import load_tokenizer
 from pipeline.headroom import Headroom, headroom
+from pipeline.recipe import SLIDER_BUDGETS
 from pipeline.recurrent.effort import request_for
 from pipeline.recurrent.request import DepthRequest
 from pipeline.recurrent.shape import shape_of
@@ -37,7 +38,6 @@ from pipeline.stages.depth.need import (
 )
 
 RESULTS_FILE = "pareto.json"
-SLIDER = 5  # budgets that the slider is tried at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,7 +235,7 @@ class Comparison:
         table = [row["budget"] for row in calibration["depth_calibration"]]
         if len(table) == 1:  # one depth at every price: nothing to slide
             return {"budget_error": None, "monotone": None, "budgets": []}
-        budgets = unseen_budgets(table, count=SLIDER)
+        budgets = unseen_budgets(table, count=SLIDER_BUDGETS)
         spent = [
             self._measured(
                 "slider",
