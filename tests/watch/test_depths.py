@@ -98,6 +98,17 @@ def document() -> dict[str, Any]:
         ],
         "seeds": [0, 1, 2],
         "problems": PROBLEMS,
+        "transfer": {
+            "deeper": {
+                "hull_area": 0.042,
+                "hull_area_ci": [0.021, 0.066],
+                "reference": {"iterations": 180.0, "flops": 190e6, "accuracy": 0.617},
+                "flops_saved": None,
+                "iterations_saved": 0.437,
+                "spearman": None,
+                "problems": 400,
+            }
+        },
     }
 
 
@@ -135,6 +146,8 @@ def test_the_report_shows_fronts_methods_and_slider(run_folder: Path) -> None:
     assert "threshold 0.0001" in page
     assert "ln(price) +1.00" in page
     assert "<td>medium</td>" in page
+    for text in ("<td>deeper</td>", "61.7%", "never within a point", "43.7%"):
+        assert text in page
 
 
 def test_a_panel_without_methods_of_its_own_is_left_out() -> None:
