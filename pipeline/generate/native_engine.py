@@ -6,6 +6,7 @@ kernels only, on CPU and CUDA alike.
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from pipeline.generate.native.pool import KvPool
 from pipeline.generate.native.session import Session
 from pipeline.records import Request, Rollout
 from pipeline.recurrent.config import MODEL_TYPE, RecurrentConfig
+from pipeline.recurrent.effort import default_request
 from pipeline.recurrent.model import RecurrentForCausalLM
 from pipeline.recurrent.register import register
 from pipeline.recurrent.shape import shape_of
@@ -45,6 +47,7 @@ class NativeEngine:
         self._rows = RowModel(self.model, self.pool)
         self._max_sequences = settings.max_sequences
         self._ends = _ends(model, self.model.config)
+        self._plain = default_request(self.model.config.to_dict(), _generation(model))
         self._shape = shape_of(self.model.config.to_dict())
         self._running = False
 
@@ -59,6 +62,7 @@ class NativeEngine:
                 f"the engine holds weight version {self.version}, rollouts of {version} were asked"
             )
         self._idle("generate")
+        requests = [r if r.depth else replace(r, depth=self._plain) for r in requests]
         for request in requests:
             check(request, config=self.model.config, pool=self.pool)
         session = Session(
@@ -141,9 +145,12 @@ def _ends(model: Path, config: RecurrentConfig) -> np.ndarray:
     """Whether each token ends a sequence, [V], by the configuration and the generation's own."""
     ends = np.zeros(config.vocab_size, dtype=bool)
     named = [config.eos_token_id]
-    generation = model / "generation_config.json"
-    if generation.exists():
-        named.append(json.loads(generation.read_text()).get("eos_token_id"))
+    named.append(_generation(model).get("eos_token_id"))
     for ids in named:
         ends[ids if isinstance(ids, list) else [] if ids is None else [ids]] = True
     return ends
+
+
+def _generation(model: Path) -> dict[str, Any]:
+    file = model / "generation_config.json"
+    return json.loads(file.read_text()) if file.exists() else {}

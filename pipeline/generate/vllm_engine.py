@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.generate.engine import EngineSettings, WeightVersionError
 from pipeline.records import Request, Rollout
+from pipeline.recurrent.effort import default_request
 from pipeline.recurrent.request import DepthRequest
 from pipeline.recurrent.shape import MODEL_TYPE, RecurrentShape, rollout_flops, shape_of
 
@@ -42,7 +43,8 @@ class VllmEngine:
         from vllm import LLM  # heavy, and reads the environment at import
 
         config = json.loads((model / "config.json").read_text())
-        self._depths = _Depths.of(config) if config.get("model_type") == MODEL_TYPE else None
+        recurrent = config.get("model_type") == MODEL_TYPE
+        self._depths = _Depths.of(config, model) if recurrent else None
         options: dict[str, Any] = {"dtype": settings.dtype}
         if settings.device == "cpu" or self._depths is not None:
             options["enforce_eager"] = True
@@ -182,16 +184,24 @@ class _Depths:
     shape: RecurrentShape
     policy: bool
     gate: bool
+    plain: DepthRequest  # where nobody asks
 
     @classmethod
-    def of(cls, config: Mapping[str, Any]) -> "_Depths":
-        """Of a model's `config.json`."""
-        return cls(shape_of(config), config["halting_width"] is not None, bool(config["exit_gate"]))
+    def of(cls, config: Mapping[str, Any], model: Path) -> "_Depths":
+        """Of a model's `config.json`, and the default effort in its folder."""
+        file = model / "generation_config.json"
+        generation = json.loads(file.read_text()) if file.exists() else {}
+        return cls(
+            shape=shape_of(config),
+            policy=config["halting_width"] is not None,
+            gate=bool(config["exit_gate"]),
+            plain=default_request(config, generation),
+        )
 
     def asked(self, request: DepthRequest | None) -> DepthRequest:
-        """The request, or the model's own depth. Raises ValueError for what it cannot run."""
+        """The request, or the model's own. Raises ValueError for what it cannot run."""
         if request is None:
-            return DepthRequest(depth=self.shape.num_iterations)
+            return self.plain
         if request.deepest > self.shape.max_iterations:
             raise ValueError(
                 f"a depth of {request.deepest} is over the model's "

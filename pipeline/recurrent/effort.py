@@ -66,6 +66,14 @@ def default_effort(config: Mapping[str, Any], generation: Mapping[str, Any]) -> 
     return generation.get("effort") if config.get("depth_policy") is not None else None
 
 
+def default_request(config: Mapping[str, Any], generation: Mapping[str, Any]) -> DepthRequest:
+    """What runs where nobody asks for a depth: the default effort, or `num_iterations`."""
+    effort = default_effort(config, generation)
+    if effort is None:
+        return DepthRequest(depth=config["num_iterations"])
+    return request_for(config, effort=effort)
+
+
 def price_of(table: Sequence[Mapping[str, float]], budget: float) -> float:
     """ln(lambda) of a budget, from rows of `budget` and `log_price`, linear between them.
 

@@ -23,7 +23,7 @@ from .blocks import Block, KeyValue
 from .cache import RecurrentCache
 from .config import RecurrentConfig
 from .counter import DEPTH, normal, uniform
-from .effort import request_for
+from .effort import default_effort, default_request, request_for
 from .exits import Observation, decide
 from .policy import HaltingPolicy
 from .request import READOUT_RULES, DepthRequest
@@ -742,6 +742,16 @@ class RecurrentForCausalLM(RecurrentPreTrainedModel, GenerationMixin):
         Raises ValueError as `effort.request_for` does.
         """
         return request_for(self.config.to_dict(), effort=effort, budget=budget, price=price)
+
+    @torch.no_grad()
+    def generate(self, *inputs: Any, **options: Any) -> Any:
+        """transformers' own; where no depth is asked for, at the effort that `generation_config`
+        names, if the model is calibrated."""
+        if not options.keys() & {"num_iterations", "depths", "depth_request"}:
+            config, generation = self.config.to_dict(), self.generation_config.to_dict()
+            if default_effort(config, generation) is not None:
+                options["depth_request"] = default_request(config, generation)
+        return super().generate(*inputs, **options)  # pyright: ignore[reportAttributeAccessIssue]
 
     def forward(
         self,

@@ -45,9 +45,7 @@ def depth_section(stage: str, found: Mapping[str, Any]) -> dict[str, Any]:
         "savings": _savings(found),
         "need": _need(found),
         "slider": _slider(found),
-        "transfer": [
-            {"entry": entry, **some} for entry, some in found.get("transfer", {}).items()
-        ],
+        "transfer": [{"entry": entry, **some} for entry, some in found.get("transfer", {}).items()],
         "slider_picture": Markup(slider_svg(found["budgets"], found["efforts"])),
         "energy": [f"{source}, {ENERGY[source]}" for source in _sources(methods)],
         "seeds": len(found.get("seeds", ())),

@@ -1,6 +1,8 @@
 """The native engine against the model: log-probabilities, depths, independence of the batch."""
 
 import dataclasses
+import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -292,6 +294,23 @@ def test_a_policy_that_is_not_sampled_has_no_chances(engine: NativeEngine) -> No
     rollouts = run(engine, ruled("policy", 4))
     assert all(r.depth_logprobs is None for r in rollouts)
     same(rollouts, run(engine, ruled("policy", 4)))
+
+
+def test_a_calibrated_model_runs_at_its_default_effort(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "model")
+    keys = {
+        "depth_policy": {"depth": 6, "prompt_depth": 2, "segment": 1, "sampled": False},
+        "depth_calibration": [{"budget": 0.5, "log_price": 0.3}],
+        "efforts": {"medium": 0.5},
+    }
+    for name, more in (("config.json", keys), ("generation_config.json", {"effort": "medium"})):
+        file = tmp_path / "model" / name
+        file.write_text(json.dumps({**json.loads(file.read_text()), **more}))
+    calibrated = NativeEngine(tmp_path / "model", SETTINGS, version=0)
+    asked = ruled("policy", 4, log_price=0.3)
+    same(
+        run(calibrated, [dataclasses.replace(r, depth=None) for r in asked]), run(calibrated, asked)
+    )
 
 
 def test_flops_follow_depth(engine: NativeEngine, model: RecurrentForCausalLM) -> None:

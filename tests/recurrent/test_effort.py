@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipeline.recurrent.config import RecurrentConfig
-from pipeline.recurrent.effort import default_effort, price_of, request_for
+from pipeline.recurrent.effort import default_effort, default_request, price_of, request_for
 from pipeline.recurrent.model import RecurrentForCausalLM
 
 TABLE = [
@@ -99,3 +99,29 @@ def test_a_model_generates_at_an_effort() -> None:
     )
     assert request.log_price == 1.0
     assert out.shape == (1, 6)
+
+
+def test_a_calibrated_model_generates_at_its_default_effort() -> None:
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 32, "hidden_size": 64, "intermediate_size": 64, "halting_width": 8}
+    config = RecurrentConfig(num_attention_heads=2, num_iterations=5, **sizes, **CONFIG)
+    model = RecurrentForCausalLM(config).eval()
+    seen: list[torch.Tensor] = []
+    model.model.register_forward_hook(lambda _, __, out: seen.append(out.depths))
+
+    def depths(**asked: Any) -> list[int]:
+        seen.clear()
+        options = {"max_new_tokens": 3, "do_sample": False, **asked}
+        model.generate(torch.tensor([[1, 2, 3]]), **options)
+        return torch.cat(seen, dim=1)[0].tolist()
+
+    assert depths() == [5] * 5
+    model.generation_config.effort = "low"  # as `from_pretrained` finds it beside the weights
+    assert depths() == depths(depth_request=model.request_for(effort="low"))
+    assert depths() != [5] * 5
+    assert depths(num_iterations=4) == [4] * 5
+
+
+def test_without_calibration_the_default_is_the_models_own_depth() -> None:
+    assert default_request({"num_iterations": 3}, {"effort": "low"}).depth == 3
+    assert default_request(CONFIG, {"effort": "low"}) == request_for(CONFIG, effort="low")
