@@ -82,6 +82,7 @@ def _method(name: str, rows: Rows, found: Mapping[str, Any]) -> dict[str, Any]:
         "name": METHODS[name].name,
         "hypervolume": found["hypervolume"].get(name),
         "hypervolume_ci": found["hypervolume_ci"].get(name),
+        "ahead": found["hypervolume_ahead"].get(name),
         "area": found["hull_area_by_method"].get(name),
         "best": best,
         "settings": len(rows),

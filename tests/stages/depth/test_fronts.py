@@ -47,6 +47,17 @@ def test_a_method_that_never_gets_there_saves_nothing_that_can_be_told() -> None
     assert found["flops_saved"] is None
 
 
+def test_differences_are_of_the_same_problems() -> None:
+    good, worse = points((1, 0.5), (2, 0.8)), points((1, 0.4), (2, 0.7))
+    found = fronts(FIXED, {"policy": good[None], "other": worse}, policy="policy", resamples=100)
+    gap, low, high = found["hypervolume_ahead"]["other"]
+    volumes = found["hypervolume"]
+    assert gap == pytest.approx(volumes["policy"] - volumes["other"])
+    assert 0 < low <= gap <= high
+    assert high - low < np.ptp(found["hypervolume_ci"]["policy"])
+    assert set(found["hypervolume_ahead"]) == {"fixed", "other"}
+
+
 def test_seeds_widen_the_interval() -> None:
     good, bad = points((1, 0.5), (2, 0.8)), points((1, 0.2), (4, 0.8))
     one = fronts(FIXED, {"policy": good[None]}, policy="policy", resamples=200)
