@@ -81,7 +81,11 @@ def front_svg(
             if name.startswith(SEED):
                 front = pareto_front(_points(rows, key))
                 axes.plot(front[:, 0], front[:, 1], color=BLUE, linewidth=0.8, alpha=0.6)
-        accuracies = [row["accuracy"] for name in names for row in methods[name]]
+        # a model trained on shallow prompts does badly at deep ones, and would set the scale
+        rows = [row for n in names if n != "fixed_whole" for row in methods[n] if key in row]
+        accuracies, costs = ([row[of] for row in rows] for of in ("accuracy", key))
+        span = max(costs) - min(costs)
+        axes.set_xlim(min(costs) - 0.04 * span, max(costs) + 0.04 * span)
         room = max((max(accuracies) - min(accuracies)) * 0.12, 0.01)
         axes.set_ylim(min(accuracies) - room, max(accuracies) + room)
         _labelled(axes, unit, "accuracy")
