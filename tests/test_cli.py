@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -47,31 +46,25 @@ def document(capfd: pytest.CaptureFixture[str]) -> Any:
     return json.loads(capfd.readouterr().out)
 
 
-def loaded_by(arguments: Sequence[str]) -> tuple[set[str], float]:
-    """Heavy modules that a command imports, and the CPU seconds it takes in a fresh process."""
+def loaded_by(arguments: Sequence[str]) -> set[str]:
+    """Heavy modules that a command imports in a fresh process."""
     program = (
         "import sys\nfrom pipeline.cli import main\n"
         f"code = main({list(arguments)!r})\n"
         f"print('|', code, *[m for m in {HEAVY!r} if m in sys.modules])"
     )
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     code, *modules = done.stdout.rpartition("|")[2].split()
     assert code == "0", done.stderr
-    return set(modules), after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    return set(modules)
 
 
 @pytest.mark.parametrize("arguments", [["plan"], ["run", "--dry-run"], ["schema"], ["--help"]])
-def test_planning_loads_no_ml_library_and_answers_within_a_second(
-    recipe: str, arguments: list[str]
-) -> None:
+def test_planning_loads_no_ml_library(recipe: str, arguments: list[str]) -> None:
     given = arguments if arguments[0] in ("schema", "--help") else [*arguments, recipe]
-    modules, cpu_s = loaded_by(given)
-    assert not modules
-    assert cpu_s < 1.0
+    assert not loaded_by(given)
 
 
 def test_plan_fits_one_screen_and_shows_the_arithmetic(

@@ -17,7 +17,7 @@ from pipeline.recurrent.register import register
 
 MakeModel = Callable[..., RecurrentForCausalLM]
 
-CODE = {"blocks", "cache", "config", "counter", "exits", "model", "policy", "request", "sampling"}
+CODE = {"blocks", "cache", "config", "counter", "exits", "model", "policy", "request"}
 TOKENS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6]])
 
 ALONE = """
