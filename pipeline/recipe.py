@@ -290,6 +290,14 @@ class SftStage(Training):
     completion_only: bool = True  # loss on the completion only
     random_depths: RandomDepths | None = None  # recurrent models; default: the model's own depth
 
+    @model_validator(mode="after")
+    def _check(self) -> "SftStage":
+        if self.packing and self.random_depths is not None:
+            raise ValueError(
+                "random_depths and packing: true do not go together: set packing: false"
+            )
+        return self
+
 
 class GrpoStage(Training):
     """GRPO on rule rewards (DeepSeekMath, arXiv 2402.03300); also R1's alignment RL."""

@@ -77,9 +77,7 @@ def _train(job: TrainJob, rows: Path, *, callbacks: Sequence[TrainerCallback]) -
     model = AutoModelForCausalLM.from_pretrained(job.model, dtype=weights_dtype(job))
     random_depths = spec.random_depths if isinstance(spec, SftStage) else None
     if random_depths is not None:
-        check_random_depths(
-            model.config, random_depths, folder=job.model, packing=arguments.padding_free
-        )
+        check_random_depths(model.config, random_depths, folder=job.model)
         rows_in_order = with_depths(
             rows_in_order, random_depths, seed=job.seed, batch_rows=batches.micro_rows
         )

@@ -23,11 +23,8 @@ from pipeline.train.rows import IGNORED
 DEPTHS = "depths"
 
 
-def check_random_depths(
-    config: PreTrainedConfig, depths: RandomDepths, *, folder: Path, packing: bool
-) -> None:
-    """Refuse a model that cannot run at these depths, and packed rows, which would need a depth
-    for every sequence in them.
+def check_random_depths(config: PreTrainedConfig, depths: RandomDepths, *, folder: Path) -> None:
+    """Refuse a model that cannot run at these depths.
 
     Raises ValueError.
     """
@@ -46,8 +43,6 @@ def check_random_depths(
             f"random_depths.prompt_depth={depths.prompt_depth} is over "
             f"max_iterations={config.max_iterations} of {folder}"
         )
-    if packing:
-        raise ValueError("random_depths and packing: true do not go together: set packing: false")
 
 
 def with_depths(rows: Dataset, depths: RandomDepths, *, seed: int, batch_rows: int) -> Dataset:

@@ -88,20 +88,17 @@ def test_a_model_that_cannot_is_refused(recurrent_model: Path) -> None:
     config = AutoConfig.from_pretrained(recurrent_model)
     deepest = config.max_iterations
     fits = RandomDepths(high=deepest)
-    check_random_depths(config, fits, folder=recurrent_model, packing=False)
+    check_random_depths(config, fits, folder=recurrent_model)
     with pytest.raises(ValueError, match=f"high={deepest + 1} is over max_iterations={deepest}"):
-        check_random_depths(
-            config, RandomDepths(high=deepest + 1), folder=recurrent_model, packing=False
-        )
+        check_random_depths(config, RandomDepths(high=deepest + 1), folder=recurrent_model)
     with pytest.raises(ValueError, match="prompt_depth=99 is over"):
         check_random_depths(
             config,
             RandomDepths(high=deepest, prompt_depth=99),
             folder=recurrent_model,
-            packing=False,
         )
     with pytest.raises(ValueError, match="packing: false"):
-        check_random_depths(config, fits, folder=recurrent_model, packing=True)
+        SftStage(kind="sft", rows="p.worked", packing=True, random_depths=fits)
 
 
 class Depths(TrainerCallback):
