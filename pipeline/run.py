@@ -14,29 +14,39 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from pipeline.artifacts import (
-    Artifact,
-    fresh_folder,
-    open_artifact,
-    publish,
-    write_atomic,
-)
+from pipeline.artifacts import Artifact, fresh_folder, open_artifact, publish, write_atomic
 from pipeline.cluster import Cluster, ComponentFailed
-from pipeline.load import dump_recipe
-from pipeline.plan import Plan, PlanError, StagePlan, make_plan, model_found, source_found
-from pipeline.prompts import load_prompts
-from pipeline.recipe import EvaluateStage, GrpoStage, Recipe, RejectStage
+from pipeline.depth import stage as depth
+from pipeline.plan.plan import make_plan
+from pipeline.plan.sources import model_found, source_found
+from pipeline.plan.stage_plan import Plan, PlanError, StagePlan
+from pipeline.prompts.sources import load_prompts
+from pipeline.recipe.dump import dump_recipe
+from pipeline.recipe.sampling_stages import EvaluateStage, RejectStage
+from pipeline.recipe.schema import Recipe
+from pipeline.recipe.training_stages import GrpoStage
 from pipeline.records import write_prompts
-from pipeline.stages import STAGES
+from pipeline.stages import distill, evaluate, export, grpo, reject, reward_model, sft
 from pipeline.stages.context import Console, Output, RunContext, Stopped
 from pipeline.stages.support import MODEL_FOLDER, PROMPTS_FILE
+
+STAGES: Mapping[str, Callable[[StagePlan, RunContext], Output]] = {
+    "sft": sft.run,
+    "grpo": grpo.run,
+    "reject": reject.run,
+    "reward_model": reward_model.run,
+    "distill": distill.run,
+    "depth": depth.run,
+    "evaluate": evaluate.run,
+    "export": export.run,
+}
 
 BASE = "base"
 FINGERPRINT_FILE = "fingerprint"  # in a work folder: which plan of the stage it belongs to
@@ -206,7 +216,7 @@ class Runner:
         if name == BASE:
             self._console.log("loading the base model")
             self._cluster.call(
-                "pipeline.train.base_model:materialize",
+                "pipeline.models.materialize:materialize",
                 model_found(self._plan.recipe.model),
                 draft / MODEL_FOLDER,
                 seed=self._plan.recipe.seed,

@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.cli import app, main
-from pipeline.load import load_recipe, resolve_data
-from pipeline.plan import make_plan
-from pipeline.recipe import Hardware, RewardSpec
-from pipeline.reward_commands import reward_app
+from pipeline.cli.app import app, main
+from pipeline.cli.reward_commands import reward_app
+from pipeline.plan.plan import make_plan
+from pipeline.recipe.hardware import Hardware
+from pipeline.recipe.load import load_recipe
+from pipeline.recipe.places import resolve_data
+from pipeline.recipe.reward_spec import RewardSpec
 from rewards.api import Sample
 from rewards.registry import BUILTINS, check, resolve
 

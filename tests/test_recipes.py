@@ -4,9 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.load import dump_recipe, load_recipe, resolve_data, shipped_recipes
-from pipeline.plan import gguf_files, make_plan
-from pipeline.recipe import DistillStage, Recipe
+from pipeline.plan.plan import make_plan
+from pipeline.plan.sources import gguf_files
+from pipeline.recipe.dump import dump_recipe
+from pipeline.recipe.load import load_recipe
+from pipeline.recipe.places import resolve_data, shipped_recipes
+from pipeline.recipe.schema import Recipe
+from pipeline.recipe.training_stages import DistillStage
 
 NAMES = sorted(path.stem for path in shipped_recipes().glob("*.yaml"))
 

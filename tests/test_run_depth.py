@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 import pytest
 
-from pipeline.recipe import Baseline
+from pipeline.recipe.depth_stage import Baseline
 
 pytestmark = pytest.mark.slow
 

@@ -18,7 +18,7 @@ from pipeline.generate.client import Slice
 from pipeline.generate.engine import Engine, EngineSettings, stream_chunks
 from pipeline.generate.groups import Group
 from pipeline.generate.journal import Journal, StepRollouts
-from pipeline.generate.rollouts import Depths, RolloutService, Sampling
+from pipeline.generate.service import Depths, RolloutService, Sampling
 from pipeline.generate.steps import GrpoRollouts
 from pipeline.records import Prompt, Request, Rollout
 
@@ -247,7 +247,7 @@ def slice_of(rollouts: StepRollouts, *, rank: int, ranks: int) -> Slice:
 def _preference(setup: PreferenceSetup | None) -> tuple[Any, str, float, float] | None:
     if setup is None:
         return None
-    from pipeline.generate.reward_scorer import RewardScorer  # loads torch
+    from pipeline.generate.reward_scorer import RewardScorer
 
     scorer = RewardScorer(setup.model, device="cpu", threads=1)
     return scorer, setup.name, setup.weight, setup.last_fraction

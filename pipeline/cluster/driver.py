@@ -14,8 +14,8 @@ from pipeline.cluster.actors import EngineActor, ServiceActor, ServiceClient, Tr
 from pipeline.cluster.setups import GrpoSetup, ServiceSetup
 from pipeline.generate.engine import EngineSettings
 from pipeline.generate.groups import Group
-from pipeline.generate.rollouts import Depths, Sampling
-from pipeline.recipe import Hardware
+from pipeline.generate.service import Depths, Sampling
+from pipeline.recipe.hardware import Hardware
 from pipeline.records import Prompt
 
 PLACEMENT_WAIT_S = 120.0

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.generate.rollouts import RewardUse
-from pipeline.recipe import GrpoStage
+from pipeline.generate.service import RewardUse
+from pipeline.recipe.training_stages import GrpoStage
 from pipeline.records import Prompt
 
 

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 from pipeline.generate.engine import EngineSettings, WeightVersionError
 from pipeline.generate.native.admission import check
 from pipeline.generate.native.forward import RowModel
-from pipeline.generate.native.pool import KvPool
+from pipeline.generate.native.kv_pool import KvPool
 from pipeline.generate.native.session import Session
 from pipeline.records import Request, Rollout
 from pipeline.recurrent.config import MODEL_TYPE, RecurrentConfig

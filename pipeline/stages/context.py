@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.artifacts import Artifact, ArtifactKind
-from pipeline.plan import Plan
+from pipeline.plan.stage_plan import Plan
 
 Metrics = Mapping[str, float]
 

@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 
-from pipeline.plan import StagePlan, model_found
-from pipeline.recipe import DistillStage
+from pipeline.plan.sources import model_found
+from pipeline.plan.stage_plan import StagePlan
+from pipeline.recipe.training_stages import DistillStage
 from pipeline.stages.context import Output, RunContext
-from pipeline.stages.rows import write_rows
 from pipeline.stages.support import model_of, train, train_job
+from pipeline.stages.training_rows import write_rows
 
 
 def run(plan: StagePlan, ctx: RunContext) -> Output:
@@ -16,13 +17,13 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
     student = ctx.work / "student"
     if not (student / "config.json").exists():
         source = model_found(spec.student)
-        ctx.cluster.call("pipeline.train.base_model:materialize", source, student, seed=plan.seed)
+        ctx.cluster.call("pipeline.models.materialize:materialize", source, student, seed=plan.seed)
     rows = write_rows(ctx, plan, model=student)
     job = replace(train_job(ctx, plan, model=student), dtype=spec.student.dtype)
     if spec.mode == "rows":
-        info = train(ctx, plan, "pipeline.train.distill:train", (job, rows))
+        info = train(ctx, plan, "pipeline.train.distill_trainer:train", (job, rows))
     else:
         teacher = model_of(ctx, spec.teacher)
-        target = "pipeline.train.distill:train_on_policy"
+        target = "pipeline.train.distill_trainer:train_on_policy"
         info = train(ctx, plan, target, (job, rows, teacher))
     return Output(kind="checkpoint", info=info)

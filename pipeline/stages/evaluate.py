@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.accuracy import interval, pass_at_k
 from pipeline.artifacts import write_atomic
-from pipeline.energy import Energy, EnergyMeter
 from pipeline.generate.groups import Group
 from pipeline.generate.journal import Journal
-from pipeline.generate.rollouts import sampling_of
 from pipeline.generate.schedule import derived_seed
-from pipeline.plan import StagePlan
-from pipeline.recipe import EvaluateStage
+from pipeline.generate.service import sampling_of
+from pipeline.measure.accuracy import interval, pass_at_k
+from pipeline.measure.energy import Energy, EnergyMeter
+from pipeline.plan.stage_plan import StagePlan
+from pipeline.recipe.sampling_stages import EvaluateStage
 from pipeline.records import Prompt, write_scored
 from pipeline.recurrent.effort import request_for
 from pipeline.recurrent.request import DepthRequest

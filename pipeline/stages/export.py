@@ -4,9 +4,9 @@ import json
 import shutil
 from typing import Any
 
-from pipeline.load import dump_recipe
-from pipeline.plan import StagePlan
-from pipeline.recipe import EvaluateStage, ExportStage
+from pipeline.plan.stage_plan import StagePlan
+from pipeline.recipe.dump import dump_recipe
+from pipeline.recipe.sampling_stages import EvaluateStage, ExportStage
 from pipeline.stages.context import Output, RunContext
 from pipeline.stages.support import MODEL_FOLDER, model_of
 

@@ -1,8 +1,10 @@
 """GRPO with rule rewards, and alignment RL with a reward model in the last steps."""
 
 from pipeline.cluster import GrpoSetup, PreferenceSetup
-from pipeline.plan import StagePlan
-from pipeline.recipe import GrpoStage, ModelReward, rewards_of
+from pipeline.plan.stage_plan import StagePlan
+from pipeline.recipe.reward_spec import ModelReward
+from pipeline.recipe.schema import rewards_of
+from pipeline.recipe.training_stages import GrpoStage
 from pipeline.records import Prompt
 from pipeline.stages.context import Output, RunContext
 from pipeline.stages.support import model_of, named, prompts_of, serve, train, train_job
@@ -28,7 +30,7 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
         )
     )
     job = train_job(ctx, plan, model=model)
-    info = train(ctx, plan, "pipeline.train.grpo:train", (job,), serving=serving)
+    info = train(ctx, plan, "pipeline.train.grpo_trainer:train", (job,), serving=serving)
     return Output(kind="checkpoint", info=info)
 
 

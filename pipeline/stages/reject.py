@@ -7,15 +7,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.generate.journal import Journal
-from pipeline.generate.rollouts import RewardUse, sampling_of
-from pipeline.plan import StagePlan
-from pipeline.recipe import RejectStage
+from pipeline.generate.service import RewardUse, sampling_of
+from pipeline.plan.stage_plan import StagePlan
+from pipeline.recipe.sampling_stages import RejectStage
 from pipeline.records import Prompt, Scored, write_scored
 from pipeline.stages.context import Output, RunContext
 from pipeline.stages.harvest import LANGUAGE, harvest, prompt_hash
-from pipeline.stages.rows import HARVEST_FILE
 from pipeline.stages.sampling import sample_in_chunks
 from pipeline.stages.support import model_of, prompts_of, serve
+from pipeline.stages.training_rows import HARVEST_FILE
 
 ROLLOUTS_FILE = "rollouts.parquet"  # in a reject artifact: every sample, kept or not
 

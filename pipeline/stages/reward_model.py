@@ -7,8 +7,9 @@ import pyarrow.parquet as pq
 
 from pipeline.generate.chat import load_tokenizer, render
 from pipeline.generate.groups import Group
-from pipeline.plan import StagePlan
-from pipeline.recipe import RejectStage, RewardModelStage
+from pipeline.plan.stage_plan import StagePlan
+from pipeline.recipe.sampling_stages import RejectStage
+from pipeline.recipe.training_stages import RewardModelStage
 from pipeline.records import read_scored
 from pipeline.stages.context import Output, RunContext
 from pipeline.stages.harvest import preference_pairs
@@ -38,7 +39,7 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
         pa.table(dict(zip(("prompt", "chosen", "rejected"), columns, strict=True))), path
     )
     job = train_job(ctx, plan, model=model)
-    info = train(ctx, plan, "pipeline.train.reward_model:train", (job, path))
+    info = train(ctx, plan, "pipeline.train.reward_trainer:train", (job, path))
     return Output(kind="checkpoint", info={"pairs": len(pairs), **info})
 
 

@@ -8,9 +8,9 @@ from pipeline.artifacts import fingerprint
 from pipeline.cluster import Serving
 from pipeline.generate.groups import Group, unscored_share
 from pipeline.generate.journal import Journal, StepRollouts
-from pipeline.generate.rollouts import Depths, RolloutError, Sampling
+from pipeline.generate.service import Depths, RolloutError, Sampling
 from pipeline.generate.steps import step_metrics
-from pipeline.plan import StagePlan
+from pipeline.plan.stage_plan import StagePlan
 from pipeline.records import Prompt
 from pipeline.stages.context import RunContext
 from pipeline.stages.support import check_stop

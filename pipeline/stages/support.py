@@ -7,16 +7,11 @@ from typing import Any
 
 from pipeline.cluster import ServiceSetup, Serving
 from pipeline.generate.engine import EngineSettings
-from pipeline.generate.rollouts import RewardUse
-from pipeline.plan import Input, StagePlan
-from pipeline.recipe import (
-    DepthStage,
-    DistillStage,
-    EvaluateStage,
-    GrpoStage,
-    RejectStage,
-    Training,
-)
+from pipeline.generate.service import RewardUse
+from pipeline.plan.stage_plan import Input, StagePlan
+from pipeline.recipe.depth_stage import DepthStage
+from pipeline.recipe.sampling_stages import EvaluateStage, RejectStage
+from pipeline.recipe.training_stages import DistillStage, GrpoStage, Training
 from pipeline.records import Prompt, read_prompts
 from pipeline.stages.context import RunContext, Stopped
 from pipeline.train.job import METRICS_FILE, STOP_FILE, STOPPED, TrainJob
@@ -164,7 +159,7 @@ def systems(ctx: RunContext) -> Mapping[str, str | None]:
 
 
 def energy_device(ctx: RunContext) -> str:
-    """The device whose energy is measured, as `pipeline.energy.DEVICE_CLASSES` has it."""
+    """The device whose energy is measured, as `pipeline.measure.energy.DEVICE_CLASSES` has it."""
     return "h100" if ctx.plan.device == "cuda" else "cpu"
 
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.recipe import Sharding, Training
+from pipeline.recipe.hardware import Sharding
+from pipeline.recipe.training_stages import Training
 
 STOP_FILE = "stop"  # in the work folder; the driver makes it to ask for a checkpoint and an end
 METRICS_FILE = "metrics.jsonl"  # in the work folder; one JSON object per logged step

@@ -5,7 +5,7 @@ from typing import Any
 from accelerate.state import PartialState
 from accelerate.utils import DistributedType
 
-from pipeline.recipe import Sharding
+from pipeline.recipe.hardware import Sharding
 
 STAGES: dict[Sharding, int] = {"none": 0, "zero1": 1, "zero2": 2, "zero3": 3}
 SHARED_MEMORY_OP = "deepspeed_shm_comm"

@@ -20,7 +20,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.plan import Plan
+from pipeline.plan.stage_plan import Plan
 from pipeline.stages.context import Console, Metrics
 
 RUNNING = "running"

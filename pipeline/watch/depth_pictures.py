@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, PercentFormatter
 
-from pipeline.accuracy import wilson
-from pipeline.pareto import pareto_front, upper_hull
+from pipeline.measure.accuracy import wilson
+from pipeline.measure.pareto import pareto_front, upper_hull
 from pipeline.watch.curves import COLOURS, INK, svg
 
 Rows = Sequence[Mapping[str, Any]]

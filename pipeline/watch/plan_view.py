@@ -7,16 +7,12 @@ from typing import Any
 from rich.console import Console as Terminal
 from rich.table import Table
 
-from pipeline.estimate import Estimate, StageEstimate, estimate
-from pipeline.plan import Plan, StagePlan, batch_of
-from pipeline.recipe import (
-    DepthStage,
-    DistillStage,
-    GrpoStage,
-    ModelSource,
-    RewardModelStage,
-    SftStage,
-)
+from pipeline.plan.batches import batch_of
+from pipeline.plan.estimate import Estimate, StageEstimate, estimate
+from pipeline.plan.stage_plan import Plan, StagePlan
+from pipeline.recipe.depth_stage import DepthStage
+from pipeline.recipe.model_source import ModelSource
+from pipeline.recipe.training_stages import DistillStage, GrpoStage, RewardModelStage, SftStage
 
 COLUMNS = ("stage", "kind", "reads", "batch", "tokens", "GiB/rank", "hours")
 RIGHT = ("tokens", "GiB/rank", "hours")

@@ -14,9 +14,9 @@ from pipeline.artifacts import MANIFEST, write_atomic
 from pipeline.train.job import METRICS_FILE
 from pipeline.watch.console import duration
 from pipeline.watch.curves import curve_png, pictures
-from pipeline.watch.depths import depth_section
+from pipeline.watch.depth_section import depth_section
 from pipeline.watch.page import page_environment
-from pipeline.watch.rollouts import show, steps_of
+from pipeline.watch.rollout_log import show, steps_of
 
 REPORT_FILE = "report.html"
 SAMPLES_SHOWN = 3

@@ -9,7 +9,7 @@ import jinja2
 
 from pipeline.artifacts import write_atomic
 from pipeline.watch.page import page_environment
-from pipeline.watch.rollouts import harmless
+from pipeline.watch.rollout_log import harmless
 from pipeline.watch.trace import Token, Trace, Trajectory
 
 BAND = 46

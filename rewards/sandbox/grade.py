@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from rewards.sandbox.box import Box, Broken, Isolation, Limits, Run
+from rewards.sandbox.decode import NotPlain, decoded, source_of, value_of
 from rewards.sandbox.languages import ENVIRONMENT, language
 from rewards.sandbox.tests import Call, Judged, Stdio
-from rewards.sandbox.values import NotPlain, decoded, source_of, value_of
 
 JUDGE_LIMITS = Limits(cpu_s=20.0, memory_mib=1024)
 

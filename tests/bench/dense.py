@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.generate.vllm_engine import VllmEngine
-from pipeline.recipe import ModelSource, ScratchModel
+from pipeline.models.materialize import materialize
+from pipeline.recipe.model_source import ModelSource, ScratchModel
 from pipeline.records import Request
-from pipeline.train.base_model import materialize
 from tests.bench.models import PROMPT_TOKENS, SEQUENCES, TOKENS, alternating, batch, settings
 
 

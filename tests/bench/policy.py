@@ -40,9 +40,9 @@ def measure(
     from pipeline.generate.chat import encode, load_tokenizer, render
     from pipeline.generate.engine import EngineSettings
     from pipeline.generate.native_engine import NativeEngine
-    from pipeline.load import load_recipe
-    from pipeline.prompts import load_prompts
-    from pipeline.recipe import DepthStage
+    from pipeline.prompts.sources import load_prompts
+    from pipeline.recipe.depth_stage import DepthStage
+    from pipeline.recipe.load import load_recipe
     from pipeline.records import Request
     from pipeline.recurrent.effort import request_for
     from pipeline.recurrent.request import DepthRequest

@@ -11,12 +11,12 @@ from transformers import AutoModelForCausalLM
 
 from pipeline.generate.native_engine import NativeEngine
 from pipeline.generate.vllm_engine import VllmEngine
-from pipeline.recipe import ModelSource
+from pipeline.models.materialize import materialize
+from pipeline.recipe.model_source import ModelSource
 from pipeline.records import Request
-from pipeline.recurrent.convert import convert_dense
+from pipeline.recurrent.convert.folder import convert_dense
 from pipeline.recurrent.register import register
 from pipeline.recurrent.request import DepthRequest
-from pipeline.train.base_model import materialize
 from tests.bench.dense import dense_overhead
 from tests.bench.models import (
     PROMPT_TOKENS,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pipeline.cluster.actors import recognised
 from pipeline.cluster.setups import ServiceSetup
-from pipeline.generate.rollouts import RewardUse
+from pipeline.generate.service import RewardUse
 from rewards.pool import Pool
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.generate.rollouts import RewardUse, RolloutService
+from pipeline.generate.service import RewardUse, RolloutService
 from pipeline.records import Prompt, Request, Rollout
 from rewards.api import Reward, Sample
 

@@ -15,14 +15,14 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from pipeline.generate.engine import EngineSettings, WeightVersionError
 from pipeline.generate.vllm_engine import VllmEngine
 from pipeline.generate.weights import folder_weights, pack, unpack
-from pipeline.recipe import ModelSource, ScratchModel
+from pipeline.models.materialize import materialize
+from pipeline.recipe.model_source import ModelSource, ScratchModel
 from pipeline.records import Request, Rollout
 from pipeline.recurrent.config import RecurrentConfig
 from pipeline.recurrent.counter import DEPTH, uniform
 from pipeline.recurrent.model import RecurrentForCausalLM
 from pipeline.recurrent.policy import decision_logprob
 from pipeline.recurrent.request import DepthRequest
-from pipeline.train.base_model import materialize
 
 TOKENIZER = Path("data/models/tiny")
 SETTINGS = EngineSettings(

@@ -20,11 +20,11 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
-from pipeline.recipe import SftStage
+from pipeline.models.materialize import character_tokenizer
+from pipeline.recipe.training_stages import SftStage
 from pipeline.recurrent.model import RecurrentForCausalLM
 from pipeline.recurrent.register import register
-from pipeline.train import sft
-from pipeline.train.base_model import character_tokenizer
+from pipeline.train import sft_trainer
 from pipeline.train.callbacks import read_metrics
 from pipeline.train.job import METRICS_FILE, TrainJob
 
@@ -59,7 +59,7 @@ def token_rows(count: int) -> Dataset:
     return Dataset.from_dict({"input_ids": [TOKENIZER(text)["input_ids"] for text in texts]})
 
 
-def sft_trainer(model: Any, out: Path, **changes: Any) -> SFTTrainer:
+def trl_sft(model: Any, out: Path, **changes: Any) -> SFTTrainer:
     keywords: dict[str, Any] = {
         "learning_rate": 1e-2,
         "max_steps": 3,
@@ -79,8 +79,8 @@ def sft_trainer(model: Any, out: Path, **changes: Any) -> SFTTrainer:
 def test_packed_training_is_training_apart(model: RecurrentForCausalLM, tmp_path: Path) -> None:
     """One row of 24 texts, told apart by their positions, has the loss of 24 rows."""
     rows: dict[str, Any] = {"max_steps": 1, "learning_rate": 0.0}
-    apart = sft_trainer(model, tmp_path, per_device_train_batch_size=24, **rows)
-    packed = sft_trainer(
+    apart = trl_sft(model, tmp_path, per_device_train_batch_size=24, **rows)
+    packed = trl_sft(
         model, tmp_path, per_device_train_batch_size=24, padding_free=True, max_length=None, **rows
     )
     for trainer in (apart, packed):
@@ -93,7 +93,7 @@ def test_adapters_train_alone_and_merge(model: RecurrentForCausalLM, tmp_path: P
     register()
     before = weights(model)
     adapters = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
-    trainer = sft_trainer(model, tmp_path / "out", max_steps=2, peft_config=adapters)
+    trainer = trl_sft(model, tmp_path / "out", max_steps=2, peft_config=adapters)
     trainer.train()
     trained: Any = trainer.model
     assert isinstance(trained, PeftModel)
@@ -267,7 +267,7 @@ def test_two_ranks_reach_the_loss_of_one(
     pq.write_table(pa.table({"prompt": texts, "completion": texts[::-1]}), rows)
     one = job(tmp_path / "model", tmp_path / "one")
     two = job(tmp_path / "model", tmp_path / "two", ranks=2, sharding=sharding)
-    sft.train(one, rows)
+    sft_trainer.train(one, rows)
     run_ranks(two, rows, tmp_path / "job.pickle")
     ours, theirs = (
         [row["loss"] for row in read_metrics(each.work / METRICS_FILE)] for each in (one, two)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from pipeline.recurrent.request import DepthRequest
 from pipeline.recurrent.vllm_plugin import hooks
-from pipeline.recurrent.vllm_plugin.depths import DepthLog, Rows, Tracked, plan_rows
 from pipeline.recurrent.vllm_plugin.paging import Planes
+from pipeline.recurrent.vllm_plugin.row_depths import DepthLog, Rows, Tracked, plan_rows
 from pipeline.recurrent.vllm_plugin.state import RecurrentModelState
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.energy import Energy
 from pipeline.generate.groups import Group
-from pipeline.recipe import EvaluateStage
+from pipeline.measure.energy import Energy
+from pipeline.recipe.sampling_stages import EvaluateStage
 from pipeline.records import Rollout, Scored
 from pipeline.stages.evaluate import asked_depth, compute
 

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.generate.groups import Group
 from pipeline.generate.journal import Journal
-from pipeline.generate.rollouts import RolloutError, Sampling
+from pipeline.generate.service import RolloutError, Sampling
 from pipeline.records import Prompt, Rollout, Scored
 from pipeline.recurrent.request import DepthRequest
 from pipeline.stages.sampling import sample_in_chunks

@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.recipe import ModelSource, ScratchModel, SftStage
-from pipeline.train.base_model import materialize
+from pipeline.models.materialize import materialize
+from pipeline.recipe.model_source import ModelSource, ScratchModel
+from pipeline.recipe.training_stages import SftStage
 from pipeline.train.job import TrainJob
 
 MakeJob = Callable[..., TrainJob]

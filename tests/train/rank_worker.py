@@ -4,7 +4,7 @@ import pickle
 import sys
 from pathlib import Path
 
-from pipeline.train import sft
+from pipeline.train import sft_trainer
 
 if __name__ == "__main__":
-    sft.train(pickle.loads(Path(sys.argv[1]).read_bytes()), Path(sys.argv[2]))
+    sft_trainer.train(pickle.loads(Path(sys.argv[1]).read_bytes()), Path(sys.argv[2]))

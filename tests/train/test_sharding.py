@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipeline.train import sft
+from pipeline.train import sft_trainer
 from pipeline.train.callbacks import read_metrics
 from pipeline.train.job import METRICS_FILE, STOP_FILE, TrainJob
 from pipeline.train.sharding import deepspeed_config
@@ -72,7 +72,7 @@ def compare(make_job: MakeJob, rows: Path, tmp_path: Path, **changes: Any) -> No
     keywords: dict[str, Any] = {"epochs": 1, "micro_batch_rows": 2}
     one = make_job("one", **keywords)
     two = dataclasses.replace(make_job("two", **keywords), ranks=2, **changes)
-    sft.train(one, rows)
+    sft_trainer.train(one, rows)
     run_ranks(two, rows, tmp_path / "job.pickle")
     assert len(losses(one)) == STEPS
     assert losses(two) == pytest.approx(losses(one), abs=1e-4)

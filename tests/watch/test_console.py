@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 from rich.console import Console as Terminal
 
-from pipeline.plan import Plan
+from pipeline.plan.stage_plan import Plan
 from pipeline.watch.console import (
     LiveConsole,
     PlainConsole,

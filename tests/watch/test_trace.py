@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.cli import OK, WRONG, main
-from pipeline.recipe import ModelSource, ScratchModel
+from pipeline.cli.app import OK, WRONG, main
+from pipeline.depth.model.head import fresh, with_head
+from pipeline.models.materialize import materialize
+from pipeline.recipe.model_source import ModelSource, ScratchModel
 from pipeline.recurrent.model import RecurrentForCausalLM
 from pipeline.recurrent.shape import rollout_flops, shape_of
-from pipeline.train.base_model import materialize
-from pipeline.train.depth.head import fresh, with_head
 from pipeline.watch.trace import Trace, TraceError, kind_of, trace_prompt
 from pipeline.watch.trace_page import MOST_POSITIONS, shown, write_page
 

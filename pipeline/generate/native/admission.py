@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import torch
 
 from pipeline.generate.native.forward import RowModel
-from pipeline.generate.native.pool import KvPool
+from pipeline.generate.native.kv_pool import KvPool
 from pipeline.generate.native.prefill import PrefilledPrompt, prefill
-from pipeline.generate.native.rows import IDLE, Rows, asked_depth
+from pipeline.generate.native.row_table import IDLE, Rows, asked_depth
 from pipeline.records import Request
 from pipeline.recurrent.config import RecurrentConfig
 from pipeline.recurrent.request import DepthRequest

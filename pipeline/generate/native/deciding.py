@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from pipeline.generate.native.forward import RowModel
-from pipeline.generate.native.rows import Rows
+from pipeline.generate.native.row_table import Rows
 from pipeline.recurrent.counter import DEPTH, uniform
 from pipeline.recurrent.exits import Observation, decide
 from pipeline.recurrent.request import READOUT_RULES, RULES

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pipeline.generate.native.fused import FusedBlock
-from pipeline.generate.native.pool import Entries, KvPool
+from pipeline.generate.native.kv_pool import Entries, KvPool
 from pipeline.recurrent.blocks import KeyValue
 from pipeline.recurrent.model import RecurrentForCausalLM
 

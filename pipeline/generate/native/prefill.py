@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.generate.native.forward import RowModel
-from pipeline.generate.native.pool import Entries
+from pipeline.generate.native.kv_pool import Entries
 from pipeline.recurrent.blocks import Block, KeyValue, attend
 
 CHUNK_TOKENS = 8192  # padded positions that run at once: bounds activations

@@ -14,7 +14,7 @@ from torch import Tensor
 from pipeline.generate.native.admission import Admission
 from pipeline.generate.native.deciding import Deciding
 from pipeline.generate.native.forward import RowModel
-from pipeline.generate.native.rows import ENTERING, IDLE, LEAVING, RUNNING, Rows
+from pipeline.generate.native.row_table import ENTERING, IDLE, LEAVING, RUNNING, Rows
 from pipeline.generate.native.sampler import sample
 from pipeline.records import Request, Rollout
 from pipeline.recurrent.shape import RecurrentShape

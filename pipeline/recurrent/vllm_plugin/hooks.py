@@ -12,8 +12,8 @@ from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
 from ..config import MODEL_TYPE
-from .depths import KEY, plan_rows
 from .paging import Batch
+from .row_depths import KEY, plan_rows
 
 RUNNER_HOOK, PREEMPTION = "_init_model_kwargs", "_preempt_request"
 IDLE_LOGS = 1024  # requests of other callers whose logs nobody took, before they are dropped

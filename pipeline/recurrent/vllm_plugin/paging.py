@@ -13,7 +13,7 @@ from torch import Tensor
 from vllm.model_executor.layers.attention import Attention
 from vllm.v1.attention.backend import CommonAttentionMetadata
 
-from .depths import Rows
+from .row_depths import Rows
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from vllm.v1.worker.gpu.input_batch import InputBatch
 from vllm.v1.worker.gpu.model_states.default import DefaultModelState
 from vllm.v1.worker.gpu.states import RequestState
 
-from .depths import plan_rows
-from .model import RecurrentForCausalLM
 from .paging import Batch
+from .row_depths import plan_rows
+from .served_model import RecurrentForCausalLM
 
 
 class RecurrentModelState(DefaultModelState):

@@ -1,0 +1,467 @@
+"""The command line. Commands return an Answer; `main` shows it, or prints it as one document.
+
+Nothing here loads an ML library before a command needs it.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline import __version__
+from pipeline.cli.answer import FAILED, INTERRUPTED, OK, STOPPED, WRONG, Answer, Json, UsageError
+from pipeline.cli.convert_command import convert
+from pipeline.cli.reward_commands import reward_app
+
+if TYPE_CHECKING:
+    from pipeline.plan.stage_plan import Plan
+
+ERROR_LINES = 20
+
+app = typer.Typer(
+    name="stepwell",
+    help="Post-train reasoning models: the DeepSeek-R1 flow from one recipe.",
+    epilog="Exit codes: 0 done, 2 wrong recipe or usage, 3 a stage failed, 4 stopped, resumable.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(help="Look at a recipe's data.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+app.add_typer(reward_app, name="reward")
+app.command()(convert)
+
+RecipeRef = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[a.b=c]...", help="Changes, such as stages.reason.lr=2e-6."),
+]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, such as runs/x.")]
+Effort = Annotated[
+    str | None, typer.Option(help="Of a calibrated recurrent model: low, medium or high.")
+]
+Depth = Annotated[
+    int | None, typer.Option(min=1, help="Iterations of every token of a recurrent model.")
+]
+Budget = Annotated[
+    float | None, typer.Option(help="Share of the full depth, of a calibrated model.")
+]
+RunDir = Annotated[Path | None, typer.Option("--run-dir", help="Where to run; default runs/NAME.")]
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(f"stepwell {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    recipe: RecipeRef,
+    overrides: Overrides = None,
+    run_dir: RunDir = None,
+    from_stage: Annotated[
+        str | None, typer.Option("--from", help="Run this stage and all later ones again.")
+    ] = None,
+    to_stage: Annotated[str | None, typer.Option("--to", help="The last stage to run.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run.")] = False,
+    as_json: Json = False,
+) -> Answer:
+    """Run a recipe. The same command goes on where an earlier one ended."""
+    from pipeline.watch.plan_view import plan_document, show_plan
+
+    plan = _planned(recipe, overrides or [])
+    if dry_run:
+        folder = run_dir or Path("runs") / plan.recipe.name
+        todo = _would_run(plan, folder, from_stage=from_stage, to_stage=to_stage)
+        return Answer(
+            document={**plan_document(plan), "run_dir": str(folder), "would_run": todo},
+            show=lambda: show_plan(plan, would_run=todo),
+        )
+    from pipeline.run import run as run_plan
+    from pipeline.watch.console import make_console
+    from pipeline.watch.report import write_report
+
+    result = run_plan(
+        plan.recipe,
+        run_dir=run_dir,
+        from_stage=from_stage,
+        to_stage=to_stage,
+        console=make_console(json=as_json),
+    )
+    page = write_report(result.run_dir)
+
+    def show() -> None:
+        print(f"run folder: {result.run_dir}")
+        print(f"report: {page}")
+
+    return Answer(document={**result.document(), "report": str(page)}, show=show)
+
+
+@app.command()
+def plan(recipe: RecipeRef, overrides: Overrides = None, as_json: Json = False) -> Answer:
+    """Show stages, batches, tokens, memory, hours and placement; runs nothing."""
+    from pipeline.watch.plan_view import plan_document, show_plan
+
+    found = _planned(recipe, overrides or [])
+    return Answer(document=plan_document(found), show=lambda: show_plan(found))
+
+
+@app.command()
+def doctor(
+    recipe: Annotated[str | None, typer.Argument(metavar="[RECIPE]")] = None,
+    as_json: Json = False,
+) -> Answer:
+    """Check this machine, and with a recipe also what the recipe needs. Exit code 2: not ready."""
+    from pipeline.cli.doctor import examine
+
+    checks = []
+    for check in examine(_planned(recipe, []) if recipe else None):
+        checks.append(check)
+        if not as_json:
+            fix = f"  ->  {check.fix}" if check.fix else ""
+            print(f"{check.status:8} {check.name:13} {check.found}{fix}", flush=True)
+    ready = all(check.status != "wrong" for check in checks)
+    return Answer(
+        document={"ready": ready, "checks": [asdict(check) for check in checks]},
+        show=lambda: print("ready" if ready else "not ready"),
+        code=OK if ready else WRONG,
+    )
+
+
+@app.command()
+def report(run_dir: RunFolder, as_json: Json = False) -> Answer:
+    """Write a run's report.html and say where it is."""
+    from pipeline.watch.report import write_report
+
+    path = write_report(run_dir)
+    return Answer(document={"report": str(path)}, show=lambda: print(path))
+
+
+@app.command()
+def rollouts(
+    run_dir: RunFolder,
+    stage: Annotated[str | None, typer.Option(help="Default: the one that wrote last.")] = None,
+    step: Annotated[int | None, typer.Option(help="Default: the last.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many to show.")] = 4,
+    order: Annotated[str, typer.Option(help="written, best or worst.")] = "written",
+    as_json: Json = False,
+) -> Answer:
+    """Show what the model wrote, how it was rewarded and why."""
+    from pipeline.watch.rollout_log import print_rollouts, show
+
+    if order not in ("written", "best", "worst"):
+        raise UsageError(f"--order {order}: write written, best or worst")
+    rows = show(run_dir, stage=stage, step=step, limit=limit, order=order)
+    return Answer(document={"rollouts": rows}, show=lambda: print_rollouts(rows))
+
+
+@data_app.command("check")
+def data_check(
+    recipe: RecipeRef,
+    overrides: Overrides = None,
+    reward: Annotated[
+        str | None, typer.Option(help="The reward that judges answers; default: evaluate's.")
+    ] = None,
+    as_json: Json = False,
+) -> Answer:
+    """Load every prompts entry and check that each gold answer scores 1 under its own reward."""
+    from pipeline.cli.data_check import check_data
+
+    plan = _planned(recipe, overrides or [])
+    entries = check_data(plan.recipe, reward=reward)
+    wrong = sum(len(entry["problems"]) for entry in entries)
+
+    def show() -> None:
+        for entry in entries:
+            print(f"{entry['prompts']:12} {entry['rows']:>8,} rows  {entry['checked']}")
+            for row in entry["problems"][:ERROR_LINES]:
+                print(f"  row {row['row']}: {row['problem']}: {row['answer']!r}")
+
+    return Answer(
+        document={"ok": not wrong, "prompts": entries}, show=show, code=WRONG if wrong else OK
+    )
+
+
+@app.command()
+def schema(as_json: Json = False) -> Answer:
+    """Print the JSON schema of recipes, for editors."""
+    from pipeline.recipe.schema import Recipe
+
+    document = Recipe.model_json_schema()
+    return Answer(document=document, show=lambda: print(json.dumps(document, indent=1)))
+
+
+@app.command("eval")
+def evaluate(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model folder or a hub id.")],
+    recipe: RecipeRef,
+    overrides: Overrides = None,
+    effort: Effort = None,
+    depth: Depth = None,
+    budget: Budget = None,
+    engine: Annotated[
+        str | None, typer.Option(help="native or vllm; default: the recipe's.")
+    ] = None,
+    run_dir: RunDir = None,
+    as_json: Json = False,
+) -> Answer:
+    """Evaluate a model as the recipe's evaluate stage does, at a depth of choice."""
+    from pipeline.cli.evaluation import evaluation_recipe
+    from pipeline.plan.plan import make_plan
+    from pipeline.recipe.load import load_recipe
+
+    asked = _asked_depth(effort, depth, budget)
+    loaded = load_recipe(recipe, overrides or [])
+    folder = Path(model) / "model" if (Path(model) / "model").is_dir() else Path(model)
+    try:
+        changed = evaluation_recipe(
+            loaded,
+            {"path": str(folder)} if folder.is_dir() else {"hub": model},
+            asked=asked,
+            engine=engine,
+        )
+    except ValueError as error:
+        raise UsageError(f"{recipe}: {error}") from None
+    make_plan(changed)
+    from pipeline.run import run as run_plan
+    from pipeline.watch.console import make_console
+
+    setting = "".join(f"-{key}-{value}" for key, value in asked.items())
+    result = run_plan(
+        changed,
+        run_dir=run_dir or Path("runs") / f"{loaded.name}-eval-{Path(model).name}{setting}",
+        from_stage=None,
+        to_stage=None,
+        console=make_console(json=as_json),
+    )
+    document = result.document()
+    for row in result.results:  # one model, so one row
+        document |= row
+    return Answer(document=document, show=lambda: print(f"run folder: {result.run_dir}"))
+
+
+@app.command()
+def trace(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A recurrent model's folder.")],
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What the model is asked.")],
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("trace.html"),
+    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens to write at most.")] = 64,
+    effort: Effort = None,
+    depth: Depth = None,
+    budget: Budget = None,
+    tokens: Annotated[
+        str | None, typer.Option(help="Tokens to follow, such as 3,7,12; default: the busiest.")
+    ] = None,
+    as_json: Json = False,
+) -> Answer:
+    """Show what a recurrent model's iterations do to the tokens of one answer, as an HTML page.
+
+    Without --effort, --depth or --budget: at the model's default effort where it was calibrated,
+    else at its own number of iterations.
+    """
+    if not out.parent.is_dir():
+        raise UsageError(f"--out {out}: there is no folder {out.parent}")
+    picked = None if tokens is None else tokens.split(",")
+    if picked is not None and not all(token.strip().isdecimal() for token in picked):
+        raise UsageError(f"--tokens {tokens}: write positions with commas, such as 3,7,12")
+    asked = _asked_depth(effort, depth, budget)
+    from pipeline.watch.trace import document, trace_prompt
+    from pipeline.watch.trace_page import write_page
+
+    found = trace_prompt(
+        model,
+        prompt,
+        max_tokens=max_tokens,
+        asked=asked,
+        follow=None if picked is None else [int(token) for token in picked],
+    )
+    page = write_page(found, out)
+
+    def show() -> None:
+        print(found.completion)
+        print(f"depth: {found.mean_depth:.2f} of {found.full_depth} on average ({found.asked})")
+        print(f"trace: {page}")
+
+    return Answer(document=document(found, page), show=show)
+
+
+@app.command()
+def export(
+    run_dir: RunFolder,
+    to: Annotated[Path | None, typer.Option("--to", help="Copy the model to this folder.")] = None,
+    as_json: Json = False,
+) -> Answer:
+    """Say where a run's exported model is, or copy it."""
+    import shutil
+
+    from pipeline.artifacts import open_artifact
+
+    finished = [path.parent for path in sorted(run_dir.glob("stages/*/manifest.json"))]
+    exports = [a for a in map(open_artifact, finished) if a.manifest.kind == "export"]
+    if not exports:
+        raise UsageError(
+            f"{run_dir} has no finished export stage; add `export: {{kind: export, model: X}}` to "
+            "the recipe's stages and run it again: what is finished is not repeated"
+        )
+    folder = exports[-1].path / "model"
+    if to is not None:
+        if to.exists():
+            raise UsageError(f"--to {to}: exists already; name a new folder")
+        shutil.copytree(folder, to)
+    model = str(to or folder)
+    return Answer(
+        document={"model": model, "stage": exports[-1].manifest.stage}, show=lambda: print(model)
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    With `--json`, what libraries print goes to standard error, and the document alone to standard
+    output; a failure is a document with `error`.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    os.environ.setdefault("PYTHONSAFEPATH", "1")  # for every process we start
+    if "--json" not in given:
+        code, _ = _answered(given, as_json=False)
+        return code
+    sys.stdout.flush()
+    output = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        code, document = _answered(given, as_json=True)
+    finally:
+        sys.stdout.flush()
+        os.dup2(output, 1)
+        os.close(output)
+    if document is not None:
+        print(json.dumps(document, indent=1), flush=True)
+    return code
+
+
+def _answered(given: Sequence[str], *, as_json: bool) -> tuple[int, Mapping[str, Any] | None]:
+    """Exit code and document of a command. Every expected error is a few lines, no traceback."""
+    try:
+        answer = app(given, standalone_mode=False)
+    except typer.TyperException as error:
+        message = error.format_message()
+        hint = "" if "Usage:" in message else " (--help shows the usage)"
+        return _refused(f"{message}{hint}", WRONG, limit=None)
+    except Exception as error:
+        code = _code_of(error)
+        if code is None:
+            raise
+        return _refused(str(error), code)
+    if answer == INTERRUPTED:  # Typer's answer to Ctrl-C
+        code = STOPPED if given[0] in ("run", "eval") else INTERRUPTED
+        return _refused("interrupted; what is finished is kept", code)
+    if not isinstance(answer, Answer):  # --help and --version
+        return int(answer or OK), None
+    if not as_json:
+        try:
+            answer.show()
+            sys.stdout.flush()
+        except BrokenPipeError:  # the reader, such as `head`, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return answer.code, answer.document
+
+
+def _code_of(error: Exception) -> int | None:
+    """The exit code of an error that we expect; None for a mistake of ours.
+
+    Errors are told apart by their modules, so that none has to be imported for it.
+    """
+    if isinstance(error, UsageError):
+        return WRONG
+    wrong = {
+        "pipeline.recipe.errors.RecipeError",
+        "pipeline.plan.stage_plan.PlanError",
+        "pipeline.prompts.sources.PromptError",
+        "pipeline.artifacts.ArtifactError",
+        "pipeline.recurrent.convert.checkpoint.ConversionError",
+        "pipeline.watch.report.ReportError",
+        "pipeline.watch.rollout_log.RolloutsError",
+        "pipeline.watch.trace.TraceError",
+        "rewards.cases.BadCases",
+        "rewards.registry.RewardNotFound",
+    }
+    names = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__}
+    if names & wrong:
+        return WRONG
+    if names & {"pipeline.run.StageFailed", "pipeline.cluster.ComponentFailed"}:
+        return FAILED
+    return STOPPED if "pipeline.stages.context.Stopped" in names else None
+
+
+def _refused(
+    message: str, code: int, *, limit: int | None = ERROR_LINES
+) -> tuple[int, Mapping[str, Any]]:
+    """Print an error, at most `limit` lines of it; its code and document."""
+    lines = message.splitlines()
+    shown = lines[:limit]
+    if len(shown) < len(lines):
+        shown.append(f"... and {len(lines) - len(shown)} lines more")
+    print("\n".join(shown), file=sys.stderr)
+    return code, {"error": message, "exit_code": code}
+
+
+def _asked_depth(effort: str | None, depth: int | None, budget: float | None) -> dict[str, Any]:
+    """The option that decides the depth, as an evaluate stage has it; empty: the model's own."""
+    from pipeline.cli.evaluation import checked_depth
+
+    try:
+        return checked_depth({"effort": effort, "depth": depth, "budget": budget})
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def _planned(ref: str, overrides: Sequence[str]) -> "Plan":
+    """The recipe's plan. Raises RecipeError or PlanError, each line with the recipe's name."""
+    from pipeline.plan.plan import make_plan
+    from pipeline.plan.stage_plan import PlanError
+    from pipeline.recipe.load import load_recipe
+
+    try:
+        return make_plan(load_recipe(ref, overrides))
+    except PlanError as error:
+        raise PlanError("\n".join(f"{ref}: {line}" for line in str(error).splitlines())) from None
+
+
+def _would_run(
+    plan: "Plan", folder: Path, *, from_stage: str | None, to_stage: str | None
+) -> list[str]:
+    """Names of the stages that a run would run, given what is finished in its folder."""
+    from pipeline.artifacts import MANIFEST, open_artifact
+    from pipeline.recipe.errors import did_you_mean
+
+    names = [stage.name for stage in plan.stages]
+    for option, name in (("--from", from_stage), ("--to", to_stage)):
+        if name is not None and name not in names:
+            guess = did_you_mean(name, names)
+            raise UsageError(f"{option} {name}: no such stage{guess} ({', '.join(names)})")
+    again = names.index(from_stage) if from_stage else len(names)
+    todo = []
+    for index, stage in enumerate(plan.stages[: names.index(to_stage) + 1 if to_stage else None]):
+        path = folder / "stages" / stage.name
+        finished = (path / MANIFEST).is_file() and (
+            open_artifact(path, verify=False).manifest.fingerprint == stage.fingerprint
+        )
+        if index >= again or not finished:
+            todo.append(stage.name)
+    return todo
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""One depth for a whole request: a critic of accuracy by depth, from the prompt's last state.
+
+A contextual bandit needs no policy gradient: regress accuracy, then take the best at the price.
+Shapes: `_P` prompts, `_R` depths, h hidden size.
+"""
+
+import copy
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.optim import AdamW
+
+from pipeline.depth.model.frozen import head_process
+from pipeline.depth.model.head import write_whole
+from pipeline.depth.model.replay import padded
+from pipeline.depth.trainer_jobs import HeadJob
+from pipeline.recurrent.model import RecurrentForCausalLM
+
+CRITIC = "critic.safetensors"
+WIDTH = 32
+HELD_OUT = 5
+"""Every fifth prompt is left out, to stop by."""
+
+CHECK_EVERY = 10
+_LEAST = 0.01  # accuracies of the starting point stay this far from 0 and 1
+
+
+class Critic(nn.Module):
+    """Logits [_P, _R] of accuracy by depth, from states [_P, h]: the mean of all prompts, plus
+    what the state says."""
+
+    def __init__(self, hidden: int, depths: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(hidden, elementwise_affine=False)
+        self.state = nn.Linear(hidden, WIDTH)
+        self.out = nn.Linear(WIDTH, depths)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, state: Tensor) -> Tensor:
+        return self.out(F.silu(self.state(self.norm(state))))
+
+
+def train(job: HeadJob, table: Path, *, steps: int, lr: float) -> dict[str, float]:
+    """Fit a critic to a parquet table and write it to `job.out`.
+
+    The table's columns: `prompt_tokens` (integers) and `accuracy` ([_R] by depth, 0 to 1). The
+    step with the lowest loss on held-out prompts is kept; where no step beats the mean accuracy,
+    the critic is the mean.
+
+    Returns:
+        loss and loss_mean: cross-entropy on held-out prompts, and that of the mean accuracy by
+        depth; steps (kept), prompts.
+
+    Raises ValueError for a table of fewer prompts than `HELD_OUT`, or other depths than the job's.
+    """
+    rows = pq.read_table(table, columns=["prompt_tokens", "accuracy"]).to_pydict()
+    accuracy = torch.tensor(rows["accuracy"]).float()
+    if len(accuracy) < HELD_OUT or accuracy.shape[1:] != (job.max_depth,):
+        raise ValueError(
+            f"{table} holds accuracies of shape {tuple(accuracy.shape)}: give at least {HELD_OUT} "
+            f"prompts, and max_depth={job.max_depth} depths"
+        )
+    with head_process(job) as model:
+        states = last_states(model, rows["prompt_tokens"], job=job)
+        critic = Critic(states.shape[1], job.max_depth)
+        found = fit(critic, states, accuracy, steps=steps, lr=lr)
+    write_whole(critic.state_dict(), job.out / CRITIC)
+    return {**found, "prompts": float(len(accuracy))}
+
+
+def fit(
+    critic: Critic, states: Tensor, accuracy: Tensor, *, steps: int, lr: float
+) -> dict[str, float]:
+    """Cross-entropy with soft labels on all prompts but every `HELD_OUT`th; see `train`."""
+    out = torch.arange(len(states)) % HELD_OUT == HELD_OUT - 1
+    mean = accuracy[~out].mean(dim=0).clamp(_LEAST, 1 - _LEAST)
+    with torch.no_grad():
+        critic.out.bias.copy_(mean.logit())
+    optimizer = AdamW(critic.parameters(), lr=lr, weight_decay=0.1)
+    best, kept, kept_step = _loss(critic, states[out], accuracy[out]), None, 0
+    first = best
+    for step in range(1, steps + 1):
+        loss = F.binary_cross_entropy_with_logits(critic(states[~out]), accuracy[~out])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step % CHECK_EVERY == 0 or step == steps:
+            reached = _loss(critic, states[out], accuracy[out])
+            if reached < best:
+                best, kept, kept_step = reached, copy.deepcopy(critic.state_dict()), step
+    if kept is None:
+        nn.init.zeros_(critic.out.weight)
+        with torch.no_grad():
+            critic.out.bias.copy_(mean.logit())
+    else:
+        critic.load_state_dict(kept)
+    return {"loss": best, "loss_mean": first, "steps": float(kept_step)}
+
+
+@torch.no_grad()
+def _loss(critic: Critic, states: Tensor, accuracy: Tensor) -> float:
+    return float(F.binary_cross_entropy_with_logits(critic(states), accuracy))
+
+
+def predict(job: HeadJob, folder: Path, prompts: Sequence[Sequence[int]]) -> Tensor:
+    """Accuracy [_P, _R] that the critic in `folder` expects of prompts, given as tokens."""
+    weights = load_file(folder / CRITIC)
+    with head_process(job) as model, torch.no_grad():
+        critic = Critic(weights["state.weight"].shape[1], len(weights["out.bias"]))
+        critic.load_state_dict(weights)
+        return torch.sigmoid(critic(last_states(model, prompts, job=job)))
+
+
+def best_depths(accuracy: Tensor, *, log_price: float) -> list[int]:
+    """The depth of each prompt with the most accuracy [_P, _R] left after its price: lambda for a
+    full-depth completion, a share of it for a shallower one. The shallowest of equals."""
+    depth = torch.arange(1, accuracy.shape[1] + 1)
+    left = accuracy - math.exp(log_price) * depth / accuracy.shape[1]
+    return (left.argmax(dim=1) + 1).tolist()
+
+
+def choose(
+    job: HeadJob, folder: Path, prompts: Sequence[Sequence[int]], *, log_price: float
+) -> list[int]:
+    """The depth of each prompt at a price."""
+    return best_depths(predict(job, folder, prompts), log_price=log_price)
+
+
+@torch.no_grad()
+def last_states(
+    model: RecurrentForCausalLM, prompts: Sequence[Sequence[int]], *, job: HeadJob
+) -> Tensor:
+    """The last prompt position's state [_P, h], the whole prompt at `job.prompt_depth`."""
+    states = torch.empty(len(prompts), model.config.hidden_size)
+    sequences = [(prompt, [job.prompt_depth] * len(prompt)) for prompt in prompts]
+    for batch in padded(sequences, batch_rows=job.batch_rows, device=job.device):
+        out = model.model(
+            input_ids=batch.tokens,
+            attention_mask=batch.mask,
+            num_iterations=job.prompt_depth,
+            output_hidden_states=True,
+            use_cache=False,
+        )
+        last = batch.mask.sum(dim=1) - 1
+        state = out.hidden_states[-1][torch.arange(len(last), device=last.device), last]
+        states[batch.rows] = state.float().cpu()
+    return states

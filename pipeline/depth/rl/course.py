@@ -1,0 +1,149 @@
+"""Steps that sample and then learn from it: journaled before anything changes, made once each."""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts import write_atomic
+from pipeline.depth.bench import Bench
+from pipeline.depth.head_job import head_job
+from pipeline.depth.members import step_prices
+from pipeline.depth.trainer_jobs import RlUpdate, TokenUpdate
+from pipeline.generate.groups import unscored_share
+from pipeline.generate.journal import Journal, StepRollouts
+from pipeline.generate.schedule import derived_seed, prompts_of_step
+from pipeline.generate.service import Depths, RolloutError
+from pipeline.generate.steps import step_metrics
+from pipeline.records import Prompt
+from pipeline.stages.sampling import UNSCORED_LIMIT
+from pipeline.stages.support import check_stop, prompts_of
+from pipeline.train.job import METRICS_FILE
+
+STATES_KEPT = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """One series of steps: whom it samples, what learns from that, and where it is kept."""
+
+    work: Path  # states and rows
+    journal: Journal
+    seed: int
+    update: (
+        str  # `module:function` in a trainer process, as `pipeline.depth.rl.policy_update.update`
+    )
+    reference: Path  # what the trainer's KL holds to
+    requests: Callable[[dict[str, float], int], Depths]  # of groups by ln(lambda), at a step
+    told: Callable[[int, Mapping[str, float]], RlUpdate | TokenUpdate]  # of a step and its prices
+    number: Callable[[int], int]  # what people call a step, from 1
+    numbers: int  # how many of those there are
+    shown: Sequence[Path] = ()  # folders whose rows are the stage's metrics; none: not shown
+
+
+class Steps:
+    """The steps of a course, gone on with where they ended."""
+
+    def __init__(self, bench: Bench, course: Course) -> None:
+        self._bench = bench
+        self._course = course
+        self._prompts = prompts_of(bench.ctx, bench.spec.prompts)
+
+    def run(self, model: Path, *, until: int) -> Mapping[str, Any]:
+        """Run what is left of the first `until` steps; the last one's metrics.
+
+        Engines hold `model`, and the weights of the newest state. The trainer is given it too.
+        """
+        first = self._done()
+        began = time.monotonic()
+        for step in range(first, until):
+            check_stop(self._bench.ctx, self._bench.plan)
+            row = self._step(step, model)
+            left = (time.monotonic() - began) / (step + 1 - first) * (until - step - 1)
+            self._shown(row | {"seconds_left": left})
+        self._bench.forget()
+        return json.loads(self._row(until - 1).read_text())
+
+    def state(self, step: int) -> Path:
+        """Weights and optimizer before a step."""
+        return self._course.work / f"state-{step:06d}.safetensors"
+
+    def _step(self, step: int, model: Path) -> dict[str, Any]:
+        bench, course, rl = self._bench, self._course, self._bench.spec.rl
+        batch = prompts_of_step(
+            self._prompts, seed=course.seed, step=step, count=rl.prompts_per_step
+        )
+        prices = step_prices(bench.spec, [p.id for p in batch], seed=course.seed, step=step)
+        rollouts = course.journal.read(step)
+        if rollouts is None:
+            rollouts = self._sampled(step, model, batch, prices)
+            course.journal.write(step, rollouts)
+        job = head_job(bench.plan, bench.ctx, model=model, out=course.work, seed=course.seed)
+        found = bench.ctx.cluster.call(
+            course.update,
+            job,
+            course.journal.path(step),
+            state=self.state(step) if step else None,
+            new_state=self.state(step + 1),
+            reference=course.reference,
+            spec=course.told(step, prices),
+        )
+        number = course.number(step)
+        for sentence in found.pop("alarms"):
+            bench.ctx.console.log(f"{bench.plan.name}: step {number}: {sentence}")
+        row = {
+            **rollouts.metrics,
+            **found,
+            "step": number,
+            "steps": course.numbers,
+            "loss": found["policy"],
+        }
+        write_atomic(self._row(step), json.dumps(row))
+        self.state(step + 1 - STATES_KEPT).unlink(missing_ok=True)
+        return row
+
+    def _sampled(
+        self, step: int, model: Path, batch: list[Prompt], prices: dict[str, float]
+    ) -> StepRollouts:
+        bench, spec = self._bench, self._bench.spec
+        began = time.monotonic()
+        serving = bench.serving(model)
+        if step:
+            serving.load_weights(
+                bench.ctx.cluster.call("pipeline.depth.model.packing:packed", self.state(step))
+            )
+        groups = serving.sample(
+            batch,
+            source=spec.prompts,
+            sampling=bench.sampling(spec.rl.samples_per_prompt),
+            seed=derived_seed(self._course.seed, "step", step),
+            depths=self._course.requests(prices, step),
+        )
+        if (share := unscored_share(groups)) > UNSCORED_LIMIT:
+            raise RolloutError(
+                f"step {step}: {share:.1%} of the samples could not be scored (limit "
+                f"{UNSCORED_LIMIT:.1%}); the rewards failed, not the model"
+            )
+        return StepRollouts(
+            groups=groups, metrics=step_metrics(groups, seconds=time.monotonic() - began)
+        )
+
+    def _done(self) -> int:
+        """Steps that are finished: their state and their row are there."""
+        work = self._course.work
+        work.mkdir(parents=True, exist_ok=True)
+        states = [int(p.stem[6:]) for p in work.glob("state-*.safetensors")]
+        return max((s for s in states if self._row(s - 1).is_file()), default=0)
+
+    def _row(self, step: int) -> Path:
+        return self._course.work / f"row-{step:06d}.json"
+
+    def _shown(self, row: Mapping[str, Any]) -> None:
+        self._bench.ctx.console.metrics(self._bench.plan.name, row)
+        if self._course.shown:
+            files = [file for folder in self._course.shown for file in folder.glob("row-*.json")]
+            rows = sorted((json.loads(f.read_text()) for f in files), key=lambda r: r["step"])
+            lines = [json.dumps(row) + "\n" for row in rows]
+            write_atomic(self._bench.ctx.work / METRICS_FILE, "".join(lines))

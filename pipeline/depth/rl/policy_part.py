@@ -1,0 +1,90 @@
+"""Part 5: policy-gradient steps on the halting head, from rollouts at the depths it chose."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.depth.bench import Bench
+from pipeline.depth.head_job import head_job
+from pipeline.depth.members import step_requests
+from pipeline.depth.rl.course import Course, Steps
+from pipeline.depth.trainer_jobs import RlUpdate
+from pipeline.generate.journal import Journal
+from pipeline.generate.schedule import derived_seed
+from pipeline.recipe.depth_stage import DepthStage
+from pipeline.stages.support import MODEL_FOLDER
+
+UPDATE = "pipeline.depth.rl.policy_update:update"
+
+
+def make(
+    bench: Bench, out: Path, *, warm: Path, ref_tokens: float, number: int
+) -> Mapping[str, Any]:
+    """Run the steps of one seed and export the head; the last step's metrics."""
+    steps = Steps(bench, _course(bench, warm=warm, ref_tokens=ref_tokens, number=number))
+    last = steps.run(warm, until=bench.spec.rl.steps)
+    export_head(bench, out, model=warm, state=steps.state(bench.spec.rl.steps))
+    return last
+
+
+def export_head(bench: Bench, out: Path, *, model: Path, state: Path) -> None:
+    """Write `model` with the head of a state."""
+    job = head_job(bench.plan, bench.ctx, model=model, out=out / MODEL_FOLDER)
+    bench.ctx.cluster.call("pipeline.depth.rl.policy_update:export_head", job, state)
+
+
+def work_of(bench: Bench, number: int) -> Path:
+    """Where the steps of a seed are kept."""
+    return bench.ctx.work / f"rl-{number}"
+
+
+FINAL_LR = 0.1
+"""Share of the learning rate that the last step has left."""
+
+
+def update_of(
+    spec: DepthStage,
+    *,
+    step: int,
+    prices: Mapping[str, float],
+    ref_tokens: float,
+    progress: float | None = None,
+) -> RlUpdate:
+    """What the trainer is told of a step: learning rate and entropy fall linearly.
+
+    `progress`: from 0 to 1; default: of `rl.steps`.
+    """
+    rl = spec.rl
+    done = step / rl.steps if progress is None else progress
+    return RlUpdate(
+        step=step,
+        log_prices=prices,
+        ref_tokens=ref_tokens,
+        price_tokens=rl.price_tokens,
+        lr=rl.lr * (1 - (1 - FINAL_LR) * done),
+        epochs=rl.epochs,
+        minibatches=rl.minibatches,
+        clip=rl.clip,
+        entropy=rl.entropy * (1 - done),
+        kl=rl.kl,
+        max_grad_norm=rl.max_grad_norm,
+    )
+
+
+def _course(bench: Bench, *, warm: Path, ref_tokens: float, number: int) -> Course:
+    spec = bench.spec
+    seed = derived_seed(bench.plan.seed, "rl", number) & 0x7FFFFFFF
+    journal = bench.ctx.run_dir / "journal" / bench.plan.name
+    work = work_of(bench, number)
+    return Course(
+        work=work,
+        journal=Journal(journal / f"seed-{number}" if number else journal),
+        seed=seed,
+        update=UPDATE,
+        reference=warm,
+        requests=lambda prices, step: step_requests(spec, prices, seed=seed, step=step),
+        told=lambda step, prices: update_of(spec, step=step, prices=prices, ref_tokens=ref_tokens),
+        number=lambda step: step + 1,
+        numbers=spec.rl.steps,
+        shown=[work] if number == 0 else [],
+    )

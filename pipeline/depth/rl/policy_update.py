@@ -1,0 +1,195 @@
+"""One policy-gradient step on the halting head, from rollouts that ran at the chosen depths."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.optim import AdamW
+
+from pipeline.depth.model import head as heads
+from pipeline.depth.model.features import Features, all_logits, token_logprobs
+from pipeline.depth.model.frozen import head_process
+from pipeline.depth.model.replay import decision_features, recorded_decisions
+from pipeline.depth.rl.advantage import Member, decision_advantages, group_scores
+from pipeline.depth.rl.collapse import alarms, mutual_information, spread
+from pipeline.depth.rl.credit import Decisions
+from pipeline.depth.rl.optimise import Batch, head_optimizer, improve
+from pipeline.depth.trainer_jobs import HeadJob, RlUpdate
+from pipeline.records import Rollout, Scored, read_scored
+from pipeline.recurrent.policy import HaltingPolicy
+
+OPTIMIZER = "optimizer."
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW
+
+
+def update(
+    job: HeadJob,
+    rollouts: Path,
+    *,
+    state: Path | None,
+    new_state: Path,
+    reference: Path,
+    spec: RlUpdate,
+) -> dict[str, Any]:
+    """Improve the head on one step's scored rollouts and write head and optimizer to `new_state`.
+
+    Members without `depth_logprobs` count as forced; members without a reward are left out. The
+    result depends on the arguments and files alone.
+
+    Args:
+        rollouts: parquet of the step's members, groups by prompt id.
+        state: the last step's `new_state`; None: begin with the head in `job.model`.
+        reference: head file, state file or model folder of the warm start.
+
+    Returns:
+        what `optimise.improve` returns, and depth_mean, depth_std, depth_prompt_std, cost, reward,
+        solvability, mutual_information, logprob_gap (the largest difference between a token's
+        recorded and replayed log-probability of its depth), decisions, members, left_out,
+        alarms (sentences).
+
+    Raises:
+        ValueError: no member has a reward, or one lacks depths or a price; a state of another
+            step than `spec.step - 1`.
+    """
+    with head_process(job) as model:
+        scored = [s for s in read_scored(rollouts) if s.reward is not None]
+        if not scored:
+            raise ValueError(f"no member in {rollouts} has a reward: see their verdicts")
+        head, optimizer = _resumed(job, state, spec)
+        runs = [s.rollout for s in scored]
+        members = [_member(s, spec) for s in scored]
+        made = recorded_decisions(runs, job)
+        features = decision_features(
+            model, runs, made, log_prices=[m.log_price for m in members], job=job
+        )
+        if not len(features):
+            raise ValueError(f"max_depth={job.max_depth} leaves nothing to decide: set at least 2")
+        gap = logprob_gap(features, all_logits(features, head, device=job.device), runs)
+        found: dict[str, Any] = improve(
+            head,
+            optimizer,
+            _credited(members, made, features, job=job, spec=spec),
+            reference=heads.policy_of(heads.load(reference)).to(job.device),
+            spec=spec,
+            max_depth=job.max_depth,
+            seed=job.seed,
+            device=job.device,
+        )
+    _save(head, optimizer, new_state, step=spec.step)
+    found |= _metrics(members, job=job, spec=spec)
+    return found | {
+        "logprob_gap": gap,
+        "decisions": len(features),
+        "members": len(members),
+        "left_out": len(read_scored(rollouts)) - len(members),
+    }
+
+
+def export_head(job: HeadJob, state: Path) -> Path:
+    """Write `job.model` with the head of a state file to `job.out`."""
+    return heads.with_head(job.model, job.out, heads.policy_of(heads.load(state)))
+
+
+def logprob_gap(features: Features, logit: Tensor, runs: Sequence[Rollout]) -> float:
+    """The largest difference between engine and replay in a token's depth log-probability, nats.
+
+    0 where nothing was recorded.
+    """
+    gaps = [0.0]
+    for (rollout, token), replayed in token_logprobs(features, logit).items():
+        recorded = runs[rollout].depth_logprobs
+        if recorded is not None:
+            gaps.append(abs(recorded[token] - replayed))
+    return max(gaps)
+
+
+def _member(scored: Scored, spec: RlUpdate) -> Member:
+    run = scored.rollout
+    if run.depths is None or run.prompt_id not in spec.log_prices or scored.reward is None:
+        raise ValueError(
+            f"the rollout {run.prompt_id}/{run.sample} lacks depths or a price: generate it with "
+            "a recurrent model, and name its prompt in log_prices"
+        )
+    return Member(
+        group=run.prompt_id,
+        outcome=scored.reward - spec.price_tokens * len(run.tokens) / spec.ref_tokens,
+        log_price=spec.log_prices[run.prompt_id],
+        depths=run.depths,
+        forced=run.depth_logprobs is None,
+    )
+
+
+def _credited(
+    members: Sequence[Member],
+    made: Sequence[Decisions],
+    features: Features,
+    *,
+    job: HeadJob,
+    spec: RlUpdate,
+) -> Batch:
+    advantages = decision_advantages(
+        members,
+        made,
+        max_depth=job.max_depth,
+        ref_tokens=spec.ref_tokens,
+        solvability_floor=spec.solvability_floor,
+        segment=job.segment,
+    )
+    forced = torch.tensor([member.forced for member in members])
+    return Batch(
+        features=features, advantage=torch.cat(advantages), forced=forced[features.rollout]
+    )
+
+
+def _metrics(members: Sequence[Member], *, job: HeadJob, spec: RlUpdate) -> dict[str, Any]:
+    own = [m for m in members if not m.forced] or list(members)
+    depths, prompts = [m.depths for m in own], [m.group for m in own]
+    mean, std, prompt_std = spread(depths, prompts)
+    information, z = mutual_information(
+        depths, prompts, log_prices=[m.log_price for m in own], seed=job.seed
+    )
+    full = job.max_depth * spec.ref_tokens
+    scores = group_scores(members)
+    return {
+        "depth_mean": mean,
+        "depth_std": std,
+        "depth_prompt_std": prompt_std,
+        "cost": sum(sum(m.depths) for m in own) / full / len(own),
+        "reward": sum(m.outcome for m in own) / len(own),
+        "solvability": sum(s.solvability for s in scores.values()) / len(scores),
+        "mutual_information": information,
+        "alarms": alarms(depth_std=std, information_z=z),
+    }
+
+
+def _resumed(job: HeadJob, state: Path | None, spec: RlUpdate) -> tuple[HaltingPolicy, AdamW]:
+    """The head and its optimizer as the last step left them."""
+    head = heads.policy_of(heads.load(state or job.model)).to(job.device)
+    optimizer = head_optimizer(head, lr=spec.lr)
+    if state is None:
+        return head, optimizer
+    with safe_open(state, "pt") as file:
+        last = int((file.metadata() or {}).get("step", -1))
+    if last != spec.step - 1:
+        raise ValueError(f"{state} is of step {last}: step {spec.step} goes on from the one before")
+    held = load_file(state)
+    for name, parameter in head.named_parameters():
+        optimizer.state[parameter] = {
+            moment: held[f"{OPTIMIZER}{name}.{moment}"].to(
+                "cpu" if moment == "step" else job.device
+            )
+            for moment in MOMENTS
+        }
+    return head, optimizer
+
+
+def _save(head: HaltingPolicy, optimizer: AdamW, path: Path, *, step: int) -> None:
+    held = heads.tensors(head)
+    for name, parameter in head.named_parameters():
+        for moment in MOMENTS:
+            held[f"{OPTIMIZER}{name}.{moment}"] = optimizer.state[parameter][moment].cpu()
+    heads.write_whole(held, path, metadata={"step": str(step)})

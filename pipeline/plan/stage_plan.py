@@ -1,0 +1,43 @@
+"""A recipe resolved: its stages in order, with inputs, seeds and fingerprints."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pipeline.recipe.schema import Recipe, Stage
+
+BASE = "base"  # the recipe's model, as a name among the stages
+
+
+class PlanError(ValueError):
+    """The recipe is well-formed but cannot run: a missing reference, a cycle, uneven batches."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """One thing a stage reads: a model, rows or prompts."""
+
+    role: str  # as `pipeline.recipe.schema.inputs_of` has it: init, rows, prompts, policy, ...
+    name: str  # `base`, a stage, or a prompts entry
+    column: str | None = None  # of a prompts entry, in `PROMPTS.COLUMN`
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagePlan:
+    """One stage, resolved."""
+
+    name: str
+    kind: str
+    spec: Stage
+    inputs: tuple[Input, ...]
+    seed: int  # derived from the recipe's seed and the stage's name
+    fingerprint: str  # of everything that decides the stage's result, inputs included
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A recipe ready to run. `stages` is in an order in which every input comes first."""
+
+    recipe: Recipe
+    stages: tuple[StagePlan, ...]
+    fingerprints: Mapping[str, str]  # of `base`, every prompts entry and every stage
+    device: str  # cpu or cuda

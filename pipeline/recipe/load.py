@@ -1,0 +1,265 @@
+"""YAML -> defaults -> `a.b=c` overrides -> Recipe. Every mistake is one line that says the fix.
+
+Relative file paths written in a recipe are looked up beside the recipe first, then in the current
+folder; `data/...` falls back to the data that ships with the package.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
+
+from pipeline.recipe.errors import RecipeError, did_you_mean, dotted, mistakes
+from pipeline.recipe.places import recipe_file, recipe_path, shipped_recipes
+from pipeline.recipe.reward_spec import spelled_out
+from pipeline.recipe.schema import Recipe
+
+_NAMED = ("stages", "prompts", "rewards")  # sections whose keys are the user's own names
+_MODEL_SOURCES = ("path", "hub", "gguf", "scratch")
+_WHOLE_SHAPE = {"hidden", "heads", "mlp"}  # a scratch model written anew, not one size of it
+_RECURRENT_SIZES = {"core", "prelude", "coda", "iterations", "max_iterations"}
+_PROMPT_SOURCES = ("task", "gym", "hub", "file")
+_SOURCE_DETAILS = (
+    "size", "split", "difficulty", "distractors", "care", "columns", "options", "answer_after",
+    "source_column",
+)  # fmt: skip
+"""Keys of prompts that only some sources know."""
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One text that contributed to a recipe: a file or one override."""
+
+    origin: str
+    content: dict[str, Any]
+
+
+def load_recipe(ref: str, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe in the file `ref`, or the shipped recipe of that name, with `a.b=c` overrides.
+
+    Raises RecipeError naming file, key and fix.
+    """
+    layers = _file_layers(recipe_path(ref), seen=())
+    main = layers[-1].origin
+    data: dict[str, Any] = {}
+    for layer in layers:
+        data = _merged(data, layer.content)
+    for text in overrides:
+        layer = _override(text, data)
+        layers.append(layer)
+        data = _merged(data, layer.content)
+    data = _resolved(_without_removed(data), origin=main)
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        lines = [
+            f"{_origin(layers, m.path) or main}: {dotted(m.path)}: {m.text}"
+            for m in mistakes(error, data)
+        ]
+        raise RecipeError("\n".join(lines)) from None
+
+
+def _file_layers(path: Path, *, seen: tuple[Path, ...]) -> list[_Layer]:
+    """A file's `defaults` in order, then the file itself."""
+    if path.resolve() in seen:
+        chain = " -> ".join(p.name for p in (*seen, path.resolve()))
+        raise RecipeError(f"{path}: defaults: the files name each other in a circle: {chain}")
+    content = _read(path)
+    parents = content.pop("defaults", None) or []
+    if isinstance(parents, str):
+        parents = [parents]
+    if not isinstance(parents, list) or not all(isinstance(name, str) for name in parents):
+        raise RecipeError(
+            f"{path}: defaults: expected a name or a list of names, found {parents!r}"
+        )
+    layers: list[_Layer] = []
+    for name in parents:
+        parent = recipe_file(path.parent / name) or recipe_file(shipped_recipes() / name)
+        if parent is None:
+            raise RecipeError(
+                f"{path}: defaults: no file {name} beside it ({path.parent}) or among the "
+                "shipped recipes; write a path relative to this file"
+            )
+        layers += _file_layers(parent, seen=(*seen, path.resolve()))
+    return [*layers, _Layer(str(path), _localized(content, path.parent))]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        config = OmegaConf.create(path.read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "the text"
+        raise RecipeError(f"{path}: {where}: {error.problem}; correct the YAML") from None
+    except (OmegaConfBaseException, UnicodeDecodeError, AssertionError) as error:
+        # AssertionError: OmegaConf's answer to a text that is neither mapping nor list
+        reason = str(error).partition("\n")[0] or "the text is no mapping"
+        raise RecipeError(f"{path}: {reason}; a recipe is a YAML mapping") from None
+    content = OmegaConf.to_container(config, resolve=False)
+    if not isinstance(content, dict):
+        raise RecipeError(f"{path}: the text is a list; a recipe is a YAML mapping")
+    for name in _NAMED:
+        if content.get(name) is None:
+            content.pop(name, None)
+    return {str(key): value for key, value in content.items()}
+
+
+def _localized(content: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The content with file names that exist beside the recipe made absolute."""
+    content = _rewards_spelled_out(content)
+    sections: list[tuple[Any, Sequence[str]]] = [(content.get("model"), ("path", "gguf"))]
+    sections += [(entry, ("file",)) for entry in _entries(content, "prompts")]
+    for entry in _entries(content, "stages"):
+        sections.append((entry.get("student"), ("path", "gguf")))
+    functions: list[tuple[Any, Sequence[str]]] = []
+    for entry in _entries(content, "rewards"):
+        functions.append((entry, ("use",)))
+        if isinstance(routes := entry.get("by_source"), dict):
+            functions.append((routes, tuple(routes)))
+            functions += [(judge, ("use",)) for judge in _entries(entry, "by_source")]
+    for found, is_function in ((sections, False), (functions, True)):
+        for section, keys in found:
+            for key in keys if isinstance(section, dict) else ():
+                if isinstance(section.get(key), str):
+                    section[key] = _beside(section[key], folder, function=is_function)
+    return content
+
+
+def _rewards_spelled_out(content: dict[str, Any]) -> dict[str, Any]:
+    """The content with rewards in their long form, so that layers merge alike."""
+    rewards = content.get("rewards")
+    if not isinstance(rewards, dict):
+        return content
+    return {**content, "rewards": {name: spelled_out(entry) for name, entry in rewards.items()}}
+
+
+def _entries(content: Mapping[str, Any], section: str) -> list[dict[str, Any]]:
+    entries = content.get(section)
+    found = entries.values() if isinstance(entries, dict) else ()
+    return [entry for entry in found if isinstance(entry, dict)]
+
+
+def _beside(text: str, folder: Path, *, function: bool) -> str:
+    name, colon, suffix = text.rpartition(":") if function else (text, "", "")
+    path = folder / name
+    found = path.is_file() if function else path.exists()
+    return f"{path.resolve()}{colon}{suffix}" if name and found else text
+
+
+def _override(text: str, data: Mapping[str, Any]) -> _Layer:
+    """The layer that one `a.b=c` adds to `data`."""
+    origin = f"override {text}"
+    key, equals, _ = text.partition("=")
+    parts = key.split(".")
+    if not equals or not all(parts):
+        raise RecipeError(f"{origin}: write key.path=value, for example stages.reason.lr=1e-6")
+    try:
+        content = OmegaConf.to_container(OmegaConf.from_dotlist([text]), resolve=False)
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        reason = str(error).partition("\n")[0]
+        raise RecipeError(f"{origin}: {key}: the value is no YAML ({reason}); quote it") from None
+    _check_path(data, parts, origin=origin)
+    if not isinstance(content, dict):
+        raise RecipeError(f"{origin}: write key.path=value")
+    return _Layer(origin, _rewards_spelled_out({str(k): v for k, v in content.items()}))
+
+
+def _check_path(data: Mapping[str, Any], parts: Sequence[str], *, origin: str) -> None:
+    """Refuse a path through an entry that is not there, a list or a value."""
+    here: Any = data
+    for depth, part in enumerate(parts[:-1]):
+        above, here = here, here.get(part)
+        if depth == 1 and parts[0] in _NAMED and here is None:
+            raise RecipeError(
+                f"{origin}: {parts[0]}.{part}: there is no such entry{did_you_mean(part, above)} "
+                f"({parts[0]} has {', '.join(above) or 'none'})"
+            )
+        if here is None:
+            return
+        if not isinstance(here, dict):
+            place = ".".join(parts[: depth + 1])
+            kind = "a list" if isinstance(here, list) else f"the value {here!r}"
+            raise RecipeError(f"{origin}: {place} is {kind}; set it whole: {place}=...")
+
+
+def _merged(
+    old: Mapping[str, Any], new: Mapping[str, Any], path: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """`new` over `old`. Mappings merge; lists and values replace.
+
+    A stage whose `kind` changes is replaced, and a new source of a model, of prompts or of a reward
+    replaces the old source.
+    """
+    result = dict(old)
+    for key, value in new.items():
+        before: Any = result.get(key)
+        here = (*path, key)
+        both = isinstance(before, dict) and isinstance(value, dict)
+        if both and not _replaces(here, before, value):
+            kept = {k: v for k, v in before.items() if k not in _displaced(here, value)}
+            result[key] = _merged(kept, value, here)
+        else:
+            result[key] = value
+    return result
+
+
+def _replaces(path: tuple[str, ...], old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    is_stage = path[0] == "stages" and len(path) == 2
+    return is_stage and new.get("kind", old.get("kind")) != old.get("kind")
+
+
+def _displaced(path: tuple[str, ...], new: Mapping[str, Any]) -> set[str]:
+    """Keys that a new source in `new` pushes out: other sources and what belonged to them."""
+    if path[0] == "rewards" and len(path) == 2:
+        return {"use", "args"} if "by_source" in new else {"by_source"} if "use" in new else set()
+    if path[-1] == "scratch" and set(new) >= _WHOLE_SHAPE:
+        return {"layers", *_RECURRENT_SIZES}
+    is_model = path == ("model",) or path[-1] == "student"
+    is_prompts = path[0] == "prompts" and len(path) == 2
+    sources: tuple[str, ...] = _MODEL_SOURCES if is_model else _PROMPT_SOURCES if is_prompts else ()
+    if not set(new).intersection(sources):
+        return set()
+    if is_prompts:
+        return {*sources, *_SOURCE_DETAILS}
+    return {key for key in (*sources, "split", "max_iterations") if key not in new}
+
+
+def _without_removed(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The data without entries set to null, which is how a recipe removes a stage."""
+    result = dict(data)
+    for name in _NAMED:
+        section = result.get(name)
+        if isinstance(section, dict):
+            result[name] = {key: value for key, value in section.items() if value is not None}
+    return result
+
+
+def _resolved(data: dict[str, Any], *, origin: str) -> dict[str, Any]:
+    """The data with `${...}` references filled in."""
+    try:
+        filled = OmegaConf.to_container(OmegaConf.create(data), resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        key = error.full_key or "the recipe"
+        reason = str(error).partition("\n")[0]
+        raise RecipeError(f"{origin}: {key}: {reason}; set it") from None
+    return {str(key): value for key, value in dict(filled).items()}  # type: ignore[arg-type]
+
+
+def _origin(layers: Sequence[_Layer], path: Sequence[str | int]) -> str | None:
+    """The text that last wrote `path`, or the longest part of it; None when none wrote any."""
+    reached = [_reached(layer.content, path) for layer in layers]
+    last = max(range(len(layers)), key=lambda index: (reached[index], index))
+    return layers[last].origin if reached[last] else None
+
+
+def _reached(content: Any, path: Sequence[str | int]) -> int:
+    for depth, part in enumerate(path):
+        if not isinstance(content, dict) or part not in content:
+            return depth
+        content = content[part]
+    return len(path)

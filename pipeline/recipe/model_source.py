@@ -1,0 +1,80 @@
+"""`model:` and a distillation's `student:`: where weights come from."""
+
+from typing import Literal
+
+from pydantic import (
+    Field,
+    PositiveInt,
+    model_validator,
+)
+
+from pipeline.recipe.section import Strict, exactly_one
+
+_RECURRENT_ONLY = {"prelude", "coda", "iterations", "max_iterations"}
+PUBLISHED = ("huginn_raven", "ouro")  # recurrent checkpoints of others, converted when loaded
+SPLIT_ITERATIONS = 8  # the deepest of a dense model that was split
+
+
+class ScratchModel(Strict):
+    """A model with random weights and a character-level tokenizer: Llama-type with `layers`,
+    recurrent with `core`, the layers that are iterated."""
+
+    hidden: PositiveInt
+    layers: PositiveInt | None = None
+    core: PositiveInt | None = None
+    prelude: int = Field(default=1, ge=0)
+    coda: int = Field(default=1, ge=0)
+    iterations: PositiveInt = 4  # of the core, where nothing else is asked
+    max_iterations: PositiveInt = 8
+    heads: PositiveInt
+    kv_heads: PositiveInt | None = None  # default: heads
+    mlp: PositiveInt
+    max_position: PositiveInt = 1024
+    vocabulary: Literal["chars"] = "chars"
+
+    @model_validator(mode="after")
+    def _check(self) -> "ScratchModel":
+        exactly_one(self, "layers", "core")
+        stray = _RECURRENT_ONLY & self.model_fields_set
+        if self.layers is not None and stray:
+            raise ValueError(f"{min(stray)} is for recurrent models; give core instead of layers")
+        if self.iterations > self.max_iterations:
+            raise ValueError(
+                f"iterations={self.iterations} is over max_iterations={self.max_iterations}"
+            )
+        if self.hidden % self.heads or (self.hidden // self.heads) % 32:
+            raise ValueError(
+                f"hidden={self.hidden} over heads={self.heads} gives a head size of "
+                f"{self.hidden / self.heads:g}; vLLM wants a multiple of 32"
+            )
+        if self.heads % (self.kv_heads or self.heads):
+            raise ValueError(f"kv_heads={self.kv_heads} must divide heads={self.heads}")
+        return self
+
+
+class ModelSource(Strict):
+    """Where a model comes from: exactly one of `path`, `hub`, `gguf`, `scratch`."""
+
+    path: str | None = None  # a folder with config.json, weights and tokenizer
+    hub: str | None = None  # a Hugging Face hub id
+    gguf: str | None = None  # a GGUF file, or `package:NAME` for one inside a Python package
+    scratch: ScratchModel | None = None
+    split: tuple[int, int, int] | None = None
+    """Makes a dense model recurrent: its layers before, in and after the core that is iterated."""
+    max_iterations: PositiveInt | None = None  # of a model that `split` makes; default: 8
+    chat_template: str | None = None  # a Jinja template in place of the tokenizer's
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+    @model_validator(mode="after")
+    def _one(self) -> "ModelSource":
+        exactly_one(self, "path", "hub", "gguf", "scratch")
+        if self.split is not None and (self.scratch is not None or min(self.split) < 0):
+            raise ValueError(
+                f"split={list(self.split)} is [prelude, core, coda] layers of a dense model; "
+                "a scratch model has its own"
+            )
+        if self.split is not None and not self.split[1]:
+            raise ValueError(f"split={list(self.split)} leaves the core without a layer")
+        if self.max_iterations is not None and self.split is None:
+            raise ValueError("max_iterations is for a model that split makes recurrent")
+        return self

@@ -1,0 +1,126 @@
+"""Supervised fine-tuning on rendered prompts and completions, through TRL's SFTTrainer."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase, TrainerCallback
+from trl.data_utils import pack_dataset
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
+
+from pipeline.recipe.training_stages import DistillStage, SftStage
+from pipeline.train.arguments import (
+    load_tokenizer,
+    shared_arguments,
+    split_batch,
+    trainer_process,
+    weights_dtype,
+)
+from pipeline.train.job import TrainJob
+from pipeline.train.loop import run
+from pipeline.train.random_depths import DepthCollator, check_random_depths, with_depths
+from pipeline.train.token_rows import row_order, steps_for, token_rows
+
+
+def train(
+    job: TrainJob, rows: Path, *, callbacks: Sequence[TrainerCallback] = ()
+) -> dict[str, Any]:
+    """Fine-tune `job.model` on a parquet file with string columns `prompt` and `completion`.
+
+    Prompts are rendered through the chat template, completions end without end-of-sequence token.
+    Goes on from the newest complete checkpoint in `job.work`. With the specification of a
+    distillation stage this is distillation on rows, with the loss on completions only.
+
+    Returns:
+        status (done or stopped), steps, loss (mean of the last 10 steps), rows and tokens (per
+        epoch), rows_too_long (left out, because they exceed `max_tokens`).
+
+    Raises:
+        ValueError: no row fits in `max_tokens`, or the batch cannot be split evenly.
+    """
+    with trainer_process(job):
+        return _train(job, rows, callbacks=callbacks)
+
+
+def _train(job: TrainJob, rows: Path, *, callbacks: Sequence[TrainerCallback]) -> dict[str, Any]:
+    spec = job.spec
+    assert isinstance(spec, SftStage | DistillStage)
+    batches = split_batch(spec.batch_rows, micro_batch_rows=spec.micro_batch_rows, ranks=job.ranks)
+    tokenizer = load_tokenizer(job.model)
+    examples, counts = _examples(job, rows, tokenizer)
+    lengths = [len(ids) for ids in examples["input_ids"]]
+    steps = steps_for(len(examples), epochs=spec.epochs, batch_rows=spec.batch_rows)
+    order = row_order(
+        lengths,
+        steps=steps,
+        batch_rows=spec.batch_rows,
+        seed=job.seed,
+        shuffle=not isinstance(spec, SftStage) or spec.shuffle,
+    )
+    rows_in_order = examples.select(order)
+    arguments = SFTConfig(
+        **shared_arguments(
+            job,
+            batches=batches,
+            steps=steps,
+            schedule="cosine",
+            final_lr_fraction=spec.final_lr_fraction,
+        ),
+        dataset_kwargs={"skip_prepare_dataset": True},
+        max_length=None,
+        padding_free=spec.packing,
+        remove_unused_columns=False,  # only what the collator knows is there, and `depths`
+    )
+    model = AutoModelForCausalLM.from_pretrained(job.model, dtype=weights_dtype(job))
+    random_depths = spec.random_depths if isinstance(spec, SftStage) else None
+    if random_depths is not None:
+        check_random_depths(model.config, random_depths, folder=job.model)
+        rows_in_order = with_depths(
+            rows_in_order, random_depths, seed=job.seed, batch_rows=batches.micro_rows
+        )
+    trainer = SFTTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=rows_in_order,
+        processing_class=tokenizer,
+    )
+    if random_depths is not None:
+        assert isinstance(trainer.data_collator, DataCollatorForLanguageModeling)
+        trainer.data_collator = DepthCollator(trainer.data_collator)
+    return {**run(trainer, job, tokenizer, callbacks=callbacks), **counts}
+
+
+def _examples(
+    job: TrainJob, rows: Path, tokenizer: PreTrainedTokenizerBase
+) -> tuple[Dataset, Mapping[str, int]]:
+    """Token rows that fit, packed when the recipe says so, and what was counted on the way."""
+    spec = job.spec
+    assert isinstance(spec, SftStage | DistillStage)
+    table = pq.read_table(rows, columns=["prompt", "completion"])
+    found = token_rows(
+        tokenizer,
+        table["prompt"].to_pylist(),
+        table["completion"].to_pylist(),
+        completion_only=spec.completion_only if isinstance(spec, SftStage) else True,
+    )
+    fitting = [row for row in found if len(row.input_ids) <= spec.max_tokens]
+    if not fitting:
+        raise ValueError(
+            f"{rows}: none of {len(found)} rows fits in max_tokens={spec.max_tokens}"
+            + (f"; the shortest has {min(len(r.input_ids) for r in found)}" if found else "")
+        )
+    examples = Dataset.from_dict(
+        {"input_ids": [r.input_ids for r in fitting], "labels": [r.labels for r in fitting]}
+    )
+    counts = {
+        "rows": len(fitting),
+        "tokens": sum(len(row.input_ids) for row in fitting),
+        "rows_too_long": len(found) - len(fitting),
+    }
+    if spec.packing:
+        examples = pack_dataset(examples.shuffle(seed=job.seed), spec.max_tokens)
+        counts["packed_rows"] = len(examples)
+    return examples, counts

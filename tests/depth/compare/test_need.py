@@ -1,0 +1,62 @@
+"""Depth of the positions whose need is known."""
+
+import pytest
+
+from pipeline.depth.compare.need import iterations_by_steps, spent_where_known
+from pipeline.prompts.tasks import generate
+
+
+def test_a_results_depth_is_that_of_the_position_before_it() -> None:
+    pieces = ["<think>", "!", "a", "3", "d", ",", ".", "c", "1", "e", "</think>", "d"]
+    found = spent_where_known("lookups", pieces, list(range(1, 13)))
+    assert [(s.depth, s.steps, s.asked, s.needed_steps) for s in found] == [
+        (5, 3, True, 3),
+        (10, 1, False, 1),
+    ]
+
+
+def test_tokens_may_be_longer_than_a_character() -> None:
+    found = spent_where_known("lookups", ["!a", "12d", ","], [7, 8, 9])
+    assert [(s.depth, s.steps) for s in found] == [(8, 12)]
+
+
+def test_every_move_needs_one_step_more_than_the_one_before() -> None:
+    pieces = ["<think>", *"0xyx2,0YX1", "</think>", "2"]
+    found = spent_where_known("shuffles", pieces, list(range(1, 14)))
+    assert [(s.depth, s.steps, s.asked) for s in found] == [
+        (4, 1, True),  # the position of x, the third token, runs to predict the fourth
+        (5, 2, True),
+        (6, 3, True),
+        (10, 1, False),
+        (11, 2, False),
+    ]
+
+
+@pytest.mark.parametrize("task", ["shuffles", "turns"])
+def test_every_move_of_a_trace_is_found(task: str) -> None:
+    problems = generate(task, size=30, split="train", seed=1, difficulty=(2, 8), distractors=(1, 3))
+    for problem in problems:
+        text = f"<think>{problem.worked}</think>{problem.answer}"
+        found = spent_where_known(task, list(text), [1] * len(text))
+        moves = [c for c in problem.worked if c.isalpha()]
+        assert [s.asked for s in found] == [move.islower() for move in moves]
+        assert max(s.steps for s in found if s.asked) == problem.needed_depth
+
+
+def test_every_written_query_of_the_task_is_found() -> None:
+    problems = generate(
+        "lookups", size=30, split="train", seed=1, difficulty=(2, 8), distractors=(1, 3)
+    )
+    for problem in problems:
+        text = f"<think>{problem.worked}</think>{problem.answer}"
+        found = spent_where_known("lookups", list(text), [1] * len(text))
+        assert len(found) == problem.worked.count(",") + 1
+        assert sum(s.asked for s in found) == 2
+        assert max(s.steps for s in found if s.asked) == problem.needed_depth
+
+
+def test_iterations_are_the_least_depth_that_is_nearly_as_good_as_the_best() -> None:
+    steps = [1, 1, 2, 2, 3]
+    correct = [[1, 1, 1], [1, 1, 1], [0, 1, 1], [0, 0.9, 1], [0.5, 0.5, 0.5]]
+    assert iterations_by_steps(steps, correct) == {1: 1, 2: 2, 3: 2}
+    assert iterations_by_steps(steps, correct, share=1.0) == {1: 1, 2: 3, 3: 3}

