@@ -20,5 +20,5 @@ def register() -> None:
 
     AutoConfig.register(MODEL_TYPE, RecurrentConfig, exist_ok=True)
     if ARCHITECTURE not in ModelRegistry.get_supported_archs():
-        ModelRegistry.register_model(ARCHITECTURE, f"{__name__}.model:{ARCHITECTURE}")
+        ModelRegistry.register_model(ARCHITECTURE, f"{__name__}.served_model:{ARCHITECTURE}")
     install()
