@@ -14,11 +14,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from pipeline.errors import WrongInput
+
 ArtifactKind = Literal["checkpoint", "prompts", "rollouts", "report", "export"]
 MANIFEST = "manifest.json"
 
 
-class ArtifactError(RuntimeError):
+class ArtifactError(WrongInput):
     """An artifact is missing, incomplete or differs from its manifest."""
 
 

@@ -24,6 +24,7 @@ from typing import Any
 from pipeline.artifacts import Artifact, fresh_folder, open_artifact, publish, write_atomic
 from pipeline.cluster import Cluster, ComponentFailed
 from pipeline.depth import stage as depth
+from pipeline.errors import RunFailed, Stopped
 from pipeline.plan.plan import make_plan
 from pipeline.plan.sources import model_found, source_found
 from pipeline.plan.stage_plan import Plan, PlanError, StagePlan
@@ -34,7 +35,7 @@ from pipeline.recipe.schema import Recipe
 from pipeline.recipe.training_stages import GrpoStage
 from pipeline.records import write_prompts
 from pipeline.stages import distill, evaluate, export, grpo, reject, reward_model, sft
-from pipeline.stages.context import Console, Output, RunContext, Stopped
+from pipeline.stages.context import Console, Output, RunContext
 from pipeline.stages.support import MODEL_FOLDER, PROMPTS_FILE
 
 STAGES: Mapping[str, Callable[[StagePlan, RunContext], Output]] = {
@@ -52,7 +53,7 @@ BASE = "base"
 FINGERPRINT_FILE = "fingerprint"  # in a work folder: which plan of the stage it belongs to
 
 
-class StageFailed(RuntimeError):
+class StageFailed(RunFailed):
     """A stage could not finish; the message names it, the component, and what to do."""
 
 

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-OK, WRONG, FAILED, STOPPED = 0, 2, 3, 4
+from pipeline.errors import OK, WrongInput
+
 HOLE = 1  # an attack was paid
 INTERRUPTED = 130  # Ctrl-C where nothing was running
 
@@ -15,7 +16,7 @@ Json = Annotated[
 ]
 
 
-class UsageError(ValueError):
+class UsageError(WrongInput):
     """The command line asks for what cannot be done; the message says what can."""
 
 

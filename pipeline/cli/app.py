@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline import __version__
-from pipeline.cli.answer import FAILED, INTERRUPTED, OK, STOPPED, WRONG, Answer, Json, UsageError
+from pipeline.cli.answer import INTERRUPTED, Answer, Json, UsageError
 from pipeline.cli.convert_command import convert
 from pipeline.cli.reward_commands import reward_app
+from pipeline.errors import OK, STOPPED, WRONG, StepwellError
+from rewards.cases import BadCases
+from rewards.registry import RewardNotFound
 
 if TYPE_CHECKING:
     from pipeline.plan.stage_plan import Plan
@@ -359,11 +362,10 @@ def _answered(given: Sequence[str], *, as_json: bool) -> tuple[int, Mapping[str,
         message = error.format_message()
         hint = "" if "Usage:" in message else " (--help shows the usage)"
         return _refused(f"{message}{hint}", WRONG, limit=None)
-    except Exception as error:
-        code = _code_of(error)
-        if code is None:
-            raise
-        return _refused(str(error), code)
+    except StepwellError as error:
+        return _refused(str(error), error.exit_code)
+    except (BadCases, RewardNotFound) as error:  # rewards know nothing of us
+        return _refused(str(error), WRONG)
     if answer == INTERRUPTED:  # Typer's answer to Ctrl-C
         code = STOPPED if given[0] in ("run", "eval") else INTERRUPTED
         return _refused("interrupted; what is finished is kept", code)
@@ -376,33 +378,6 @@ def _answered(given: Sequence[str], *, as_json: bool) -> tuple[int, Mapping[str,
         except BrokenPipeError:  # the reader, such as `head`, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return answer.code, answer.document
-
-
-def _code_of(error: Exception) -> int | None:
-    """The exit code of an error that we expect; None for a mistake of ours.
-
-    Errors are told apart by their modules, so that none has to be imported for it.
-    """
-    if isinstance(error, UsageError):
-        return WRONG
-    wrong = {
-        "pipeline.recipe.errors.RecipeError",
-        "pipeline.plan.stage_plan.PlanError",
-        "pipeline.prompts.sources.PromptError",
-        "pipeline.artifacts.ArtifactError",
-        "pipeline.recurrent.convert.checkpoint.ConversionError",
-        "pipeline.watch.report.ReportError",
-        "pipeline.watch.rollout_log.RolloutsError",
-        "pipeline.watch.trace.TraceError",
-        "rewards.cases.BadCases",
-        "rewards.registry.RewardNotFound",
-    }
-    names = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__}
-    if names & wrong:
-        return WRONG
-    if names & {"pipeline.run.StageFailed", "pipeline.cluster.ComponentFailed"}:
-        return FAILED
-    return STOPPED if "pipeline.stages.context.Stopped" in names else None
 
 
 def _refused(

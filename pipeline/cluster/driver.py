@@ -12,6 +12,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from pipeline.cluster.actors import EngineActor, ServiceActor, ServiceClient, TrainerActor
 from pipeline.cluster.setups import GrpoSetup, ServiceSetup
+from pipeline.errors import RunFailed
 from pipeline.generate.engine import EngineSettings
 from pipeline.generate.groups import Group
 from pipeline.generate.service import Depths, Sampling
@@ -23,7 +24,7 @@ OBJECT_STORE_SHARE = 0.15  # of memory; it holds one copy of the weights on thei
 LOG_LINES = 15
 
 
-class ComponentFailed(RuntimeError):
+class ComponentFailed(RunFailed):
     """A process of the run died or raised; the message names it and quotes its log."""
 
 

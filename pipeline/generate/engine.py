@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from pipeline.errors import RunFailed
 from pipeline.records import Request, Rollout
 
 
-class WeightVersionError(RuntimeError):
+class WeightVersionError(RunFailed):
     """An engine was asked for rollouts of a weight version that it does not hold."""
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from pipeline.errors import RunFailed
 from pipeline.generate.chat import completion_text, encode, render
 from pipeline.generate.engine import Engine
 from pipeline.generate.groups import Group
@@ -22,7 +23,7 @@ from pipeline.recurrent.request import DepthRequest
 from rewards.api import Reward, Sample
 
 
-class RolloutError(RuntimeError):
+class RolloutError(RunFailed):
     """Rollouts cannot be made: a prompt too long, or too many samples that nothing could score."""
 
 

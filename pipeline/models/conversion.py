@@ -22,10 +22,15 @@ from huggingface_hub.errors import HFValidationError
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from pipeline.models.materialize import GGUF_PACKAGE, find_gguf, materialize
+from pipeline.models.materialize import (
+    GGUF_PACKAGE,
+    ModelError,
+    conversion_border,
+    find_gguf,
+    materialize,
+)
 from pipeline.prompts.tasks import generate
 from pipeline.recipe.model_source import ModelSource
-from pipeline.recurrent.convert.checkpoint import ConversionError
 from pipeline.recurrent.convert.dense import DENSE, Split, map_dense, parse_split, show_split
 from pipeline.recurrent.convert.folder import (
     Conversion,
@@ -77,25 +82,24 @@ def convert_model(source: str, destination: Path | None, *, wanted: Wanted) -> d
     Returns the document that the command prints.
 
     Raises:
-        ConversionError: for whatever cannot be done, in one line that names the fix.
+        ModelError: for whatever cannot be done, in one line that names the fix.
     """
-    if destination is not None:
-        check_destination(destination)
-    with _folder(source) as folder:
-        kind = model_type(folder)
-        if kind in DENSE:
-            found = _dense(folder, destination, wanted)
-        else:
-            found = _published(folder, destination, wanted)
+    with conversion_border():
+        if destination is not None:
+            check_destination(destination)
+        with _folder(source) as folder:
+            kind = model_type(folder)
+            make = _dense if kind in DENSE else _published
+            document = make(folder, destination, wanted)
     shown = str(destination) if destination is not None else None
-    return {"source": source, "destination": shown, "model_type": kind, **found}
+    return {"source": source, "destination": shown, "model_type": kind, **document}
 
 
 def _published(folder: Path, destination: Path | None, wanted: Wanted) -> dict[str, Any]:
     if destination is None:
-        raise ConversionError("name a folder to write to: only dense models have a report")
+        raise ModelError("name a folder to write to: only dense models have a report")
     if wanted.split is not None or wanted.drop or wanted.text is not None:
-        raise ConversionError(
+        raise ModelError(
             "--split, --drop and --text are for dense models: this one has its split already"
         )
     done = convert_published(
@@ -110,19 +114,19 @@ def _published(folder: Path, destination: Path | None, wanted: Wanted) -> dict[s
 
 def _dense(folder: Path, destination: Path | None, wanted: Wanted) -> dict[str, Any]:
     if wanted.state_init is not None:
-        raise ConversionError("--state-init is for Huginn: a dense model's state is its input")
+        raise ModelError("--state-init is for Huginn: a dense model's state is its input")
     if destination is None:
         if wanted.split not in (None, AUTO):
-            raise ConversionError("--split without a folder to write to: name one after the source")
+            raise ModelError("--split without a folder to write to: name one after the source")
         report = _grid(folder, wanted)
         return {"split": None, "max_logit_diff": None, **report}
     if wanted.split is None:
-        raise ConversionError(
+        raise ModelError(
             f"say --split PRELUDE/CORE/CODA, such as 10/8/12, or --split {AUTO}; without a folder "
             "to write to, convert measures the candidates and suggests one"
         )
     if wanted.split == AUTO and wanted.drop:
-        raise ConversionError(f"--split {AUTO} keeps all layers: give the split of those kept")
+        raise ModelError(f"--split {AUTO} keeps all layers: give the split of those kept")
     if wanted.split == AUTO:
         report = _grid(folder, wanted)
         done = _convert(folder, destination, wanted, split=parse_split(report["suggested_split"]))
@@ -198,14 +202,11 @@ def _folder(source: str) -> Iterator[Path]:
     if path.is_dir():
         yield path
     elif source.startswith(GGUF_PACKAGE) or path.suffix == ".gguf":
-        try:
-            find_gguf(source)
-        except ValueError as error:
-            raise ConversionError(str(error)) from error
+        find_gguf(source)
         with tempfile.TemporaryDirectory(prefix="stepwell-convert-") as made:
             yield materialize(ModelSource(gguf=source), Path(made))
     elif path.exists() or path.is_absolute() or source.count("/") != 1 or source[0] in ".~":
-        raise ConversionError(
+        raise ModelError(
             f"{source} is no model folder, .gguf file, package:NAME or hub id such as org/name"
         )
     else:
@@ -216,7 +217,7 @@ def _downloaded(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=list(HUB_FILES)))
     except (OSError, HFValidationError) as error:  # the network's and the hub's own errors
-        raise ConversionError(
+        raise ModelError(
             f"{name} is no folder here and cannot be had from the hub: {str(error).splitlines()[0]}"
         ) from error
 
@@ -227,7 +228,7 @@ def _tokens(folder: Path, text: Path | None, longest: int) -> tuple[Tensor, str]
     width = min(ROW_TOKENS, longest)
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model")):
         if text is not None:
-            raise ConversionError(f"--text needs a tokenizer, and {folder} has no tokenizer.json")
+            raise ModelError(f"--text needs a tokenizer, and {folder} has no tokenizer.json")
         generator = torch.Generator().manual_seed(0)
         shape = (ROWS, width)
         return torch.randint(vocabulary, shape, generator=generator), "random tokens: no tokenizer"
@@ -243,7 +244,7 @@ def _tokens(folder: Path, text: Path | None, longest: int) -> tuple[Tensor, str]
         shortest = min(part.shape[1] for part in parts)
         tokens = torch.cat([part[:, :shortest] for part in parts])
     if int(tokens.max()) >= vocabulary:
-        raise ConversionError(
+        raise ModelError(
             f"the tokenizer of {folder} gives token {int(tokens.max())}, and the model has only "
             f"{vocabulary}: put the model's own tokenizer there"
         )
@@ -255,7 +256,7 @@ def _rows(tokenizer: PreTrainedTokenizerBase, text: str, *, rows: int, width: in
     tokens = tokenizer(text, add_special_tokens=False)["input_ids"]
     width = min(width, len(tokens))
     if width < 2:
-        raise ConversionError("the text to measure on has under two tokens: give a longer --text")
+        raise ModelError("the text to measure on has under two tokens: give a longer --text")
     rows = min(rows, len(tokens) // width)
     return torch.tensor(tokens[: rows * width]).view(rows, width)
 
@@ -264,7 +265,7 @@ def _read(text: Path) -> str:
     try:
         return text.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConversionError(f"--text {text} cannot be read: {error}") from error
+        raise ModelError(f"--text {text} cannot be read: {error}") from error
 
 
 def _documentation() -> str:

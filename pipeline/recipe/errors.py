@@ -8,6 +8,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from pipeline.errors import WrongInput
 from pipeline.recipe.schema import Recipe
 
 _FOREIGN_KEYS = {
@@ -44,7 +45,7 @@ _EXPECTED = {
 }
 
 
-class RecipeError(ValueError):
+class RecipeError(WrongInput):
     """A recipe cannot be loaded. One line per mistake: `file: key.path: what; fix`."""
 
 

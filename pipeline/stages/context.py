@@ -11,10 +11,6 @@ from pipeline.plan.stage_plan import Plan
 Metrics = Mapping[str, float]
 
 
-class Stopped(Exception):
-    """The user asked for an end; what was done is kept and the same command goes on."""
-
-
 class Console(Protocol):
     """Where a run shows itself. `pipeline.watch.console` has a live and a plain one.
 

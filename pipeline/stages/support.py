@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cluster import ServiceSetup, Serving
+from pipeline.errors import Stopped
 from pipeline.generate.engine import EngineSettings
 from pipeline.generate.service import RewardUse
 from pipeline.plan.stage_plan import Input, StagePlan
@@ -13,7 +14,7 @@ from pipeline.recipe.depth_stage import DepthStage
 from pipeline.recipe.sampling_stages import EvaluateStage, RejectStage
 from pipeline.recipe.training_stages import DistillStage, GrpoStage, Training
 from pipeline.records import Prompt, read_prompts
-from pipeline.stages.context import RunContext, Stopped
+from pipeline.stages.context import RunContext
 from pipeline.train.job import METRICS_FILE, STOP_FILE, STOPPED, TrainJob
 
 PROMPTS_FILE = "prompts.parquet"  # in a prompts artifact

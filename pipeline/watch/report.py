@@ -11,6 +11,7 @@ from markupsafe import Markup
 from matplotlib.ticker import EngFormatter
 
 from pipeline.artifacts import MANIFEST, write_atomic
+from pipeline.errors import WrongInput
 from pipeline.train.job import METRICS_FILE
 from pipeline.watch.console import duration
 from pipeline.watch.curves import curve_png, pictures
@@ -26,7 +27,7 @@ _HARDWARE = ("device", "ranks", "sharding", "engines")
 _ALL = 1_000_000
 
 
-class ReportError(ValueError):
+class ReportError(WrongInput):
     """The folder is no run folder, or lacks what was asked for."""
 
 

@@ -11,6 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.errors import WrongInput
 from pipeline.recipe.errors import did_you_mean
 from pipeline.records import Prompt, Scored, read_prompts, read_scored
 from rewards.api import Sample
@@ -20,7 +21,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # what a terminal would
 _STEP_FILE = re.compile(r"step-(\d+)\.parquet")
 
 
-class RolloutsError(ValueError):
+class RolloutsError(WrongInput):
     """The run folder has no such rollouts."""
 
 

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from pipeline.errors import WrongInput
 from pipeline.generate.chat import encode, load_tokenizer, render
 from pipeline.recurrent.config import MODEL_TYPE
 from pipeline.recurrent.effort import default_effort, request_for
@@ -45,7 +46,7 @@ a half circle it is 0.64, of a full one 0."""
 FEWEST_STEPS = 3
 
 
-class TraceError(ValueError):
+class TraceError(WrongInput):
     """The model or the prompt cannot be traced; the message says why."""
 
 

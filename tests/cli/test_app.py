@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from pipeline.artifacts import publish
-from pipeline.cli.app import FAILED, OK, STOPPED, WRONG, main
+from pipeline.cli.app import main
+from pipeline.errors import FAILED, OK, STOPPED, WRONG, Stopped
 from pipeline.plan.plan import make_plan
 from pipeline.recipe.dump import dump_recipe
 from pipeline.recipe.load import load_recipe
-from pipeline.stages.context import Stopped
 
 RECIPE = """
 name: small

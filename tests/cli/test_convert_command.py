@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from pipeline.cli.answer import OK, WRONG
 from pipeline.cli.app import main
+from pipeline.errors import OK, WRONG
 from pipeline.models.conversion import DEFAULT_TEXT
 from pipeline.models.materialize import character_tokenizer
 from pipeline.recurrent.convert.dense import GATE

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.cli.answer import HOLE, OK, WRONG
+from pipeline.cli.answer import HOLE
 from pipeline.cli.app import main
+from pipeline.errors import OK, WRONG
 from pipeline.records import Prompt, Rollout, Scored, write_prompts, write_scored
 
 CASES = [

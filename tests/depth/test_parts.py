@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.depth.parts import part
-from pipeline.stages.context import Stopped
+from pipeline.errors import Stopped
 
 
 def context(work: Path, *, stopping: bool = False) -> Any:

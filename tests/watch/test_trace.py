@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.cli.app import OK, WRONG, main
+from pipeline.cli.app import main
 from pipeline.depth.model.head import fresh, with_head
+from pipeline.errors import OK, WRONG
 from pipeline.models.materialize import materialize
 from pipeline.recipe.model_source import ModelSource, ScratchModel
 from pipeline.recurrent.model import RecurrentForCausalLM

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from pipeline.depth.rl import joint_part
+from pipeline.errors import Stopped
 from pipeline.recipe.depth_stage import DepthStage, JointPhase
-from pipeline.stages.context import Stopped
 
 MakeBench = Callable[..., Any]
 

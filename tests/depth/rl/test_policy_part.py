@@ -9,9 +9,9 @@ import pytest
 
 from pipeline.depth.rl import policy_part
 from pipeline.depth.rl.policy_part import update_of
+from pipeline.errors import Stopped
 from pipeline.generate.service import RolloutError
 from pipeline.recipe.depth_stage import DepthStage
-from pipeline.stages.context import Stopped
 
 MakeBench = Callable[..., Any]
 

@@ -1,0 +1,33 @@
+"""Errors that a run or a command may end with: a sentence for people, an exit code for programs.
+
+What is not one of them is a mistake of ours and keeps its traceback.
+"""
+
+from typing import ClassVar
+
+OK, WRONG, FAILED, STOPPED = 0, 2, 3, 4
+"""Exit codes: done; wrong recipe or usage; a stage failed; stopped, the same command goes on."""
+
+
+class StepwellError(Exception):
+    """An expected end. The message says what was wrong, where, and what to do."""
+
+    exit_code: ClassVar[int]
+
+
+class WrongInput(StepwellError):
+    """A recipe, a file, a folder or a command line that cannot be used as it is."""
+
+    exit_code = WRONG
+
+
+class RunFailed(StepwellError):
+    """A run could not go on; what is finished is kept."""
+
+    exit_code = FAILED
+
+
+class Stopped(StepwellError):
+    """The user asked for an end; what was done is kept and the same command goes on."""
+
+    exit_code = STOPPED
