@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from pipeline.depth.model.decisions import Decisions, decisions_of
 from pipeline.depth.model.features import Features
 from pipeline.depth.model.frozen import head_process
-from pipeline.depth.rl.credit import Decisions, decisions_of
 from pipeline.depth.trainer_jobs import HeadJob
 from pipeline.records import Rollout, read_scored
 from pipeline.recurrent.counter import uniform

@@ -2,6 +2,10 @@
 
 A member is one completion; a group is the members of one prompt. Units: a full-depth completion of
 T_ref tokens costs 1, so lambda is the accuracy that one is worth.
+
+Whatever a member is compared with comes from other members alone: its own outcome in its baseline
+would shrink the outcome's share of the gradient by (n - 1) / n in a group of n, and leave the
+price, whose baseline is of the whole batch, almost as it is (leave one out: arXiv 2402.14740).
 """
 
 import math
@@ -11,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.depth.rl.credit import Decisions, cost_advantages, remaining_iterations
+from pipeline.depth.model.decisions import Decisions, remaining_iterations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,29 +30,38 @@ class Member:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GroupScore:
-    """What advantages compare a group's members with."""
+class Peers:
+    """What the other members of its group say of a member's prompt."""
 
-    baseline: float
-    solvability: float  # mean outcome in [0, 1]
+    baseline: float  # mean outcome that the policy reaches
+    solvability: float  # mean outcome of all of them, in [0, 1]
 
 
-def group_scores(members: Sequence[Member]) -> dict[str, GroupScore]:
-    """By group: the mean outcome, of members that the policy decided where there are any.
+def peers_of(members: Sequence[Member]) -> list[Peers]:
+    """Of each member, in order.
 
-    A forced member would shift the baseline of the others by what the policy would never do.
+    The baseline is of members that the policy decided: a forced one would shift it by what the
+    policy never does. Of forced ones where there is no other; of a member alone in its group it is
+    0, which is as unbiased and only noisier.
     """
-    grouped: dict[str, list[Member]] = {}
+    groups = grouped(members)
+    return [
+        _peers([other for other in groups[member.group] if other is not member])
+        for member in members
+    ]
+
+
+def grouped(members: Sequence[Member]) -> dict[str, list[Member]]:
+    """The members of each prompt."""
+    groups: dict[str, list[Member]] = {}
     for member in members:
-        grouped.setdefault(member.group, []).append(member)
-    scores = {}
-    for name, group in grouped.items():
-        own = [m.outcome for m in group if not m.forced] or [m.outcome for m in group]
-        everyone = sum(m.outcome for m in group) / len(group)
-        scores[name] = GroupScore(
-            baseline=sum(own) / len(own), solvability=min(max(everyone, 0.0), 1.0)
-        )
-    return scores
+        groups.setdefault(member.group, []).append(member)
+    return groups
+
+
+def solvability(members: Sequence[Member]) -> float:
+    """Mean outcome, in [0, 1]: how far a prompt is within reach; 0 of nobody."""
+    return min(max(_mean([m.outcome for m in members]), 0.0), 1.0)
 
 
 def decision_advantages(
@@ -62,42 +75,59 @@ def decision_advantages(
 ) -> list[Tensor]:
     """The advantage [_N] of every member's decisions, in points of reward (0 to 1).
 
-    Outcome: the member's less its group's mean, for all its decisions alike, never divided by a
+    Outcome: the member's less its baseline, for all its decisions alike, never divided by a
     standard deviation. Cost: lambda times the prompt's weight times the iterations that the
     decision's own token still ran, less what the policy's decisions at that iteration ran on
-    average over the batch. The weight is the prompt's solvability, from `solvability_floor` up to
-    1: what could be solved may be tried deeper. Without a floor nothing ever shortens the attempts
-    at hopeless prompts, and their share of a budget is lost (ours, measured: see the tests).
+    average in the batch's other members. The weight is the prompt's solvability by the group's
+    other members, from `solvability_floor` up to 1: what could be solved may be tried deeper.
+    Without a floor nothing ever shortens the attempts at hopeless prompts, and their share of a
+    budget is lost (ours, measured: see the tests).
+
+    The mean over members of the sum of advantage times score is an unbiased estimate of the
+    gradient of outcome - lambda * weight * iterations / (max_depth * ref_tokens), the weight held,
+    as far as tokens do not change each other's depths.
     """
-    scores = group_scores(members)
     left = [
         remaining_iterations(made, member.depths, segment=segment)
         for member, made in zip(members, decisions, strict=True)
     ]
-    baseline = _remaining_baseline(members, decisions, left, max_depth=max_depth)
-    found = []
-    for member, made, remaining in zip(members, decisions, left, strict=True):
-        score = scores[member.group]
-        weight = solvability_floor + (1 - solvability_floor) * score.solvability
+    typical = _typical_remainders(members, decisions, left, max_depth=max_depth)
+    advantages = []
+    for member, peers, made, remaining, others in zip(
+        members, peers_of(members), decisions, left, typical, strict=True
+    ):
+        weight = solvability_floor + (1 - solvability_floor) * peers.solvability
         price = math.exp(member.log_price) * weight / (max_depth * ref_tokens)
-        excess = remaining - baseline[made.iteration]
-        found.append((member.outcome - score.baseline) - price * excess)
-    return found
+        excess = remaining - others[made.iteration]
+        advantages.append((member.outcome - peers.baseline) - price * excess)
+    return advantages
 
 
-def _remaining_baseline(
+def _peers(others: Sequence[Member]) -> Peers:
+    by_policy = [m.outcome for m in others if not m.forced]
+    return Peers(
+        baseline=_mean(by_policy or [m.outcome for m in others]),
+        solvability=solvability(others),
+    )
+
+
+def _typical_remainders(
     members: Sequence[Member],
     decisions: Sequence[Decisions],
     left: Sequence[Tensor],
     *,
     max_depth: int,
-) -> Tensor:
-    """[R + 1] mean remaining iterations of the policy's decisions, by iteration."""
-    own = [i for i, member in enumerate(members) if not member.forced]
-    if not own:
-        return torch.zeros(max_depth + 1)
-    iteration = torch.cat([decisions[i].iteration for i in own])
-    remaining = torch.cat([left[i] for i in own])
-    means = torch.zeros(max_depth + 1)
-    means[iteration] = remaining - cost_advantages(remaining, iteration)
-    return means
+) -> list[Tensor]:
+    """[max_depth + 1] for each member: mean remaining iterations of the policy's decisions by
+    iteration, in the batch's other members; 0 where those made none there."""
+    sums, counts = (torch.zeros(len(members), max_depth + 1, dtype=torch.double) for _ in range(2))
+    for row, (member, made, remaining) in enumerate(zip(members, decisions, left, strict=True)):
+        if not member.forced:
+            sums[row].index_add_(0, made.iteration, remaining.double())
+            counts[row].index_add_(0, made.iteration, torch.ones_like(remaining).double())
+    others = (sums.sum(0) - sums) / (counts.sum(0) - counts).clamp_min(1)
+    return list(others.float())
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0

@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.optim import AdamW
 
 from pipeline.depth.model import head as heads
+from pipeline.depth.model.decisions import Decisions
 from pipeline.depth.model.features import Features, all_logits, token_logprobs
 from pipeline.depth.model.frozen import head_process
 from pipeline.depth.model.replay import decision_features, recorded_decisions
-from pipeline.depth.rl.advantage import Member, decision_advantages, group_scores
+from pipeline.depth.rl.advantage import Member, decision_advantages, grouped, solvability
 from pipeline.depth.rl.collapse import alarms, mutual_information, spread
-from pipeline.depth.rl.credit import Decisions
 from pipeline.depth.rl.optimise import Batch, head_optimizer, improve
 from pipeline.depth.trainer_jobs import HeadJob, RlUpdate
 from pipeline.records import Rollout, Scored, read_scored
@@ -153,14 +153,14 @@ def _metrics(members: Sequence[Member], *, job: HeadJob, spec: RlUpdate) -> dict
         depths, prompts, log_prices=[m.log_price for m in own], seed=job.seed
     )
     full = job.max_depth * spec.ref_tokens
-    scores = group_scores(members)
+    groups = grouped(members).values()
     return {
         "depth_mean": mean,
         "depth_std": std,
         "depth_prompt_std": prompt_std,
         "cost": sum(sum(m.depths) for m in own) / full / len(own),
         "reward": sum(m.outcome for m in own) / len(own),
-        "solvability": sum(s.solvability for s in scores.values()) / len(scores),
+        "solvability": sum(solvability(group) for group in groups) / len(groups),
         "mutual_information": information,
         "alarms": alarms(depth_std=std, information_z=z),
     }

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from pipeline.depth.labels.warm_start import Tokens, fit, nats_per_price
+from pipeline.depth.model.decisions import Decisions, decisions_of
 from pipeline.depth.model.features import Features
 from pipeline.depth.rl.advantage import Member, decision_advantages
-from pipeline.depth.rl.credit import Decisions, decisions_of
 from pipeline.depth.rl.optimise import Batch, head_optimizer, improve
 from pipeline.depth.trainer_jobs import RlUpdate
 from pipeline.recurrent.policy import HaltingPolicy

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.depth.rl.credit import decisions_of, remaining_iterations
+from pipeline.depth.model.decisions import decisions_of, remaining_iterations
 from pipeline.depth.rl.losses import halting_terms
 
 ACCURACY = torch.tensor([0.1, 0.3, 0.9])  # of a token at depth 1, 2, 3
