@@ -2,11 +2,18 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from typing import Any
+
+import yaml
 
 from pipeline.plan.stage_plan import StagePlan
 from pipeline.recipe.dump import dump_recipe
+from pipeline.recipe.model_source import ModelSource
+from pipeline.recipe.places import resolve_data
 from pipeline.recipe.sampling_stages import EvaluateStage, ExportStage
+from pipeline.recipe.schema import Recipe
+from pipeline.recipe.training_stages import DistillStage
 from pipeline.stages.context import Output, RunContext
 from pipeline.stages.support import MODEL_FOLDER, model_of
 
@@ -40,8 +47,10 @@ def model_card(ctx: RunContext, name: str, results: list[dict[str, Any]]) -> str
         f"({r['ci_low']:.1%} to {r['ci_high']:.1%}) | {r['mean_tokens']:.0f} |"
         for r in results
     )
+    licence = shared_licence(_model_sources(recipe))
+    licence_line = f"license: {licence}\n" if licence else ""
     return (
-        f"---\nlibrary_name: transformers\npipeline_tag: text-generation\n---\n\n"
+        f"---\n{licence_line}library_name: transformers\npipeline_tag: text-generation\n---\n\n"
         f"# {recipe.name}: {name}\n\n"
         f"Made by Stepwell from `recipe.yaml` (in this folder), seed {recipe.seed}.\n\n"
         f"## Stages\n\n| stage | kind | reads |\n|---|---|---|\n{stages}\n\n"
@@ -49,6 +58,34 @@ def model_card(ctx: RunContext, name: str, results: list[dict[str, Any]]) -> str
         f"## Results\n\n| model | prompts | accuracy (95 % interval) | mean tokens |\n"
         f"|---|---|---|---|\n{scores or '| not evaluated | | | |'}\n"
     )
+
+
+def shared_licence(sources: Sequence[ModelSource]) -> str | None:
+    """The licence that the cards of all these models state, or None: then it is not ours to name.
+
+    A card is the README.md beside the weights, its licence the `license` of the YAML at its head.
+    """
+    licences = {_card_licence(source) for source in sources}
+    return licences.pop() if len(licences) == 1 else None
+
+
+def _card_licence(source: ModelSource) -> str | None:
+    card = resolve_data(source.path) / "README.md" if source.path is not None else None
+    if card is None or not card.is_file():
+        return None
+    before, _, rest = card.read_text().partition("---\n")
+    try:
+        head = None if before else yaml.safe_load(rest.partition("\n---")[0])
+    except yaml.YAMLError:  # a card is anybody's text
+        return None
+    licence = head.get("license") if isinstance(head, dict) else None
+    return licence if isinstance(licence, str) else None
+
+
+def _model_sources(recipe: Recipe) -> list[ModelSource]:
+    """Every model that the recipe begins from: its base, and each student of a distillation."""
+    students = [s.student for s in recipe.stages.values() if isinstance(s, DistillStage)]
+    return [recipe.model, *students]
 
 
 def _source(values: dict[str, Any]) -> str:
