@@ -4,6 +4,7 @@ Shapes: `_T` completion tokens, `_P` prompt tokens. Log-probabilities are natura
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -27,6 +28,30 @@ class Prompt:
     columns: Mapping[str, Any] = field(default_factory=dict)
 
 
+def group_name(prompt_id: str, repeat: int) -> str:
+    """A prompt's id, with a counter where a step meets the prompt again.
+
+    >>> group_name("a", 0), group_name("a", 1)
+    ('a', 'a@2')
+    """
+    return f"{prompt_id}@{repeat + 1}" if repeat else prompt_id
+
+
+def repeats(prompts: Sequence[Prompt]) -> list[int]:
+    """How often each prompt of a step came before in it."""
+    met: Counter[str] = Counter()
+    counts = []
+    for prompt in prompts:
+        counts.append(met[prompt.id])
+        met[prompt.id] += 1
+    return counts
+
+
+def group_names(prompts: Sequence[Prompt]) -> list[str]:
+    """The names of a step's groups, one a prompt, no two alike."""
+    return [group_name(p.id, n) for p, n in zip(prompts, repeats(prompts), strict=True)]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """One completion to generate. `seed` alone decides its random draws."""
@@ -39,6 +64,12 @@ class Request:
     temperature: float
     top_p: float = 1.0
     depth: DepthRequest | None = None  # None: the model's own number of iterations
+    repeat: int = 0  # times that the step had met the prompt before
+
+    @property
+    def group(self) -> str:
+        """What tells the samples of one prompt from all others of the step."""
+        return group_name(self.prompt_id, self.repeat)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +88,12 @@ class Rollout:
     prompt_depth: int | None = None  # of prompt positions but the last, None for a dense model
     depth_logprobs: tuple[float, ...] | None = None  # [_T], None when depth was not sampled
     flops: float = 0.0  # forward FLOPs, prompt and completion
+    repeat: int = 0  # times that the step had met the prompt before
+
+    @property
+    def group(self) -> str:
+        """As `Request.group`."""
+        return group_name(self.prompt_id, self.repeat)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +142,7 @@ _SCORED_SCHEMA = pa.schema(
         ("prompt_depth", pa.int32()),
         ("depth_logprobs", pa.list_(pa.float64())),
         ("flops", pa.float64()),
+        ("repeat", pa.int32()),
         ("text", pa.string()),
         ("reward", pa.float64()),
         ("components", pa.string()),
@@ -136,6 +174,7 @@ def scored_from_table(table: pa.Table) -> list[Scored]:
 
 
 def _scored(row: dict[str, Any]) -> Scored:
+    row.setdefault("repeat", 0)  # files of before the column
     for name in _TUPLES:
         row[name] = None if row[name] is None else tuple(row[name])
     return Scored(

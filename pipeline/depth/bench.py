@@ -15,7 +15,7 @@ from pipeline.generate.service import Sampling
 from pipeline.measure.energy import Energy, EnergyMeter
 from pipeline.plan.stage_plan import StagePlan
 from pipeline.recipe.depth_stage import DepthStage
-from pipeline.records import Prompt
+from pipeline.records import Prompt, group_names
 from pipeline.recurrent.request import DepthRequest
 from pipeline.stages.context import RunContext
 from pipeline.stages.sampling import depths_key, sample_in_chunks
@@ -91,7 +91,7 @@ class Bench:
         that tells models apart) has measured is read, not repeated.
         """
         depths = (
-            {p.id: [requests] * samples for p in prompts}
+            {name: [requests] * samples for name in group_names(prompts)}
             if isinstance(requests, DepthRequest)
             else requests
         )

@@ -1,6 +1,7 @@
 """Who is in a group of a policy-gradient step: the policy's members and the forced ones. Pure."""
 
 import random
+from collections.abc import Sequence
 
 from pipeline.depth.rl.prices import log_price
 from pipeline.generate.schedule import derived_seed
@@ -10,13 +11,12 @@ from pipeline.recurrent.request import DepthRequest
 
 
 def step_prices(
-    spec: DepthStage, prompt_ids: list[str], *, seed: int, step: int
+    spec: DepthStage, groups: Sequence[str], *, seed: int, step: int
 ) -> dict[str, float]:
-    """ln(lambda) of every prompt's group at a step."""
+    """ln(lambda) of every group of a step, by `pipeline.records.group_names`."""
     low, high = spec.rl.price
     return {
-        name: log_price(seed=seed, step=step, prompt_id=name, low=low, high=high)
-        for name in prompt_ids
+        name: log_price(seed=seed, step=step, group=name, low=low, high=high) for name in groups
     }
 
 

@@ -31,7 +31,7 @@ class RlUpdate:
     """
 
     step: int  # from 0
-    log_prices: Mapping[str, float]  # ln(lambda) by prompt id
+    log_prices: Mapping[str, float]  # ln(lambda) by group
     ref_tokens: float  # T_ref, mean completion tokens at full depth
     price_tokens: float  # price of T_ref tokens, in reward
     lr: float

@@ -6,6 +6,7 @@ reads it and generates nothing that was already used.
 
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,13 +38,15 @@ class Journal:
         return self.folder / f"step-{step:06d}.parquet"
 
     def read(self, step: int) -> StepRollouts | None:
-        """A step's rollouts, or None when the step was never journaled."""
+        """A step's rollouts, or None when the step was never journaled in whole groups."""
         if not self.path(step).exists():
             return None
         table = pq.read_table(self.path(step))
         meta = json.loads(table.schema.metadata[_META])
         scored = scored_from_table(table)
         size = meta["group_size"]
+        if max(Counter(s.rollout.group for s in scored).values()) > size:
+            return None  # two groups in one, as older files have it: no trainer took them
         groups = [
             Group(prompt_id=scored[i].rollout.prompt_id, samples=tuple(scored[i : i + size]))
             for i in range(0, len(scored), size)

@@ -18,7 +18,15 @@ from pipeline.generate.groups import Group
 from pipeline.generate.schedule import derived_seed
 from pipeline.recipe.sampling_stages import EvaluateStage, RejectStage
 from pipeline.recipe.training_stages import GrpoStage
-from pipeline.records import Prompt, Request, Rollout, Scored
+from pipeline.records import (
+    Prompt,
+    Request,
+    Rollout,
+    Scored,
+    group_name,
+    group_names,
+    repeats,
+)
 from pipeline.recurrent.request import DepthRequest
 from rewards.api import Reward, Sample
 
@@ -28,7 +36,7 @@ class RolloutError(RunFailed):
 
 
 Depths = Mapping[str, Sequence[DepthRequest]]
-"""Prompt id -> how the depths of each of its samples are chosen."""
+"""Group (`pipeline.records.group_names`) -> how the depths of each of its samples are chosen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,17 +119,21 @@ class RolloutService:
         Raises RolloutError for a prompt too long, ValueError where `depths` has not one request
         for each sample of each prompt.
         """
-        texts = {p.id: render(self._tokenizer, p.question, self._system[source]) for p in prompts}
+        names = group_names(prompts)
+        texts = {
+            name: render(self._tokenizer, p.question, self._system[source])
+            for name, p in zip(names, prompts, strict=True)
+        }
         requests = self._requests(prompts, texts, sampling, seed, step)
         if depths is not None:
             requests = with_depths(requests, depths, samples=sampling.samples)
-        by_id = {p.id: p for p in prompts}
+        by_group = dict(zip(names, prompts, strict=True))
         uses = [use for use in self._rewards if use.source in (None, source)]
         pending: list[tuple[Rollout, str, list[Future[Reward]]]] = []
         for rollout in self._generate(requests, version):
             text = completion_text(self._tokenizer, rollout)
-            prompt = by_id[rollout.prompt_id]
-            sample = _sample(prompt, texts[prompt.id], text, rollout, sampling, step)
+            prompt = by_group[rollout.group]
+            sample = _sample(prompt, texts[rollout.group], text, rollout, sampling, step)
             pending.append((rollout, text, self._submit(sample, uses)))
         scored = [
             _scored(rollout, text, uses, [f.result() for f in futures])
@@ -142,8 +154,9 @@ class RolloutService:
         step: int | None,
     ) -> list[Request]:
         requests = []
-        for prompt in prompts:
-            tokens = encode(self._tokenizer, texts[prompt.id])
+        for prompt, repeat in zip(prompts, repeats(prompts), strict=True):
+            name = group_name(prompt.id, repeat)
+            tokens = encode(self._tokenizer, texts[name])
             if len(tokens) + sampling.max_tokens > self._max_model_tokens:
                 room = self._max_model_tokens - len(tokens)
                 raise RolloutError(
@@ -156,10 +169,11 @@ class RolloutService:
                     prompt_id=prompt.id,
                     prompt_tokens=tokens,
                     sample=i,
-                    seed=derived_seed(seed, step, prompt.id, i),
+                    seed=derived_seed(seed, step, name, i),
                     max_tokens=sampling.max_tokens,
                     temperature=sampling.temperature,
                     top_p=sampling.top_p,
+                    repeat=repeat,
                 )
                 for i in range(sampling.samples)
             ]
@@ -199,11 +213,11 @@ def with_depths(requests: Sequence[Request], depths: Depths, *, samples: int) ->
 
     Raises ValueError naming the prompt that has not one depth request for each sample.
     """
-    for name in dict.fromkeys(request.prompt_id for request in requests):
-        found = len(depths.get(name, ()))
-        if found != samples:
-            raise ValueError(f"prompt {name} has {found} depth requests for {samples} samples")
-    return [replace(r, depth=depths[r.prompt_id][r.sample]) for r in requests]
+    for name in dict.fromkeys(request.group for request in requests):
+        count = len(depths.get(name, ()))
+        if count != samples:
+            raise ValueError(f"prompt {name} has {count} depth requests for {samples} samples")
+    return [replace(r, depth=depths[r.group][r.sample]) for r in requests]
 
 
 def _scored(
@@ -233,23 +247,21 @@ def weighted_sum(
 
 def _dealt(requests: Sequence[Request], engines: int) -> list[list[Request]]:
     """Requests by engine: whole groups, so that samples of one prompt share its prefix cache."""
-    order = {name: i for i, name in enumerate(dict.fromkeys(r.prompt_id for r in requests))}
+    order = {name: i for i, name in enumerate(dict.fromkeys(r.group for r in requests))}
     shares: list[list[Request]] = [[] for _ in range(engines)]
     for request in requests:
-        shares[order[request.prompt_id] % engines].append(request)
+        shares[order[request.group] % engines].append(request)
     return shares
 
 
 def in_groups(prompts: Sequence[Prompt], scored: Sequence[Scored]) -> list[Group]:
-    by_prompt: dict[str, list[Scored]] = {p.id: [] for p in prompts}
+    """The samples of each prompt of a step, in order; a prompt met twice has two groups."""
+    members: dict[str, list[Scored]] = {name: [] for name in group_names(prompts)}
     for s in scored:
-        by_prompt[s.rollout.prompt_id].append(s)
+        members[s.rollout.group].append(s)
     return [
-        Group(
-            prompt_id=p.id,
-            samples=tuple(sorted(by_prompt[p.id], key=lambda s: s.rollout.sample)),
-        )
-        for p in prompts
+        Group(prompt_id=p.id, samples=tuple(sorted(some, key=lambda s: s.rollout.sample)))
+        for p, some in zip(prompts, members.values(), strict=True)
     ]
 
 
@@ -266,7 +278,7 @@ def _sample(
         completion=completion,
         gold=prompt.answer,
         columns=prompt.columns,
-        id=f"{prompt.id}/{rollout.sample}",
+        id=f"{rollout.group}/{rollout.sample}",
         step=step,
         completion_tokens=len(rollout.tokens),
         max_tokens=sampling.max_tokens,

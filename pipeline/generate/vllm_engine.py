@@ -157,6 +157,7 @@ class VllmEngine:
             }
         return Rollout(
             prompt_id=request.prompt_id,
+            repeat=request.repeat,
             sample=request.sample,
             seed=request.seed,
             prompt_tokens=request.prompt_tokens,

@@ -14,7 +14,7 @@ from pipeline.measure.accuracy import interval, pass_at_k
 from pipeline.measure.energy import Energy, EnergyMeter
 from pipeline.plan.stage_plan import StagePlan
 from pipeline.recipe.sampling_stages import EvaluateStage
-from pipeline.records import Prompt, write_scored
+from pipeline.records import Prompt, group_names, write_scored
 from pipeline.recurrent.effort import request_for
 from pipeline.recurrent.request import DepthRequest
 from pipeline.stages.context import Output, RunContext
@@ -54,7 +54,7 @@ def _evaluate(
                 journal=journal,
                 depths=None
                 if request is None
-                else {p.id: [request] * spec.samples_per_prompt for p in prompts},
+                else {g: [request] * spec.samples_per_prompt for g in group_names(prompts)},
             )
         )
         meter.add_flops(sum(s.rollout.flops for g in groups for s in g.samples))

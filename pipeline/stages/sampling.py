@@ -11,7 +11,7 @@ from pipeline.generate.journal import Journal, StepRollouts
 from pipeline.generate.service import Depths, RolloutError, Sampling
 from pipeline.generate.steps import step_metrics
 from pipeline.plan.stage_plan import StagePlan
-from pipeline.records import Prompt
+from pipeline.records import Prompt, group_names
 from pipeline.stages.context import RunContext
 from pipeline.stages.support import check_stop
 
@@ -75,7 +75,7 @@ def _sampled(
     depths: Depths | None,
 ) -> StepRollouts:
     began = time.monotonic()
-    asked = None if depths is None else {prompt.id: depths[prompt.id] for prompt in prompts}
+    asked = None if depths is None else {name: depths[name] for name in group_names(prompts)}
     groups = serving.sample(prompts, source=source, sampling=sampling, seed=seed, depths=asked)
     share = unscored_share(groups)
     if share > UNSCORED_LIMIT:

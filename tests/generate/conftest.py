@@ -41,6 +41,7 @@ class FakeEngine:
             text = self.answer(request)
             yield Rollout(
                 prompt_id=request.prompt_id,
+                repeat=request.repeat,
                 sample=request.sample,
                 seed=request.seed,
                 prompt_tokens=request.prompt_tokens,

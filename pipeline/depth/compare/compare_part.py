@@ -33,6 +33,7 @@ from pipeline.depth.members import fixed_request
 from pipeline.generate.chat import load_tokenizer
 from pipeline.measure.headroom import Headroom, headroom
 from pipeline.recipe.depth_stage import SLIDER_BUDGETS
+from pipeline.records import group_names
 from pipeline.recurrent.effort import request_for
 from pipeline.recurrent.request import DepthRequest
 from pipeline.recurrent.shape import shape_of
@@ -166,7 +167,8 @@ class Comparison:
         found = []
         for measured in policy:
             depths = {
-                g.prompt_id: [s.rollout.depths or () for s in g.samples] for g in measured.groups
+                g.samples[0].rollout.group: [s.rollout.depths or () for s in g.samples]
+                for g in measured.groups
             }
             requests = methods.permuted_requests(self._spec, depths, seed=self._bench.plan.seed)
             found.append(self._measured("permuted", self._on.policies[0], requests))
@@ -187,8 +189,8 @@ class Comparison:
                 f"{CRITIC}:choose", job, self._on.critic, tokens, log_price=price
             )
             chosen = {
-                p.id: [fixed_request(spec, depth)] * samples
-                for p, depth in zip(self._prompts, depths, strict=True)
+                name: [fixed_request(spec, depth)] * samples
+                for name, depth in zip(group_names(self._prompts), depths, strict=True)
             }
             more = [
                 cost(prompt_tokens=len(prompt), prompt_depth=spec.prompt_depth, depth=depth)

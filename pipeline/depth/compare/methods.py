@@ -65,7 +65,7 @@ def permuted_requests(
     completion run at its mean depth.
 
     Args:
-        depths: the policy's, by prompt id: one sequence per sample.
+        depths: the policy's, by group: one sequence per sample.
     """
     names = list(depths)
     random.Random(seed).shuffle(names)

@@ -22,7 +22,7 @@ from pipeline.depth.model.decisions import Decisions, remaining_iterations
 class Member:
     """A completion with what it earned."""
 
-    group: str  # prompt id
+    group: str  # `Rollout.group`
     outcome: float  # reward, less the price of its tokens
     log_price: float  # ln(lambda), one for the group
     depths: Sequence[int]  # [_T]

@@ -17,7 +17,7 @@ from pipeline.generate.journal import Journal, StepRollouts
 from pipeline.generate.schedule import derived_seed, prompts_of_step
 from pipeline.generate.service import Depths, RolloutError
 from pipeline.generate.steps import step_metrics
-from pipeline.records import Prompt
+from pipeline.records import Prompt, group_names
 from pipeline.stages.sampling import UNSCORED_LIMIT
 from pipeline.stages.support import check_stop, prompts_of
 from pipeline.train.job import METRICS_FILE
@@ -75,7 +75,7 @@ class Steps:
         batch = prompts_of_step(
             self._prompts, seed=course.seed, step=step, count=rl.prompts_per_step
         )
-        prices = step_prices(bench.spec, [p.id for p in batch], seed=course.seed, step=step)
+        prices = step_prices(bench.spec, group_names(batch), seed=course.seed, step=step)
         rollouts = course.journal.read(step)
         if rollouts is None:
             rollouts = self._sampled(step, model, batch, prices)

@@ -60,7 +60,7 @@ def update(
     in bfloat16 is trained on float32 weights, and replays in what the engine computes in.
 
     Args:
-        rollouts: parquet of the step's members, groups by prompt id.
+        rollouts: parquet of the step's members, by group.
         state: the last step's `new_state`; None: begin with the weights of `reference`.
         reference: model folder that the phase begins with, which `spec.kl` holds to; `job.model`
             is the same model with other weights and another head, and not read.
@@ -152,12 +152,12 @@ def master_weights(model: RecurrentForCausalLM) -> dict[str, Tensor]:
 
 
 def _depths(runs: Sequence[Rollout]) -> dict[str, float]:
-    mean, std, prompt_std = spread([r.depths or () for r in runs], [r.prompt_id for r in runs])
+    mean, std, prompt_std = spread([r.depths or () for r in runs], [r.group for r in runs])
     return {"depth_mean": mean, "depth_std": std, "depth_prompt_std": prompt_std}
 
 
 def _credited(scored: Sequence[Scored]) -> list[Credited]:
-    groups = [s.rollout.prompt_id for s in scored]
+    groups = [s.rollout.group for s in scored]
     advantages = group_advantages([s.reward or 0.0 for s in scored], groups)
     return [
         Credited(rollout=s.rollout, group=group, advantage=advantage)

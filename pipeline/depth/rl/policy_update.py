@@ -41,7 +41,7 @@ def update(
     result depends on the arguments and files alone.
 
     Args:
-        rollouts: parquet of the step's members, groups by prompt id.
+        rollouts: parquet of the step's members, by group.
         state: the last step's `new_state`; None: begin with the head in `job.model`.
         reference: head file, state file or model folder of the warm start.
 
@@ -109,15 +109,15 @@ def logprob_gap(features: Features, logit: Tensor, runs: Sequence[Rollout]) -> f
 
 def _member(scored: Scored, spec: RlUpdate) -> Member:
     run = scored.rollout
-    if run.depths is None or run.prompt_id not in spec.log_prices or scored.reward is None:
+    if run.depths is None or run.group not in spec.log_prices or scored.reward is None:
         raise ValueError(
             f"the rollout {run.prompt_id}/{run.sample} lacks depths or a price: generate it with "
-            "a recurrent model, and name its prompt in log_prices"
+            "a recurrent model, and name its group in log_prices"
         )
     return Member(
-        group=run.prompt_id,
+        group=run.group,
         outcome=scored.reward - spec.price_tokens * len(run.tokens) / spec.ref_tokens,
-        log_price=spec.log_prices[run.prompt_id],
+        log_price=spec.log_prices[run.group],
         depths=run.depths,
         forced=run.depth_logprobs is None,
     )

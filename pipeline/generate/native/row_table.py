@@ -142,6 +142,7 @@ class Rows:
         chances = tuple(self.depth_logprobs[row, :count].tolist())
         return Rollout(
             prompt_id=request.prompt_id,
+            repeat=request.repeat,
             sample=request.sample,
             seed=request.seed,
             prompt_tokens=request.prompt_tokens,
