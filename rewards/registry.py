@@ -22,7 +22,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from rewards.forms import GOLD_NAMES, RewardFunction, recognise
+from rewards.form_arguments import GOLD_NAMES
+from rewards.forms import RewardFunction, recognise
 
 ENTRY_POINTS = "stepwell.rewards"
 BUILTINS = {
@@ -89,6 +90,7 @@ def resolve(ref: str, base: Path | None = None) -> RewardFunction:
     Raises:
         RewardNotFound: when there is no such file, module, function or built-in.
         TypeError: when the function's signature is none of the known forms.
+        Exception: whatever the user's module raises when it is imported.
     """
     target = ref
     if ref.startswith("builtin:"):
@@ -102,6 +104,8 @@ def resolve(ref: str, base: Path | None = None) -> RewardFunction:
         try:
             module = importlib.import_module(where)
         except ModuleNotFoundError as error:
+            if not f"{where}.".startswith(f"{error.name}."):
+                raise  # the module is there, and what it imports is not
             raise _no_module(where, ref=ref, base=base) from error
     if name not in vars(module) and "__getattr__" not in vars(module):
         raise _no_function(name, _functions(vars(module)), ref=ref)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import rewards
-from rewards import RewardNotFound, check
+from rewards import RewardNotFound, check, resolve
 from rewards.registry import BUILTINS
 
 
@@ -69,6 +69,18 @@ def test_refused_in_one_line(base: Path, ref: str, args: dict, said: str) -> Non
     assert said in message
     assert ref in message
     assert "\n" not in message
+
+
+def test_what_a_module_fails_to_import_is_named_as_it_is(base: Path) -> None:
+    """Another module that is missing is not the module that was asked for."""
+    (base / "kut").mkdir()
+    (base / "kut/__init__.py").write_text("")
+    (base / "kut/grade.py").write_text("import nowhere.at_all\ndef answer(sample): ...\n")
+    with pytest.raises(ModuleNotFoundError) as caught:
+        resolve("kut.grade:answer", base)
+    assert caught.value.name == "nowhere"
+    with pytest.raises(RewardNotFound, match=r"no module kut\.grad is installed"):
+        resolve("kut.grad:answer", base)
 
 
 def test_every_builtin_is_there() -> None:
