@@ -30,9 +30,8 @@ from pipeline.plan.sources import model_found, source_found
 from pipeline.plan.stage_plan import Plan, PlanError, StagePlan
 from pipeline.prompts.sources import load_prompts
 from pipeline.recipe.dump import dump_recipe
-from pipeline.recipe.sampling_stages import EvaluateStage, RejectStage
+from pipeline.recipe.routing import row_routes
 from pipeline.recipe.schema import Recipe
-from pipeline.recipe.training_stages import GrpoStage
 from pipeline.records import write_prompts
 from pipeline.stages import distill, evaluate, export, grpo, reject, reward_model, sft
 from pipeline.stages.context import Console, Output, RunContext
@@ -199,9 +198,8 @@ class Runner:
         """The base model and every prompts entry that a waiting stage needs."""
         needed = {i.name for stage in stages for i in stage.inputs}
         # a reward model reads its harvest's questions, so sampled prompts are always at hand
-        sampled = (GrpoStage, RejectStage, EvaluateStage)
-        specs = [stage.spec for stage in self._plan.stages]
-        needed |= {spec.prompts for spec in specs if isinstance(spec, sampled)}
+        every = [item for stage in self._plan.stages for item in stage.inputs]
+        needed |= {item.name for item in every if item.role == "prompts"}
         for name in sorted(needed - self._states.keys()):
             self._artifacts[name] = self._input(name)
 
@@ -224,8 +222,10 @@ class Runner:
             )
             return publish(draft, path, kind="checkpoint", stage=name, fingerprint=fingerprint)
         source = source_found(self._plan.recipe.prompts[name])
+        routes = row_routes(self._plan.recipe, name)
         seed = self._plan.recipe.seed if source.seed is None else source.seed
-        write_prompts(load_prompts(name, source, seed=seed), draft / PROMPTS_FILE)
+        prompts = load_prompts(name, source, seed=seed, routes=routes)
+        write_prompts(prompts, draft / PROMPTS_FILE)
         return publish(draft, path, kind="prompts", stage=name, fingerprint=fingerprint)
 
     def _run_stage(self, stage: StagePlan) -> None:

@@ -82,7 +82,7 @@ def test_the_built_in_rewards_are_listed() -> None:
 
 def test_the_routed_rewards_load() -> None:
     spec = RewardSpec.model_validate(yaml.safe_load(block("yaml", "gsm8k"))["rewards"]["answer"])
-    for _, judge in spec.judges():
+    for _, judge in spec.routes():
         check(judge.use, args=judge.args)
 
 

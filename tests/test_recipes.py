@@ -6,11 +6,11 @@ import pytest
 
 from pipeline.plan.plan import make_plan
 from pipeline.plan.sources import gguf_files
+from pipeline.recipe.distill_stage import DistillStage
 from pipeline.recipe.dump import dump_recipe
 from pipeline.recipe.load import load_recipe
 from pipeline.recipe.places import resolve_data, shipped_recipes
 from pipeline.recipe.schema import Recipe
-from pipeline.recipe.training_stages import DistillStage
 
 NAMES = sorted(path.stem for path in shipped_recipes().glob("*.yaml"))
 

@@ -8,8 +8,8 @@ from pipeline.plan.stage_plan import PlanError
 from pipeline.prompts.sources import check_golds, load_prompts
 from pipeline.recipe.errors import did_you_mean
 from pipeline.recipe.reward_spec import Judge
-from pipeline.recipe.sampling_stages import EvaluateStage
-from pipeline.recipe.schema import SAMPLED_ROLES, Recipe, inputs_of
+from pipeline.recipe.routing import judge_of, row_routes
+from pipeline.recipe.schema import Recipe
 from pipeline.records import Prompt
 from rewards.api import Reward, Sample
 from rewards.pool import Pool
@@ -28,28 +28,25 @@ def check_data(recipe: Recipe, *, reward: str | None = None) -> list[dict[str, A
         guess = did_you_mean(name, recipe.rewards)
         known = ", ".join(recipe.rewards) or "none"
         raise PlanError(f"rewards.{name}: there is no such reward{guess} (rewards has {known})")
-    sampled = {
-        reference
-        for stage in recipe.stages.values()
-        for role, reference in inputs_of(stage)
-        if role in SAMPLED_ROLES
-    }
-    found = []
+    inputs = [item for stage in recipe.stages.values() for item in stage.inputs()]
+    sampled = {item.name for item in inputs if item.is_sampled}
+    entries = []
     with Pool(recipe.hardware.verifier_workers) as pool:
         for entry, source in recipe.prompts.items():
-            prompts = load_prompts(entry, source_found(source), seed=recipe.seed)
-            judge = recipe.rewards[name].judge(entry) if entry in sampled else None
+            routes = row_routes(recipe, entry)
+            prompts = load_prompts(entry, source_found(source), seed=recipe.seed, routes=routes)
+            judge = judge_of(recipe, name, entry) if entry in sampled else None
             problems = _problems(pool, prompts, judge) if judge else []
             checked = f"gold answers wrong under {name}: {len(problems)}" if judge else "loaded"
-            found.append(
+            entries.append(
                 {"prompts": entry, "rows": len(prompts), "checked": checked, "problems": problems}
             )
-    return found
+    return entries
 
 
 def _judge(recipe: Recipe) -> str:
-    stages = (s for s in recipe.stages.values() if isinstance(s, EvaluateStage))
-    return next((stage.reward for stage in stages), "answer")
+    reports = (stage for stage in recipe.stages.values() if stage.product == "report")
+    return next((name for stage in reports for name in stage.reward_names()), "answer")
 
 
 def _problems(pool: Pool, prompts: list[Prompt], judge: Judge) -> list[dict[str, Any]]:

@@ -5,9 +5,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pipeline.recipe.depth_stage import DepthStage
+from pipeline.recipe.evaluate_stage import EvaluateStage
 from pipeline.recipe.model_source import ModelSource
-from pipeline.recipe.sampling_stages import EvaluateStage
 from pipeline.recipe.schema import Recipe
 
 DEPTH_KEYS = ("effort", "budget", "depth")
@@ -69,19 +68,11 @@ def _first_reason(error: ValidationError) -> str:
     return f"{key}: {reason}" if key else reason
 
 
-def _stage(recipe: Recipe) -> tuple[str, dict[str, Any]]:
+def _stage(recipe: Recipe) -> tuple[str, Mapping[str, Any]]:
     for name, stage in recipe.stages.items():
-        if isinstance(stage, EvaluateStage):
-            return name, stage.model_dump()
+        if stage.product == "report" and (content := stage.as_evaluation()) is not None:
+            return name, content
     for stage in recipe.stages.values():
-        if isinstance(stage, DepthStage):
-            return "report", {
-                "kind": "evaluate",
-                "prompts": stage.held_out,
-                "reward": stage.reward,
-                "samples_per_prompt": 1,
-                "temperature": stage.temperature,
-                "top_p": 1.0,
-                "max_tokens": stage.max_tokens,
-            }
+        if (content := stage.as_evaluation()) is not None:
+            return "report", content
     raise ValueError("the recipe has no evaluate stage; add one: {kind: evaluate, ...}")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.generate.service import RewardUse
-from pipeline.recipe.training_stages import GrpoStage
+from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.records import Prompt
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.plan.stage_plan import StagePlan
 from pipeline.recipe.depth_stage import DepthStage, RandomDepthSft
-from pipeline.recipe.training_stages import RandomDepths, SftStage
+from pipeline.recipe.sft_stage import RandomDepths, SftStage
 from pipeline.stages.context import RunContext
 from pipeline.stages.support import MODEL_FOLDER, train, train_job
 from pipeline.stages.training_rows import write_rows

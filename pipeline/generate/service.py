@@ -16,8 +16,9 @@ from pipeline.generate.chat import completion_text, encode, render
 from pipeline.generate.engine import Engine
 from pipeline.generate.groups import Group
 from pipeline.generate.schedule import derived_seed
-from pipeline.recipe.sampling_stages import EvaluateStage, RejectStage
-from pipeline.recipe.training_stages import GrpoStage
+from pipeline.recipe.evaluate_stage import EvaluateStage
+from pipeline.recipe.grpo_stage import GrpoStage
+from pipeline.recipe.reject_stage import RejectStage
 from pipeline.records import (
     Prompt,
     Request,

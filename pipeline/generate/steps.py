@@ -8,7 +8,7 @@ from pipeline.generate.groups import Group, choose, has_variance, unscored_share
 from pipeline.generate.journal import Journal, StepRollouts
 from pipeline.generate.schedule import prompts_of_step, replacements_of_step
 from pipeline.generate.service import RolloutError, RolloutService, Sampling, in_groups, sampling_of
-from pipeline.recipe.training_stages import GrpoStage
+from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.records import Prompt, Scored
 
 WATCH_TEMPERATURE, WATCH_TOP_P = 0.6, 0.95  # as R1 evaluates

@@ -3,13 +3,7 @@
 from dataclasses import dataclass
 
 from pipeline.plan.stage_plan import PlanError
-from pipeline.recipe.training_stages import (
-    DistillStage,
-    GrpoStage,
-    RewardModelStage,
-    SftStage,
-    Training,
-)
+from pipeline.recipe.stage_base import StageBase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,15 +19,15 @@ class Batch:
     accumulation: int  # forward passes per rank and optimizer step
 
 
-def batch_of(stage: Training, *, ranks: int) -> Batch | None:
+def batch_of(stage: StageBase, *, ranks: int) -> Batch | None:
     """The split of a training stage's optimizer step; None for a stage without a batch.
 
     A batch smaller than `micro_batch_rows` on every rank is one smaller forward pass.
 
     Raises PlanError with the nearest number that works.
     """
-    rows = _rows_per_update(stage)
-    if rows is None:
+    rows, most = stage.rows_per_update, stage.rows_per_forward
+    if rows is None or most is None:
         return None
     if rows % ranks:
         raise PlanError(
@@ -41,7 +35,7 @@ def batch_of(stage: Training, *, ranks: int) -> Batch | None:
             f"nearest ranks that work: {_nearest_divisors(rows, ranks)}"
         )
     rows_per_rank = rows // ranks
-    micro_rows = min(stage.micro_batch_rows, rows_per_rank)
+    micro_rows = min(most, rows_per_rank)
     if rows_per_rank % micro_rows:
         raise PlanError(
             f"micro_batch_rows={micro_rows} does not divide the {rows_per_rank} rows that each of "
@@ -56,18 +50,8 @@ def batch_of(stage: Training, *, ranks: int) -> Batch | None:
     )
 
 
-def _rows_per_update(stage: Training) -> int | None:
-    match stage:
-        case GrpoStage():
-            return stage.prompts_per_step * stage.samples_per_prompt // stage.updates_per_step
-        case SftStage() | RewardModelStage() | DistillStage():
-            return stage.batch_rows
-        case _:
-            return None
-
-
-def _nearest_divisors(number: int, wanted: int) -> str:
+def _nearest_divisors(number: int, near: int) -> str:
     divisors = [d for d in range(1, number + 1) if number % d == 0]
-    below = [d for d in divisors if d < wanted][-1:]
-    above = [d for d in divisors if d > wanted][:1]
+    below = [d for d in divisors if d < near][-1:]
+    above = [d for d in divisors if d > near][:1]
     return " or ".join(str(d) for d in (*below, *above))

@@ -5,18 +5,17 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from pipeline.plan.batches import batch_of
-from pipeline.plan.sources import gguf_files, max_iterations, source_found
-from pipeline.plan.stage_plan import BASE, PlanError
+from pipeline.plan.sources import first_source, gguf_files, max_iterations, source_found
+from pipeline.plan.stage_plan import PlanError
 from pipeline.prompts.sources import PromptError, check_source
-from pipeline.recipe.depth_stage import DepthStage
 from pipeline.recipe.errors import did_you_mean
 from pipeline.recipe.model_source import ModelSource
 from pipeline.recipe.places import resolve_data
-from pipeline.recipe.schema import SAMPLED_ROLES, Recipe, Stage, inputs_of, rewards_of
-from pipeline.recipe.training_stages import DistillStage, GrpoStage, SftStage, Training
+from pipeline.recipe.routing import judge_of, row_routes
+from pipeline.recipe.schema import Recipe, Stage
+from pipeline.recipe.stage_base import BASE, Product
 from rewards.registry import RewardNotFound, check
 
-POLICY_KINDS = ("sft", "grpo", "distill", "depth")  # stages that make a model which generates
 TASK_COLUMNS = ("worked", "answer", "question", "difficulty", "needed_depth", "task")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 
@@ -47,8 +46,8 @@ def file_mistakes(recipe: Recipe) -> Iterator[str]:
     yield from _prompt_mistakes(recipe)
     yield from _model_mistakes("model", recipe.model)
     for name, stage in recipe.stages.items():
-        if isinstance(stage, DistillStage):
-            yield from _model_mistakes(f"stages.{name}.student", stage.student)
+        for key, source in stage.own_models.items():
+            yield from _model_mistakes(f"stages.{name}.{key}", source)
 
 
 def _prompt_mistakes(recipe: Recipe) -> Iterator[str]:
@@ -61,7 +60,7 @@ def _prompt_mistakes(recipe: Recipe) -> Iterator[str]:
             )
             continue
         try:
-            check_source(name, source_found(source))
+            check_source(name, source_found(source), routes=row_routes(recipe, name))
         except PromptError as error:
             yield str(error)
 
@@ -72,8 +71,8 @@ def reward_mistakes(recipe: Recipe) -> Iterator[str]:
         for source, judge in spec.routes():
             key = f"rewards.{name}" if source is None else f"rewards.{name}.by_source.{source}"
             if source is not None and source not in recipe.prompts and not by_row:
-                wanted = _refused(recipe, source, "a prompts entry", list(recipe.prompts))
-                yield f"{key}: {wanted}; for values of a column, name it: source_column: COLUMN"
+                reason = _refused(recipe, source, "a prompts entry", list(recipe.prompts))
+                yield f"{key}: {reason}; for values of a column, name it: source_column: COLUMN"
             try:
                 check(judge.use, args=judge.args)
             except RewardNotFound as error:
@@ -81,32 +80,28 @@ def reward_mistakes(recipe: Recipe) -> Iterator[str]:
 
 
 def reference_mistakes(recipe: Recipe, name: str, stage: Stage) -> Iterator[str]:
-    for role, reference in inputs_of(stage):
-        what, allowed = _allowed(recipe, role)
-        target, _, column = reference.partition(".")
-        if target not in allowed:
-            yield f"stages.{name}.{role}: {_refused(recipe, target, what, allowed)}"
-        elif role == "rows":
-            yield from _column_mistakes(recipe, f"stages.{name}.rows", target, column)
-        elif column:
-            yield f"stages.{name}.{role}: {reference!r} has a column; write {target}"
-    for reward in rewards_of(stage):
+    for item in stage.inputs():
+        key = f"stages.{name}.{item.role}"
+        what, allowed = _allowed(recipe, item.role)
+        if item.name not in allowed:
+            yield f"{key}: {_refused(recipe, item.name, what, allowed)}"
+        elif item.role == "rows":
+            yield from _column_mistakes(recipe, key, item.name, item.column)
+        elif item.column:
+            yield f"{key}: '{item.name}.{item.column}' has a column; write {item.name}"
+    for reward in stage.reward_names():
         if reward not in recipe.rewards:
             guess = did_you_mean(reward, recipe.rewards)
             known = ", ".join(recipe.rewards) or "none"
             yield f"stages.{name}: there is no reward {reward!r}{guess} (rewards has {known})"
             continue
-        for role, source in inputs_of(stage):
-            if role in SAMPLED_ROLES and recipe.rewards[reward].judge(source) is None:
+        for item in stage.inputs():
+            if item.is_sampled and judge_of(recipe, reward, item.name) is None:
                 routes = ", ".join(recipe.rewards[reward].by_source or ())
                 yield (
-                    f"stages.{name}.{role}: reward {reward} says nothing about {source}; add it to "
-                    f"rewards.{reward}.by_source (which has {routes or 'none'})"
+                    f"stages.{name}.{item.role}: reward {reward} says nothing about {item.name}; "
+                    f"add it to rewards.{reward}.by_source (which has {routes or 'none'})"
                 )
-    if isinstance(stage, GrpoStage) and not stage.rewards:
-        yield f"stages.{name}.rewards: is empty; name at least one entry of rewards"
-    if isinstance(stage, DistillStage) and stage.mode == "on_policy" and stage.steps is None:
-        yield f"stages.{name}.steps: is missing; on-policy distillation needs optimizer steps"
 
 
 def _allowed(recipe: Recipe, role: str) -> tuple[str, list[str]]:
@@ -115,23 +110,19 @@ def _allowed(recipe: Recipe, role: str) -> tuple[str, list[str]]:
         case "prompts" | "watch" | "calibration" | "held_out":
             return "a prompts entry", list(recipe.prompts)
         case "reward_model":
-            return "a reward_model stage", _of_kind(recipe, "reward_model")
+            return "a reward_model stage", _makers(recipe, "reward_model")
         case "rows":
-            return "PROMPTS.COLUMN or a reject stage", [
-                *_of_kind(recipe, "reject"),
-                *recipe.prompts,
-            ]
+            what = "PROMPTS.COLUMN or a reject stage"
+            return what, [*_makers(recipe, "harvest"), *recipe.prompts]
         case "pairs":
-            return "a reject stage or a prompts entry", [
-                *_of_kind(recipe, "reject"),
-                *recipe.prompts,
-            ]
+            what = "a reject stage or a prompts entry"
+            return what, [*_makers(recipe, "harvest"), *recipe.prompts]
         case _:
-            return "base or a stage that makes a model", [BASE, *_of_kind(recipe, *POLICY_KINDS)]
+            return "base or a stage that makes a model", [BASE, *_makers(recipe, "policy")]
 
 
-def _of_kind(recipe: Recipe, *kinds: str) -> list[str]:
-    return [name for name, stage in recipe.stages.items() if stage.kind in kinds]
+def _makers(recipe: Recipe, product: Product) -> list[str]:
+    return [name for name, stage in recipe.stages.items() if stage.product == product]
 
 
 def _refused(recipe: Recipe, target: str, what: str, allowed: Sequence[str]) -> str:
@@ -143,7 +134,7 @@ def _refused(recipe: Recipe, target: str, what: str, allowed: Sequence[str]) -> 
     return f"there is no {target!r}{did_you_mean(target, allowed)} ({known})"
 
 
-def _column_mistakes(recipe: Recipe, key: str, target: str, column: str) -> Iterator[str]:
+def _column_mistakes(recipe: Recipe, key: str, target: str, column: str | None) -> Iterator[str]:
     if target in recipe.stages:
         if column:
             yield f"{key}: {target} is a reject stage and has no columns; write {target}"
@@ -156,41 +147,29 @@ def _column_mistakes(recipe: Recipe, key: str, target: str, column: str) -> Iter
 
 
 def batch_mistakes(name: str, stage: Stage, *, ranks: int) -> Iterator[str]:
-    if isinstance(stage, Training):
-        try:
-            batch_of(stage, ranks=ranks)
-        except PlanError as error:
-            yield f"stages.{name}: {error}"
+    try:
+        batch_of(stage, ranks=ranks)
+    except PlanError as error:
+        yield f"stages.{name}: {error}"
 
 
 def recurrent_mistakes(recipe: Recipe, name: str, stage: Stage) -> Iterator[str]:
-    """A depth stage of a model whose core, as far as files and recipe say, cannot iterate so."""
-    if not isinstance(stage, DepthStage):
-        return
-    source = _source_of(recipe, stage.init)
+    """A stage that iterates a model whose core, as files and recipe say, cannot iterate so."""
+    needed = stage.needed_iterations
+    source = None if needed is None else first_source(recipe, name)
     deepest = None if source is None else max_iterations(source)
+    if needed is None or deepest is None:
+        return
     if deepest == 0:
         yield (
-            f"stages.{name}.init: {stage.init} is a dense model, which has no core to iterate; "
+            f"stages.{name}.init: {stage.start} is a dense model, which has no core to iterate; "
             "start from a recurrent one: scratch with core, or a folder of `stepwell convert`"
         )
-    elif deepest is not None and stage.max_depth > deepest:
+    elif needed > deepest:
         yield (
-            f"stages.{name}.max_depth: {stage.max_depth} is over the max_iterations={deepest} of "
-            f"{stage.init}; lower it, or convert the model with more"
+            f"stages.{name}.max_depth: {needed} is over the max_iterations={deepest} of "
+            f"{stage.start}; lower it, or convert the model with more"
         )
-
-
-def _source_of(recipe: Recipe, name: str) -> ModelSource | None:
-    """Where the weights of `base` or of a stage first came from; None for a wrong name."""
-    for _ in range(len(recipe.stages) + 1):
-        stage = recipe.stages.get(name)
-        if isinstance(stage, DistillStage):
-            return stage.student
-        if not isinstance(stage, SftStage | GrpoStage | DepthStage):
-            return recipe.model if name == BASE else None
-        name = stage.init
-    return None  # a circle
 
 
 def _model_mistakes(key: str, source: ModelSource) -> Iterator[str]:

@@ -4,30 +4,19 @@ Forward passes cost 2 FLOPs per parameter and token, training 6 (Kaplan et al., 
 a mixed-precision Adam holds 16 bytes per parameter (ZeRO, arXiv 1910.02054).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from pipeline.plan.sizes import ModelShape, optimizer_bytes, shape_of
-from pipeline.recipe.depth_stage import SLIDER_BUDGETS, DepthStage, JointPhase, RandomDepthSft
+from pipeline.plan.sources import first_source
 from pipeline.recipe.hardware import Hardware
 from pipeline.recipe.places import resolve_data
 from pipeline.recipe.prompt_source import PromptSource
-from pipeline.recipe.sampling_stages import EvaluateStage, ExportStage, RejectStage
 from pipeline.recipe.schema import Recipe, Stage
-from pipeline.recipe.section import listed
-from pipeline.recipe.training_stages import (
-    DistillStage,
-    GrpoStage,
-    RewardModelStage,
-    SftStage,
-    Training,
-)
+from pipeline.recipe.stage_work import FILL, HARVESTED, PROMPT_TOKENS, Sampled, Trained
 
 GIB = 2**30
-FILL = 0.5  # share of max_tokens that an average sequence uses
-PROMPT_TOKENS = 64  # of an average prompt, at most as many as a completion
-UNKNOWN_ROWS = 10_000  # of a data set whose size the recipe does not say
-KEPT = 0.5  # share of prompts of which a harvest keeps a row
+UNKNOWN_ROWS = 10_000  # of a data set whose size the recipe does not say; ours
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,13 +74,13 @@ class Estimate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
+class Load:
     """What a stage computes: tokens and FLOPs, generating and training."""
 
-    generated_tokens: float = 0.0
-    trained_tokens: float = 0.0
-    generate_flops: float = 0.0
-    train_flops: float = 0.0
+    generated_tokens: float
+    trained_tokens: float
+    generate_flops: float
+    train_flops: float
 
 
 def estimate(recipe: Recipe, *, device: str) -> Estimate:
@@ -120,162 +109,51 @@ def _assumptions(device: str) -> tuple[str, ...]:
         f"{_si(speed.generate_flops_per_s)}FLOP/s generating, "
         f"at most {speed.max_tokens_per_s:,.0f} tokens/s per engine",
         f"sequences of {FILL:.0%} of max_tokens; {UNKNOWN_ROWS:,} rows where a size is not given; "
-        f"a harvest keeps {KEPT:.0%}; memory without activations",
+        f"a harvest keeps {HARVESTED:.0%}; memory without activations",
     )
 
 
 def _stage_estimate(recipe: Recipe, name: str, stage: Stage, *, device: str) -> StageEstimate:
-    shape = _shape_after(recipe, name)
-    parameters = shape.parameters if shape else 0.0
-    if shape is not None and isinstance(stage, DepthStage):
-        shape = replace(shape, iterations=(stage.max_depth + 1) // 2)
-    work = _work(recipe, stage, shape.run if shape else 0.0)
-    known = shape is not None
+    shape = _shape(recipe, name)
+    load = _load(recipe, name, stage)
     return StageEstimate(
         name=name,
         kind=stage.kind,
-        generated_tokens=work.generated_tokens,
-        trained_tokens=work.trained_tokens,
-        flops=work.generate_flops + work.train_flops if known else None,
-        memory_gib=_memory_gib(recipe, name, stage, parameters) if known else None,
-        kv_gib=_kv_gib(recipe, stage, shape, device=device) if known else None,
-        hours=_hours(work, recipe.hardware, device=device) if known else None,
+        generated_tokens=load.generated_tokens,
+        trained_tokens=load.trained_tokens,
+        flops=load.generate_flops + load.train_flops if shape else None,
+        memory_gib=_memory_gib(recipe, stage, shape) if shape else None,
+        kv_gib=_kv_gib(recipe, stage, shape) if shape else None,
+        hours=_hours(load, recipe.hardware, device=device) if shape else None,
     )
 
 
-def _work(recipe: Recipe, stage: Stage, parameters: float) -> Work:
-    match stage:
-        case GrpoStage():
-            return _grpo_work(stage, parameters)
-        case SftStage() | DistillStage() | RewardModelStage():
-            return _supervised_work(recipe, stage, parameters)
-        case RejectStage():
-            prompts = stage.size or _rows(recipe, stage.prompts)
-            return _sampling(prompts * stage.samples_per_prompt, stage.max_tokens, parameters)
-        case EvaluateStage():
-            shapes = [_shape_after(recipe, model) for model in stage.models]
-            sequences = _rows(recipe, stage.prompts) * stage.samples_per_prompt
-            parts = [
-                _sampling(sequences, stage.max_tokens, s.run if s else parameters) for s in shapes
-            ]
-            return Work(
-                generated_tokens=sum(p.generated_tokens for p in parts),
-                generate_flops=sum(p.generate_flops for p in parts),
-            )
-        case DepthStage():
-            return _depth_work(recipe, stage, parameters)
-        case ExportStage():
-            return Work()
+def _load(recipe: Recipe, name: str, stage: Stage) -> Load:
+    """The stage's work, priced: forward passes of prompts and completions, and training."""
+    work = stage.work({item.name: _rows(recipe, item.name) for item in stage.inputs()})
 
+    def run(model: str | None) -> float:
+        """Parameters that a token of a model passes; those of the stage's own where unknown."""
+        shape = _shape(recipe, name if model is None else model) or _shape(recipe, name)
+        return shape.run if shape else 0.0
 
-def _grpo_work(stage: GrpoStage, parameters: float) -> Work:
-    """Generation, a forward pass of the reference where there is a KL term, and training."""
-    sequences = stage.steps * stage.prompts_per_step * stage.samples_per_prompt
-    sampled = _sampling(sequences, stage.max_tokens, parameters)
-    tokens = sampled.generated_tokens + sequences * _prompt_tokens(stage.max_tokens)
-    per_token = _train_flops(stage) + (2 if stage.kl else 0)
-    return Work(
-        generated_tokens=sampled.generated_tokens,
-        trained_tokens=tokens,
-        generate_flops=sampled.generate_flops,
-        train_flops=per_token * parameters * tokens,
+    def sampling_flops(part: Sampled) -> float:
+        return 2 * run(part.model) * (part.tokens + part.prompt_tokens)
+
+    def training_flops(part: Trained) -> float:
+        """2 forward, 4 backward, 2 more where activations are recomputed, 2 of a frozen model."""
+        frozen = sum(2 * run(model) for model in part.frozen)
+        return ((8 if part.recomputed else 6) * run(None) + frozen) * part.tokens
+
+    return Load(
+        generated_tokens=sum(part.tokens for part in work.sampled),
+        trained_tokens=sum(part.tokens for part in work.trained),
+        generate_flops=sum(sampling_flops(part) for part in work.sampled),
+        train_flops=sum(training_flops(part) for part in work.trained),
     )
 
 
-def _depth_work(recipe: Recipe, stage: DepthStage, parameters: float) -> Work:
-    """Rollouts of all parts, the SFT at random depth and the joint phase's tokens; the head's own
-    training is nothing.
-
-    `parameters` are those that a token runs through at half of `max_depth`, the mean of everything.
-    """
-    pareto = stage.pareto
-    seeds = stage.rl.seeds
-    settings = 2 * stage.max_depth + pareto.points * (len(pareto.baselines) + seeds)
-    settings += SLIDER_BUDGETS
-    settings += len(pareto.transfer) * (stage.max_depth + pareto.points * seeds)
-    sequences = (
-        stage.headroom.size * stage.headroom.samples_per_prompt * stage.max_depth
-        + stage.warm_start.size * stage.warm_start.samples_per_prompt
-        + stage.rl.steps * stage.rl.prompts_per_step * stage.rl.samples_per_prompt * stage.rl.seeds
-        + stage.calibrate.size
-        * (stage.calibrate.points + stage.calibrate.rounds * len(stage.budgets or []))
-        + pareto.size * pareto.samples_per_prompt * settings
-    )
-    sft = stage.random_depth or RandomDepthSft()
-    rows = sum(_rows(recipe, row) for row in listed(stage.rows or []))
-    tokens = rows * sft.epochs * FILL * sft.max_tokens
-    sampled = _sampling(sequences, stage.max_tokens, parameters)
-    joint = _joint_work(stage, stage.joint, parameters) if stage.joint else Work()
-    return Work(
-        generated_tokens=sampled.generated_tokens + joint.generated_tokens,
-        trained_tokens=tokens + joint.trained_tokens,
-        generate_flops=sampled.generate_flops + joint.generate_flops,
-        train_flops=6 * parameters * tokens + joint.train_flops,
-    )
-
-
-def _joint_work(stage: DepthStage, joint: JointPhase, parameters: float) -> Work:
-    """Rollouts of both halves, and the tokens' training; whole gradients are counted."""
-    per_step = joint.rounds * stage.rl.prompts_per_step * stage.rl.samples_per_prompt
-    steps = joint.token_steps + joint.head_steps
-    sampled = _sampling(per_step * steps, stage.max_tokens, parameters)
-    per_row = FILL * stage.max_tokens + _prompt_tokens(stage.max_tokens)
-    tokens = per_step * joint.token_steps * per_row
-    return Work(
-        generated_tokens=sampled.generated_tokens,
-        trained_tokens=tokens,
-        generate_flops=sampled.generate_flops,
-        train_flops=(8 if joint.kl else 6) * parameters * tokens,
-    )
-
-
-def _supervised_work(
-    recipe: Recipe, stage: SftStage | DistillStage | RewardModelStage, parameters: float
-) -> Work:
-    if isinstance(stage, DistillStage) and stage.mode == "on_policy":
-        return _on_policy_work(recipe, stage, parameters)
-    if isinstance(stage, RewardModelStage):
-        pairs = _rows(recipe, stage.pairs)
-        rows = 2 * min(pairs, stage.max_pairs or pairs)
-    else:
-        rows = sum(_rows(recipe, row) for row in listed(stage.rows))
-    tokens = rows * stage.epochs * FILL * stage.max_tokens
-    return Work(
-        trained_tokens=tokens,
-        train_flops=_train_flops(stage) * parameters * tokens,
-    )
-
-
-def _on_policy_work(recipe: Recipe, stage: DistillStage, parameters: float) -> Work:
-    sequences = (stage.steps or 0) * stage.batch_rows
-    sampled = _sampling(sequences, stage.max_tokens, parameters)
-    teacher = _shape_after(recipe, stage.teacher)
-    tokens = sampled.generated_tokens
-    forward = 2 * (teacher.run if teacher else 0.0)
-    return Work(
-        generated_tokens=tokens,
-        trained_tokens=tokens,
-        generate_flops=sampled.generate_flops,
-        train_flops=(_train_flops(stage) * parameters + forward) * tokens,
-    )
-
-
-def _sampling(sequences: float, max_tokens: int, parameters: float) -> Work:
-    tokens = sequences * FILL * max_tokens
-    prompts = sequences * _prompt_tokens(max_tokens)
-    return Work(generated_tokens=tokens, generate_flops=2 * parameters * (tokens + prompts))
-
-
-def _prompt_tokens(max_tokens: int) -> float:
-    return min(PROMPT_TOKENS, FILL * max_tokens)
-
-
-def _train_flops(stage: Training) -> int:
-    """Per parameter and token: 2 forward, 4 backward, 2 more where activations are recomputed."""
-    return 8 if stage.gradient_checkpointing else 6
-
-
-def _hours(work: Work, hardware: Hardware, *, device: str) -> float:
+def _hours(load: Load, hardware: Hardware, *, device: str) -> float:
     """Generation and training one after the other, each on all of its devices."""
     speed = SPEEDS[device]
     trainers, generators = hardware.ranks, hardware.engines * hardware.gpus_per_engine
@@ -283,63 +161,54 @@ def _hours(work: Work, hardware: Hardware, *, device: str) -> float:
         trainers = hardware.ranks * hardware.threads_per_rank
         generators = hardware.engines * hardware.threads_per_engine
     generating = max(
-        work.generate_flops / (generators * speed.generate_flops_per_s),
-        work.generated_tokens / (hardware.engines * speed.max_tokens_per_s),
+        load.generate_flops / (generators * speed.generate_flops_per_s),
+        load.generated_tokens / (hardware.engines * speed.max_tokens_per_s),
     )
-    return (generating + work.train_flops / (trainers * speed.train_flops_per_s)) / 3600
+    return (generating + load.train_flops / (trainers * speed.train_flops_per_s)) / 3600
 
 
-def _memory_gib(recipe: Recipe, name: str, stage: Stage, parameters: float) -> float | None:
-    dtype = recipe.model.dtype
-    if isinstance(stage, DepthStage) and stage.joint is not None:
-        held = optimizer_bytes(parameters, sharding="none", ranks=1, dtype=dtype)
-        return (held + parameters * (2 if dtype == "bfloat16" else 4)) / GIB
-    if not isinstance(stage, Training):
+def _memory_gib(recipe: Recipe, stage: Stage, shape: ModelShape) -> float | None:
+    """Of one rank of the trainer."""
+    memory, hardware, dtype = stage.trainer_memory, recipe.hardware, recipe.model.dtype
+    if memory is None:
         return None
-    hardware = recipe.hardware
-    held = optimizer_bytes(
-        parameters, sharding=hardware.sharding, ranks=hardware.ranks, dtype=dtype
-    )
-    if isinstance(stage, GrpoStage) and stage.kl:
-        sharers = hardware.ranks if hardware.sharding == "zero3" else 1
-        held += parameters * (2 if dtype == "bfloat16" else 4) / sharers
-    return held / GIB
+    sharding, ranks = (hardware.sharding, hardware.ranks) if memory.sharded else ("none", 1)
+    total = optimizer_bytes(shape.parameters, sharding=sharding, ranks=ranks, dtype=dtype)
+    if memory.reference:
+        total += shape.parameters * _value_bytes(dtype) / (ranks if sharding == "zero3" else 1)
+    return total / GIB
 
 
-def _kv_gib(recipe: Recipe, stage: Stage, shape: ModelShape | None, *, device: str) -> float | None:
-    if not isinstance(stage, GrpoStage | RejectStage | EvaluateStage | DepthStage):
+def _kv_gib(recipe: Recipe, stage: Stage, shape: ModelShape) -> float | None:
+    """Of one engine."""
+    if not stage.uses_engines or shape.kv_values is None:
         return None
-    if shape is None or shape.kv_values is None:
-        return None
-    size = 2 if recipe.model.dtype == "bfloat16" else 4
-    sequences = recipe.hardware.max_sequences_per_engine
-    return sequences * (stage.max_tokens + PROMPT_TOKENS) * shape.kv_values * size / GIB
+    tokens = recipe.hardware.max_sequences_per_engine * (stage.longest_completion + PROMPT_TOKENS)
+    return tokens * shape.kv_values * _value_bytes(recipe.model.dtype) / GIB
 
 
-def _shape_after(recipe: Recipe, name: str) -> ModelShape | None:
-    """The model that a stage makes or uses; `base` is the recipe's."""
+def _value_bytes(dtype: str) -> int:
+    return 2 if dtype == "bfloat16" else 4
+
+
+def _shape(recipe: Recipe, name: str) -> ModelShape | None:
+    """The model that a stage trains, samples or copies, at its mean iterations; `base` is the
+    recipe's."""
+    source = first_source(recipe, name)
+    shape = None if source is None else shape_of(source)
     stage = recipe.stages.get(name)
-    match stage:
-        case None | EvaluateStage():
-            return shape_of(recipe.model)
-        case DistillStage():
-            return shape_of(stage.student)
-        case RejectStage():
-            return _shape_after(recipe, stage.policy)
-        case ExportStage():
-            return _shape_after(recipe, stage.model)
-        case _:
-            return _shape_after(recipe, stage.init)
+    iterations = None if stage is None else stage.mean_iterations
+    if shape is None or iterations is None:
+        return shape
+    return replace(shape, iterations=iterations)
 
 
-def _rows(recipe: Recipe, reference: str) -> float:
-    """Rows of a prompts entry, or of a harvest."""
-    name = reference.partition(".")[0]
+def _rows(recipe: Recipe, name: str) -> float:
+    """Rows of a prompts entry, or of a harvest; 0 for a model."""
     stage = recipe.stages.get(name)
-    if isinstance(stage, RejectStage):
-        prompts = stage.size or _rows(recipe, stage.prompts)
-        return prompts * stage.keep_per_prompt * KEPT
-    return _source_rows(recipe.prompts[name])
+    if stage is not None:
+        return stage.harvested_rows({i.name: _rows(recipe, i.name) for i in stage.inputs()})
+    return _source_rows(recipe.prompts[name]) if name in recipe.prompts else 0.0
 
 
 def _source_rows(source: PromptSource) -> float:
@@ -352,10 +221,10 @@ def _source_rows(source: PromptSource) -> float:
         return sum(1 for line in stream if line.strip())
 
 
-def _total(values: Iterator[float | None]) -> float | None:
-    found = list(values)
-    known = [value for value in found if value is not None]
-    return sum(known) if len(known) == len(found) else None
+def _total(values: Iterable[float | None]) -> float | None:
+    numbers = list(values)
+    known = [number for number in numbers if number is not None]
+    return sum(known) if len(known) == len(numbers) else None
 
 
 def _si(value: float) -> str:

@@ -7,20 +7,14 @@ from typing import Any
 
 from pipeline.artifacts import file_sha256
 from pipeline.plan.sources import gguf_files
-from pipeline.plan.stage_plan import Input
-from pipeline.recipe.depth_stage import DepthStage
 from pipeline.recipe.hardware import Hardware
 from pipeline.recipe.model_source import ModelSource
 from pipeline.recipe.places import resolve_data
 from pipeline.recipe.prompt_source import PromptSource
-from pipeline.recipe.reward_spec import Judge, RewardSpec
-from pipeline.recipe.sampling_stages import EvaluateStage, RejectStage
-from pipeline.recipe.schema import SAMPLED_ROLES, Stage
-from pipeline.recipe.training_stages import DistillStage, GrpoStage, Training
-
-UNCHANGING = {"save_steps", "watch"}
-"""Keys of a stage that leave its result as it is."""
-
+from pipeline.recipe.reward_spec import Judge
+from pipeline.recipe.routing import possible_judges
+from pipeline.recipe.schema import Recipe, Stage
+from pipeline.recipe.stage_base import Input
 
 _MODEL_SUFFIXES = (".json", ".safetensors", ".bin", ".jinja", ".model", ".txt")
 _SAMPLED_BYTES = 64 * 2**20  # weights above this are fingerprinted by samples
@@ -29,30 +23,24 @@ _SAMPLE_BYTES = 2**20
 
 
 def spec_identity(spec: Stage) -> dict[str, Any]:
-    content = spec.model_dump(mode="json", exclude=UNCHANGING)
-    if isinstance(spec, DistillStage):
-        content["student"] = model_identity(spec.student)
-    return content
+    """What a stage says, without what leaves its result as it is; its own models by contents."""
+    content = spec.model_dump(mode="json", exclude=set(spec.neutral_keys))
+    return content | {key: model_identity(source) for key, source in spec.own_models.items()}
 
 
 def hardware_identity(spec: Stage, hardware: Hardware, *, device: str) -> dict[str, Any]:
-    """What of the hardware changes bits: how sums are split, never how much runs at once."""
-    found: dict[str, Any] = {}
-    if isinstance(spec, Training):
-        found |= hardware.model_dump(include={"ranks", "sharding", "threads_per_rank"})
-    if isinstance(spec, DepthStage):
-        found |= hardware.model_dump(include={"threads_per_rank", "engine"})
-    if isinstance(spec, GrpoStage | RejectStage | EvaluateStage | DepthStage):
-        found |= hardware.model_dump(include={"threads_per_engine", "gpus_per_engine"})
-    return {**found, "device": device} if found else found
+    """What of the hardware changes the stage's bits; empty where it computes nothing."""
+    if not spec.hardware_keys:
+        return {}
+    return {**hardware.model_dump(include=set(spec.hardware_keys)), "device": device}
 
 
-def reward_identity(spec: RewardSpec, inputs: Iterable[Input]) -> list[Any]:
+def reward_identity(recipe: Recipe, reward: str, inputs: Iterable[Input]) -> list[Any]:
     """A stage's reward by what it does to the prompts that the stage samples."""
-    roles = [role for role in SAMPLED_ROLES if role != "watch"]
-    entries = [item.name for item in inputs if item.role in roles]
-    judges = [judge for entry in entries for judge in spec.judges_of(entry)]
-    return [part for judge in judges for part in _judge_identity(judge, spec.weight)]
+    entries = [item.name for item in inputs if item.is_sampled and item.role != "watch"]
+    judges = [judge for entry in entries for judge in possible_judges(recipe, reward, entry)]
+    weight = recipe.rewards[reward].weight
+    return [part for judge in judges for part in _judge_identity(judge, weight)]
 
 
 def _judge_identity(judge: Judge, weight: float) -> list[Any]:

@@ -20,8 +20,9 @@ from pipeline.plan.identity import (
     reward_identity,
     spec_identity,
 )
-from pipeline.plan.stage_plan import BASE, Input, Plan, PlanError, StagePlan
-from pipeline.recipe.schema import Recipe, Stage, inputs_of, rewards_of
+from pipeline.plan.stage_plan import Plan, PlanError, StagePlan
+from pipeline.recipe.schema import Recipe, Stage
+from pipeline.recipe.stage_base import BASE
 
 
 def make_plan(recipe: Recipe) -> Plan:
@@ -42,16 +43,8 @@ def stage_seed(seed: int, name: str) -> int:
     return int(fingerprint("seed", seed, name)[:8], 16) & 0x7FFFFFFF
 
 
-def _inputs(recipe: Recipe, stage: Stage) -> tuple[Input, ...]:
-    found = []
-    for role, reference in inputs_of(stage):
-        target, _, column = reference.partition(".")
-        found.append(Input(role=role, name=target, column=column or None))
-    return tuple(found)
-
-
 def _depends_on(recipe: Recipe, stage: Stage) -> list[str]:
-    return [item.name for item in _inputs(recipe, stage) if item.name in recipe.stages]
+    return [item.name for item in stage.inputs() if item.name in recipe.stages]
 
 
 def _order(needs: Mapping[str, Sequence[str]]) -> list[str]:
@@ -83,14 +76,14 @@ def _planned(recipe: Recipe, order: Iterable[str], *, device: str) -> Plan:
     stages = []
     for name in order:
         spec = recipe.stages[name]
-        inputs = _inputs(recipe, spec)
+        inputs = spec.inputs()
         seed = stage_seed(recipe.seed, name)
         prints[name] = fingerprint(
             __version__,
             spec_identity(spec),
             seed,
             [(i.role, i.column, prints[i.name]) for i in inputs if i.role != "watch"],
-            [reward_identity(recipe.rewards[r], inputs) for r in rewards_of(spec)],
+            [reward_identity(recipe, reward, inputs) for reward in spec.reward_names()],
             hardware_identity(spec, recipe.hardware, device=device),
         )
         stages.append(

@@ -7,6 +7,8 @@ from pathlib import Path
 from pipeline.recipe.model_source import PUBLISHED, SPLIT_ITERATIONS, ModelSource
 from pipeline.recipe.places import resolve_data
 from pipeline.recipe.prompt_source import PromptSource
+from pipeline.recipe.schema import Recipe
+from pipeline.recipe.stage_base import BASE
 
 
 def source_found(source: PromptSource) -> PromptSource:
@@ -51,3 +53,20 @@ def gguf_files(reference: str) -> list[Path]:
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     folders = spec.submodule_search_locations if spec else None
     return sorted(path for folder in folders or () for path in Path(folder).rglob("*.gguf"))
+
+
+def first_source(recipe: Recipe, name: str) -> ModelSource | None:
+    """Where the weights first came from that `base` is, or that a stage trains, samples or copies.
+
+    None where a name is wrong, or stages wait for each other.
+    """
+    for _ in range(len(recipe.stages) + 1):
+        if name == BASE:
+            return recipe.model
+        if name not in recipe.stages:
+            return None
+        start = recipe.stages[name].start
+        if isinstance(start, ModelSource):
+            return start
+        name = start
+    return None

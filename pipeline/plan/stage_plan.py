@@ -5,21 +5,11 @@ from dataclasses import dataclass
 
 from pipeline.errors import WrongInput
 from pipeline.recipe.schema import Recipe, Stage
-
-BASE = "base"  # the recipe's model, as a name among the stages
+from pipeline.recipe.stage_base import Input
 
 
 class PlanError(WrongInput):
     """The recipe is well-formed but cannot run: a missing reference, a cycle, uneven batches."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Input:
-    """One thing a stage reads: a model, rows or prompts."""
-
-    role: str  # as `pipeline.recipe.schema.inputs_of` has it: init, rows, prompts, policy, ...
-    name: str  # `base`, a stage, or a prompts entry
-    column: str | None = None  # of a prompts entry, in `PROMPTS.COLUMN`
 
 
 @dataclass(frozen=True, kw_only=True)

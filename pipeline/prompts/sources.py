@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 from pipeline.errors import WrongInput
@@ -57,12 +58,23 @@ class PromptError(WrongInput):
     """A prompt source cannot be read as the recipe describes it."""
 
 
+Routes = Mapping[str, Sequence[str]]
+"""By reward: the values of `source_column` that it has a route for."""
+
+NO_ROUTES: Routes = MappingProxyType({})
+
+
 def load_prompts(
-    name: str, source: PromptSource, *, seed: int, base_dir: Path = Path(".")
+    name: str,
+    source: PromptSource,
+    *,
+    seed: int,
+    routes: Routes = NO_ROUTES,
 ) -> list[Prompt]:
     """The prompts of the recipe's entry `name`, in an order that (source, seed) decides.
 
-    `seed` is the recipe's and gives way to the source's own; relative files start at `base_dir`.
+    `seed` is the recipe's and gives way to the source's own; every row's value of `source_column`
+    must be among `routes`.
     Ids are the SHA-1 of the question (16 hex digits), so they survive a changed size or order;
     a repeated question gets `-2`, `-3` after it. Columns hold the rest of the row, as JSON would
     give it back:
@@ -74,7 +86,7 @@ def load_prompts(
 
     Raises PromptError naming the entry, the row and the column.
     """
-    check_source(name, source, base_dir=base_dir)
+    check_source(name, source, routes=routes)
     seed = seed if source.seed is None else source.seed
     try:
         if source.task is not None:
@@ -82,16 +94,16 @@ def load_prompts(
         elif source.gym is not None:
             rows = _from_gym(source, source.gym, seed)
         elif source.hub is not None:
-            rows = _from_rows(source, _hub_rows(source, source.hub), origin=source.hub, unit="row")
+            entries = _hub_rows(source, source.hub)
+            rows = _from_rows(source, entries, routes, origin=source.hub, unit="row")
         else:
-            path = _path_of(source, base_dir)
-            rows = _from_rows(source, _json_rows(path), origin=str(path), unit="line")
+            rows = _file_rows(source, routes)
         return _with_ids(rows)
     except PromptError as error:
         raise PromptError(f"prompts.{name}: {error}") from error
 
 
-def check_source(name: str, source: PromptSource, *, base_dir: Path = Path(".")) -> None:
+def check_source(name: str, source: PromptSource, *, routes: Routes = NO_ROUTES) -> None:
     """Refuse what no data is needed to refuse, and a file whose rows cannot be read.
 
     Cheap: it draws no problem, reaches no network and imports no data library.
@@ -101,19 +113,17 @@ def check_source(name: str, source: PromptSource, *, base_dir: Path = Path("."))
     try:
         _check_settings(source)
         if source.file is not None:
-            check_file(source, base_dir=base_dir)
+            check_file(source, routes=routes)
     except PromptError as error:
         raise PromptError(f"prompts.{name}: {error}") from error
 
 
-def check_file(source: PromptSource, *, base_dir: Path = Path(".")) -> int:
+def check_file(source: PromptSource, *, routes: Routes = NO_ROUTES) -> int:
     """Read every row that a JSONL source will use and return their number.
 
     Raises PromptError naming the file, the line and the column.
     """
-    path = _path_of(source, base_dir)
-    rows = _from_rows(source, _json_rows(path), origin=str(path), unit="line")
-    return sum(1 for _ in rows)
+    return sum(1 for _ in _file_rows(source, routes))
 
 
 def check_golds(
@@ -302,13 +312,13 @@ def _hub_rows(source: PromptSource, hub: str) -> Iterator[tuple[int, dict[str, A
     return enumerate(cast(Iterable[dict[str, Any]], loaded), start=1)
 
 
-def _path_of(source: PromptSource, base_dir: Path) -> Path:
-    path = base_dir / Path(source.file or "").expanduser()
+def _file_rows(source: PromptSource, routes: Routes) -> Iterator[Prompt]:
+    path = Path(source.file or "")
     if not path.is_file():
         siblings = [p.name for p in path.parent.glob("*.jsonl")] if path.parent.is_dir() else []
         hint = did_you_mean(path.name, siblings)
-        raise PromptError(f"file {path} does not exist{hint}; relative paths start at {base_dir}")
-    return path
+        raise PromptError(f"file {path} does not exist{hint}; correct its path")
+    return _from_rows(source, _json_rows(path), routes, origin=str(path), unit="line")
 
 
 def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -337,7 +347,12 @@ def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _from_rows(
-    source: PromptSource, rows: Iterable[tuple[int, dict[str, Any]]], *, origin: str, unit: str
+    source: PromptSource,
+    rows: Iterable[tuple[int, dict[str, Any]]],
+    routes: Routes,
+    *,
+    origin: str,
+    unit: str,
 ) -> Iterator[Prompt]:
     """Rows of a hub data set or a file. Each has `question`; all or none have `answer`."""
     theirs = source.columns.get("answer", "answer")
@@ -354,7 +369,7 @@ def _from_rows(
                 f"{where}: the row has {theirs!r} and the first row has none; "
                 "give every row an answer, or none"
             )
-        yield _from_row(source, row, where=where, has_answer=has_answer)
+        yield _from_row(source, row, routes, where=where, has_answer=has_answer)
         count += 1
     if count == 0:
         raise PromptError(f"{origin} has no rows; give it at least one")
@@ -365,7 +380,7 @@ def _from_rows(
 
 
 def _from_row(
-    source: PromptSource, row: Mapping[str, Any], *, where: str, has_answer: bool
+    source: PromptSource, row: Mapping[str, Any], routes: Routes, *, where: str, has_answer: bool
 ) -> Prompt:
     names = {"question": "question", **({"answer": "answer"} if has_answer else {})}
     names |= source.columns
@@ -383,11 +398,13 @@ def _from_row(
     others = {theirs: row[theirs] for theirs in row if theirs not in names.values()}
     columns = cast(dict[str, Any], _json_safe({**worked, **others, **values}))
     if source.source_column is not None:
-        _check_route(source, columns, where=where)
+        _check_route(source, columns, routes, where=where)
     return Prompt(id="", question=question, answer=answer, columns=columns)
 
 
-def _check_route(source: PromptSource, columns: Mapping[str, Any], *, where: str) -> None:
+def _check_route(
+    source: PromptSource, columns: Mapping[str, Any], routes: Routes, *, where: str
+) -> None:
     """Every reward that a stage uses on these rows must know the row's source."""
     key = source.source_key
     if key not in columns:
@@ -396,7 +413,7 @@ def _check_route(source: PromptSource, columns: Mapping[str, Any], *, where: str
             f"the row has {', '.join(columns) or 'none'}; correct the key, or complete the row"
         )
     value = str(columns[key])
-    for reward, known in source.routes.items():
+    for reward, known in routes.items():
         if value not in known:
             raise PromptError(
                 f"{where}: {key} is {value!r}, and rewards.{reward}.by_source has no route for it"

@@ -1,6 +1,7 @@
 """`kind: depth`: how many iterations each token deserves, part by part."""
 
-from typing import Literal, get_args
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import (
     Field,
@@ -9,63 +10,93 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.recipe.section import Fraction, Strict
-from pipeline.recipe.training_stages import StageBase
+from pipeline.recipe.model_source import ModelSource
+from pipeline.recipe.section import Fraction, Strict, listed
+from pipeline.recipe.stage_base import BASE, ENGINE_KEYS, Input, Product, StageBase
+from pipeline.recipe.stage_work import FILL, Sampled, Trained, TrainerMemory, Work
 
 
 class RandomDepthSft(Strict):
     """SFT on `rows` at random depths, so that any depth can be asked for."""
 
-    epochs: PositiveFloat = 1  # ours
-    lr: PositiveFloat = 2e-4  # ours
+    epochs: PositiveFloat = 1
+    """Passes over the rows. Ours."""
+    lr: PositiveFloat = 2e-4
+    """Peak learning rate. Ours."""
     final_lr_fraction: Fraction = 0.1
-    batch_rows: PositiveInt = 64  # ours
+    """Share of the peak rate that the cosine ends at."""
+    batch_rows: PositiveInt = 64
+    """Rows per optimizer step, over all ranks. Ours."""
     micro_batch_rows: PositiveInt = 16
-    max_tokens: PositiveInt = 1024  # prompt and completion; longer rows are left out
-    segment: PositiveInt | None = 1  # tokens that share a depth; null: the whole row
+    """Rows per rank and forward pass: memory only."""
+    max_tokens: PositiveInt = 1024
+    """Tokens of prompt and completion; longer rows are left out."""
+    segment: PositiveInt | None = 1
+    """Tokens that share a depth; null: the whole row."""
     save_steps: PositiveInt = 100
+    """Optimizer steps between checkpoints that a resumed run goes on from."""
 
 
 class HeadroomCheck(Strict):
-    """Accuracy at every fixed depth on the first `size` of `prompts`: go or no go."""
+    """Accuracy at every fixed depth on the first prompts to learn from: go or no go."""
 
-    size: PositiveInt = 256  # ours
-    samples_per_prompt: PositiveInt = 4  # ours; two at least tell depth from luck
+    size: PositiveInt = 256
+    """The first so many of `prompts`. Ours."""
+    samples_per_prompt: PositiveInt = 4
+    """Completions at each depth; two at least tell depth from luck. Ours."""
 
 
 class HaltingWarmStart(Strict):
     """The halting head, the exit gate and the critic from labels, before any reward."""
 
-    size: PositiveInt = 512  # prompts whose full-depth completions are labelled
+    size: PositiveInt = 512
+    """Prompts whose full-depth completions are labelled."""
     samples_per_prompt: PositiveInt = 1
-    steps: PositiveInt = 400  # of the head, and of the gate and the critic
+    """Completions of a prompt."""
+    steps: PositiveInt = 400
+    """Optimizer steps of the head, and of the gate and the critic."""
     lr: PositiveFloat = 2e-3
-    bias: float = Field(default=1.0, ge=0.0)  # nats towards going on: RL starts from deep
+    """Learning rate of all three."""
+    bias: float = Field(default=1.0, ge=0.0)
+    """Nats towards going on, so that RL starts from deep."""
     labels: Literal["later", "best", "step"] = "later"
     """Ours, of the loss of all that follows or of the token's own; or Ouro's, of its own loss at
     the very next iteration."""
-    probes: PositiveInt = 16  # tokens (or segments) of a completion that `later` labels
+    probes: PositiveInt = 16
+    """Tokens (or segments) of a completion that `later` labels."""
 
 
 class DepthRl(Strict):
     """Policy-gradient steps on the halting head, from rollouts that run at the depths it chose."""
 
     steps: PositiveInt = 60
+    """Rollout batches."""
     prompts_per_step: PositiveInt = 32
+    """Prompts of a rollout batch."""
     samples_per_prompt: PositiveInt = 8
-    forced: int = Field(default=2, ge=0)  # members of a group at a fixed depth, full or shallow
+    """Completions of a prompt, which are compared with each other."""
+    forced: int = Field(default=2, ge=0)
+    """Members of a group at a fixed depth, full or shallow."""
     price: tuple[PositiveFloat, PositiveFloat] = (0.1, 10.0)
     """Range of lambda: accuracy that a full-depth completion's iterations are worth."""
-    price_tokens: float = Field(default=0.0, ge=0.0)  # of a full-depth completion's tokens
+    price_tokens: float = Field(default=0.0, ge=0.0)
+    """Accuracy that a full-depth completion's tokens are worth."""
     lr: PositiveFloat = 1e-3
-    epochs: PositiveInt = 2  # over a step's decisions
-    minibatches: PositiveInt = 4  # per epoch
+    """Learning rate of the head."""
+    epochs: PositiveInt = 2
+    """Passes over a step's decisions."""
+    minibatches: PositiveInt = 4
+    """Optimizer steps of a pass."""
     clip: PositiveFloat = 0.2
+    """How far the ratio of new to old probability counts."""
     entropy: float = Field(default=0.02, ge=0.0)
     """Worth of a nat of entropy per decision, in iterations at lambda = 1; falls to 0 linearly."""
-    kl: float = Field(default=0.0, ge=0.0)  # to the warm start, in the same unit
+    kl: float = Field(default=0.0, ge=0.0)
+    """Worth of a nat of divergence from the warm start, in the same unit."""
     max_grad_norm: PositiveFloat = 1.0
-    seeds: PositiveInt = 1  # heads trained from different draws; the first is exported
+    """Gradients are scaled down to this norm."""
+    seeds: PositiveInt = 1
+    """Heads trained from different draws; the first is exported."""
 
     @model_validator(mode="after")
     def _check(self) -> "DepthRl":
@@ -88,26 +119,39 @@ class JointPhase(Strict):
     stands in the report as `joint` beside the policies, which stay as they were.
     """
 
-    rounds: PositiveInt = 2  # ours
-    token_steps: PositiveInt = 20  # a round, rollout batches, each used once; ours
-    head_steps: PositiveInt = 10  # a round, as in rl; ours
-    lr: PositiveFloat = 3e-6  # R1; of the language model
-    updates_per_step: PositiveInt = 1  # optimizer steps per rollout batch (R1: 16 of 8,192)
+    rounds: PositiveInt = 2
+    """Turns of both halves. Ours."""
+    token_steps: PositiveInt = 20
+    """Rollout batches of GRPO in a round, each used once. Ours."""
+    head_steps: PositiveInt = 10
+    """Rollout batches of the head in a round, as in `rl`. Ours."""
+    lr: PositiveFloat = 3e-6
+    """Learning rate of the language model. R1."""
+    updates_per_step: PositiveInt = 1
+    """Optimizer steps per rollout batch (R1: 16 of 8,192)."""
     backprop_iterations: PositiveInt | None = None
     """Gradients pass a token's last ones only; default: 8, as Huginn's (arXiv 2502.05171)."""
-    clip: PositiveFloat = 0.2  # PPO, arXiv 1707.06347; R1 10.0
-    kl: float = Field(default=0.001, ge=0.0)  # R1; to the model that the phase begins with
-    max_grad_norm: PositiveFloat = 1.0  # ours
-    micro_batch_rows: PositiveInt = 8  # completions per forward pass; memory only
+    clip: PositiveFloat = 0.2
+    """How far the ratio of new to old probability counts (PPO, arXiv 1707.06347); R1: 10."""
+    kl: float = Field(default=0.001, ge=0.0)
+    """Weight of the divergence from the model that the phase begins with. R1."""
+    max_grad_norm: PositiveFloat = 1.0
+    """Gradients are scaled down to this norm. Ours."""
+    micro_batch_rows: PositiveInt = 8
+    """Completions per forward pass: memory only."""
 
 
 class DepthCalibration(Strict):
     """Budgets to prices, by measuring on the first `size` prompts of `calibration`."""
 
     size: PositiveInt = 256
-    points: int = Field(default=9, ge=2)  # prices over their range
-    rounds: PositiveInt = 4  # further measurements for each of `budgets` at most
-    tolerance: PositiveFloat = 0.02  # share of the full depth within which a budget is met
+    """The first so many prompts of `calibration`."""
+    points: int = Field(default=9, ge=2)
+    """Prices over their range."""
+    rounds: PositiveInt = 4
+    """Further measurements for each of `budgets` at most."""
+    tolerance: PositiveFloat = 0.02
+    """Share of the full depth within which a budget is met."""
 
 
 Baseline = Literal[
@@ -124,9 +168,13 @@ class DepthPareto(Strict):
     """The policy and its baselines on the first `size` prompts of `held_out`."""
 
     size: PositiveInt = 500
+    """The first so many prompts of `held_out`."""
     samples_per_prompt: PositiveInt = 1
-    points: int = Field(default=5, ge=2)  # settings of every method that has a threshold or a price
+    """Completions of a prompt at each setting."""
+    points: int = Field(default=5, ge=2)
+    """Settings of every method that has a threshold or a price."""
     baselines: list[Baseline] = Field(default_factory=lambda: list(get_args(Baseline)))
+    """What the policy is compared with; default: all."""
     transfer: list[str] = Field(default_factory=list)
     """Prompts entries unlike those learned from: the policy against the fixed depths there too."""
 
@@ -139,32 +187,58 @@ class DepthStage(StageBase):
     over `max_depth`.
     """
 
+    product: ClassVar[Product] = "policy"
+    uses_engines: ClassVar[bool] = True
+    hardware_keys: ClassVar[tuple[str, ...]] = ("threads_per_rank", "engine", *ENGINE_KEYS)
+
     kind: Literal["depth"]
-    init: str = "base"
-    prompts: str  # to learn from
-    calibration: str  # prompts entry on which budgets are measured
-    held_out: str  # prompts entry of the Pareto report
+    """How many iterations each token of a recurrent model deserves."""
+    init: str = BASE
+    """The recurrent model: `base` or a stage."""
+    prompts: str
+    """Prompts entry to learn from."""
+    calibration: str
+    """Prompts entry on which budgets are measured."""
+    held_out: str
+    """Prompts entry of the report."""
     reward: str = "answer"
-    rows: list[str] | str | None = None  # as in sft; default: `init` knows all depths already
-    max_depth: int = Field(ge=2)  # at most the model's max_iterations
-    prompt_depth: PositiveInt = 2  # of prompt positions but the last
-    segment: PositiveInt = 1  # tokens that share one decision
-    max_tokens: PositiveInt  # of a completion
-    temperature: PositiveFloat = 1.0  # of every rollout
+    """Name under `rewards:`; 1 is correct."""
+    rows: list[str] | str | None = None
+    """Rows of the SFT at random depths, as in sft; default: `init` knows all depths already."""
+    max_depth: int = Field(ge=2)
+    """Iterations of a token at most, within the model's max_iterations."""
+    prompt_depth: PositiveInt = 2
+    """Iterations of prompt positions but the last."""
+    segment: PositiveInt = 1
+    """Tokens that share one decision."""
+    max_tokens: PositiveInt
+    """Tokens of a completion."""
+    temperature: PositiveFloat = 1.0
+    """Of every rollout."""
     budgets: list[Fraction] | None = Field(default=None, min_length=1)
     """The lowest, the middle one and the highest are the efforts low, medium and high; default: a
     tenth, a half and nine tenths of the way between what the policy's highest and lowest price
     spend."""
     halting_width: PositiveInt = 32
-    batch_rows: PositiveInt = 64  # completions per replay; memory only
-    force: bool = False  # go on also where the headroom says no go
-    random_depth: RandomDepthSft | None = None  # of rows; default: its own defaults
+    """Hidden units of the halting head."""
+    batch_rows: PositiveInt = 64
+    """Completions per replay: memory only."""
+    force: bool = False
+    """Go on also where the headroom says no go."""
+    random_depth: RandomDepthSft | None = None
+    """The SFT on `rows`; default: its own defaults."""
     headroom: HeadroomCheck = HeadroomCheck()
+    """Whether depth can pay here at all."""
     warm_start: HaltingWarmStart = HaltingWarmStart()
+    """The head before any reward."""
     rl: DepthRl = DepthRl()
-    joint: JointPhase | None = None  # default: the language model stays frozen; {}: its defaults
+    """The head from rewards."""
+    joint: JointPhase | None = None
+    """Default: the language model stays frozen; {}: its defaults."""
     calibrate: DepthCalibration = DepthCalibration()
+    """Budgets to prices."""
     pareto: DepthPareto = DepthPareto()
+    """The report."""
 
     @model_validator(mode="after")
     def _check(self) -> "DepthStage":
@@ -194,3 +268,111 @@ class DepthStage(StageBase):
                 f"joint.updates_per_step={joint.updates_per_step} must divide "
                 f"rl.prompts_per_step={self.rl.prompts_per_step}"
             )
+
+    def inputs(self) -> tuple[Input, ...]:
+        held_out = (self.held_out, *self.pareto.transfer)
+        return (
+            Input.of("init", self.init),
+            Input.of("prompts", self.prompts),
+            Input.of("calibration", self.calibration),
+            *(Input.of("held_out", entry) for entry in held_out),
+            *(Input.of("rows", row) for row in listed(self.rows or [])),
+        )
+
+    def reward_names(self) -> tuple[str, ...]:
+        return (self.reward,)
+
+    @property
+    def start(self) -> str | ModelSource:
+        return self.init
+
+    @property
+    def longest_completion(self) -> int:
+        return self.max_tokens
+
+    @property
+    def needed_iterations(self) -> int | None:
+        return self.max_depth
+
+    @property
+    def mean_iterations(self) -> int | None:
+        """Half of `max_depth`, the mean of everything that is tried."""
+        return (self.max_depth + 1) // 2
+
+    def work(self, rows: Mapping[str, float]) -> Work:
+        """Rollouts of all parts, the SFT at random depths and the joint phase's tokens; the head's
+        own training is nothing."""
+        sft = self.random_depth or RandomDepthSft()
+        count = sum(rows[i.name] for i in self.inputs() if i.role == "rows")
+        joint = self._joint_work(self.joint) if self.joint is not None else Work()
+        return Work(
+            sampled=(
+                Sampled(sequences=self._rollouts(), max_tokens=self.max_tokens),
+                *joint.sampled,
+            ),
+            trained=(Trained(tokens=count * sft.epochs * FILL * sft.max_tokens), *joint.trained),
+        )
+
+    def _rollouts(self) -> int:
+        """Completions of all parts but the joint phase."""
+        headroom, warm, rl, calibrate = self.headroom, self.warm_start, self.rl, self.calibrate
+        prices = calibrate.points + calibrate.rounds * len(self.budgets or [])
+        return (
+            headroom.size * headroom.samples_per_prompt * self.max_depth
+            + warm.size * warm.samples_per_prompt
+            + rl.steps * rl.prompts_per_step * rl.samples_per_prompt * rl.seeds
+            + calibrate.size * prices
+            + self.pareto.size * self.pareto.samples_per_prompt * self._settings()
+        )
+
+    def _settings(self) -> int:
+        """Settings that the report measures: fixed depths, methods, the slider, other prompts."""
+        pareto, seeds = self.pareto, self.rl.seeds
+        methods = pareto.points * (len(pareto.baselines) + seeds)
+        transfer = len(pareto.transfer) * (self.max_depth + pareto.points * seeds)
+        return 2 * self.max_depth + methods + SLIDER_BUDGETS + transfer
+
+    def _joint_work(self, joint: JointPhase) -> Work:
+        """Rollouts of both halves, and the tokens' training; whole gradients are counted."""
+        per_step = joint.rounds * self.rl.prompts_per_step * self.rl.samples_per_prompt
+        steps = joint.token_steps + joint.head_steps
+        tokens = Sampled(sequences=per_step * joint.token_steps, max_tokens=self.max_tokens)
+        return Work(
+            sampled=(Sampled(sequences=per_step * steps, max_tokens=self.max_tokens),),
+            trained=(
+                Trained(
+                    tokens=tokens.tokens + tokens.prompt_tokens,
+                    frozen=(None,) if joint.kl else (),
+                ),
+            ),
+        )
+
+    @property
+    def trainer_memory(self) -> TrainerMemory | None:
+        """The joint phase's trainer, one process; the head alone needs next to nothing."""
+        return None if self.joint is None else TrainerMemory(sharded=False, reference=True)
+
+    @property
+    def batch_text(self) -> str:
+        rl = self.rl
+        seeds = f", {rl.seeds} seeds" if rl.seeds > 1 else ""
+        return (
+            f"{rl.prompts_per_step} prompts x {rl.samples_per_prompt} samples, {rl.steps:,} "
+            f"times{seeds}; depth 1 to {self.max_depth}"
+        )
+
+    @property
+    def short_batch(self) -> str:
+        return f"{self.rl.steps:,} x {self.rl.prompts_per_step} x {self.rl.samples_per_prompt}"
+
+    def as_evaluation(self) -> Mapping[str, Any] | None:
+        """One sample of each held-out prompt, drawn as the report's."""
+        return {
+            "kind": "evaluate",
+            "prompts": self.held_out,
+            "reward": self.reward,
+            "samples_per_prompt": 1,
+            "temperature": self.temperature,
+            "top_p": 1.0,
+            "max_tokens": self.max_tokens,
+        }

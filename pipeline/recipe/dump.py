@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pipeline.recipe.model_source import ScratchModel
 from pipeline.recipe.prompt_source import PromptSource
 from pipeline.recipe.schema import Recipe
-from pipeline.recipe.training_stages import RandomDepths
+from pipeline.recipe.sft_stage import RandomDepths
 
 
 class _Dumper(yaml.SafeDumper):

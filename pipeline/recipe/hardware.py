@@ -16,16 +16,30 @@ class Hardware(Strict):
     """What the run may use. One default fits a laptop; clusters state their own."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    ranks: PositiveInt = 1  # trainer processes
-    sharding: Sharding = "none"  # DeepSpeed ZeRO stage of the trainer
-    threads_per_rank: PositiveInt = 1  # CPU threads of a trainer process
+    """`auto`: cuda where an NVIDIA driver is visible."""
+    ranks: PositiveInt = 1
+    """Trainer processes; on GPUs each has its own."""
+    sharding: Sharding = "none"
+    """DeepSpeed ZeRO stage of the trainer (arXiv 1910.02054)."""
+    threads_per_rank: PositiveInt = 1
+    """CPU threads of a trainer process."""
     engines: PositiveInt = 1
-    engine: Literal["vllm", "native"] = "vllm"  # native: our reference, recurrent models only
+    """Inference engines, which share the prompts."""
+    engine: Literal["vllm", "native"] = "vllm"
+    """`native`: our reference, for recurrent models only."""
     threads_per_engine: PositiveInt = 1
-    gpus_per_engine: PositiveInt = 1  # tensor parallel size, on GPUs
-    gpu_memory_fraction: Fraction = 0.85  # of each engine's GPU
+    """CPU threads of an engine."""
+    gpus_per_engine: PositiveInt = 1
+    """Tensor parallel size of an engine, on GPUs."""
+    gpu_memory_fraction: Fraction = 0.85
+    """Of each engine's GPUs."""
     max_sequences_per_engine: PositiveInt = 256
-    kv_cache_gib: PositiveFloat = 1.0  # on CPU
+    """Completions that an engine works on at once."""
+    kv_cache_gib: PositiveFloat = 1.0
+    """Keys and values of an engine, on CPU."""
     verifier_workers: PositiveInt = 1
-    ray_address: str | None = None  # an existing cluster; default: start one here
+    """Processes that compute rewards."""
+    ray_address: str | None = None
+    """An existing Ray cluster; default: one is started here."""
     dollars_per_gpu_hour: float | None = None
+    """The plan shows what the run costs."""

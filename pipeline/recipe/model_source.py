@@ -20,17 +20,29 @@ class ScratchModel(Strict):
     recurrent with `core`, the layers that are iterated."""
 
     hidden: PositiveInt
+    """Width; over `heads` it must be a multiple of 32."""
     layers: PositiveInt | None = None
+    """Layers of a Llama-type model."""
     core: PositiveInt | None = None
+    """Layers of a recurrent model that are iterated."""
     prelude: int = Field(default=1, ge=0)
+    """Layers before the core."""
     coda: int = Field(default=1, ge=0)
-    iterations: PositiveInt = 4  # of the core, where nothing else is asked
+    """Layers after the core."""
+    iterations: PositiveInt = 4
+    """Of the core, where nothing else is asked."""
     max_iterations: PositiveInt = 8
+    """Of the core, the most that may be asked."""
     heads: PositiveInt
-    kv_heads: PositiveInt | None = None  # default: heads
+    """Attention heads."""
+    kv_heads: PositiveInt | None = None
+    """Heads of keys and values; default: `heads`."""
     mlp: PositiveInt
+    """Width of the gated MLP."""
     max_position: PositiveInt = 1024
+    """Tokens of prompt and completion at most."""
     vocabulary: Literal["chars"] = "chars"
+    """Characters."""
 
     @model_validator(mode="after")
     def _check(self) -> "ScratchModel":
@@ -55,15 +67,22 @@ class ScratchModel(Strict):
 class ModelSource(Strict):
     """Where a model comes from: exactly one of `path`, `hub`, `gguf`, `scratch`."""
 
-    path: str | None = None  # a folder with config.json, weights and tokenizer
-    hub: str | None = None  # a Hugging Face hub id
-    gguf: str | None = None  # a GGUF file, or `package:NAME` for one inside a Python package
+    path: str | None = None
+    """A folder with config.json, weights and tokenizer."""
+    hub: str | None = None
+    """A Hugging Face hub id."""
+    gguf: str | None = None
+    """A GGUF file, or `package:NAME` for one inside a Python package."""
     scratch: ScratchModel | None = None
+    """Random weights of a shape of your own."""
     split: tuple[int, int, int] | None = None
     """Makes a dense model recurrent: its layers before, in and after the core that is iterated."""
-    max_iterations: PositiveInt | None = None  # of a model that `split` makes; default: 8
-    chat_template: str | None = None  # a Jinja template in place of the tokenizer's
+    max_iterations: PositiveInt | None = None
+    """Of a model that `split` makes; default: 8."""
+    chat_template: str | None = None
+    """A Jinja template in place of the tokenizer's."""
     dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of weights and activations."""
 
     @model_validator(mode="after")
     def _one(self) -> "ModelSource":

@@ -5,7 +5,6 @@ from typing import Any
 from pydantic import (
     Field,
     PositiveInt,
-    PrivateAttr,
     model_validator,
 )
 
@@ -15,29 +14,36 @@ from pipeline.recipe.section import Fraction, Interval, Strict, exactly_one
 class PromptSource(Strict):
     """Where prompts come from: exactly one of `task`, `gym`, `hub`, `file`."""
 
-    task: str | list[str] | None = (
-        None  # our own generators (pipeline/prompts/tasks.py); a list is mixed
-    )
-    gym: str | None = None  # a reasoning-gym task
-    hub: str | None = None  # a Hugging Face data set id
-    file: str | None = None  # JSON lines
-    size: PositiveInt | None = None  # rows; required for task and gym
+    task: str | list[str] | None = None
+    """One of our own generators (pipeline/prompts/tasks.py); a list is mixed."""
+    gym: str | None = None
+    """A reasoning-gym task."""
+    hub: str | None = None
+    """A Hugging Face data set id, `ID` or `ID:CONFIG`."""
+    file: str | None = None
+    """JSON lines: one object with `question` and perhaps `answer` a line."""
+    size: PositiveInt | None = None
+    """Rows: the first so many; required for task and gym."""
     split: str = "train"
-    seed: int | None = None  # default: the recipe's
-    difficulty: Interval | None = None  # task: reasoning steps, inclusive
-    distractors: Interval = (0, 0)  # task: irrelevant lines, inclusive
-    care: tuple[Fraction, Fraction] = (1.0, 1.0)  # task: share of steps written in `worked`
-    columns: dict[str, str] = Field(default_factory=dict)  # ours -> theirs: question, answer, ...
-    options: dict[str, Any] = Field(default_factory=dict)  # gym: the task's own configuration
-    system: str | None = None  # a system message before each question
-    answer_after: str | None = None  # the answer is what follows this mark ("####" in GSM8K)
-    source_column: str | None = None  # rewards go by this column of a row, not by the entry's name
-    _routes: dict[str, tuple[str, ...]] = PrivateAttr(default_factory=dict)  # set by Recipe
-
-    @property
-    def routes(self) -> dict[str, tuple[str, ...]]:
-        """By reward: the values of `source_column` that it has routes for."""
-        return self._routes
+    """Part of a task, a gym task (both: train, test) or a hub data set."""
+    seed: int | None = None
+    """Of a task or gym task; default: the recipe's."""
+    difficulty: Interval | None = None
+    """Of a task: reasoning steps, both ends included."""
+    distractors: Interval = (0, 0)
+    """Of a task: irrelevant lines, both ends included."""
+    care: tuple[Fraction, Fraction] = (1.0, 1.0)
+    """Of a task: share of the steps written in `worked`, both ends included."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Our names for theirs: `{question: THEIRS, answer: THEIRS, ...}`."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """A gym task's own configuration."""
+    system: str | None = None
+    """A system message before each question."""
+    answer_after: str | None = None
+    """The answer is what follows this mark ("####" in GSM8K); the text before is `worked`."""
+    source_column: str | None = None
+    """Rewards go by this column of a row, not by the entry's name."""
 
     @property
     def source_key(self) -> str:

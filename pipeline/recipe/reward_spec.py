@@ -6,20 +6,19 @@ from typing import Any
 
 from pydantic import (
     Field,
-    PrivateAttr,
     model_validator,
 )
 
 from pipeline.recipe.section import Fraction, Strict, exactly_one
-from rewards.routes import BY_ROW
-from rewards.routes import by_row as by_row_args
 
 
 class Judge(Strict):
     """What computes a reward, and its keyword arguments. A bare text stands for `use`."""
 
-    use: str  # `builtin:NAME`, `path/file.py:fn` or `package.module:fn`
+    use: str
+    """`builtin:NAME`, `path/file.py:fn` or `package.module:fn`."""
     args: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of the function."""
 
     @model_validator(mode="before")
     @classmethod
@@ -34,11 +33,14 @@ class RewardSpec(Strict):
     mbpp: ...}` is short for `{by_source: {...}}`.
     """
 
-    use: str | None = None  # as in Judge
-    by_source: dict[str, Judge] | None = None  # by the source that a sample comes from
+    use: str | None = None
+    """`builtin:NAME`, `path/file.py:fn` or `package.module:fn`."""
+    by_source: dict[str, Judge] | None = None
+    """A judge for each source that samples come from, in place of one for all."""
     weight: float = 1.0
+    """In the sum of a stage's rewards."""
     args: dict[str, Any] = Field(default_factory=dict)
-    _columns: dict[str, str] = PrivateAttr(default_factory=dict)  # by prompts entry; set by Recipe
+    """Keyword arguments of the function."""
 
     @model_validator(mode="before")
     @classmethod
@@ -58,28 +60,6 @@ class RewardSpec(Strict):
             return [(None, Judge(use=self.use, args=self.args))]
         return list((self.by_source or {}).items())
 
-    def judges(self) -> Sequence[tuple[str | None, Judge]]:
-        """Every judge with its prompts entry; one that routes for entries with `source_column`."""
-        if self.use is not None:
-            return self.routes()
-        routes = {source: (judge.use, judge.args) for source, judge in self.routes() if source}
-        by_row = [
-            (entry, Judge(use=BY_ROW, args=by_row_args(column, routes)))
-            for entry, column in self._columns.items()
-        ]
-        return [*(pair for pair in self.routes() if pair[0] not in self._columns), *by_row]
-
-    def judge(self, source: str) -> Judge | None:
-        """What judges samples of a prompts entry; None when nothing does."""
-        return dict(self.judges()).get(None if self.use is not None else source)
-
-    def judges_of(self, entry: str) -> list[Judge]:
-        """All that may judge samples of a prompts entry."""
-        if entry in self._columns and self.use is None:
-            return [judge for _, judge in self.routes()]
-        judge = self.judge(entry)
-        return [] if judge is None else [judge]
-
 
 def spelled_out(given: Any) -> Any:
     """A reward's short form, a mapping of sources to judges, as `by_source`."""
@@ -98,5 +78,8 @@ class ModelReward(Strict):
     """A reward-model stage as a reward, in the last fraction of the steps only (R1: 400/1,700)."""
 
     model: str
+    """A reward_model stage."""
     weight: float = 1.0
+    """In the sum of the stage's rewards."""
     last_fraction: Fraction = 0.25
+    """Share of the steps, the last ones, in which it counts. R1: 400 of 1,700."""

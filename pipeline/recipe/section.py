@@ -13,9 +13,12 @@ Interval = tuple[int, int]
 
 
 class Strict(BaseModel):
-    """Base of every section: unknown keys are errors, values never change after loading."""
+    """Base of every section: unknown keys are errors, values never change after loading.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    The text under a field is its description, in the schema and in the reference of keys.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 def listed(value: list[str] | str) -> list[str]:
@@ -24,7 +27,8 @@ def listed(value: list[str] | str) -> list[str]:
 
 
 def exactly_one(section: BaseModel, *keys: str) -> None:
-    given = [key for key in keys if key in section.model_fields_set]
-    if len(given) != 1:
-        found = f"found {', '.join(given)}" if given else "found none"
-        raise ValueError(f"give exactly one of {', '.join(keys)}; {found}")
+    """Raises ValueError unless exactly one of the keys was written."""
+    written = [key for key in keys if key in section.model_fields_set]
+    if len(written) != 1:
+        count = f"found {', '.join(written)}" if written else "found none"
+        raise ValueError(f"give exactly one of {', '.join(keys)}; {count}")

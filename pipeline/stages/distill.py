@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from pipeline.plan.sources import model_found
 from pipeline.plan.stage_plan import StagePlan
-from pipeline.recipe.training_stages import DistillStage
+from pipeline.recipe.distill_stage import DistillStage
 from pipeline.stages.context import Output, RunContext
 from pipeline.stages.support import model_of, train, train_job
 from pipeline.stages.training_rows import write_rows

@@ -13,7 +13,7 @@ from pipeline.generate.service import sampling_of
 from pipeline.measure.accuracy import interval, pass_at_k
 from pipeline.measure.energy import Energy, EnergyMeter
 from pipeline.plan.stage_plan import StagePlan
-from pipeline.recipe.sampling_stages import EvaluateStage
+from pipeline.recipe.evaluate_stage import EvaluateStage
 from pipeline.records import Prompt, group_names, write_scored
 from pipeline.recurrent.effort import request_for
 from pipeline.recurrent.request import DepthRequest

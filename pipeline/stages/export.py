@@ -9,11 +9,10 @@ import yaml
 
 from pipeline.plan.stage_plan import StagePlan
 from pipeline.recipe.dump import dump_recipe
+from pipeline.recipe.export_stage import ExportStage
 from pipeline.recipe.model_source import ModelSource
 from pipeline.recipe.places import resolve_data
-from pipeline.recipe.sampling_stages import EvaluateStage, ExportStage
 from pipeline.recipe.schema import Recipe
-from pipeline.recipe.training_stages import DistillStage
 from pipeline.stages.context import Output, RunContext
 from pipeline.stages.support import MODEL_FOLDER, model_of
 
@@ -84,8 +83,8 @@ def _card_licence(source: ModelSource) -> str | None:
 
 def _model_sources(recipe: Recipe) -> list[ModelSource]:
     """Every model that the recipe begins from: its base, and each student of a distillation."""
-    students = [s.student for s in recipe.stages.values() if isinstance(s, DistillStage)]
-    return [recipe.model, *students]
+    own = [source for stage in recipe.stages.values() for source in stage.own_models.values()]
+    return [recipe.model, *own]
 
 
 def _source(values: dict[str, Any]) -> str:
@@ -93,7 +92,7 @@ def _source(values: dict[str, Any]) -> str:
 
 
 def _results(ctx: RunContext) -> list[dict[str, Any]]:
-    reports = [s.name for s in ctx.plan.stages if isinstance(s.spec, EvaluateStage)]
+    reports = [s.name for s in ctx.plan.stages if s.spec.product == "report"]
     return [
         result
         for name in reports

@@ -2,9 +2,7 @@
 
 from pipeline.cluster import GrpoSetup, PreferenceSetup
 from pipeline.plan.stage_plan import StagePlan
-from pipeline.recipe.reward_spec import ModelReward
-from pipeline.recipe.schema import rewards_of
-from pipeline.recipe.training_stages import GrpoStage
+from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.records import Prompt
 from pipeline.stages.context import Output, RunContext
 from pipeline.stages.support import model_of, named, prompts_of, serve, train, train_job
@@ -16,7 +14,7 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
     assert isinstance(spec, GrpoStage)
     (init,) = named(plan, "init")
     model = model_of(ctx, init.name)
-    rewards = rewards_of(spec)
+    rewards = spec.reward_names()
     serving = serve(ctx, model, rewards=rewards, version=-1)
     serving.open_grpo(
         GrpoSetup(
@@ -35,10 +33,9 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
 
 
 def _preference(ctx: RunContext, spec: GrpoStage) -> PreferenceSetup | None:
-    models = [reward for reward in spec.rewards if isinstance(reward, ModelReward)]
-    if not models:
+    reward = spec.model_reward
+    if reward is None:
         return None
-    (reward,) = models
     return PreferenceSetup(
         model=model_of(ctx, reward.model),
         name=reward.model,

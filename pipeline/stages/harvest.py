@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.generate.groups import Group
-from pipeline.recipe.sampling_stages import Readable, RejectStage
+from pipeline.recipe.reject_stage import Readable, RejectStage
 from pipeline.records import Scored
 
 LANGUAGE = "readable.language"  # component that holds the share of target-language words

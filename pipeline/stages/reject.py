@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from pipeline.generate.journal import Journal
 from pipeline.generate.service import RewardUse, sampling_of
 from pipeline.plan.stage_plan import StagePlan
-from pipeline.recipe.sampling_stages import RejectStage
+from pipeline.recipe.reject_stage import RejectStage
 from pipeline.records import Prompt, Scored, write_scored
 from pipeline.stages.context import Output, RunContext
 from pipeline.stages.harvest import LANGUAGE, harvest, prompt_hash

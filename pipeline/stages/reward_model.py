@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 from pipeline.generate.chat import load_tokenizer, render
 from pipeline.generate.groups import Group
 from pipeline.plan.stage_plan import StagePlan
-from pipeline.recipe.sampling_stages import RejectStage
-from pipeline.recipe.training_stages import RewardModelStage
+from pipeline.recipe.reject_stage import RejectStage
+from pipeline.recipe.reward_model_stage import RewardModelStage
 from pipeline.records import read_scored
 from pipeline.stages.context import Output, RunContext
 from pipeline.stages.harvest import preference_pairs

@@ -9,10 +9,9 @@ from pipeline.cluster import ServiceSetup, Serving
 from pipeline.errors import Stopped
 from pipeline.generate.engine import EngineSettings
 from pipeline.generate.service import RewardUse
-from pipeline.plan.stage_plan import Input, StagePlan
-from pipeline.recipe.depth_stage import DepthStage
-from pipeline.recipe.sampling_stages import EvaluateStage, RejectStage
-from pipeline.recipe.training_stages import DistillStage, GrpoStage, Training
+from pipeline.plan.stage_plan import StagePlan
+from pipeline.recipe.routing import judges
+from pipeline.recipe.stage_base import Input, Training
 from pipeline.records import Prompt, read_prompts
 from pipeline.stages.context import RunContext
 from pipeline.train.job import METRICS_FILE, STOP_FILE, STOPPED, TrainJob
@@ -114,10 +113,10 @@ class MetricsFollower:
 def engine_settings(ctx: RunContext, model: Path) -> EngineSettings:
     """The same settings for every stage of a run, so that its engines can be reused."""
     hardware = ctx.plan.recipe.hardware
-    wanted = max(_max_tokens(s.spec) for s in ctx.plan.stages) + PROMPT_ALLOWANCE_TOKENS
+    longest = max(s.spec.longest_completion for s in ctx.plan.stages)
     positions = json.loads((model / "config.json").read_text())["max_position_embeddings"]
     return EngineSettings(
-        max_model_tokens=min(wanted, positions),
+        max_model_tokens=min(longest + PROMPT_ALLOWANCE_TOKENS, positions),
         max_sequences=hardware.max_sequences_per_engine,
         device=ctx.plan.device,
         dtype=ctx.plan.recipe.model.dtype,
@@ -139,10 +138,15 @@ def serve(
     """Engines holding `model`, and the service scoring with the named rewards."""
     recipe = ctx.plan.recipe
     uses = tuple(
-        RewardUse(name=name, ref=judge.use, weight=spec.weight, args=judge.args, source=source)
+        RewardUse(
+            name=name,
+            ref=judge.use,
+            weight=recipe.rewards[name].weight,
+            args=judge.args,
+            source=source,
+        )
         for name in rewards
-        for spec in [recipe.rewards[name]]
-        for source, judge in spec.judges()
+        for source, judge in judges(recipe, name)
     )
     setup = ServiceSetup(
         model=model,
@@ -168,8 +172,3 @@ def check_stop(ctx: RunContext, plan: StagePlan) -> None:
     """Raise Stopped when the user asked for an end."""
     if ctx.stopping():
         raise Stopped(f"{plan.name} stopped; the same command goes on")
-
-
-def _max_tokens(spec: Any) -> int:
-    sampling = (GrpoStage, RejectStage, EvaluateStage, DistillStage, DepthStage)
-    return spec.max_tokens if isinstance(spec, sampling) else 0

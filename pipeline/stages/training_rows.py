@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 
 from pipeline.artifacts import ArtifactError
 from pipeline.generate.chat import load_tokenizer, render
-from pipeline.plan.stage_plan import Input, StagePlan
+from pipeline.plan.stage_plan import StagePlan
+from pipeline.recipe.stage_base import Input
 from pipeline.records import Prompt
 from pipeline.stages.context import RunContext
 from pipeline.stages.support import named, prompts_of, systems

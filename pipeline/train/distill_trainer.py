@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, TrainerCallback
 from trl.trainer.distillation_config import DistillationConfig
 from trl.trainer.distillation_trainer import DistillationTrainer
 
-from pipeline.recipe.training_stages import DistillStage
+from pipeline.recipe.distill_stage import DistillStage
 from pipeline.train import sft_trainer
 from pipeline.train.arguments import (
     load_tokenizer,

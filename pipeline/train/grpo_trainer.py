@@ -19,7 +19,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from pipeline.generate.client import RolloutClient
 from pipeline.generate.schedule import derived_seed
-from pipeline.recipe.training_stages import GrpoStage, Variant
+from pipeline.recipe.grpo_stage import GrpoStage, Variant
 from pipeline.train.arguments import (
     load_tokenizer,
     shared_arguments,

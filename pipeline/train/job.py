@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.recipe.hardware import Sharding
-from pipeline.recipe.training_stages import Training
+from pipeline.recipe.stage_base import Training
 
 STOP_FILE = "stop"  # in the work folder; the driver makes it to ask for a checkpoint and an end
 METRICS_FILE = "metrics.jsonl"  # in the work folder; one JSON object per logged step

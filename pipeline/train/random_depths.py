@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-from pipeline.recipe.training_stages import RandomDepths
+from pipeline.recipe.sft_stage import RandomDepths
 from pipeline.recurrent.config import RecurrentConfig
 from pipeline.train.depth_distribution import DepthDistribution
 from pipeline.train.token_rows import IGNORED

@@ -19,7 +19,7 @@ from trl.trainer.reward_config import RewardConfig
 from trl.trainer.reward_trainer import RewardTrainer
 
 from pipeline.generate.reward_scorer import RewardScorer, scored_ids
-from pipeline.recipe.training_stages import RewardModelStage
+from pipeline.recipe.reward_model_stage import RewardModelStage
 from pipeline.train.arguments import (
     load_tokenizer,
     shared_arguments,

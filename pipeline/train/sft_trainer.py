@@ -11,7 +11,8 @@ from trl.data_utils import pack_dataset
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
-from pipeline.recipe.training_stages import DistillStage, SftStage
+from pipeline.recipe.distill_stage import DistillStage
+from pipeline.recipe.sft_stage import SftStage
 from pipeline.train.arguments import (
     load_tokenizer,
     shared_arguments,
@@ -58,7 +59,7 @@ def _train(job: TrainJob, rows: Path, *, callbacks: Sequence[TrainerCallback]) -
         steps=steps,
         batch_rows=spec.batch_rows,
         seed=job.seed,
-        shuffle=not isinstance(spec, SftStage) or spec.shuffle,
+        shuffle=spec.shuffle,
     )
     rows_in_order = examples.select(order)
     arguments = SFTConfig(
@@ -75,7 +76,7 @@ def _train(job: TrainJob, rows: Path, *, callbacks: Sequence[TrainerCallback]) -
         remove_unused_columns=False,  # only what the collator knows is there, and `depths`
     )
     model = AutoModelForCausalLM.from_pretrained(job.model, dtype=weights_dtype(job))
-    random_depths = spec.random_depths if isinstance(spec, SftStage) else None
+    random_depths = spec.random_depths
     if random_depths is not None:
         check_random_depths(model.config, random_depths, folder=job.model)
         rows_in_order = with_depths(
@@ -104,7 +105,7 @@ def _examples(
         tokenizer,
         table["prompt"].to_pylist(),
         table["completion"].to_pylist(),
-        completion_only=spec.completion_only if isinstance(spec, SftStage) else True,
+        completion_only=spec.completion_only,
     )
     fitting = [row for row in found if len(row.input_ids) <= spec.max_tokens]
     if not fitting:

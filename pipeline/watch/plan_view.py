@@ -10,9 +10,7 @@ from rich.table import Table
 from pipeline.plan.batches import batch_of
 from pipeline.plan.estimate import Estimate, StageEstimate, estimate
 from pipeline.plan.stage_plan import Plan, StagePlan
-from pipeline.recipe.depth_stage import DepthStage
 from pipeline.recipe.model_source import ModelSource
-from pipeline.recipe.training_stages import DistillStage, GrpoStage, RewardModelStage, SftStage
 
 COLUMNS = ("stage", "kind", "reads", "batch", "tokens", "GiB/rank", "hours")
 RIGHT = ("tokens", "GiB/rank", "hours")
@@ -61,7 +59,7 @@ def show_plan(plan: Plan, *, would_run: Sequence[str] | None = None) -> None:
     else:
         print(_lines(rows))
     for stage in plan.stages:
-        if isinstance(stage.spec, GrpoStage):
+        if stage.spec.uses_engines and stage.spec.batch_text:
             print(f"{stage.name}: {batch_text(stage, ranks=plan.recipe.hardware.ranks)}")
     print(_total(guess))
     for text in guess.assumptions:
@@ -72,30 +70,12 @@ def show_plan(plan: Plan, *, would_run: Sequence[str] | None = None) -> None:
 
 def batch_text(stage: StagePlan, *, ranks: int) -> str:
     """The batch arithmetic of one stage in words; empty for a stage without optimizer steps."""
-    match stage.spec:
-        case GrpoStage() as spec:
-            completions = spec.prompts_per_step * spec.samples_per_prompt
-            product = f"{spec.prompts_per_step} prompts x {spec.samples_per_prompt} samples"
-            if spec.updates_per_step == 1:
-                text = f"{product} = {completions:,} completions per optimizer step"
-            else:
-                each = completions // spec.updates_per_step
-                text = (
-                    f"{product} = {completions:,} completions, "
-                    f"{spec.updates_per_step} optimizer steps of {each:,}"
-                )
-            return f"{text}, {spec.steps:,} times; {_split(stage, ranks)}"
-        case SftStage() | DistillStage() | RewardModelStage() as spec:
-            unit = "pairs" if isinstance(spec, RewardModelStage) else "rows"
-            return f"{spec.batch_rows} {unit} per optimizer step; {_split(stage, ranks)}"
-        case DepthStage() as spec:
-            rl = spec.rl
-            return (
-                f"{rl.prompts_per_step} prompts x {rl.samples_per_prompt} samples, {rl.steps:,} "
-                f"times{f', {rl.seeds} seeds' if rl.seeds > 1 else ''}; depth 1 to {spec.max_depth}"
-            )
-        case _:
-            return ""
+    text = stage.spec.batch_text
+    batch = batch_of(stage.spec, ranks=ranks)
+    if batch is None:
+        return text
+    split = f"{batch.ranks} rank(s) x {batch.micro_rows} rows x {batch.accumulation} accumulated"
+    return f"{text}; {split}"
 
 
 def placement(plan: Plan) -> str:
@@ -129,15 +109,6 @@ def model_text(source: ModelSource) -> str:
     )
 
 
-def _split(stage: StagePlan, ranks: int) -> str:
-    """How an optimizer step is spread: ranks x rows x accumulation."""
-    spec = stage.spec
-    assert isinstance(spec, GrpoStage | SftStage | DistillStage | RewardModelStage)
-    batch = batch_of(spec, ranks=ranks)
-    assert batch is not None
-    return f"{batch.ranks} rank(s) x {batch.micro_rows} rows x {batch.accumulation} accumulated"
-
-
 def _row(plan: Plan, stage: StagePlan, guess: StageEstimate) -> tuple[str, ...]:
     reads = dict.fromkeys(
         f"{item.name}.{item.column}" if item.column else item.name
@@ -149,23 +120,11 @@ def _row(plan: Plan, stage: StagePlan, guess: StageEstimate) -> tuple[str, ...]:
         stage.name,
         stage.kind,
         ", ".join(reads),
-        _short_batch(stage),
+        stage.spec.short_batch,
         _count(tokens) if tokens else "",
         "" if guess.memory_gib is None else f"{guess.memory_gib:.3g}",
         "?" if guess.hours is None else f"{guess.hours:.2g}" if guess.hours else "",
     )
-
-
-def _short_batch(stage: StagePlan) -> str:
-    match stage.spec:
-        case GrpoStage() as spec:
-            return f"{spec.steps:,} x {spec.prompts_per_step} x {spec.samples_per_prompt}"
-        case SftStage() | DistillStage() | RewardModelStage() as spec:
-            return f"{spec.batch_rows} rows"
-        case DepthStage(rl=rl):
-            return f"{rl.steps:,} x {rl.prompts_per_step} x {rl.samples_per_prompt}"
-        case _:
-            return ""
 
 
 def _total(guess: Estimate) -> str:

@@ -241,7 +241,7 @@ def test_our_own_mistakes_keep_their_traceback(
 def test_eval_runs_the_evaluate_stage_on_the_model(
     recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.recipe.sampling_stages import EvaluateStage
+    from pipeline.recipe.evaluate_stage import EvaluateStage
     from pipeline.recipe.schema import Recipe
     from pipeline.run import RunResult
 

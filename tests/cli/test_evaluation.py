@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pipeline.cli.evaluation import checked_depth, evaluation_recipe
-from pipeline.recipe.sampling_stages import EvaluateStage
+from pipeline.recipe.evaluate_stage import EvaluateStage
 from pipeline.recipe.schema import Recipe
 
 DEPTH = {

@@ -17,7 +17,7 @@ from pipeline.generate.service import (
     weighted_sum,
 )
 from pipeline.generate.steps import GrpoRollouts
-from pipeline.recipe.training_stages import GrpoStage
+from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.records import Prompt, Request
 from pipeline.recurrent.request import DepthRequest
 from rewards.api import Sample

@@ -24,7 +24,7 @@ from pipeline.recipe.schema import Recipe
 SCRATCH: dict[str, Any] = {"scratch": {"hidden": 64, "layers": 2, "heads": 2, "mlp": 128}}
 QWEN = {"hub": "Qwen/Qwen2.5-1.5B", "dtype": "bfloat16"}
 GRPO: dict[str, Any] = {
-    "kind": "grpo", "prompts": "train", "rewards": [], "steps": 10, "prompts_per_step": 4,
+    "kind": "grpo", "prompts": "train", "rewards": ["answer"], "steps": 10, "prompts_per_step": 4,
     "samples_per_prompt": 8, "max_tokens": 1000,
 }  # fmt: skip
 

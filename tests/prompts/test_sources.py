@@ -135,12 +135,12 @@ def test_a_file_is_read_with_its_columns_mapped(tmp_path: Path) -> None:
     assert second.id == f"{first.id}-2"
 
 
-def test_relative_files_start_at_the_base_folder(tmp_path: Path) -> None:
-    jsonl(tmp_path / "rows.jsonl", {"question": "1+1?", "answer": "2"})
-    source = PromptSource(file="rows.jsonl")
-    assert len(load_prompts("train", source, seed=0, base_dir=tmp_path)) == 1
-    check_source("train", source, base_dir=tmp_path)
-    assert check_file(source, base_dir=tmp_path) == 1
+def test_a_file_is_checked_row_by_row_before_it_is_loaded(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "rows.jsonl", {"question": "1+1?", "answer": "2"})
+    source = PromptSource(file=str(path))
+    assert len(load_prompts("train", source, seed=0)) == 1
+    check_source("train", source)
+    assert check_file(source) == 1
 
 
 def test_the_answer_is_cut_after_its_mark(tmp_path: Path) -> None:

@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 
 from pipeline.recipe.dump import dump_recipe
 from pipeline.recipe.errors import RecipeError, did_you_mean
+from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.recipe.load import load_recipe
 from pipeline.recipe.places import recipe_path, resolve_data
+from pipeline.recipe.routing import judges
 from pipeline.recipe.schema import Recipe
-from pipeline.recipe.training_stages import GrpoStage, SftStage
+from pipeline.recipe.sft_stage import SftStage
 
 BASE = """
 name: small
@@ -152,8 +154,9 @@ def test_rewards_by_source(tmp_path: Path) -> None:
         "defaults: base\nrewards: {answer: {by_source: {train: 'mine.py:f'}}}\n",
     )
     recipe = load_recipe(child, ["rewards.answer.by_source.more={use: 'builtin:exact_match'}"])
-    judges, place = recipe.rewards["answer"].judges(), f"{tmp_path / 'mine.py'}:f"
-    assert {k: j.use for k, j in judges} == {"train": place, "more": "builtin:exact_match"}
+    place = f"{tmp_path / 'mine.py'}:f"
+    by_entry = {entry: judge.use for entry, judge in judges(recipe, "answer")}
+    assert by_entry == {"train": place, "more": "builtin:exact_match"}
     assert load_recipe(written(tmp_path / "again.yaml", dump_recipe(recipe))) == recipe
     whole = load_recipe(child, ["rewards.answer.use=builtin:exact_match"])
     assert whole.rewards["answer"].by_source is None
@@ -206,6 +209,12 @@ def test_an_unknown_reference_is_refused(small: str) -> None:
         ("stages.reason.rewards.0=x", ("is a list; set it whole: stages.reason.rewards=...",)),
         ("stages.reason.lr.x=1", ("stages.reason.lr",)),
         ("stages.reason.samples_per_prompt=1", ("samples_per_prompt=1", "at least 2")),
+        ("stages.reason.rewards=[]", ("stages.reason: rewards is empty",)),
+        (
+            "stages.d={kind: distill, teacher: base, student: {hub: a/b}, rows: train.worked, "
+            "mode: on_policy}",
+            ("stages.d: steps is missing",),
+        ),
         ("stages.reason.top_p=0.9", ("top_p=0.9", "set top_p: 1.0")),
         ("stages.reason.lr=[1", ("the value is no YAML", "quote it")),
         ("lr", ("write key.path=value",)),

@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from pipeline.models.materialize import character_tokenizer
-from pipeline.recipe.training_stages import SftStage
+from pipeline.recipe.sft_stage import SftStage
 from pipeline.recurrent.model import RecurrentForCausalLM
 from pipeline.recurrent.register import register
 from pipeline.train import sft_trainer

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.generate.groups import Group
 from pipeline.measure.energy import Energy
-from pipeline.recipe.sampling_stages import EvaluateStage
+from pipeline.recipe.evaluate_stage import EvaluateStage
 from pipeline.records import Rollout, Scored
 from pipeline.stages.evaluate import asked_depth, compute
 

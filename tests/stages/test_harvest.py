@@ -1,7 +1,7 @@
 """What rejection sampling keeps, and the funnel that explains it."""
 
 from pipeline.generate.groups import Group
-from pipeline.recipe.sampling_stages import Readable, RejectStage
+from pipeline.recipe.reject_stage import Readable, RejectStage
 from pipeline.records import Rollout, Scored
 from pipeline.stages.harvest import LANGUAGE, harvest, preference_pairs, unreadable
 

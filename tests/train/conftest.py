@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.models.materialize import materialize
 from pipeline.recipe.model_source import ModelSource, ScratchModel
-from pipeline.recipe.training_stages import SftStage
+from pipeline.recipe.sft_stage import SftStage
 from pipeline.train.job import TrainJob
 
 MakeJob = Callable[..., TrainJob]

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline.models.materialize import materialize
+from pipeline.recipe.distill_stage import DistillStage
 from pipeline.recipe.model_source import ModelSource, ScratchModel
-from pipeline.recipe.training_stages import DistillStage
 from pipeline.train import distill_trainer
 from pipeline.train.callbacks import read_metrics
 from pipeline.train.job import DONE, METRICS_FILE, STOP_FILE, STOPPED, TrainJob

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 from trl import GRPOConfig, GRPOTrainer
 
 from pipeline.generate.client import Slice
-from pipeline.recipe.training_stages import GrpoStage
+from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.train.arguments import load_tokenizer
 from pipeline.train.callbacks import read_metrics
 from pipeline.train.grpo_trainer import DEFAULT_CLIP, OBJECTIVE, grpo_arguments, train

@@ -13,7 +13,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from pipeline.models.materialize import materialize
 from pipeline.recipe.model_source import ModelSource, ScratchModel
-from pipeline.recipe.training_stages import RandomDepths, SftStage
+from pipeline.recipe.sft_stage import RandomDepths, SftStage
 from pipeline.recurrent.model import RecurrentForCausalLM
 from pipeline.train import sft_trainer
 from pipeline.train.job import TrainJob

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 from pipeline.generate.reward_scorer import RewardScorer, scored_ids
-from pipeline.recipe.training_stages import RewardModelStage
+from pipeline.recipe.reward_model_stage import RewardModelStage
 from pipeline.train import reward_trainer
 from pipeline.train.job import DONE, STOP_FILE, STOPPED, TrainJob
 from pipeline.train.reward_trainer import Pair, split_pairs

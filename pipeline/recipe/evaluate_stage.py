@@ -1,0 +1,86 @@
+"""`kind: evaluate`: accuracy on held-out prompts."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from pipeline.recipe.stage_base import ENGINE_KEYS, Input, Product, StageBase
+from pipeline.recipe.stage_work import Sampled, Work
+
+Effort = Literal["low", "medium", "high"]
+
+
+class EvaluateStage(StageBase):
+    """pass@1 and pass@k with 95 % confidence intervals on held-out prompts.
+
+    Recurrent models run at their own number of iterations, or at one of `effort`, `budget` (both
+    of a depth stage's calibration) and `depth`.
+    """
+
+    product: ClassVar[Product] = "report"
+    uses_engines: ClassVar[bool] = True
+    hardware_keys: ClassVar[tuple[str, ...]] = ENGINE_KEYS
+
+    kind: Literal["evaluate"]
+    """Accuracy on held-out prompts."""
+    models: list[str]
+    """The models: `base` or stages."""
+    prompts: str
+    """Prompts entry that nothing was learned from."""
+    reward: str = "answer"
+    """Name under `rewards:`; 1 is correct."""
+    samples_per_prompt: PositiveInt = 4
+    """Completions of a prompt. Ours; R1: 4 to 64 by test size."""
+    pass_k: list[PositiveInt] = Field(default_factory=lambda: [1])
+    """Report the share of prompts solved by one of k samples, for each k."""
+    temperature: float = Field(default=0.6, ge=0.0)
+    """Of sampling. R1."""
+    top_p: float = Field(default=0.95, gt=0.0, le=1.0)
+    """Share of probability that is sampled from. R1."""
+    max_tokens: PositiveInt = 32768
+    """Tokens of a completion. R1."""
+    effort: Effort | None = None
+    """Of a calibrated recurrent model."""
+    budget: float | None = Field(default=None, gt=0.0, le=1.0)
+    """Mean iterations of a calibrated recurrent model, as a share of its full depth."""
+    depth: PositiveInt | None = None
+    """Iterations of every token of a recurrent model."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "EvaluateStage":
+        depths = {"effort": self.effort, "budget": self.budget, "depth": self.depth}
+        written = [key for key, value in depths.items() if value is not None]
+        if len(written) > 1:
+            raise ValueError(f"give one of {' and '.join(written)}: each decides the depth")
+        if max(self.pass_k) > self.samples_per_prompt:
+            raise ValueError(
+                f"pass_k={max(self.pass_k)} needs at least as many samples_per_prompt "
+                f"(now {self.samples_per_prompt})"
+            )
+        return self
+
+    def inputs(self) -> tuple[Input, ...]:
+        return (
+            *(Input.of("model", model) for model in self.models),
+            Input.of("prompts", self.prompts),
+        )
+
+    def reward_names(self) -> tuple[str, ...]:
+        return (self.reward,)
+
+    @property
+    def longest_completion(self) -> int:
+        return self.max_tokens
+
+    def work(self, rows: Mapping[str, float]) -> Work:
+        sequences = rows[self.prompts] * self.samples_per_prompt
+        return Work(
+            sampled=tuple(
+                Sampled(sequences=sequences, max_tokens=self.max_tokens, model=model)
+                for model in self.models
+            )
+        )
+
+    def as_evaluation(self) -> Mapping[str, Any] | None:
+        return self.model_dump()

@@ -1,0 +1,167 @@
+"""`kind: grpo`: reinforcement learning from rule rewards, and R1's alignment RL."""
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from pipeline.recipe.reward_spec import ModelReward
+from pipeline.recipe.section import Fraction, Strict
+from pipeline.recipe.stage_base import ENGINE_KEYS, TRAINER_KEYS, Input, Product, Training
+from pipeline.recipe.stage_work import Sampled, Trained, TrainerMemory, Work
+
+Variant = Literal["grpo", "dapo", "dr_grpo", "gspo", "cispo"]
+
+
+class Watch(Strict):
+    """Held-out accuracy during training."""
+
+    prompts: str
+    """Prompts entry that nothing is learned from."""
+    every_steps: PositiveInt = 10
+    """Steps between two measurements."""
+    size: PositiveInt = 200
+    """The first so many of the prompts, one sample each."""
+
+
+class GrpoStage(Training):
+    """GRPO on rule rewards (DeepSeekMath, arXiv 2402.03300); also R1's alignment RL."""
+
+    product: ClassVar[Product] = "policy"
+    uses_engines: ClassVar[bool] = True
+    hardware_keys: ClassVar[tuple[str, ...]] = (*TRAINER_KEYS, *ENGINE_KEYS)
+    neutral_keys: ClassVar[frozenset[str]] = frozenset({"save_steps", "watch"})
+
+    kind: Literal["grpo"]
+    """Reinforcement learning by groups of completions."""
+    prompts: str
+    """Prompts entry to sample from."""
+    rewards: list[str | ModelReward]
+    """Names under `rewards:`, and at most one reward model."""
+    steps: PositiveInt
+    """Rollout batches, each used once."""
+    prompts_per_step: PositiveInt = 32
+    """Prompts of a rollout batch. R1."""
+    samples_per_prompt: int = 16
+    """Completions of a prompt, which are compared with each other. R1."""
+    updates_per_step: PositiveInt = 1
+    """Optimizer steps per rollout batch (R1: 16 of 8,192)."""
+    temperature: PositiveFloat = 1.0
+    """Of sampling. R1; 0.7 in alignment RL."""
+    top_p: float = 1.0
+    """1, since the trainer recomputes log-probabilities over the whole vocabulary."""
+    max_tokens: PositiveInt = 32768
+    """Tokens of a completion. R1."""
+    lr: PositiveFloat = 3e-6
+    """Peak learning rate. R1."""
+    warmup_fraction: Fraction = 0.0
+    """Share of the steps in which the rate rises from zero. Ours."""
+    lr_schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """How the rate goes on after its peak. Ours."""
+    kl: float = Field(default=0.001, ge=0.0)
+    """Weight of the divergence from the reference. R1."""
+    reference_every: PositiveInt | None = 400
+    """Steps until the policy becomes the reference; null: never. R1."""
+    clip: PositiveFloat | None = None
+    """How far the ratio of new to old probability counts; default: the variant's own. R1: 10."""
+    variant: Variant = "grpo"
+    """The loss: grpo (arXiv 2402.03300), dapo (2503.14476), dr_grpo (2503.20783), gspo
+    (2507.18071) or cispo (2506.13585)."""
+    truncation_cap: PositiveFloat = 2.0
+    """Cap of the token-level importance ratio of trainer to engine. Ours."""
+    resample_rounds: int = Field(default=2, ge=0)
+    """Rounds in which groups of equal rewards are replaced by other prompts'. Ours."""
+    infra_error_limit: Fraction = 0.01
+    """Share of unscored samples that stops the run. Ours."""
+    watch: Watch | None = None
+    """Held-out accuracy during training; default: none."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "GrpoStage":
+        if self.samples_per_prompt < 2:
+            raise ValueError(
+                f"samples_per_prompt={self.samples_per_prompt}: GRPO compares samples of one "
+                "prompt and needs at least 2"
+            )
+        if self.top_p != 1.0:
+            raise ValueError(
+                f"top_p={self.top_p}: RL samples from the full distribution, since the trainer "
+                "recomputes log-probabilities over the whole vocabulary; set top_p: 1.0"
+            )
+        if not self.rewards:
+            raise ValueError("rewards is empty; name at least one entry of `rewards:`")
+        models = self._model_rewards()
+        if len(models) == len(self.rewards):
+            raise ValueError("rewards has no rule reward; name at least one entry of `rewards:`")
+        if len(models) > 1:
+            raise ValueError(f"rewards has {len(models)} reward models; give one at most")
+        if self.prompts_per_step % self.updates_per_step:
+            raise ValueError(
+                f"updates_per_step={self.updates_per_step} must divide "
+                f"prompts_per_step={self.prompts_per_step}"
+            )
+        return self
+
+    def _model_rewards(self) -> list[ModelReward]:
+        return [reward for reward in self.rewards if isinstance(reward, ModelReward)]
+
+    @property
+    def model_reward(self) -> ModelReward | None:
+        """The reward model among its rewards, if there is one."""
+        return next(iter(self._model_rewards()), None)
+
+    @property
+    def completions_per_step(self) -> int:
+        """Completions of a rollout batch."""
+        return self.prompts_per_step * self.samples_per_prompt
+
+    def inputs(self) -> tuple[Input, ...]:
+        model, watch = self.model_reward, self.watch
+        return (
+            Input.of("init", self.init),
+            Input.of("prompts", self.prompts),
+            *([] if model is None else [Input.of("reward_model", model.model)]),
+            *([] if watch is None else [Input.of("watch", watch.prompts)]),
+        )
+
+    def reward_names(self) -> tuple[str, ...]:
+        return tuple(reward for reward in self.rewards if isinstance(reward, str))
+
+    @property
+    def rows_per_update(self) -> int | None:
+        return self.completions_per_step // self.updates_per_step
+
+    @property
+    def longest_completion(self) -> int:
+        return self.max_tokens
+
+    def work(self, rows: Mapping[str, float]) -> Work:
+        """Rollouts, a forward pass of the reference where there is a KL term, and training."""
+        sampled = Sampled(
+            sequences=self.steps * self.completions_per_step, max_tokens=self.max_tokens
+        )
+        trained = Trained(
+            tokens=sampled.tokens + sampled.prompt_tokens,
+            recomputed=self.gradient_checkpointing,
+            frozen=(None,) if self.kl else (),
+        )
+        return Work(sampled=(sampled,), trained=(trained,))
+
+    @property
+    def trainer_memory(self) -> TrainerMemory | None:
+        return TrainerMemory(reference=bool(self.kl))
+
+    @property
+    def batch_text(self) -> str:
+        count, updates = self.completions_per_step, self.updates_per_step
+        product = f"{self.prompts_per_step} prompts x {self.samples_per_prompt} samples"
+        if updates == 1:
+            text = f"{product} = {count:,} completions per optimizer step"
+        else:
+            each = self.rows_per_update
+            text = f"{product} = {count:,} completions, {updates} optimizer steps of {each:,}"
+        return f"{text}, {self.steps:,} times"
+
+    @property
+    def short_batch(self) -> str:
+        return f"{self.steps:,} x {self.prompts_per_step} x {self.samples_per_prompt}"

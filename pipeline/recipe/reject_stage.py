@@ -1,0 +1,81 @@
+"""`kind: reject`: rejection sampling."""
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from pipeline.recipe.model_source import ModelSource
+from pipeline.recipe.section import Fraction, Strict
+from pipeline.recipe.stage_base import ENGINE_KEYS, Input, Product, StageBase
+from pipeline.recipe.stage_work import HARVESTED, Sampled, Work
+
+
+class Readable(Strict):
+    """R1's readability filters on harvested rows; null switches one off."""
+
+    language: str | None = "en"
+    """Language of the reasoning (ISO 639-1)."""
+    min_language_share: Fraction = 0.9
+    """Share of words in that language. Ours."""
+    max_paragraph_chars: PositiveInt | None = 2000
+    """Characters of the longest paragraph. Ours."""
+    code_blocks: bool = False
+    """Keep rows with code blocks in the reasoning."""
+
+
+class RejectStage(StageBase):
+    """Rejection sampling: keep completions that are correct, readable and new."""
+
+    product: ClassVar[Product] = "harvest"
+    uses_engines: ClassVar[bool] = True
+    hardware_keys: ClassVar[tuple[str, ...]] = ENGINE_KEYS
+
+    kind: Literal["reject"]
+    """Rejection sampling."""
+    policy: str
+    """The model that is sampled: `base` or a stage."""
+    prompts: str
+    """Prompts entry to sample from."""
+    rewards: list[str]
+    """Names under `rewards:`; each must reach `threshold`."""
+    threshold: float = 1.0
+    """The least value of each reward that counts as correct."""
+    samples_per_prompt: PositiveInt = 4
+    """Completions of a prompt. Ours."""
+    keep_per_prompt: PositiveInt = 1
+    """Rows of a prompt at most. Ours."""
+    temperature: PositiveFloat = 1.0
+    """Of sampling. Ours."""
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    """Share of probability that is sampled from."""
+    max_tokens: PositiveInt = 32768
+    """Tokens of a completion."""
+    size: PositiveInt | None = None
+    """Use the first so many prompts; default: all."""
+    readable: Readable = Readable()
+    """What makes a completion readable."""
+
+    def inputs(self) -> tuple[Input, ...]:
+        return Input.of("policy", self.policy), Input.of("prompts", self.prompts)
+
+    def reward_names(self) -> tuple[str, ...]:
+        return tuple(self.rewards)
+
+    @property
+    def start(self) -> str | ModelSource:
+        return self.policy
+
+    @property
+    def longest_completion(self) -> int:
+        return self.max_tokens
+
+    def work(self, rows: Mapping[str, float]) -> Work:
+        sequences = self._prompt_count(rows) * self.samples_per_prompt
+        return Work(sampled=(Sampled(sequences=sequences, max_tokens=self.max_tokens),))
+
+    def harvested_rows(self, rows: Mapping[str, float]) -> float:
+        return self._prompt_count(rows) * self.keep_per_prompt * HARVESTED
+
+    def _prompt_count(self, rows: Mapping[str, float]) -> float:
+        return self.size or rows[self.prompts]

@@ -1,0 +1,168 @@
+"""What every stage says about itself, and what every training stage has.
+
+Each kind of stage is a file beside this one. The plan, the estimate, the plan's view and the run
+ask a stage these questions; none of them knows the kinds.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from pydantic import PositiveFloat, PositiveInt
+
+from pipeline.recipe.model_source import ModelSource
+from pipeline.recipe.section import Fraction, Strict
+from pipeline.recipe.stage_work import TrainerMemory, Work
+
+BASE = "base"  # the recipe's model, as a name among the stages
+
+Product = Literal["policy", "reward_model", "harvest", "report", "folder"]
+"""What a stage makes: a model that generates, one that scores, rows, numbers, a model to hand on"""
+
+SAMPLED_ROLES = ("prompts", "watch", "calibration", "held_out")
+"""Roles of prompts whose completions are rewarded."""
+
+ENGINE_KEYS = ("threads_per_engine", "gpus_per_engine")
+TRAINER_KEYS = ("ranks", "sharding", "threads_per_rank")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """One thing a stage reads: a model, rows or prompts."""
+
+    role: str  # init, rows, prompts, watch, policy, pairs, teacher, model, reward_model, ...
+    name: str  # `base`, a stage, or a prompts entry
+    column: str | None = None  # of a prompts entry, in `PROMPTS.COLUMN`
+
+    @classmethod
+    def of(cls, role: str, reference: str) -> "Input":
+        """From `NAME` or `PROMPTS.COLUMN`, as a recipe has it."""
+        name, _, column = reference.partition(".")
+        return cls(role=role, name=name, column=column or None)
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether it is prompts whose completions the stage's rewards judge."""
+        return self.role in SAMPLED_ROLES
+
+
+class StageBase(Strict):
+    """What every stage is asked, with the answers of a stage that does nothing of the kind."""
+
+    product: ClassVar[Product]
+    uses_engines: ClassVar[bool] = False
+    """Whether inference engines sample completions for it."""
+    hardware_keys: ClassVar[tuple[str, ...]] = ()
+    """Keys of `hardware:` that change its bits: how sums are split, never how much runs at once."""
+    neutral_keys: ClassVar[frozenset[str]] = frozenset()
+    """Keys of its own that leave its result as it is."""
+
+    def inputs(self) -> tuple[Input, ...]:
+        """Everything it reads, in the recipe's order."""
+        raise NotImplementedError
+
+    def reward_names(self) -> tuple[str, ...]:
+        """Names under `rewards:` that it uses."""
+        return ()
+
+    @property
+    def start(self) -> str | ModelSource:
+        """Where the weights come from that it trains, samples or copies: `base`, a stage, or a
+        source of its own."""
+        return BASE
+
+    @property
+    def own_models(self) -> Mapping[str, ModelSource]:
+        """Models that it brings along, by key."""
+        return {}
+
+    @property
+    def rows_per_update(self) -> int | None:
+        """Rows of one optimizer step over all ranks; None for a stage without a batch."""
+        return None
+
+    @property
+    def rows_per_forward(self) -> int | None:
+        """Rows of one forward pass of a rank at most; None for a stage without a batch."""
+        return None
+
+    @property
+    def longest_completion(self) -> int:
+        """Tokens of the longest completion that engines must be ready for; 0 for none."""
+        return 0
+
+    @property
+    def needed_iterations(self) -> int | None:
+        """Iterations that its recurrent model must be able to run; None: any model will do."""
+        return None
+
+    @property
+    def mean_iterations(self) -> int | None:
+        """Iterations that a token of a recurrent model runs on average; None: the model's own."""
+        return None
+
+    def work(self, rows: Mapping[str, float]) -> Work:
+        """What it computes, given the number of rows of each input by the input's name."""
+        return Work()
+
+    def harvested_rows(self, rows: Mapping[str, float]) -> float:
+        """About how many rows others find in what it made."""
+        return 0.0
+
+    @property
+    def trainer_memory(self) -> TrainerMemory | None:
+        """What its trainer holds; None for a stage that trains no language model."""
+        return None
+
+    @property
+    def batch_text(self) -> str:
+        """Its steps and batches in words; empty for a stage without."""
+        return ""
+
+    @property
+    def short_batch(self) -> str:
+        """The same in a table's cell."""
+        return ""
+
+    def as_evaluation(self) -> Mapping[str, Any] | None:
+        """Content of an evaluate stage that measures a model as this one does; None: it measures
+        none."""
+        return None
+
+
+class Training(StageBase):
+    """What every stage that trains a language model has."""
+
+    hardware_keys: ClassVar[tuple[str, ...]] = TRAINER_KEYS
+    neutral_keys: ClassVar[frozenset[str]] = frozenset({"save_steps"})
+
+    init: str = BASE
+    """The model to start from: `base` or the name of an earlier stage."""
+    lr: PositiveFloat
+    """Peak learning rate."""
+    micro_batch_rows: PositiveInt = 8
+    """Rows per rank and forward pass: memory only, the step stays the same."""
+    save_steps: PositiveInt = 20
+    """Optimizer steps between checkpoints that a resumed run goes on from."""
+    max_grad_norm: PositiveFloat = 1.0
+    """Gradients are scaled down to this norm. Ours."""
+    weight_decay: float = 0.0
+    """AdamW's. Ours."""
+    warmup_fraction: Fraction = 0.03
+    """Share of the steps in which the rate rises from zero. Ours."""
+    adam_betas: tuple[float, float] = (0.9, 0.95)
+    """Decay of Adam's two averages. Ours."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass: less memory, a third more compute."""
+
+    @property
+    def start(self) -> str | ModelSource:
+        return self.init
+
+    @property
+    def rows_per_forward(self) -> int | None:
+        return self.micro_batch_rows
+
+    @property
+    def trainer_memory(self) -> TrainerMemory | None:
+        return TrainerMemory()
