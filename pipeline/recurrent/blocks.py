@@ -119,12 +119,12 @@ class Block(GradientCheckpointingLayer):
         mask: Tensor | None,
         past: KeyValue | None = None,
         active: Tensor | None = None,
-        kept: KeyValue | None = None,
+        last: KeyValue | None = None,
         live: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The output [B, T, h], and the keys and values [B, K, S, D] that were attended to.
 
-        Where `active` [B, T] is false, the token has left the core: the keys and values `kept`
+        Where `active` [B, T] is false, the token has left the core: the keys and values `last`
         [B, K, T, D], those it left with, stand in for its own. Where `live` [B, T] is false, no
         gradient passes through the token's keys and values.
         """
@@ -132,9 +132,9 @@ class Block(GradientCheckpointingLayer):
         if live is not None:
             carries = live[:, None, :, None]
             k, v = torch.where(carries, k, k.detach()), torch.where(carries, v, v.detach())
-        if active is not None and kept is not None:
+        if active is not None and last is not None:
             here = active[:, None, :, None]
-            k, v = torch.where(here, k, kept[0]), torch.where(here, v, kept[1])
+            k, v = torch.where(here, k, last[0]), torch.where(here, v, last[1])
         if past is not None:
             k, v = torch.cat((past[0], k), dim=2), torch.cat((past[1], v), dim=2)
         return self.finish(hidden, attend(q, k, v, mask)), k, v

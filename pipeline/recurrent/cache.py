@@ -116,3 +116,20 @@ class RecurrentCache(DynamicCache):
         entry = self.layers[index]
         assert isinstance(entry, DynamicLayer)
         return entry
+
+
+def cache_for(
+    config: RecurrentConfig, cache: object | None, *, fresh: bool
+) -> RecurrentCache | None:
+    """The cache of a call: the one that came with it, or where it is `fresh`, a new one.
+
+    Raises ValueError for a cache of another kind.
+    """
+    if cache is None:
+        return RecurrentCache(config) if fresh else None
+    if not isinstance(cache, RecurrentCache):
+        raise ValueError(
+            f"past_key_values is a {type(cache).__name__}; this model keeps keys and values by "
+            "iteration: pass a RecurrentCache, or None for a fresh one"
+        )
+    return cache

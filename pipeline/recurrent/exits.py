@@ -1,7 +1,7 @@
 """When a token leaves the core: one decision after each iteration, for rows of any batch.
 
-Both engines and the model call `decide` with what they observed; the rules are those of
-`request.RULES`. "fixed" and "schedule" never decide: their depth is the cap.
+The model and both engines call `decide` with what their `observer.Observer` saw; the rules are
+those of `request.RULES`. "fixed" and "schedule" never decide: their depth is the cap.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,42 +29,42 @@ class Observation:
     uniform: Tensor | None = None  # [N] float64 draws of a sampled policy; None decides at 1/2
 
 
-def kl(seen: Observation) -> Tensor:
+def kl(observation: Observation) -> Tensor:
     """Stop where KL(p_i || p_(i-1)) is under the threshold (Huginn, arXiv 2502.05171, 6.1)."""
-    if seen.logprobs is None or seen.previous_logprobs is None:
-        return torch.zeros_like(seen.iteration, dtype=torch.bool)
-    now, then = seen.logprobs.float(), seen.previous_logprobs.float()
+    if observation.logprobs is None or observation.previous_logprobs is None:
+        return torch.zeros_like(observation.iteration, dtype=torch.bool)
+    now, then = observation.logprobs.float(), observation.previous_logprobs.float()
     divergence = (now.exp() * (now - then)).sum(-1)
-    return (divergence < seen.threshold) & (seen.iteration > 1)
+    return (divergence < observation.threshold) & (observation.iteration > 1)
 
 
-def latent(seen: Observation) -> Tensor:
+def latent(observation: Observation) -> Tensor:
     """Stop where the state's relative change is under the threshold."""
-    return relative_change(seen.state, seen.previous) < seen.threshold
+    return relative_change(observation.state, observation.previous) < observation.threshold
 
 
-def entropy(seen: Observation) -> Tensor:
+def entropy(observation: Observation) -> Tensor:
     """Stop where the next token's entropy, in nats, is under the threshold."""
-    if seen.logprobs is None:
+    if observation.logprobs is None:
         raise ValueError("the entropy rule needs the readout after every iteration")
-    logprobs = seen.logprobs.float()
-    return -(logprobs.exp() * logprobs).sum(-1) < seen.threshold
+    logprobs = observation.logprobs.float()
+    return -(logprobs.exp() * logprobs).sum(-1) < observation.threshold
 
 
-def second_order(seen: Observation) -> Tensor:
+def second_order(observation: Observation) -> Tensor:
     """Stop where ||(s_i - s_(i-1)) - (s_(i-1) - s_(i-2))|| / ||s_i|| is under the threshold:
     the state no longer accelerates. Never before iteration 2."""
-    bend = (seen.state - 2 * seen.previous + seen.before).float().norm(dim=-1)
-    still = bend / seen.state.float().norm(dim=-1).clamp_min(1e-12) < seen.threshold
-    return still & (seen.iteration > 1)
+    bend = (observation.state - 2 * observation.previous + observation.before).float().norm(dim=-1)
+    still = bend / observation.state.float().norm(dim=-1).clamp_min(1e-12) < observation.threshold
+    return still & (observation.iteration > 1)
 
 
-def q_exit(seen: Observation) -> Tensor:
+def q_exit(observation: Observation) -> Tensor:
     """Stop where the gate's CDF, 1 - prod(1 - gate), reaches the threshold
     (Ouro, arXiv 2510.25741, section 3)."""
-    if seen.survival is None:
+    if observation.survival is None:
         raise ValueError("the q_exit rule needs a model with an exit gate (exit_gate: true)")
-    return 1 - seen.survival >= seen.threshold
+    return 1 - observation.survival >= observation.threshold
 
 
 STOPS: Mapping[str, Callable[[Observation], Tensor]] = {
@@ -77,7 +77,7 @@ STOPS: Mapping[str, Callable[[Observation], Tensor]] = {
 """Whether each row stops, [N] bool, by rule."""
 
 
-def decide(rule: str, seen: Observation, policy: nn.Module | None) -> tuple[Tensor, Tensor]:
+def decide(rule: str, observation: Observation, policy: nn.Module | None) -> tuple[Tensor, Tensor]:
     """Whether each row goes on, [N] bool, and the log-probability of that decision, [N] float32.
 
     Only the policy's decisions have one; those of the other rules are 0. Rows at their cap or
@@ -85,15 +85,17 @@ def decide(rule: str, seen: Observation, policy: nn.Module | None) -> tuple[Tens
 
     Raises ValueError when the rule needs what the model lacks.
     """
-    certain = torch.zeros(seen.iteration.shape, device=seen.state.device)
+    certain = torch.zeros(observation.iteration.shape, device=observation.state.device)
     if rule in STOPS:
-        return ~STOPS[rule](seen), certain
+        return ~STOPS[rule](observation), certain
     if rule != "policy":
         return torch.ones_like(certain, dtype=torch.bool), certain
     if policy is None:
         raise ValueError("the policy rule needs a model with a halting policy (halting_width)")
-    logit = policy(seen.state, seen.previous, seen.iteration, seen.log_price)
-    if seen.uniform is None:
+    logit = policy(
+        observation.state, observation.previous, observation.iteration, observation.log_price
+    )
+    if observation.uniform is None:
         return logit > 0, certain
-    goes_on = seen.uniform < torch.sigmoid(logit.double())
+    goes_on = observation.uniform < torch.sigmoid(logit.double())
     return goes_on, decision_logprob(logit, goes_on)

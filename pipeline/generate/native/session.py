@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from pipeline.generate.native.admission import Admission
-from pipeline.generate.native.deciding import Deciding
 from pipeline.generate.native.forward import RowModel
+from pipeline.generate.native.row_exits import RowExits
 from pipeline.generate.native.row_table import ENTERING, IDLE, LEAVING, RUNNING, Rows
 from pipeline.generate.native.sampler import sample
 from pipeline.records import Request, Rollout
@@ -41,7 +41,7 @@ class Session:
         self.ends, self.version, self.shape = ends, version, shape
         self.rows = Rows(rows, positions=self.pool.positions)
         self.admission = Admission(requests, model=model, rows=self.rows)
-        self.deciding = Deciding(model, self.rows)
+        self.exits = RowExits(model, self.rows)
         width = model.backbone.config.hidden_size
         self.state = torch.zeros(rows, width, dtype=model.dtype, device=model.device)
         self.embedded = torch.zeros_like(self.state)
@@ -83,7 +83,7 @@ class Session:
         old, embedded = self.state[at], self.embedded[at]
         new = self.model.iterate(old, embedded, seen, self.model.to(planes == 0))
         self.state[at] = new
-        stops = self.deciding.stopped(active, old=old, new=new)
+        stops = self.exits.stops(active, old=old, new=new)
         leaving = active[stops | (rows.iteration[active] >= rows.cap[active])]
         pool.core.promised -= rows.leave(leaving)
 

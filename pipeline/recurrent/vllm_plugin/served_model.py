@@ -6,7 +6,7 @@ later planes, so that later tokens find them there: what decodes equals the para
 `model(tokens, depths=...)` with the recorded depths.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -25,44 +25,17 @@ from vllm.model_executor.models.utils import AutoWeightsLoader, WeightsMapper
 
 from ..config import RecurrentConfig
 from ..counter import normal
+from ..injection import Injection
 from ..policy import HaltingPolicy
 from .hooks import require
 from .kernels import normed
 from .paging import Batch, Paging, Planes, View
-from .phase import Deciding, States
+from .phase_exits import PhaseExits
 from .row_depths import DepthLog, Rows
 from .served_blocks import Block, caches
 
-
-class Injection(nn.Module):
-    """See `pipeline.recurrent.model.Injection`."""
-
-    def __init__(self, config: RecurrentConfig, *, prefix: str) -> None:
-        super().__init__()
-        self.kind = config.injection
-        width = config.hidden_size
-        if self.kind in ("linear", "gated"):
-            self.adapter = ReplicatedLinear(
-                2 * width, width, bias=False, prefix=f"{prefix}.adapter"
-            )
-        if self.kind == "gated":
-            self.gate = nn.Parameter(torch.full((width,), 0.5), requires_grad=False)
-
-    def read(self, state: Tensor, embedded: Tensor, *, first: bool) -> Tensor:
-        """The core's input, from the state and the prelude's output."""
-        if self.kind == "none":
-            return state
-        if self.kind == "add":
-            return state + embedded
-        if self.kind == "gated" and first:
-            return embedded
-        return self.adapter(torch.cat((state, embedded), dim=-1))[0]
-
-    def write(self, state: Tensor, out: Tensor, *, first: bool) -> Tensor:
-        """The next state, from the state and the core's output."""
-        if self.kind == "gated" and not first:
-            return state + self.gate * (out - state)
-        return out
+Head = Callable[[Tensor], Tensor | None]
+"""Hidden states [N, h] to logits [N, V]; None on ranks that gather no logits."""
 
 
 class RecurrentModel(nn.Module):
@@ -75,7 +48,7 @@ class RecurrentModel(nn.Module):
         width, eps = config.hidden_size, config.rms_norm_eps
         self.embed_tokens = VocabParallelEmbedding(config.vocab_size, width)
         self.prelude = _blocks(config, "prelude", config.prelude_layers, prefix)
-        self.injection = Injection(config, prefix=f"{prefix}.injection")
+        self.injection = Injection(config, linear=_adapter(f"{prefix}.injection.adapter"))
         self.core = _blocks(config, "core", config.core_layers, prefix, config.num_experts)
         normed = config.iteration_norm or config.exit_norm
         self.core_norm = RMSNorm(width, eps=eps) if normed else nn.Identity()
@@ -102,7 +75,7 @@ class RecurrentModel(nn.Module):
         self.planes = Planes(self.core_caches)
 
     def forward(
-        self, embedded: Tensor, positions: Tensor, batch: Batch | None, readout: Any
+        self, embedded: Tensor, positions: Tensor, batch: Batch | None, head: Head
     ) -> Tensor:
         """Hidden states [N, h] for the head, from scaled embeddings [N, h] at positions [N]."""
         context = get_forward_context()
@@ -124,7 +97,7 @@ class RecurrentModel(nn.Module):
             hidden, _, _ = block(hidden, positions, cache, full)
         out = torch.empty_like(embedded)
         for chosen in rows.phases():
-            phase = Phase(self, rows, chosen, hidden, positions, paging, full, readout)
+            phase = Phase(self, rows, chosen, hidden, positions, paging, full, head)
             at = torch.from_numpy(chosen).to(hidden.device)
             out[at] = phase.run()
         return out
@@ -188,21 +161,21 @@ class Phase:
         positions: Tensor,
         paging: Paging,
         full: View,
-        readout: Any,
+        head: Head,
     ) -> None:
         self.model, self.rows, self.chosen = model, rows, chosen
-        self.paging, self.readout = paging, readout
+        self.paging, self.head = paging, head
         self.whole = len(chosen) == len(rows.cap)
         self.view = full if self.whole else paging.view(chosen)
         at = torch.from_numpy(chosen).to(embedded.device)
         self.embedded = embedded if self.whole else embedded[at]
         self.positions = positions if self.whole else positions[at]
-        self.deciding = Deciding(
+        self.exits = PhaseExits(
             rows,
             chosen,
             halting=model.halting,
-            exit_gate=model.exit_gate,
-            readout=self._predict,
+            gate=model.exit_gate,
+            readout=self._readout,
             device=embedded.device,
         )
 
@@ -217,13 +190,10 @@ class Phase:
         left = torch.empty_like(state)
         depth = np.zeros(len(state), dtype=np.int64)
         active = np.arange(len(state))
-        states = States(state, state, state)
         for iteration in range(1, len(self.model.core_caches) + 1):
-            state, keys, values = self.model.iterate(
-                states.now, embedded, positions, iteration, view
-            )
-            states = states.then(state)
-            goes_on = self.deciding.after(iteration, active, states)
+            previous = state
+            state, keys, values = self.model.iterate(previous, embedded, positions, iteration, view)
+            goes_on = self.exits.after(iteration, active, state=state, previous=previous)
             if goes_on.all():
                 continue
             leaving = np.flatnonzero(~goes_on)
@@ -238,10 +208,9 @@ class Phase:
             if not len(active):
                 break
             keep = torch.from_numpy(np.flatnonzero(goes_on)).to(state.device)
-            embedded, positions = embedded[keep], positions[keep]
-            states = states[keep] if self.deciding.looks else States(*[state[keep]] * 3)
+            state, embedded, positions = state[keep], embedded[keep], positions[keep]
             view = self.paging.view(self.chosen[active])
-        self.rows.record(self.chosen, depth, self.deciding.logprob)
+        self.rows.record(self.chosen, depth, self.exits.logprob)
         return left
 
     def _leave(
@@ -255,13 +224,14 @@ class Phase:
         v = torch.stack(values if whole else [x[at] for x in values]).view(heads)
         self.model.planes.fill(iteration, k, v, slots if whole else slots[at])
 
-    def _predict(self, state: Tensor, rows: np.ndarray) -> Tensor:
-        """Log-probabilities [A, V] if rows of this phase left now; their place in the coda's
-        caches is written again when they do."""
+    def _readout(self, state: Tensor, rows: np.ndarray) -> Tensor:
+        """Logits [N, V] if rows of this phase left now; their place in the coda's caches is
+        written again when they do."""
         at = torch.from_numpy(rows).to(state.device)
         view = self.paging.view(self.chosen[rows])
-        hidden = self.model.coda_of(state, self.positions[at], view)
-        return self.readout(hidden).float().log_softmax(-1)
+        logits = self.head(self.model.coda_of(state, self.positions[at], view))
+        assert logits is not None
+        return logits
 
 
 class RecurrentForCausalLM(nn.Module):
@@ -351,6 +321,13 @@ def _check(config: RecurrentConfig, settings: VllmConfig) -> None:
             "how long the core runs depends on the data, which no compiled graph can follow: "
             "set enforce_eager=True"
         )
+
+
+def _adapter(prefix: str) -> Callable[[int, int], nn.Module]:
+    def build(inputs: int, outputs: int) -> nn.Module:
+        return ReplicatedLinear(inputs, outputs, bias=False, prefix=prefix, return_bias=False)
+
+    return build
 
 
 def _blocks(

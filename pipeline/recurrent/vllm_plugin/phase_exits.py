@@ -1,0 +1,109 @@
+"""Exit rules at work on one phase of a batch: who goes on after an iteration.
+
+Shapes: n rows of the phase, A of them active, N of one kind; h hidden size, V vocabulary.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..exits import decide
+from ..observer import Observer, Terms
+from .row_depths import Rows
+
+PhaseReadout = Callable[[Tensor, np.ndarray], Tensor]
+"""States [N, h] of rows [N] of the phase to logits [N, V]."""
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """Rows that one rule decides."""
+
+    rule: str
+    sampled: bool
+    member: np.ndarray  # [n] bool
+
+
+class PhaseExits:
+    """The rules of a phase's rows, all at the same iteration."""
+
+    def __init__(
+        self,
+        rows: Rows,
+        chosen: np.ndarray,
+        *,
+        halting: nn.Module | None,
+        gate: nn.Module | None,
+        readout: PhaseReadout,
+        device: torch.device,
+    ) -> None:
+        self._halting, self._readout, self._device = halting, readout, device
+        self._cap = rows.cap[chosen]
+        self.logprob = np.zeros(len(chosen), dtype=np.float32)  # [n] of the decisions so far
+        self._kinds = _kinds(rows, chosen)
+        if not self._kinds:
+            return
+        self._observer = Observer(len(chosen), gate=gate)
+        tracked = [rows.tracked[i] for i in rows.owner[chosen].tolist()]
+        self._min_depth = np.array([t.request.min_depth for t in tracked])
+        self._terms = Terms(
+            threshold=torch.tensor([t.request.threshold or 0.0 for t in tracked]).to(device),
+            log_price=torch.tensor([t.request.log_price for t in tracked]).to(device),
+            seed=torch.tensor([t.seed for t in tracked], device=device),
+            position=torch.from_numpy(rows.position[chosen]).to(device),
+        )
+
+    def after(
+        self, iteration: int, active: np.ndarray, *, state: Tensor, previous: Tensor
+    ) -> np.ndarray:
+        """Which of the active rows go on after an iteration from `previous` to `state` [A, h]:
+        bool [A]."""
+        goes_on = self._cap[active] > iteration
+        for kind in self._kinds:
+            picked = np.flatnonzero(kind.member[active] & goes_on)
+            if not len(picked):
+                continue
+            states = state, previous
+            if len(picked) != len(state):
+                at = torch.from_numpy(picked).to(self._device)
+                states = state[at], previous[at]
+            goes_on[picked] = self._go_on(kind, iteration, active[picked], *states)
+        return goes_on
+
+    def _go_on(
+        self, kind: _Kind, iteration: int, rows: np.ndarray, state: Tensor, previous: Tensor
+    ) -> np.ndarray:
+        """Which rows [N] of one kind go on, bool [N]."""
+        at = torch.from_numpy(rows).to(self._device)
+        observation = self._observer.look(
+            kind.rule,
+            at,
+            iteration=torch.full((len(rows),), iteration, device=self._device),
+            state=state,
+            previous=previous,
+            terms=self._terms[at],
+            sampled=kind.sampled,
+            readout=lambda state: self._readout(state, rows),
+        )
+        may_stop = self._min_depth[rows] <= iteration
+        if not may_stop.any():
+            return ~may_stop
+        goes_on, logprob = decide(kind.rule, observation, self._halting)
+        self.logprob[rows] += np.where(may_stop, logprob.float().cpu().numpy(), 0)
+        return goes_on.cpu().numpy() | ~may_stop
+
+
+def _kinds(rows: Rows, chosen: np.ndarray) -> list[_Kind]:
+    deciding = rows.deciding[chosen]
+    if not deciding.any():
+        return []
+    by_request = [(t.request.rule, t.request.sampled) for t in rows.tracked]
+    by_row = [by_request[i] for i in rows.owner[chosen].tolist()]
+    present = {kind for kind, d in zip(by_row, deciding.tolist(), strict=True) if d}
+    return [
+        _Kind(rule, sampled, deciding & np.array([kind == (rule, sampled) for kind in by_row]))
+        for rule, sampled in sorted(present)
+    ]
