@@ -95,6 +95,22 @@ class Rollout:
         """As `Request.group`."""
         return group_name(self.prompt_id, self.repeat)
 
+    @property
+    def position_depths(self) -> tuple[int, ...] | None:
+        """[_P + _T - 1] depth of every position that ran, which the last token did not; None for a
+        dense model.
+
+        Raises ValueError where the depth of the prompt is unknown.
+        """
+        if self.depths is None:
+            return None
+        before = len(self.prompt_tokens) - 1
+        if self.prompt_depth is None and before:
+            raise ValueError(
+                f"the rollout {self.prompt_id}/{self.sample} has depths and no prompt_depth"
+            )
+        return (*[self.prompt_depth or 1] * before, *self.depths)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:

@@ -14,7 +14,7 @@ import ray
 
 from pipeline.cluster.setups import GrpoSetup, PreferenceSetup, ServiceSetup
 from pipeline.generate.chat import load_tokenizer
-from pipeline.generate.client import Slice
+from pipeline.generate.client import Slice, slice_of
 from pipeline.generate.engine import Engine, EngineSettings, stream_chunks
 from pipeline.generate.groups import Group
 from pipeline.generate.journal import Journal, StepRollouts
@@ -228,20 +228,6 @@ def recognised(pool: "Pool", setup: ServiceSetup) -> Iterator[str]:
         traits = found.traits
         declared = f"version {traits.version}, {traits.isolation}"
         yield f"reward {ref}: recognised as {found.form}; {declared}"
-
-
-def slice_of(rollouts: StepRollouts, *, rank: int, ranks: int) -> Slice:
-    """The rank's part of a step's samples, in group order."""
-    samples = [s for group in rollouts.groups for s in group.samples]
-    share = len(samples) // ranks
-    mine = samples[rank * share : (rank + 1) * share]
-    return Slice(
-        prompt_tokens=[s.rollout.prompt_tokens for s in mine],
-        tokens=[s.rollout.tokens for s in mine],
-        logprobs=[s.rollout.logprobs for s in mine],
-        rewards=[s.reward for s in mine],
-        metrics=rollouts.metrics,
-    )
 
 
 def _preference(setup: PreferenceSetup | None) -> tuple[Any, str, float, float] | None:

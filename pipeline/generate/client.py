@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from pipeline.generate.journal import StepRollouts
+
 
 @dataclass(frozen=True, kw_only=True)
 class Slice:
@@ -14,6 +16,8 @@ class Slice:
     logprobs: Sequence[Sequence[float]]
     rewards: Sequence[float | None]
     metrics: Mapping[str, float]  # of the whole step
+    depths: Sequence[Sequence[int]] | None = None
+    """[_B][_P + _T - 1] of every position that ran; None for a dense model."""
 
 
 class RolloutClient(Protocol):
@@ -26,3 +30,19 @@ class RolloutClient(Protocol):
     def slice(self, step: int, *, rank: int, ranks: int) -> Slice:
         """This rank's share of a step's completions."""
         ...
+
+
+def slice_of(rollouts: StepRollouts, *, rank: int, ranks: int) -> Slice:
+    """The rank's part of a step's samples, in group order."""
+    samples = [s for group in rollouts.groups for s in group.samples]
+    share = len(samples) // ranks
+    mine = samples[rank * share : (rank + 1) * share]
+    depths = [d for s in mine if (d := s.rollout.position_depths) is not None]
+    return Slice(
+        prompt_tokens=[s.rollout.prompt_tokens for s in mine],
+        tokens=[s.rollout.tokens for s in mine],
+        logprobs=[s.rollout.logprobs for s in mine],
+        rewards=[s.reward for s in mine],
+        metrics=rollouts.metrics,
+        depths=depths or None,
+    )

@@ -12,6 +12,12 @@ from typing import Any
 
 from .request import DepthRequest
 
+CALIBRATION = ("depth_policy", "depth_calibration", "efforts")
+"""Keys of `config.json` that hold for the weights that they were measured on, and no others."""
+
+EFFORT = "effort"
+"""Key of `generation_config.json`: the effort where nobody asks for a depth."""
+
 
 def request_for(
     config: Mapping[str, Any],
@@ -63,7 +69,7 @@ def default_effort(config: Mapping[str, Any], generation: Mapping[str, Any]) -> 
     `generation` is its `generation_config.json`, where a depth stage leaves the effort. None for a
     model that was never calibrated: its `num_iterations`.
     """
-    return generation.get("effort") if config.get("depth_policy") is not None else None
+    return generation.get(EFFORT) if config.get("depth_policy") is not None else None
 
 
 def default_request(config: Mapping[str, Any], generation: Mapping[str, Any]) -> DepthRequest:

@@ -4,6 +4,9 @@ TRL drives the optimizer; our service makes and scores the completions. Rewards 
 field of the rollouts, so TRL's reward function only passes them on. What TRL leaves to choose is
 settled here: no importance correction that drops long completions, rollouts from the full
 distribution, R1's objective, a reference that survives a resume.
+
+A recurrent model is trained at the depths that its rollouts ran at. One that comes with a
+calibration is sampled at its default effort, its head as it is; what is trained has no calibration.
 """
 
 import os
@@ -15,11 +18,12 @@ import torch
 import torch.distributed as dist
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOConfig
 
-from pipeline.generate.client import RolloutClient
+from pipeline.generate.client import RolloutClient, Slice
 from pipeline.generate.schedule import derived_seed
 from pipeline.recipe.grpo_stage import GrpoStage, Variant
+from pipeline.recurrent.config import RecurrentConfig
 from pipeline.train.arguments import (
     load_tokenizer,
     shared_arguments,
@@ -30,6 +34,7 @@ from pipeline.train.arguments import (
 from pipeline.train.callbacks import ReferenceKeeper, find_resume, full_weights
 from pipeline.train.job import TrainJob
 from pipeline.train.loop import run
+from pipeline.train.recorded_depths import PositionDepths, RecordedDepthsTrainer
 
 DEFAULT_CLIP: dict[Variant, tuple[float, float]] = {
     "grpo": (10.0, 10.0),  # R1, RL-1
@@ -88,14 +93,14 @@ def _train(job: TrainJob, rollouts: RolloutClient) -> dict[str, Any]:
 
 def make_trainer(
     job: TrainJob, tokenizer: PreTrainedTokenizerBase, source: "RolloutSource"
-) -> GRPOTrainer:
+) -> RecordedDepthsTrainer:
     """TRL's trainer, fed by `source`. Its own generation is never built."""
     spec = job.spec
     assert isinstance(spec, GrpoStage)
     os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*rollout_func.*")
-        trainer = GRPOTrainer(
+        trainer = RecordedDepthsTrainer(
             model=str(job.model),
             reward_funcs=[passed_on],
             args=grpo_arguments(job),
@@ -108,6 +113,7 @@ def make_trainer(
     engines: Any = source
     trainer.vllm_generation = engines
     trainer._last_loaded_step = -1
+    trainer.engine_dtype, trainer.rollout_updates = job.dtype, spec.updates_per_step
     source.trainer = trainer
     return trainer
 
@@ -164,9 +170,10 @@ class RolloutSource:
         self._seed = job.seed
         self._rollouts = rollouts
         self._metrics: dict[str, float] = {}
-        self.trainer: GRPOTrainer | None = None
+        self._shared = job.sharding == "zero3" and job.ranks > 1
+        self.trainer: RecordedDepthsTrainer | None = None
 
-    def __call__(self, prompts: Sequence[str], trainer: GRPOTrainer) -> dict[str, Any]:
+    def __call__(self, prompts: Sequence[str], trainer: RecordedDepthsTrainer) -> dict[str, Any]:
         """This rank's completions of the current step, in TRL's terms.
 
         TRL shuffles them next, so the generator is seeded by the step: a resume repeats it.
@@ -181,6 +188,12 @@ class RolloutSource:
         if len(part.tokens) != len(prompts):
             raise RuntimeError(f"{len(prompts)} completions expected, {len(part.tokens)} came")
         self._metrics = dict(part.metrics)
+        trainer.recorded = recorded_depths(part, iterations=num_iterations(trainer))
+        if trainer.recorded is not None and self._shared:
+            raise ValueError(
+                "hardware.sharding: zero3 gathers each layer on all ranks at once, which rollouts "
+                "of different depths do not allow: set sharding: zero2"
+            )
         return {
             "prompt_ids": [list(ids) for ids in part.prompt_tokens],
             "completion_ids": [list(ids) for ids in part.tokens],
@@ -203,7 +216,20 @@ class RolloutSource:
         return self._metrics
 
 
-def engine_weights(trainer: GRPOTrainer) -> dict[str, torch.Tensor]:
+def num_iterations(trainer: RecordedDepthsTrainer) -> int | None:
+    """Depth at which the policy runs where none is given; None for a dense model."""
+    config: Any = trainer.accelerator.unwrap_model(trainer.model).config
+    return config.num_iterations if isinstance(config, RecurrentConfig) else None
+
+
+def recorded_depths(part: Slice, *, iterations: int | None) -> PositionDepths | None:
+    """The depths to train at; None where a pass without depths runs at the same."""
+    if part.depths is None or all(depth == iterations for row in part.depths for depth in row):
+        return None
+    return part.depths
+
+
+def engine_weights(trainer: RecordedDepthsTrainer) -> dict[str, torch.Tensor]:
     """The policy's weights by checkpoint name; a tied output head is named too.
 
     An engine reloads layer by layer and would keep its old head if only the embedding came.

@@ -3,7 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainerCallback
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+)
 
 from pipeline.train.arguments import save_final
 from pipeline.train.callbacks import (
@@ -13,6 +19,7 @@ from pipeline.train.callbacks import (
     StopOnFile,
     find_resume,
 )
+from pipeline.train.depth_policy import drop_calibration, freeze_policy
 from pipeline.train.job import DONE, STOPPED, TrainJob
 
 LAST_STEPS = 10  # the reported loss is their mean
@@ -30,11 +37,16 @@ def run(
     """Train to the end or to a stop, and save the result when it is the end.
 
     Goes on from the newest complete checkpoint in `job.work`. `extra` adds numbers to every row of
-    metrics; a stop is possible at every `stop_every`-th optimizer step.
+    metrics; a stop is possible at every `stop_every`-th optimizer step. A recurrent model keeps
+    what decides its depths, and loses its calibration.
 
     Returns:
         status (done or stopped), steps (so far), loss (mean of the last 10 steps).
     """
+    model = trainer.model
+    assert isinstance(model, PreTrainedModel)
+    drop_calibration(model)
+    freeze_policy(model)
     stop = StopOnFile(job, every=stop_every)
     trainer.remove_callback(PrinterCallback)
     for callback in (*callbacks, MetricsWriter(job, extra=extra), stop, CompleteCheckpoints(job)):

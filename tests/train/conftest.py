@@ -7,10 +7,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from pipeline.models.materialize import materialize
 from pipeline.recipe.model_source import ModelSource, ScratchModel
 from pipeline.recipe.sft_stage import SftStage
+from pipeline.recurrent.config import RecurrentConfig
+from pipeline.recurrent.model import RecurrentForCausalLM
 from pipeline.train.job import TrainJob
 
 MakeJob = Callable[..., TrainJob]
@@ -21,6 +24,26 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A two-layer Llama with random weights and the character tokenizer."""
     shape = ScratchModel(hidden=64, layers=2, heads=2, mlp=128, max_position=256)
     return materialize(ModelSource(scratch=shape), tmp_path_factory.mktemp("tiny"), seed=3)
+
+
+@pytest.fixture(scope="session")
+def recurrent_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recurrent model with a halting head, at 4 of at most 5 iterations, whose every part
+    matters."""
+    shape = ScratchModel(
+        hidden=64, core=1, heads=2, mlp=96, max_position=256, iterations=4, max_iterations=5
+    )
+    folder = materialize(ModelSource(scratch=shape), tmp_path_factory.mktemp("recurrent"), seed=3)
+    config = RecurrentConfig.from_pretrained(folder)
+    config.halting_width = 8
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = RecurrentForCausalLM(config)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter += 0.1 * torch.randn(parameter.shape)
+    model.save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture
