@@ -13,6 +13,7 @@ from pipeline.plan.stage_plan import StagePlan
 from pipeline.recipe.routing import judges
 from pipeline.recipe.stage_base import Input, Training
 from pipeline.records import Prompt, read_prompts
+from pipeline.recurrent.effort import CALIBRATION
 from pipeline.stages.context import RunContext
 from pipeline.train.job import METRICS_FILE, STOP_FILE, STOPPED, TrainJob
 
@@ -44,8 +45,18 @@ def train_job(
     spec: Training | None = None,
     out: Path | None = None,
 ) -> TrainJob:
-    """The stage's training job, or that of one of its parts with `spec` and `out` of its own."""
+    """The stage's training job, or that of one of its parts with `spec` and `out` of its own.
+
+    The console is told where new weights end a calibration.
+    """
     recipe = ctx.plan.recipe
+    config = json.loads((model / "config.json").read_text())
+    if config.keys() & CALIBRATION:
+        ctx.console.log(
+            f"{plan.name}: {model} has a calibrated depth policy, which holds for its weights "
+            f"alone: the trained model has no calibration and runs {config['num_iterations']} "
+            "iterations unless asked otherwise; a depth stage calibrates it again"
+        )
     chosen = plan.spec if spec is None else spec
     assert isinstance(chosen, Training)
     return TrainJob(

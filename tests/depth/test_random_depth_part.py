@@ -20,6 +20,8 @@ SPEC = DepthStage.model_validate(
     }
 )  # fmt: skip
 
+CALIBRATED = {"depth_policy": {"depth": 4}, "depth_calibration": [], "efforts": {}}
+
 
 class Cluster:
     """A trainer that logs a step, keeps a checkpoint, and looks at its stop file."""
@@ -55,8 +57,13 @@ def context(tmp_path: Path, shown: list[Any], monkeypatch: pytest.MonkeyPatch) -
     )
     plan: Any = SimpleNamespace(recipe=recipe, device="cpu")
     (tmp_path / "work").mkdir()
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "config.json").write_text(json.dumps({"num_iterations": 4} | CALIBRATED))
     (tmp_path / "work" / METRICS_FILE).write_text("policy gradients\n")
-    console: Any = SimpleNamespace(metrics=lambda name, row: shown.append((name, row)))
+    console: Any = SimpleNamespace(
+        metrics=lambda name, row: shown.append((name, row)),
+        log=lambda line: shown.append(line),
+    )
     return RunContext(
         plan=plan,
         run_dir=tmp_path,
@@ -82,7 +89,9 @@ def test_its_metrics_and_checkpoints_are_its_own(context: RunContext, shown: lis
     assert context.cluster.job.spec.random_depths.high == 4
     assert json.loads((work / METRICS_FILE).read_text())["loss"] == 3.0
     assert (context.work / METRICS_FILE).read_text() == "policy gradients\n"
-    assert shown == [("depth", {"step": 1, "steps": 2, "loss": 3.0})]
+    said, *rows = shown
+    assert "the trained model has no calibration and runs 4 iterations" in said
+    assert rows == [("depth", {"step": 1, "steps": 2, "loss": 3.0})]
     assert not (work / CHECKPOINTS).exists()
 
 
