@@ -1,8 +1,7 @@
 """Trying a reward before a policy does: each function returns one JSON document.
 
 ``try_cases`` for precision and recall on labelled cases, ``attack`` for what it pays by mistake,
-``explain`` for one sample, ``bench`` for its speed, ``diff`` for where two rewards differ, and
-``refused_golds`` for rows whose own answer does not score full marks.
+``explain`` for one sample, ``bench`` for its speed, and ``diff`` for where two rewards differ.
 """
 
 from __future__ import annotations
@@ -15,14 +14,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from rewards.api import INFRA_ERROR, Reward, Sample
 from rewards.attacks import NEED_ONE_ANSWER, PROGRAMS, TEXTS, mutations
 from rewards.cases import Case, golds_of
-from rewards.pool import Description, Pool
+from rewards.pool import Pool
 from rewards.registry import RewardNotFound, check
 from rewards.sandbox.grade import report
 
@@ -50,24 +49,15 @@ def _scorer(
     Raises:
         RewardNotFound: when `ref` names nothing, does not take `args` or cannot be imported.
     """
+    check(ref, base=base, args=args)
     with Pool(workers) as pool:
-        _described(pool, ref, args=args, base=base)
+        pool.describe(ref, base=base)
 
-        def scored(samples: Sequence[Sample]) -> list[Reward]:
+        def score(samples: Sequence[Sample]) -> list[Reward]:
             futures = [pool.submit(ref, sample, args=args, base=base) for sample in samples]
             return [future.result() for future in futures]
 
-        yield scored
-
-
-def _described(
-    pool: Pool, ref: str, *, args: Mapping[str, Any] | None, base: Path | None
-) -> Description:
-    check(ref, base=base, args=args)
-    try:
-        return pool.describe(ref, base=base)
-    except ValueError as error:
-        raise RewardNotFound(str(error)) from error
+        yield score
 
 
 def try_cases(
@@ -93,8 +83,8 @@ def try_cases(
     samples = [case.sample for case in cases]
     runs = []
     for _ in range(2):
-        with _scorer(ref, args=args, base=base, workers=workers) as scored:
-            runs.append(scored(samples))
+        with _scorer(ref, args=args, base=base, workers=workers) as score:
+            runs.append(score(samples))
     first, second = runs
     if out is not None:
         out.write_text("".join(_line(s, r) for s, r in zip(samples, first, strict=True)))
@@ -161,27 +151,27 @@ def attack(
     Raises:
         RewardNotFound: when `ref` names nothing or does not take `args`.
     """
-    offered = list(_attacks(cases, code=ref == "builtin:code_tests", limit=limit))
-    with _scorer(ref, args=args, base=base, workers=workers) as scored:
-        results = scored([sample for _, sample in offered])
+    attacks = list(_attacks(cases, code=ref == "builtin:code_tests", limit=limit))
+    with _scorer(ref, args=args, base=base, workers=workers) as score:
+        results = score([sample for _, sample in attacks])
     paid = [
         {"attack": kind, "id": sample.id, "gold": sample.gold, "answer": sample.completion[:300]}
-        for (kind, sample), reward in zip(offered, results, strict=True)
+        for (kind, sample), reward in zip(attacks, results, strict=True)
         if reward.value is not None and reward.value >= FULL_MARKS
     ]
     faults = sum(reward.verdict == INFRA_ERROR for reward in results)
-    return {"reward": ref, "tried": len(offered), "paid": paid, "infra_errors": faults}
+    return {"reward": ref, "tried": len(attacks), "paid": paid, "infra_errors": faults}
 
 
 def _attacks(cases: Sequence[Case], *, code: bool, limit: int) -> Iterator[tuple[str, Sample]]:
-    tested = [case.sample for case in cases if _function(case.sample) is not None]
+    programs = [case.sample for case in cases if _function(case.sample) is not None]
     if code and not cases:
-        tested = [Sample(prompt="", completion="", gold=DEFAULT_TESTS, id="add")]
-    for sample in tested[:limit]:
+        programs = [Sample(prompt="", completion="", gold=DEFAULT_TESTS, id="add")]
+    for sample in programs[:limit]:
         name = _function(sample) or "solution"
         for kind, program in PROGRAMS.items():
             yield kind, _with(sample, program.replace("NAME", name), kind)
-    if tested or code:
+    if programs or code:
         return
     golds = golds_of(cases)[:limit] if cases else list(DEFAULT_GOLDS)
     for index, gold in enumerate(golds):
@@ -190,21 +180,14 @@ def _attacks(cases: Sequence[Case], *, code: bool, limit: int) -> Iterator[tuple
         for kind, text in TEXTS.items():
             if "," in gold and kind in NEED_ONE_ANSWER:
                 continue
-            filled = text.replace("GOLD", gold.strip("$. ")).replace("OTHER", other.strip("$. "))
-            yield kind, _with(sample, filled, kind)
+            answer = text.replace("GOLD", gold.strip("$. ")).replace("OTHER", other.strip("$. "))
+            yield kind, _with(sample, answer, kind)
         for kind, text in mutations(gold):
             yield f"mutation: {kind}", _with(sample, f"\\boxed{{{text.strip('$')}}}", kind)
 
 
 def _with(sample: Sample, completion: str, kind: str) -> Sample:
-    columns = dict(sample.columns)
-    return Sample(
-        prompt=sample.prompt,
-        completion=completion,
-        gold=sample.gold,
-        columns=columns,
-        id=f"{sample.id}, {kind}",
-    )
+    return replace(sample, completion=completion, id=f"{sample.id}, {kind}")
 
 
 def _function(sample: Sample) -> str | None:
@@ -230,10 +213,11 @@ def explain(
     base: Path | None = None,
 ) -> dict[str, Any]:
     """Everything that is known about one reward: value, verdict, detail, cost, and the function."""
+    check(ref, base=base, args=args)
     with Pool(1) as pool:
-        described = _described(pool, ref, args=args, base=base)
+        description = pool.describe(ref, base=base)
         result = pool.submit(ref, sample, args=args, base=base).result()
-    function = {"reward": ref, "form": described.form, **asdict(described.traits)}
+    function = {"reward": ref, "form": description.form, **asdict(description.traits)}
     return {"id": sample.id, **asdict(result), "function": function}
 
 
@@ -256,46 +240,40 @@ def bench(
     """
     code = ref == "builtin:code_tests"
     samples = [case.sample for case in cases] or _own_samples(code=code)
-    with one_core(), _scorer(ref, args=args, base=base, workers=1) as scored:
-        (first,) = scored(samples[:1])
+    with one_core(), _scorer(ref, args=args, base=base, workers=1) as score:
+        (first,) = score(samples[:1])
         if first.verdict == INFRA_ERROR:
             raise RewardNotFound(str(first.detail["error"]))
-        rate = _rate(lambda turn: scored(_different(samples, turn)), len(samples), seconds)
-    found = {"reward": ref, "checks_per_s_per_core": rate, "isolation": "process"}
+        rate = _rate(lambda turn: score(_different(samples, turn)), len(samples), seconds)
+    speed = {"reward": ref, "checks_per_s_per_core": rate, "isolation": "process"}
     if code:
         isolation = report((args or {}).get("isolation", "best"))["isolation"]
-        found |= {"isolation": isolation, "baselines": _baselines(min(seconds, 3.0))}
-    return found
+        speed |= {"isolation": isolation, "baselines": _baselines(min(seconds, 3.0))}
+    return speed
 
 
 def _rate(turn: Callable[[int], object], size: int, seconds: float) -> float:
-    done, start_s = 0, time.monotonic()
+    turns, start_s = 0, time.monotonic()
     while time.monotonic() - start_s < seconds:
-        turn(done)
-        done += 1
-    return done * size / (time.monotonic() - start_s)
+        turn(turns)
+        turns += 1
+    return turns * size / (time.monotonic() - start_s)
 
 
 @contextmanager
 def one_core() -> Iterator[None]:
     """Bind this thread, and what it starts, to one core."""
-    allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(allowed)})
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(cores)})
     try:
         yield
     finally:
-        os.sched_setaffinity(0, allowed)
+        os.sched_setaffinity(0, cores)
 
 
 def _different(samples: Sequence[Sample], turn: int) -> list[Sample]:
     """The samples with a prompt of their own, so that no verdict is remembered."""
-    return [_with_prompt(sample, f"{sample.prompt} {turn} {i}") for i, sample in enumerate(samples)]
-
-
-def _with_prompt(sample: Sample, prompt: str) -> Sample:
-    return Sample(
-        prompt=prompt, completion=sample.completion, gold=sample.gold, columns=sample.columns
-    )
+    return [replace(one, prompt=f"{one.prompt} {turn} {i}") for i, one in enumerate(samples)]
 
 
 def _own_samples(*, code: bool) -> list[Sample]:
@@ -326,8 +304,8 @@ def _baselines(seconds: float) -> dict[str, float]:
     with one_core():
         bare = _rate(lambda _: subprocess.run([*python, program], check=True), 1, seconds)
         command = [*python, harness, program, str(seconds)]
-        forked = subprocess.run(command, capture_output=True, check=True, text=True)
-    return {"python -c": bare, "a forked process per program": float(forked.stdout)}
+        output = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+    return {"python -c": bare, "a forked process per program": float(output)}
 
 
 def diff(
@@ -344,8 +322,8 @@ def diff(
     rows = list(samples)
     results = []
     for ref, args in ((ref_a, args_a), (ref_b, args_b)):
-        with _scorer(ref, args=args, base=base, workers=workers) as scored:
-            results.append(scored(rows))
+        with _scorer(ref, args=args, base=base, workers=workers) as score:
+            results.append(score(rows))
     changed = [
         {"id": sample.id, "a": _brief(a), "b": _brief(b), "completion": sample.completion[-300:]}
         for sample, a, b in zip(rows, *results, strict=True)
@@ -356,24 +334,3 @@ def diff(
 
 def _brief(reward: Reward) -> dict[str, Any]:
     return {"value": reward.value, "verdict": reward.verdict}
-
-
-def refused_golds(
-    ref: str,
-    rows: Iterable[Sample],
-    *,
-    args: Mapping[str, Any] | None = None,
-    base: Path | None = None,
-    workers: int = 1,
-) -> dict[str, Any]:
-    """Rows whose own gold, boxed, does not earn full marks."""
-    golds = [row for row in rows if row.gold is not None]
-    boxed = [_with(row, f"\\boxed{{{row.gold}}}", "gold") for row in golds]
-    with _scorer(ref, args=args, base=base, workers=workers) as scored:
-        results = scored(boxed)
-    refused = [
-        {"id": row.id, "gold": row.gold, **_brief(result)}
-        for row, result in zip(golds, results, strict=True)
-        if result.value != FULL_MARKS
-    ]
-    return {"reward": ref, "n": len(golds), "refused": refused}

@@ -141,13 +141,6 @@ def test_diff(base: Path) -> None:
     assert [row["id"] for row in found["changed"]] == ["e"]
 
 
-def test_refused_golds() -> None:
-    rows = [Sample(prompt="", completion="", gold=g, id=g) for g in ("7", "\\frac{1}{2}", "a\\b")]
-    found = audit.refused_golds("builtin:math_answer", rows)
-    assert found["n"] == 3
-    json.dumps(found)
-
-
 def test_unknown_reward_is_refused() -> None:
     with pytest.raises(RewardNotFound):
         audit.attack("builtin:maths")
