@@ -12,13 +12,12 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from rewards.maths.answers import same_answer
 from rewards.maths.equations import split_label
 from rewards.maths.lexer import MAX_CHARS
 from rewards.maths.parser import parse
+from rewards.maths.same_answer import same_answer
 from rewards.maths.scalars import is_scalar
-from rewards.maths.tree import Node, TooComplex, Unparsable, walk
-from rewards.maths.values import Undefined
+from rewards.maths.tree import Node, TooComplex, Undefined, Unparsable, walk
 
 MAX_FALLBACK_CHARS = 100
 MAX_FALLBACK_NUMBER = 300

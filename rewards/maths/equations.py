@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from rewards.maths import values
-from rewards.maths.tree import Node, TooComplex, Unparsable, bare, renamed, symbols
+from rewards.maths.tree import Node, TooComplex, Undefined, Unparsable, bare, renamed, symbols
 
 ZERO, ONE, TWO = (Node("number", number=Fraction(number)) for number in (0, 1, 2))
 
@@ -54,7 +54,7 @@ def _hold(operands: tuple[Node, ...], operators: list[str]) -> None:
             continue
         try:
             first, second = values.real_value(bare(one)), values.real_value(bare(two))
-        except (Unparsable, TooComplex, values.Undefined, OverflowError):
+        except (Unparsable, TooComplex, Undefined, OverflowError):
             continue
         if abs(first - second) > 0.01 * max(abs(first), abs(second)):
             raise Unparsable("an equation that does not hold")
@@ -114,7 +114,7 @@ def same_equation(gold: Node, answer: Node) -> str | None:
     for name in sorted(names)[:6]:
         try:
             ours, theirs = _root(one, name), _root(two, name)
-        except values.Undefined:  # such as 1/x at zero
+        except Undefined:  # such as 1/x at zero
             continue
         if ours is not None and theirs is not None:
             same = values.equal(ours, theirs)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from rewards.maths import values
+from rewards.maths.exact import exact
 from rewards.maths.tree import Node, bare, renamed, symbols, walk
 from rewards.maths.units import measure
 
@@ -202,7 +203,7 @@ def decimal(node: Node) -> Decimal | None:
 
 def _ends(node: Node) -> bool:
     """Whether the value is known to have a decimal expansion that ends."""
-    value = values.exact(node.args[0] if node.kind == "percent" else node)
+    value = exact(node.args[0] if node.kind == "percent" else node)
     if value is None:
         return False
     rest = value.denominator

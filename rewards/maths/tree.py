@@ -15,6 +15,10 @@ class TooComplex(ValueError):
     """The text is longer, deeper or larger than an answer has any need to be."""
 
 
+class Undefined(ValueError):
+    """The expression has no value at this point, or none that is real and finite."""
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """One node. What `args`, `name` and `number` hold depends on `kind`:

@@ -6,10 +6,10 @@ import itertools
 import re
 from collections.abc import Sequence
 
-from rewards.maths import sets, values
+from rewards.maths import sets
 from rewards.maths.equations import same_equation, solves, split_label, with_arguments
 from rewards.maths.scalars import is_scalar, same_value
-from rewards.maths.tree import Node, TooComplex, Unparsable, bare, walk
+from rewards.maths.tree import Node, TooComplex, Undefined, Unparsable, bare, walk
 
 MAX_ITEMS = 60
 _ARTICLES = re.compile(r"\b(?:the|a|an)\b")
@@ -92,7 +92,7 @@ def _same_set(gold: Node, answer: Node) -> str | None:
         answer = split_label(answer)[1]
     try:
         same = sets.same(sets.pieces(gold), sets.pieces(answer))
-    except (Unparsable, values.Undefined):
+    except (Unparsable, Undefined):
         return None
     return "the same set of numbers" if same else None
 
@@ -182,7 +182,7 @@ def _matched(ours: Sequence[Node], theirs: Sequence[Node]) -> bool:
 def _quietly_same(one: Node, two: Node) -> bool:
     try:
         return same_answer(one, two) is not None
-    except (Unparsable, values.Undefined):
+    except (Unparsable, Undefined):
         return False
 
 
