@@ -13,8 +13,10 @@ from typing import Any
 
 from rewards.api import Reward, Sample, reward
 from rewards.sandbox import grade
-from rewards.sandbox.box import Box, Broken, Isolation, Limits
+from rewards.sandbox.box import Box
+from rewards.sandbox.boxed_run import TIMEOUT, Broken, Limits
 from rewards.sandbox.tests import Judged, Stdio, Tests, read_tests
+from rewards.sandbox.ways import Isolation
 from rewards.text_format import reasoning_and_answer
 
 VERDICTS = (
@@ -118,10 +120,10 @@ def _box(role: str, isolation: Isolation) -> Box:
 def _reward(result: grade.Grade, *, partial: bool) -> Reward:
     if not result.trouble:
         verdict = "passed"
-    elif result.trouble == "timeout":
+    elif result.trouble == TIMEOUT:
         verdict = "timeout"
     else:
-        verdict = "wrong_answer" if result.trouble == "wrong answer" else "error"
+        verdict = "wrong_answer" if result.trouble == grade.WRONG_ANSWER else "error"
     share = result.passed / result.total
     detail = {"passed": result.passed, "tests": result.total}
     if result.trouble:

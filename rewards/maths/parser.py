@@ -18,6 +18,7 @@ _FACTOR_STARTS = {
     "number", "symbol", "constant", "function", "command", "(", "{", "{{", "lfloor", "lceil",
     "begin", "mathbb", "unevaluated", "emptyset",
 }  # fmt: skip
+_SET_OPERATIONS = {"cup": "union", "cap": "intersection", "without": "without"}
 
 
 def parse(text: str, *, thousands: bool = True) -> Node:
@@ -72,11 +73,8 @@ class Parser:
 
     def operand(self) -> Node:
         left = self.ratio()
-        while self.at.kind in ("cup", "cap", "without"):
-            kind = {"cup": "union", "cap": "intersection", "without": "without"}[
-                self.at.take().kind
-            ]
-            left = Node(kind, (left, self.ratio()))
+        while self.at.kind in _SET_OPERATIONS:
+            left = Node(_SET_OPERATIONS[self.at.take().kind], (left, self.ratio()))
         return left
 
     def ratio(self) -> Node:

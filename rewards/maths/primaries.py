@@ -147,10 +147,10 @@ class Primaries:
             "|",
         ):
             node = self.operators.product(node, self.operators.factor())
-        if self.at.kind == "/" and node.kind in ("number", "symbol", "constant", "multiply"):
-            if self.at.following.kind == "number":  # \sin \pi/6
-                self.at.take()
-                node = Node("divide", (node, self.operators.factor()))
+        divisible = node.kind in ("number", "symbol", "constant", "multiply")
+        if self.at.kind == "/" and divisible and self.at.following.kind == "number":  # \sin \pi/6
+            self.at.take()
+            node = Node("divide", (node, self.operators.factor()))
         return Node("negate", (node,)) if negative else node
 
     def root(self) -> Node:

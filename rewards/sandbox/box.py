@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import array
 import marshal
-import math
 import os
-import select
-import signal
 import socket
 import subprocess
 import sys
@@ -19,186 +16,18 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rewards.sandbox import seccomp
-from rewards.sandbox.ways import TMP_MIB, Isolation, NoIsolation, Way, refusal, ways
+from rewards.sandbox.boxed_run import MAX_PROCESSES, Broken, Limits, Run, RunEnd, has_bytes
+from rewards.sandbox.ways import Isolation, Way, refusal, ways
 
-__all__ = ["Box", "Broken", "Ended", "Isolation", "Limits", "NoIsolation", "Run"]
-
-FILE_MIB = 16
-MAX_PROCESSES = 32
 SHARED_USER_SPARE = 512
 """Tasks that a user may have beyond those of now, where the kernel counts all of them."""
 START_WALL_S = 60.0
 _KERNEL = Path(__file__).with_name("kernel.py")
 _ZYGOTE = Path(__file__).with_name("zygote.py")
-
-
-class Broken(RuntimeError):
-    """The sandbox itself died; it says nothing about the program."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What one run may use."""
-
-    cpu_s: float = 5.0
-    memory_mib: int = 512
-    output_bytes: int = 1 << 20
-
-    @property
-    def wall_s(self) -> float:
-        """For runs that sleep: generous, so that a loaded machine reaches the CPU limit first."""
-        return 20 + 10 * self.cpu_s
-
-    def resources(
-        self, *, processes: int | None, address_space: bool
-    ) -> list[tuple[str, int, int]]:
-        """As resource limits, soft and hard. Node reserves more addresses than it uses."""
-        size, cpu_s = self.memory_mib << 20, max(1, math.ceil(self.cpu_s))
-        found = [
-            ("RLIMIT_DATA", size),
-            ("RLIMIT_FSIZE", FILE_MIB << 20),
-            ("RLIMIT_NOFILE", 64),
-            ("RLIMIT_CORE", 0),
-        ]
-        if address_space:
-            found.append(("RLIMIT_AS", size + (256 << 20)))
-        if processes is not None:
-            found.append(("RLIMIT_NPROC", processes))
-        return [("RLIMIT_CPU", cpu_s, cpu_s + 1), *((name, most, most) for name, most in found)]
-
-    def bounds(self) -> dict[str, float]:
-        """What all of a run may use together; twice the memory, as forked processes share much."""
-        return {
-            "processes": MAX_PROCESSES,
-            "cpu_s": self.cpu_s + 1,
-            "memory_bytes": 2 * self.memory_mib << 20,
-            "file_bytes": TMP_MIB << 20,
-        }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ended:
-    """How a run ended."""
-
-    status: int
-    """As from ``os.wait``."""
-    cpu_s: float
-    peak_kib: int
-    stopped: bool
-
-    def trouble(self, limits: Limits, wall_s: float) -> str | None:
-        """``timeout``, ``stopped``, a signal or an exit code in words; None when all went well."""
-        signal_number = os.WTERMSIG(self.status) if os.WIFSIGNALED(self.status) else 0
-        if self.stopped:
-            return "it stopped itself"
-        spent = self.cpu_s >= 0.8 * limits.cpu_s or wall_s >= limits.wall_s
-        if signal_number == signal.SIGXCPU or (signal_number == signal.SIGKILL and spent):
-            return "timeout"
-        if signal_number:
-            return f"signal {signal_number}"
-        code = os.waitstatus_to_exitcode(self.status)
-        return f"exit code {code}" if code else None
-
-
-class Run:
-    """A run in progress, seen from outside."""
-
-    def __init__(self, box: Box, job: dict[str, Any], limits: Limits) -> None:
-        self._box = box
-        self._limits = limits
-        self._start_s = time.monotonic()
-        self.deadline = self._start_s + limits.wall_s + 10
-        request_in, self.requests = os.pipe()
-        self.answers, answer_out = os.pipe()
-        stdin_in, self.stdin = os.pipe()
-        self.stdout, stdout_out = os.pipe()
-        self._open = {self.requests, self.answers, self.stdin, self.stdout}
-        theirs = (request_in, answer_out, stdin_in, stdout_out)
-        try:
-            box.begin(job, theirs)
-        except BaseException:
-            self.close()
-            raise
-        finally:
-            for descriptor in theirs:
-                os.close(descriptor)
-
-    def close(self, *descriptors: int) -> None:
-        """Close these ends, or all that are open."""
-        for descriptor in descriptors or tuple(self._open):
-            if descriptor in self._open:
-                self._open.discard(descriptor)
-                os.close(descriptor)
-
-    def ask(self, text: str) -> bytes | None:
-        """Send a request and wait for its answer; None when the run ended instead."""
-        self.send(text)
-        return self.receive()
-
-    def send(self, text: str) -> None:
-        """Send one message; a run that has ended does not read it."""
-        data = text.encode("utf-8", "surrogatepass")
-        data = len(data).to_bytes(4, "big") + data
-        try:
-            while data:
-                data = data[os.write(self.requests, data) :]
-        except BrokenPipeError:
-            return
-
-    def receive(self) -> bytes | None:
-        """The next message, or None when the run ended or broke its bounds."""
-        header = self._exactly(4)
-        if header is None:
-            return None
-        size = int.from_bytes(header, "big")
-        return None if size > self._limits.output_bytes else self._exactly(size)
-
-    def _exactly(self, size: int) -> bytes | None:
-        data = b""
-        while len(data) < size:
-            if not _readable(self.answers, self.deadline):
-                return None
-            more = os.read(self.answers, size - len(data))
-            if not more:
-                return None
-            data += more
-        return data
-
-    def talk(self, stdin: bytes) -> bytes | None:
-        """Feed standard input and collect standard output; None when there was too much."""
-        os.set_blocking(self.stdin, False)
-        output = bytearray()
-        while True:
-            writing = [self.stdin] if stdin and self.stdin in self._open else []
-            if not writing:
-                self.close(self.stdin)
-            left_s = self.deadline - time.monotonic()
-            readable, writable, _ = select.select([self.stdout], writing, [], max(left_s, 0))
-            if not readable and not writable:
-                raise Broken("a run outlived its wall limit")
-            if writable:
-                try:
-                    stdin = stdin[os.write(self.stdin, stdin[:65536]) :]
-                except BrokenPipeError:
-                    stdin = b""
-            if readable:
-                more = os.read(self.stdout, 65536)
-                output += more
-                if not more:
-                    return bytes(output)
-                if len(output) > self._limits.output_bytes:
-                    return None
-
-    def end(self) -> tuple[Ended, str | None]:
-        """Let the run go and wait for its end; what was wrong with it, if anything."""
-        self.close()
-        ended = self._box.ended(self.deadline)
-        return ended, ended.trouble(self._limits, time.monotonic() - self._start_s)
 
 
 class Box:
@@ -227,9 +56,9 @@ class Box:
         if self._control is not None:
             self._control.close()
         if self._process is not None:
-            _ended(self._process)
+            _end(self._process)
         if self._folder is not None:
-            _removed(self._folder)
+            _remove(self._folder)
         self._process = self._control = self._folder = None
 
     def run(self, job: dict[str, Any], limits: Limits) -> Run:
@@ -259,19 +88,19 @@ class Box:
             data = marshal.dumps(job)
             while data:
                 data = data[os.write(memory, data) :]
-            passed = array.array("i", [memory, *descriptors])
-            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, passed)]
+            numbers = array.array("i", [memory, *descriptors])
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)]
             self._control.sendmsg([b"run"], rights)
         except OSError as error:
             raise Broken(f"the sandbox takes no runs: {error}") from error
         finally:
             os.close(memory)
 
-    def ended(self, deadline: float) -> Ended:
+    def await_end(self, deadline: float) -> RunEnd:
         """The zygote's report on the run."""
         assert self._control is not None
         body = b""
-        if _readable(self._control.fileno(), deadline):
+        if has_bytes(self._control.fileno(), deadline):
             body = self._control.recv(100)
         fields = body.split()
         if len(fields) != 5:
@@ -279,7 +108,7 @@ class Box:
             raise Broken("the sandbox died during a run")
         if fields[4] != b"0":
             self.close()  # files that resist removal: the next run gets a fresh sandbox
-        return Ended(
+        return RunEnd(
             status=int(fields[0]),
             cpu_s=float(fields[1]),
             peak_kib=int(fields[2]),
@@ -305,10 +134,10 @@ class Box:
             self._folder = tempfile.mkdtemp(prefix="stepwell-", dir="/tmp")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs, _as_file(call_filter) as filter_file:
-            command, passed = list(way.command), [theirs.fileno()]
+            command, descriptors = list(way.command), [theirs.fileno()]
             if way.name == "bubblewrap" and filter_file is not None:
                 command += ["--seccomp", str(filter_file)]
-                passed.append(filter_file)
+                descriptors.append(filter_file)
             python = [os.path.realpath(sys.executable), "-I", "-S", "-X", "utf8", "-c"]
             setup = _setup(way, self._folder or "/tmp", theirs.fileno(), call_filter)
             try:
@@ -317,7 +146,7 @@ class Box:
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.PIPE,
-                    pass_fds=passed,
+                    pass_fds=descriptors,
                     start_new_session=way.name != "bubblewrap",  # outlives us to clean up
                     env=_environment(self._folder or "/tmp"),
                 )
@@ -325,7 +154,7 @@ class Box:
                 ours.close()
                 return str(error)
         self._process, self._control = process, ours
-        if _readable(ours.fileno(), time.monotonic() + START_WALL_S) and ours.recv(16) == b"ready":
+        if has_bytes(ours.fileno(), time.monotonic() + START_WALL_S) and ours.recv(16) == b"ready":
             return None
         process.kill()
         _, words = process.communicate()
@@ -352,7 +181,7 @@ def _environment(folder: str) -> dict[str, str]:
     return {"PATH": "/usr/bin:/bin", "HOME": folder, "TMPDIR": folder, "PYTHONHASHSEED": "0"}
 
 
-def _ended(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes]) -> None:
     """Ask a zygote to end, so that it takes its runs along; kill one that does not."""
     process.terminate()
     try:
@@ -364,7 +193,7 @@ def _ended(process: subprocess.Popen[bytes]) -> None:
         process.stderr.close()
 
 
-def _removed(folder: str) -> None:
+def _remove(folder: str) -> None:
     """Remove a private folder, whatever a program made in it: closed or very deep folders too."""
     if not os.path.isdir(folder):
         return
@@ -382,15 +211,15 @@ def _most_processes(way: Way) -> int | None:
 
 
 def _tasks_of_user() -> int:
-    found, user = 0, os.getuid()
+    tasks, user = 0, os.getuid()
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
                 if os.stat(f"/proc/{name}").st_uid == user:
-                    found += len(os.listdir(f"/proc/{name}/task"))
+                    tasks += len(os.listdir(f"/proc/{name}/task"))
             except OSError:  # it has ended
                 continue
-    return found
+    return tasks
 
 
 @contextmanager
@@ -406,9 +235,3 @@ def _as_file(content: bytes | None) -> Iterator[int | None]:
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def _readable(descriptor: int, deadline: float) -> bool:
-    poller = select.poll()
-    poller.register(descriptor, select.POLLIN)
-    return bool(poller.poll(max(0.0, deadline - time.monotonic()) * 1000))

@@ -7,11 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rewards.sandbox.box import Box, Broken, Isolation, Limits, Run
+from rewards.sandbox.box import Box
+from rewards.sandbox.boxed_run import Broken, Limits, Run
 from rewards.sandbox.decode import NotPlain, decoded, source_of, value_of
 from rewards.sandbox.languages import ENVIRONMENT, language
 from rewards.sandbox.tests import Call, Judged, Stdio
+from rewards.sandbox.ways import Isolation
 
+WRONG_ANSWER = "wrong answer"
 JUDGE_LIMITS = Limits(cpu_s=20.0, memory_mib=1024)
 
 
@@ -22,7 +25,7 @@ class Grade:
     passed: int
     total: int
     trouble: str = ""
-    """Empty, ``wrong answer``, ``timeout``, or what the program did instead of answering."""
+    """Empty, `WRONG_ANSWER`, `TIMEOUT`, or what the program did instead of answering."""
     cpu_s: float = 0.0
     detail: str = ""
 
@@ -45,11 +48,11 @@ def by_calls(
                 trouble, detail = wrong, call.source
                 if not every:
                     break
-    ended, ending = run.end()
+    end, ending = run.end()
     if not trouble and passed < len(calls):
         trouble = started or ending or "it ended before it had answered"
     return Grade(
-        passed=passed, total=len(calls), trouble=trouble, cpu_s=ended.cpu_s, detail=detail[:300]
+        passed=passed, total=len(calls), trouble=trouble, cpu_s=end.cpu_s, detail=detail[:300]
     )
 
 
@@ -84,13 +87,13 @@ def _wrong(call: Call, answer: bytes) -> str:
     """Empty when the answer is the expected one."""
     message = _message(answer)
     match message:
-        case ["value", encoded]:
+        case ["value", code]:
             try:
-                value = value_of(encoded)
+                value = value_of(code)
                 same = bool(value) == call.expected if call.truth else value == call.expected
             except (NotPlain, RecursionError):
                 return "it answered something else than a value"
-            return "" if same else "wrong answer"
+            return "" if same else WRONG_ANSWER
     return _raised(message)
 
 
@@ -106,20 +109,20 @@ def by_stdio(
     """Run the program once per case; its output must match line by line, trailing space aside."""
     job: dict[str, Any] = {"mode": "main", "program": program}
     if spoken != "python":
-        known = language(spoken)
-        commands = [list(command) for command in known.commands]
-        job |= {"mode": "command", "file": known.file, "commands": commands}
+        tools = language(spoken)
+        commands = [list(command) for command in tools.commands]
+        job |= {"mode": "command", "file": tools.file, "commands": commands}
         job["environment"] = ENVIRONMENT
     passed, trouble, detail, cpu_s = 0, "", "", 0.0
     for case in cases:
         run = box.run(dict(job), limits)
-        output = run.talk(case.given.encode())
-        ended, ending = run.end()
-        cpu_s += ended.cpu_s
+        output = run.talk(case.input.encode())
+        end, ending = run.end()
+        cpu_s += end.cpu_s
         wrong = "too much output" if output is None else ending or _differs(output, case.expected)
         passed += not wrong
         if wrong and not trouble:
-            trouble, detail = wrong, case.given[:300]
+            trouble, detail = wrong, case.input[:300]
             if not every:
                 break
     return Grade(passed=passed, total=len(cases), trouble=trouble, cpu_s=cpu_s, detail=detail)
@@ -127,9 +130,9 @@ def by_stdio(
 
 def _differs(output: bytes | None, expected: str) -> str:
     lines = (output or b"").decode(errors="replace").rstrip().split("\n")
-    wanted = expected.rstrip().split("\n")
-    same = [line.rstrip() for line in lines] == [line.rstrip() for line in wanted]
-    return "" if same else "wrong answer"
+    due = expected.rstrip().split("\n")
+    same = [line.rstrip() for line in lines] == [line.rstrip() for line in due]
+    return "" if same else WRONG_ANSWER
 
 
 def by_judge(box: Box, judge: Box, program: str, tests: Judged, limits: Limits) -> Grade:
@@ -150,42 +153,42 @@ def by_judge(box: Box, judge: Box, program: str, tests: Judged, limits: Limits) 
         court = judge.run(job, JUDGE_LIMITS)
         outcome, detail = _hearing(court, run)
         court.end()
-    ended, ending = run.end()
+    end, ending = run.end()
     if outcome == "silent":
         outcome = ending or "it ended before it had answered"
     passed = int(outcome == "passed")
     trouble = "" if passed else outcome
-    return Grade(passed=passed, total=1, trouble=trouble, cpu_s=ended.cpu_s, detail=detail[:300])
+    return Grade(passed=passed, total=1, trouble=trouble, cpu_s=end.cpu_s, detail=detail[:300])
 
 
 def _hearing(court: Run, run: Run) -> tuple[str, str]:
     """``passed``, or the trouble and the call it was in; ``silent`` when the program ended."""
-    asked = ""
+    call = ""
     while True:
         statement = court.receive()
         match None if statement is None else _message(statement):
             case ["passed"]:
                 return "passed", ""
             case ["failed", "AssertionError"]:
-                return "wrong answer", asked
+                return WRONG_ANSWER, call
             case ["failed", str(name)]:
-                return f"the tests raised {name}", asked
+                return f"the tests raised {name}", call
             case ["call", str(name), args, kwargs]:
-                asked = f"{name}(*{source_of(value_of(args))}, **{source_of(value_of(kwargs))})"
-                answer = run.ask(asked.replace("Opaque()", "object()"))
+                call = f"{name}(*{source_of(value_of(args))}, **{source_of(value_of(kwargs))})"
+                answer = run.ask(call.replace("Opaque()", "object()"))
                 if answer is None:
-                    return "silent", asked
+                    return "silent", call
                 court.send(_carried(answer))
             case _:
-                return "the tests took too long", asked
+                return "the tests took too long", call
 
 
 def _carried(answer: bytes) -> str:
     """A program's answer as the judge's side reads it."""
     match _message(answer):
-        case ["value", encoded]:
+        case ["value", code]:
             try:
-                return f"value {source_of(value_of(encoded))}"
+                return f"value {source_of(value_of(code))}"
             except (NotPlain, RecursionError):
                 return "value Opaque()"
         case ["raised", str(name)] if name.isidentifier():

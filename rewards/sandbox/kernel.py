@@ -41,7 +41,7 @@ class _Ruleset(ctypes.Structure):
 
 class _PathRule(ctypes.Structure):
     _pack_ = 1
-    _fields_ = [("allowed", ctypes.c_uint64), ("parent", ctypes.c_int32)]
+    _fields_ = [("rights", ctypes.c_uint64), ("parent", ctypes.c_int32)]
 
 
 class _Filter(ctypes.Structure):
@@ -66,24 +66,24 @@ def ruleset(*, readable: Iterable[str], writable: Iterable[str], files: bool = T
     version = landlock_version()
     known = (1 << (13 if version < 2 else 14 if version < 3 else 15 if version < 5 else 16)) - 1
     size = 8 if version < 4 else 16 if version < SIGNALS_SINCE else 24
-    wanted = _Ruleset(known if files else 0, _ALL_TCP, _ALL_SCOPES)
-    rules = _done(_libc.syscall(_CREATE, ctypes.byref(wanted), size, 0), "landlock")
-    for paths, allowed in ((readable, _READ), (writable, _READ | _CHANGE)):
+    demands = _Ruleset(known if files else 0, _ALL_TCP, _ALL_SCOPES)
+    rules = _checked(_libc.syscall(_CREATE, ctypes.byref(demands), size, 0), "landlock")
+    for paths, rights in ((readable, _READ), (writable, _READ | _CHANGE)):
         for path in paths:
-            _allow(rules, path, allowed & known)
+            _allow(rules, path, rights & known)
     return rules
 
 
-def _allow(rules: int, path: str, allowed: int) -> None:
+def _allow(rules: int, path: str, rights: int) -> None:
     try:
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:  # not on this machine, or out of this user's reach anyway
         return
     try:
         if not os.path.isdir(path):
-            allowed &= _OF_FILES
-        rule = _PathRule(allowed, descriptor)
-        _done(_libc.syscall(_ADD, rules, 1, ctypes.byref(rule), 0), f"landlock rule for {path}")
+            rights &= _OF_FILES
+        rule = _PathRule(rights, descriptor)
+        _checked(_libc.syscall(_ADD, rules, 1, ctypes.byref(rule), 0), f"landlock rule for {path}")
     finally:
         os.close(descriptor)
 
@@ -95,7 +95,7 @@ def restrict(rules: int) -> None:
         OSError: when the kernel refuses.
     """
     control(NO_NEW_PRIVILEGES, 1)
-    _done(_libc.syscall(_RESTRICT, rules, 0), "landlock")
+    _checked(_libc.syscall(_RESTRICT, rules, 0), "landlock")
 
 
 def filter_calls(program: bytes) -> None:
@@ -106,7 +106,7 @@ def filter_calls(program: bytes) -> None:
     """
     control(NO_NEW_PRIVILEGES, 1)
     code = _Filter(len(program) // 8, program)
-    _done(_libc.prctl(SECCOMP, 2, ctypes.byref(code), 0, 0), "seccomp")
+    _checked(_libc.prctl(SECCOMP, 2, ctypes.byref(code), 0, 0), "seccomp")
 
 
 def control(option: int, value: int) -> None:
@@ -115,7 +115,7 @@ def control(option: int, value: int) -> None:
     Raises:
         OSError: when the kernel refuses.
     """
-    _done(_libc.prctl(option, value, 0, 0, 0), f"prctl {option}")
+    _checked(_libc.prctl(option, value, 0, 0, 0), f"prctl {option}")
 
 
 def keep_capabilities(*numbers: int) -> None:
@@ -125,12 +125,12 @@ def keep_capabilities(*numbers: int) -> None:
         OSError: when this process does not have them.
     """
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3, this thread
-    kept = sum(1 << number for number in numbers)
-    data = (ctypes.c_uint32 * 6)(kept, kept, 0, 0, 0, 0)
-    _done(_libc.capset(header, data), "capset")
+    bits = sum(1 << number for number in numbers)
+    data = (ctypes.c_uint32 * 6)(bits, bits, 0, 0, 0, 0)
+    _checked(_libc.capset(header, data), "capset")
 
 
-def _done(result: int, what: str) -> int:
+def _checked(result: int, what: str) -> int:
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{what}: {os.strerror(number)}")

@@ -39,11 +39,11 @@ def language(name: str | Mapping[str, Any]) -> Language:
     if isinstance(name, str) and name not in LANGUAGES:
         known = ", ".join(["python", *LANGUAGES])
         raise ValueError(f"unknown language {name!r}: one of {known}, or {{file, commands}}")
-    given = LANGUAGES[name] if isinstance(name, str) else Language(name["file"], name["commands"])
-    return Language(given.file, [_found(command) for command in given.commands])
+    choice = LANGUAGES[name] if isinstance(name, str) else Language(name["file"], name["commands"])
+    return Language(choice.file, [_by_path(command) for command in choice.commands])
 
 
-def _found(command: Sequence[str]) -> list[str]:
+def _by_path(command: Sequence[str]) -> list[str]:
     program = command[0]
     if program.startswith("./"):
         return list(command)

@@ -23,7 +23,7 @@ from rewards.sandbox import kernel, seccomp
 from rewards.sandbox.ways import NAMESPACES, USER_NAMESPACE, NoIsolation, mounts, view
 
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
-_KEPT = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONHASHSEED")
+_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONHASHSEED")
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Shelter:
 
     def environment(self) -> dict[str, str]:
         """The worker's environment: nothing that may be a secret."""
-        kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-        return kept | {"HOME": self.folder, "TMPDIR": self.folder}
+        ours = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
+        return ours | {"HOME": self.folder, "TMPDIR": self.folder}
 
     def close(self) -> None:
         """Remove the private folder; the worker has ended."""

@@ -31,7 +31,7 @@ class BadTests(ValueError):
 class Stdio:
     """A whole run of the program: what it reads and what it should print."""
 
-    given: str
+    input: str
     expected: str
 
 
@@ -73,21 +73,21 @@ def read_tests(
         BadTests: when they can be read as none of these.
     """
     names = ("tests", "test", "test_list", "input_output")
-    found = next((columns[name] for name in names if columns.get(name)), gold)
-    if not found:
+    tests = next((columns[name] for name in names if columns.get(name)), gold)
+    if not tests:
         return None
     entry = entry_point or columns.get("entry_point")
-    if isinstance(found, str):
-        found = _json_or_text(found)
-    if isinstance(found, list) and all(isinstance(item, str) for item in found):
-        found = "\n".join(found)
-    if isinstance(found, str):
-        return _from_code(found, setup=_setup(columns), entry=entry)
-    if isinstance(found, Mapping) and "inputs" in found:
-        found = _paired(found)
-    if not isinstance(found, list) or not all(isinstance(item, Mapping) for item in found):
+    if isinstance(tests, str):
+        tests = _json_or_text(tests)
+    if isinstance(tests, list) and all(isinstance(item, str) for item in tests):
+        tests = "\n".join(tests)
+    if isinstance(tests, str):
+        return _from_code(tests, setup=_setup(columns), entry=entry)
+    if isinstance(tests, Mapping) and "inputs" in tests:
+        tests = _paired(tests)
+    if not isinstance(tests, list) or not all(isinstance(item, Mapping) for item in tests):
         raise BadTests("tests are neither code, nor a list of cases")
-    return _from_cases(found, entry=entry)
+    return _from_cases(tests, entry=entry)
 
 
 def _json_or_text(text: str) -> Any:
@@ -181,11 +181,12 @@ def _as_calls(
     for node in body:
         match node:
             case ast.FunctionDef(name="check", body=inner) if entry and len(node.args.args) == 1:
-                given = node.args.args[0].arg
-                found = _as_calls([_renamed(part, given, entry) for part in inner], entry=entry)
-                if not found:
+                candidate = node.args.args[0].arg
+                renamed = [_renamed(part, candidate, entry) for part in inner]
+                inner_calls = _as_calls(renamed, entry=entry)
+                if not inner_calls:
                     return None
-                calls += found
+                calls += inner_calls
             case ast.Assert(test=test):
                 call = _assertion(test, known=set() if any_name else BUILTINS)
                 if call is None:

@@ -78,7 +78,7 @@ def become(uid: int) -> None:
 
 def withdraw(kernel) -> None:  # noqa: ANN001  a module made here
     """Without namespaces: take a user id of our own, and a domain that no signal leaves."""
-    kept = []
+    capabilities = []
     if SETUP["uid"] is not None:
         uid = SETUP["uid"] + posix.getpid()
         posix.chown(FOLDER, uid, uid)
@@ -87,8 +87,8 @@ def withdraw(kernel) -> None:  # noqa: ANN001  a module made here
         try:
             posix.stat(SETUP["library"])
         except PermissionError:  # in a folder of root's own; Landlock bounds what this opens
-            kept = [kernel.DAC_READ_SEARCH]
-    kernel.keep_capabilities(*kept)
+            capabilities = [kernel.DAC_READ_SEARCH]
+    kernel.keep_capabilities(*capabilities)
     kernel.control(kernel.SUBREAPER, 1)  # what a run leaves behind becomes our child
     kernel.restrict(kernel.ruleset(readable=(), writable=(), files=False))
     kernel.filter_calls(SETUP["filter"])
@@ -143,12 +143,12 @@ def too_much() -> bool:
     processes = cpu_s = memory_bytes = 0
     for name in posix.listdir("/proc"):
         if name.isdigit() and int(name) != posix.getpid():
-            used = usage(int(name))
-            if used is not None:
+            use = usage(int(name))
+            if use is not None:
                 processes, cpu_s, memory_bytes = (
                     processes + 1,
-                    cpu_s + used[0],
-                    memory_bytes + used[1],
+                    cpu_s + use[0],
+                    memory_bytes + use[1],
                 )
     spent_s = max(spent_s, cpu_s)
     if processes > bounds["processes"] or cpu_s > bounds["cpu_s"]:
@@ -163,10 +163,10 @@ def usage(pid: int) -> tuple[float, int] | None:
     try:
         posix.kill(pid, 0)
         stat = text_of(f"/proc/{pid}/stat").rpartition(b")")[2].split()
-        held = text_of(f"/proc/{pid}/statm").split()
+        pages = text_of(f"/proc/{pid}/statm").split()
     except OSError:
         return None
-    return (int(stat[11]) + int(stat[12])) / TICKS, (int(held[1]) - int(held[2])) * PAGE
+    return (int(stat[11]) + int(stat[12])) / TICKS, (int(pages[1]) - int(pages[2])) * PAGE
 
 
 def text_of(path: str) -> bytes:
@@ -213,7 +213,7 @@ def run(job: dict, descriptors: list[int], protect) -> bytes:  # noqa: ANN001  a
     for descriptor in descriptors:
         posix.close(descriptor)
     _signal.setitimer(_signal.ITIMER_REAL, WATCH_S, WATCH_S)
-    _, status, used = posix.wait4(child, posix.WUNTRACED)
+    _, status, use = posix.wait4(child, posix.WUNTRACED)
     _signal.setitimer(_signal.ITIMER_REAL, 0)
     stopped = posix.WIFSTOPPED(status)
     end_everything()
@@ -224,8 +224,8 @@ def run(job: dict, descriptors: list[int], protect) -> bytes:  # noqa: ANN001  a
             break
     child = 0
     left = clean()
-    cpu_s = max(used.ru_utime + used.ru_stime, spent_s)
-    return f"{status} {cpu_s:.4f} {used.ru_maxrss} {stopped:d} {left}".encode()
+    cpu_s = max(use.ru_utime + use.ru_stime, spent_s)
+    return f"{status} {cpu_s:.4f} {use.ru_maxrss} {stopped:d} {left}".encode()
 
 
 def clean() -> int:
@@ -359,8 +359,8 @@ def judge(job: dict, space: dict, send, receive) -> None:  # noqa: ANN001  funct
             if kind == "raised":
                 import builtins
 
-                known = getattr(builtins, text, RuntimeError)
-                raise known() if issubclass(known, Exception) else RuntimeError(text)
+                error = getattr(builtins, text, RuntimeError)
+                raise error() if issubclass(error, Exception) else RuntimeError(text)
             return eval(text, dict(plain))
 
         return call

@@ -18,9 +18,11 @@ import pytest
 import rewards
 from rewards import Pool, Reward, Sample
 from rewards.code_tests import program_in
-from rewards.sandbox.box import Box, Isolation, Limits, NoIsolation
+from rewards.sandbox.box import Box
+from rewards.sandbox.boxed_run import Limits
 from rewards.sandbox.kernel import SIGNALS_SINCE, landlock_version
 from rewards.sandbox.tests import BadTests, Call, Judged, Stdio, read_tests
+from rewards.sandbox.ways import Isolation, NoIsolation
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "../shared/data"
@@ -252,7 +254,8 @@ def test_sleepers_and_their_children_end(way: Isolation) -> None:
 def test_nothing_stays_when_the_worker_is_killed(way: Isolation) -> None:
     """A program sleeps in a sandbox whose owner gets SIGKILL: both end, and the folder goes."""
     program = (
-        "import os, sys\nfrom rewards.sandbox.box import Box, Limits\nbox = Box(sys.argv[1])\n"
+        "import os, sys\nfrom rewards.sandbox.box import Box\n"
+        "from rewards.sandbox.boxed_run import Limits\nbox = Box(sys.argv[1])\n"
         "sleep = 'import time; print(1, flush=True); time.sleep(999)'\n"
         "run = box.run({'mode': 'main', 'program': sleep}, Limits())\n"
         "os.read(run.stdout, 9)\nprint(box._folder, flush=True)\nrun.talk(b'')"
