@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.generate.groups import Group
+from pipeline.measure.accuracy import mean_scored
 
 Floats = NDArray[np.float64]
 
@@ -18,21 +19,21 @@ Floats = NDArray[np.float64]
 class Answers:
     """What one setting's completions came to, [_P, _N] each."""
 
-    correct: Floats  # 1 or 0; what nothing could score counts as the others of its prompt
+    correct: Floats  # 1 or 0; NaN for what nothing could score
     iterations: Floats  # of all completion tokens
     tokens: Floats
     flops: Floats  # forward, prompt and exit checks included
 
     @property
     def points(self) -> Floats:
-        """[_P, 3] iterations, FLOPs and accuracy of each prompt."""
+        """[_P, 3] iterations, FLOPs and accuracy of each prompt, this NaN where none is scored."""
         each = (self.iterations, self.flops, self.correct)
-        return np.stack([values.mean(axis=1) for values in each], axis=1)
+        return np.stack([mean_scored(values, axis=1) for values in each], axis=1)
 
     @property
     def accuracy(self) -> float:
-        """Mean of all."""
-        return float(self.correct.mean())
+        """Mean of all that are scored."""
+        return float(mean_scored(self.correct))
 
     @property
     def mean_depth(self) -> float:
@@ -45,16 +46,11 @@ def answers_of(groups: Sequence[Group], *, reward: str) -> Answers:
 
     Raises ValueError for rollouts without depths, which a dense model makes.
     """
-    right = np.array([[_right(s.components[reward]) for s in g.samples] for g in groups])
-    by_prompt = np.array([row[~np.isnan(row)].mean() if (~np.isnan(row)).any() else np.nan
-                          for row in right])  # fmt: skip
-    everyone = 0.0 if np.isnan(by_prompt).all() else float(np.nanmean(by_prompt))
-    filled = np.where(np.isnan(by_prompt), everyone, by_prompt)[:, None]
     runs = [[s.rollout for s in g.samples] for g in groups]
     if any(r.depths is None for row in runs for r in row):
         raise ValueError("rollouts without depths: depth is of recurrent models")
     return Answers(
-        correct=np.where(np.isnan(right), filled, right),
+        correct=np.array([[_right(s.components[reward]) for s in g.samples] for g in groups]),
         iterations=np.array([[sum(r.depths or ()) for r in row] for row in runs], dtype=float),
         tokens=np.array([[len(r.tokens) for r in row] for row in runs], dtype=float),
         flops=np.array([[r.flops for r in row] for row in runs], dtype=float),

@@ -1,5 +1,6 @@
 """Part 2: accuracy of every problem at every depth, and whether a policy has anything to gain."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 
 from pipeline.depth.bench import Bench
 from pipeline.depth.members import fixed_request
+from pipeline.measure.accuracy import mean_scored
 from pipeline.measure.headroom import headroom
 
 TABLE = "table.parquet"  # prompt_tokens, accuracy [_R]: what the critic learns from
@@ -20,7 +22,7 @@ def make(bench: Bench, out: Path, *, model: Path) -> Mapping[str, Any]:
     """Roll out at fixed depths 1 to the deepest; the verdict and the table."""
     spec = bench.spec
     prompts = bench.prompts(spec.prompts, spec.headroom.size)
-    measured = [
+    by_depth = [
         bench.measure(
             model,
             prompts,
@@ -31,16 +33,21 @@ def make(bench: Bench, out: Path, *, model: Path) -> Mapping[str, Any]:
         )
         for depth in range(1, spec.max_depth + 1)
     ]
-    correct = np.stack([m.answers.correct for m in measured], axis=1)  # [_P, _R, _N]
-    found = headroom(
-        correct, [float(m.answers.flops.mean()) for m in measured], seed=bench.plan.seed
+    correct = np.stack([m.answers.correct for m in by_depth], axis=1)  # [_P, _R, _N]
+    room = headroom(
+        correct, [float(m.answers.flops.mean()) for m in by_depth], seed=bench.plan.seed
     )
-    tokens = [list(g.samples[0].rollout.prompt_tokens) for g in measured[0].groups]
-    table = {"prompt_tokens": tokens, "accuracy": correct.mean(axis=2).tolist()}
+    tokens = [list(g.samples[0].rollout.prompt_tokens) for g in by_depth[0].groups]
+    scored = [
+        (prompt, accuracy)
+        for prompt, accuracy in zip(tokens, mean_scored(correct, axis=2).tolist(), strict=True)
+        if not any(map(math.isnan, accuracy))
+    ]
+    table = {"prompt_tokens": [p for p, _ in scored], "accuracy": [a for _, a in scored]}
     pq.write_table(pa.table(table), out / TABLE)
-    bench.ctx.console.log(f"{bench.plan.name}: headroom: {found.reason}")
+    bench.ctx.console.log(f"{bench.plan.name}: headroom: {room.reason}")
     return {
-        **asdict(found),
-        "by_depth": [m.summary() for m in measured],
-        "ref_tokens": float(measured[-1].answers.tokens.mean()),
+        **asdict(room),
+        "by_depth": [m.summary() for m in by_depth],
+        "ref_tokens": float(by_depth[-1].answers.tokens.mean()),
     }

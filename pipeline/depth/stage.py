@@ -13,7 +13,8 @@ from typing import Any
 from pipeline.depth import headroom_part, random_depth_part
 from pipeline.depth.bench import Bench
 from pipeline.depth.calibrate import calibrate_part
-from pipeline.depth.compare.compare_part import RESULTS_FILE, Comparison, Contenders
+from pipeline.depth.compare import compare_part
+from pipeline.depth.compare.compare_part import RESULTS_FILE, Contenders
 from pipeline.depth.labels import label_parts
 from pipeline.depth.parts import Part, part
 from pipeline.depth.rl import joint_part, policy_part
@@ -56,16 +57,16 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
         "7-calibrate",
         lambda _: calibrate_part.make(bench, model=learned.exported, area="calibrate"),
     ).info
-    found = part(
+    compared = part(
         plan,
         ctx,
         "8-pareto",
-        lambda out: Comparison(bench, learned).make(out, calibration=keys),
+        lambda out: compare_part.make(bench, out, contenders=learned, calibration=keys),
     )
     calibrate_part.write_model(learned.exported, ctx.out / MODEL_FOLDER, keys)
-    shutil.copyfile(found.folder / RESULTS_FILE, ctx.out / RESULTS_FILE)
+    shutil.copyfile(compared.folder / RESULTS_FILE, ctx.out / RESULTS_FILE)
     return Output(
-        kind="checkpoint", info={"depth": {"headroom": _told(room), **found.info, **keys}}
+        kind="checkpoint", info={"depth": {"headroom": _told(room), **compared.info, **keys}}
     )
 
 

@@ -3,6 +3,9 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 Z95 = 1.959964  # 97.5 % quantile of the standard normal
 
 
@@ -41,3 +44,16 @@ def wilson(rate: float, draws: float) -> tuple[float, float]:
     half = Z95 * math.sqrt(rate * (1 - rate) / draws + Z95**2 / (4 * draws**2))
     scale = 1 + Z95**2 / draws
     return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+
+
+def mean_scored(values: ArrayLike, axis: int | None = None) -> NDArray[np.float64]:
+    """Mean of what was scored, leaving out NaN; NaN where nothing was.
+
+    >>> mean_scored([[1.0, float("nan")], [0.0, 1.0]], axis=1).tolist()
+    [1.0, 0.5]
+    """
+    cells = np.asarray(values, dtype=float)
+    scored = ~np.isnan(cells)
+    total = np.where(scored, cells, 0.0).sum(axis=axis)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(total / scored.sum(axis=axis))

@@ -10,7 +10,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pipeline.measure.pareto import RESAMPLES, Floats, Interval, hull_at, upper_hull
+from pipeline.measure.accuracy import mean_scored
+from pipeline.measure.pareto import RESAMPLES, Floats, Interval, accuracy_at, upper_hull
 
 Verdict = Literal["go", "no go", "undecided"]
 
@@ -33,7 +34,7 @@ class Gain:
 
 @dataclass(frozen=True, kw_only=True)
 class Headroom:
-    """What `headroom` found."""
+    """What an oracle gains, and whether a depth stage is worth it."""
 
     cost: tuple[float, ...]  # [_R], rising
     accuracy: tuple[float, ...]  # [_R] of fixed depths
@@ -64,7 +65,8 @@ def headroom(
     value per cell they cannot be: the result says that it is an upper bound, and never "go".
 
     Args:
-        correct: [_P, _R] accuracies in [0, 1], or [_P, _R, _N] single samples.
+        correct: [_P, _R] accuracies in [0, 1], or [_P, _R, _N] single samples; NaN: not scored.
+            Problems without a score to choose on, or to score on, at some depth are left out.
         cost: [_R] cost of each depth.
         right: accuracy from which a depth counts as right for a problem.
         worth_points: "go" needs a gain of at least this, with an interval above 0; "no go" an
@@ -74,7 +76,7 @@ def headroom(
     """
     cells, costs = _checked(correct, cost)
     folds = _folds(cells)
-    fixed = cells.mean(axis=2)
+    fixed = mean_scored(cells, axis=2)
     cheapest_right = [_cheapest_right(chosen_on, right=right) for chosen_on, _ in folds]
     prices = _PRICES / max(costs[-1] - costs[0], 1e-12)
     by_price = [_best_by_price(chosen_on, costs, prices) for chosen_on, _ in folds]
@@ -111,17 +113,20 @@ def _checked(correct: ArrayLike, cost: ArrayLike) -> tuple[Floats, Floats]:
             f"correct has the shape {np.shape(correct)} and cost {costs.shape}: "
             "give [_P, _R] or [_P, _R, _N], and [_R]"
         )
-    if not ((cells >= 0) & (cells <= 1)).all():
+    if not (np.isnan(cells) | ((cells >= 0) & (cells <= 1))).all():
         raise ValueError("correct holds values outside [0, 1]")
+    scored = np.stack([~np.isnan(fold).any(axis=1) for fold in _folds(cells)[0]]).all(axis=0)
+    if not scored.any():
+        raise ValueError("no problem was scored at every depth: see the rewards' verdicts")
     order = np.argsort(costs, kind="stable")
-    return cells[:, order], costs[order]
+    return cells[scored][:, order], costs[order]
 
 
 def _folds(cells: Floats) -> list[tuple[Floats, Floats]]:
     """(accuracies to choose depths on, accuracies to score them on), [_P, _R] each."""
     if cells.shape[2] == 1:
         return [(cells[:, :, 0], cells[:, :, 0])]
-    even, odd = cells[:, :, ::2].mean(axis=2), cells[:, :, 1::2].mean(axis=2)
+    even, odd = (mean_scored(cells[:, :, first::2], axis=2) for first in (0, 1))
     return [(even, odd), (odd, even)]
 
 
@@ -138,7 +143,7 @@ def _best_by_price(accuracy: Floats, cost: Floats, prices: Floats) -> NDArray[np
 def _largest_gain(accuracy: Floats, depths: NDArray[np.int64], cost: Floats) -> int:
     """The column of `depths` [_P, _L] that beats the mixture of fixed depths by most."""
     reached = np.take_along_axis(accuracy, depths, axis=1).mean(axis=0)
-    mixed = hull_at(upper_hull(_curve(accuracy, cost)), cost[depths].mean(axis=0))
+    mixed = accuracy_at(upper_hull(_curve(accuracy, cost)), cost[depths].mean(axis=0))
     return int(np.argmax(reached - mixed))
 
 
@@ -163,7 +168,7 @@ def _gain(
     curves = weights @ fixed / problems
     mixed = np.stack(
         [
-            hull_at(upper_hull(np.stack((cost, curve), axis=1)), at)
+            accuracy_at(upper_hull(np.stack((cost, curve), axis=1)), at)
             for curve, at in zip(curves, spent, strict=True)
         ]
     )
@@ -200,7 +205,7 @@ def _reason(
     verdict: Verdict, oracle: Gain, best: Gain, *, crossed: bool, worth_points: float
 ) -> str:
     p = best.points
-    said = {
+    grounds = {
         "go": f"an oracle gains at least the {worth_points:g} points that a depth stage is worth",
         "no go": f"even an oracle gains less than the {worth_points:g} points that would be worth "
         "a depth stage",
@@ -214,7 +219,7 @@ def _reason(
         else "an upper bound: depths were chosen and scored on the same samples"
     )
     return (
-        f"{verdict}: {said}. At cost {best.cost:.4g} it reaches {best.accuracy:.1%} where mixed "
+        f"{verdict}: {grounds}. At cost {best.cost:.4g} it reaches {best.accuracy:.1%} where mixed "
         f"fixed depths reach {best.hull_accuracy:.1%}: {p.estimate:+.1f} points "
         f"({p.low:+.1f} to {p.high:+.1f}). At the cheapest right depth of each problem, cost "
         f"{oracle.cost:.4g}, it gains {oracle.points.estimate:+.1f} points. ({kind})"

@@ -7,16 +7,14 @@ numpy.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
-Between = Literal["linear", "step"]
 
 RESAMPLES = 1000
-_COVERED = (2.5, 97.5)  # percentiles of a 95 % interval
+PERCENTILES = (2.5, 97.5)  # of a 95 % interval
 _SLACK = 1e-9  # relative: costs that differ by less are rounding
 
 
@@ -27,15 +25,6 @@ class Interval:
     estimate: float
     low: float
     high: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Saving:
-    """A method's cheapest point that is accurate enough; `saved` is a share of the reference."""
-
-    cost: float
-    accuracy: float
-    saved: float
 
 
 def pareto_front(points: ArrayLike) -> Floats:
@@ -67,34 +56,20 @@ def upper_hull(points: ArrayLike) -> Floats:
     return np.array(hull)
 
 
-def hull_at(hull: Floats, cost: ArrayLike) -> Floats:
-    """Accuracy of the hull [M, 2] at costs: flat after its last corner, NaN under its first."""
+def accuracy_at(front: Floats, cost: ArrayLike) -> Floats:
+    """Accuracy of a front or a hull [M, 2] at costs: straight between neighbouring points, as of
+    mixtures or of a price that is continuous; flat after the last one, NaN under the first."""
     cost = np.asarray(cost, dtype=float)
-    reached = np.interp(cost, hull[:, 0], hull[:, 1])
-    return np.where(cost < hull[0, 0] * (1 - _SLACK), np.nan, reached)
+    reached = np.interp(cost, front[:, 0], front[:, 1])
+    return np.where(cost < front[0, 0] * (1 - _SLACK), np.nan, reached)
 
 
-def front_at(front: Floats, cost: ArrayLike, *, between: Between) -> Floats:
-    """Accuracy of a Pareto front [K, 2] at costs: flat after its last point, NaN under its first.
-
-    "linear" joins neighbouring points, as a method does whose price of compute is continuous;
-    "step" counts only points as they were measured.
-    """
-    if between == "linear":
-        return hull_at(front, cost)
-    cost = np.asarray(cost, dtype=float)
-    index = np.searchsorted(front[:, 0] * (1 - _SLACK), cost, side="right") - 1
-    return np.where(index < 0, np.nan, front[np.maximum(index, 0), 1])
-
-
-def area_above_hull(
-    points: ArrayLike, hull: Floats, low: float, high: float, *, between: Between = "linear"
-) -> float:
+def area_above_hull(points: ArrayLike, hull: Floats, low: float, high: float) -> float:
     """Mean of (a method's front - the fixed depths' hull) over costs from `low` to `high`.
 
     Signed, in accuracy. Where the method or the hull has no point cheap enough the difference
-    counts as 0: there a budget falls back on the mixture. Exact: both are linear or constant
-    between their corners.
+    counts as 0: there a budget falls back on the mixture. Exact: both are linear between their
+    corners.
 
     Raises ValueError where the range is empty.
     """
@@ -104,7 +79,7 @@ def area_above_hull(
     corners = np.concatenate((front[:, 0], hull[:, 0], (low, high)))
     corners = np.unique(corners[(corners >= low) & (corners <= high)])
     middle, width = (corners[1:] + corners[:-1]) / 2, np.diff(corners)
-    difference = front_at(front, middle, between=between) - hull_at(hull, middle)
+    difference = accuracy_at(front, middle) - accuracy_at(hull, middle)
     return float(np.nan_to_num(difference) @ width / (high - low))
 
 
@@ -114,7 +89,6 @@ def area_interval(
     low: float,
     high: float,
     *,
-    between: Between = "linear",
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Interval:
@@ -133,7 +107,7 @@ def area_interval(
 
     def area(points: Floats, depths: Floats) -> float:
         hull = upper_hull(depths.mean(axis=over))
-        return area_above_hull(points.mean(axis=over), hull, low, high, between=between)
+        return area_above_hull(points.mean(axis=over), hull, low, high)
 
     return bootstrap(area, arrays, resamples=resamples, seed=seed, levels=levels)
 
@@ -155,29 +129,6 @@ def hypervolume(points: ArrayLike, reference: tuple[float, float]) -> float:
     dominated_to = np.append(front[1:, 0], worst)
     area = (dominated_to - front[:, 0]) @ (front[:, 1] - floor) if len(front) else 0.0
     return float(area / (worst * (1 - floor)))
-
-
-def cheapest_within(points: ArrayLike, accuracy: float, *, tolerance: float) -> Floats | None:
-    """The cheapest point [2] whose accuracy is at least `accuracy - tolerance`; None: no point."""
-    rows = _sorted(points)
-    enough = rows[rows[:, 1] >= accuracy - tolerance - _SLACK]
-    return enough[0] if len(enough) else None
-
-
-def savings(
-    front: ArrayLike, reference_point: ArrayLike, *, tolerance: float = 0.01
-) -> Saving | None:
-    """What a method saves at the reference's accuracy, in the unit of the points' cost.
-
-    The fair reference is the cheapest fixed depth that is within the tolerance of the best one
-    (`cheapest_within`): depths beyond it are waste that no policy is needed to save. Call it once
-    for iterations and once for FLOPs. None where no point is accurate enough.
-    """
-    cost, accuracy = np.asarray(reference_point, dtype=float)
-    found = cheapest_within(front, accuracy, tolerance=tolerance)
-    if found is None:
-        return None
-    return Saving(cost=float(found[0]), accuracy=float(found[1]), saved=float(1 - found[0] / cost))
 
 
 def bootstrap(
@@ -207,27 +158,8 @@ def bootstrap(
     for index in range(resamples):
         picks = [rng.integers(size, size=size) for size in sizes]
         drawn[index] = statistic(*(_picked(array, picks) for array in arrays))
-    low, high = np.percentile(drawn, _COVERED)
+    low, high = np.percentile(drawn, PERCENTILES)
     return Interval(estimate=float(statistic(*arrays)), low=float(low), high=float(high))
-
-
-def paired_difference(
-    one: ArrayLike, other: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0
-) -> Interval:
-    """Mean of (one - other) of two methods on the same problems: [_P] each, or [_S, _P].
-
-    Raises ValueError where the shapes differ.
-    """
-    first, second = np.asarray(one, dtype=float), np.asarray(other, dtype=float)
-    if first.shape != second.shape:
-        raise ValueError(f"shapes {first.shape} and {second.shape} do not pair up")
-    return bootstrap(
-        lambda a: float(a.mean()),
-        [first - second],
-        resamples=resamples,
-        seed=seed,
-        levels=first.ndim,
-    )
 
 
 def spearman(a: ArrayLike, b: ArrayLike) -> float:

@@ -8,57 +8,54 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, PercentFormatter
 
+from pipeline.depth.compare.depth_report import Rows
+from pipeline.depth.compare.methods import LABELS, of_seed
 from pipeline.measure.accuracy import wilson
 from pipeline.measure.pareto import pareto_front, upper_hull
 from pipeline.watch.curves import COLOURS, INK, svg
 
-Rows = Sequence[Mapping[str, Any]]
 Points = Sequence[tuple[float, float]]
 
 BLUE, ORANGE, GREEN, PURPLE, RED, GREY = COLOURS
 
 
 @dataclass(frozen=True, kw_only=True)
-class Method:
-    """What a method is called, and how it is drawn."""
+class Look:
+    """How a method is drawn."""
 
-    name: str
     colour: str = GREY
     line: str = "--"
     marker: str = "o"
     main: bool = False
 
 
-METHODS: Mapping[str, Method] = {
-    "fixed": Method(name="fixed depth", colour=INK, line="-", main=True),
-    "fixed_whole": Method(name="fixed depth, prompt too", colour=INK, line=":", marker="."),
-    "policy": Method(name="learned policy", colour=BLUE, line="-", main=True),
-    "joint": Method(name="policy, tokens trained too", colour=GREEN, line="-", marker="D"),
-    "policy_sampled": Method(name="policy, sampled", colour=BLUE, line=":", marker="v"),
-    "permuted": Method(name="its depths, permuted", colour=GREY, marker="X"),
-    "labels": Method(name="head from labels alone", colour=ORANGE, marker="s"),
-    "own_labels": Method(name="labels of own loss alone", colour=GREEN, line=":", marker="<"),
-    "warm_start": Method(name="warm start", colour=PURPLE, line="-.", marker="^"),
-    "critic": Method(name="critic, a depth a request", colour=RED, marker="P"),
-    "kl": Method(name="KL exit", colour=ORANGE, marker="s"),
-    "latent": Method(name="latent change exit", colour=GREEN, line="-.", marker="^"),
-    "entropy": Method(name="entropy exit", colour=PURPLE, marker="D"),
-    "second_order": Method(name="second-order exit", colour=RED, line=":", marker="v"),
-    "q_exit": Method(name="Q-exit gate", colour=GREY, marker="P"),
-    "oracle": Method(name="oracle (cannot be had)", colour=INK, line="", marker="*"),
+LOOKS: Mapping[str, Look] = {
+    "fixed": Look(colour=INK, line="-", main=True),
+    "fixed_whole": Look(colour=INK, line=":", marker="."),
+    "policy": Look(colour=BLUE, line="-", main=True),
+    "joint": Look(colour=GREEN, line="-", marker="D"),
+    "policy_sampled": Look(colour=BLUE, line=":", marker="v"),
+    "permuted": Look(colour=GREY, marker="X"),
+    "labels": Look(colour=ORANGE, marker="s"),
+    "own_labels": Look(colour=GREEN, line=":", marker="<"),
+    "warm_start": Look(colour=PURPLE, line="-.", marker="^"),
+    "critic": Look(colour=RED, marker="P"),
+    "kl": Look(colour=ORANGE, marker="s"),
+    "latent": Look(colour=GREEN, line="-.", marker="^"),
+    "entropy": Look(colour=PURPLE, marker="D"),
+    "second_order": Look(colour=RED, line=":", marker="v"),
+    "q_exit": Look(colour=GREY, marker="P"),
+    "oracle": Look(colour=INK, line="", marker="*"),
 }
-"""All methods, in the order of the table."""
+"""All methods, in the order of the table; `pipeline.depth.compare.methods` has what they are."""
 
 RULES = ("kl", "latent", "entropy", "second_order", "q_exit")
 SHARED = ("fixed", "fixed_whole", "policy", "oracle")
 PANELS: Mapping[str, Sequence[str]] = {
-    "what learns": [name for name in METHODS if name not in RULES],
-    "exit rules": [name for name in METHODS if name in (*SHARED, *RULES)],
+    "what learns": [name for name in LOOKS if name not in RULES],
+    "exit rules": [name for name in LOOKS if name in (*SHARED, *RULES)],
 }
 """What is drawn together; all at once could not be told apart."""
-
-SEED = "policy, seed "
-"""How the rows of the policy's further seeds are called."""
 
 
 def front_svg(
@@ -72,15 +69,14 @@ def front_svg(
         if fixed := _fixed_rows(methods, key):
             _hull(axes, _points(fixed, key))
         for name in names:
-            _front(axes, METHODS[name], [r for r in methods[name] if key in r], key, problems)
+            _front(axes, name, [r for r in methods[name] if key in r], key, problems)
         for row in methods.get("fixed", ()) if "fixed" in names else ():
             place = (row[key], row["accuracy"])
             depth = f"{row['mean_depth']:.0f}"
             axes.annotate(depth, place, (4, -11), textcoords="offset points", fontsize=7.5)
-        for name, rows in methods.items():
-            if name.startswith(SEED):
-                front = pareto_front(_points(rows, key))
-                axes.plot(front[:, 0], front[:, 1], color=BLUE, linewidth=0.8, alpha=0.6)
+        for rows in _further_seeds(methods):
+            front = pareto_front(_points(rows, key))
+            axes.plot(front[:, 0], front[:, 1], color=BLUE, linewidth=0.8, alpha=0.6)
         # a model trained on shallow prompts does badly at deep ones, and would set the scale
         rows = [row for n in names if n != "fixed_whole" for row in methods[n] if key in row]
         accuracies, costs = ([row[of] for row in rows] for of in ("accuracy", key))
@@ -95,10 +91,10 @@ def front_svg(
 
 
 def gain_svg(methods: Mapping[str, Rows], key: str, unit: str, *, panel: str) -> str:
-    """Points over what mixed fixed depths reach at the same cost, within their range of costs."""
+    """Points over what mixed fixed depths reach at the same cost, from the cheapest to the dearest
+    fixed depth that no other dominates."""
     hull = upper_hull(_points(_fixed_rows(methods, key), key))
-    low = hull[0, 0]
-    high = max(row[key] for row in _fixed_rows(methods, key))
+    low, high = hull[0, 0], hull[-1, 0]
 
     def gain(point: tuple[float, float]) -> tuple[float, float]:
         return point[0], 100 * (point[1] - float(np.interp(point[0], hull[:, 0], hull[:, 1])))
@@ -106,11 +102,10 @@ def gain_svg(methods: Mapping[str, Rows], key: str, unit: str, *, panel: str) ->
     def draw(axes: Axes) -> None:
         axes.axhline(0, color=INK, linewidth=4, alpha=0.2, label="fixed depths, mixed")
         for name in PANELS[panel]:
-            method = METHODS[name]
             rows = [r for r in methods.get(name, ()) if key in r and low <= r[key] <= high]
-            if rows and method.line and name not in ("fixed", "fixed_whole"):
-                _curve(axes, method, *_with_front(_points(rows, key), gain))
-        for rows in (rows for name, rows in methods.items() if name.startswith(SEED)):
+            if rows and LOOKS[name].line and name not in ("fixed", "fixed_whole"):
+                _curve(axes, name, *_with_front(_points(rows, key), gain))
+        for rows in _further_seeds(methods):
             inside = [r for r in rows if low <= r[key] <= high]
             if inside:
                 front = _with_front(_points(inside, key), gain)[1]
@@ -153,40 +148,46 @@ def _hull(axes: Axes, points: Points) -> None:
     )
 
 
-def _front(axes: Axes, method: Method, rows: Rows, key: str, problems: int | None) -> None:
-    points = _points(rows, key)
-    if not method.line:
+def _front(axes: Axes, name: str, rows: Rows, key: str, problems: int | None) -> None:
+    look, points = LOOKS[name], _points(rows, key)
+    if not look.line:
         axes.scatter(
-            *zip(*points, strict=True), s=70, c=method.colour, marker=method.marker,
-            label=method.name,
-        )  # fmt: skip
+            *zip(*points, strict=True), s=70, c=look.colour, marker=look.marker, label=LABELS[name]
+        )
         return
-    if method.main and problems:
+    if look.main and problems:
         spans = [wilson(accuracy, problems) for _, accuracy in points]
         axes.vlines(
             [cost for cost, _ in points],
             [low for low, _ in spans],
             [high for _, high in spans],
-            color=method.colour,
+            color=look.colour,
             linewidth=1.1,
             alpha=0.45,
         )
-    _curve(axes, method, *_with_front(points, lambda point: point))
+    _curve(axes, name, *_with_front(points, lambda point: point))
 
 
-def _curve(axes: Axes, method: Method, points: Points, front: Points) -> None:
+def _curve(axes: Axes, name: str, points: Points, front: Points) -> None:
     """All points, and a line through those of the front."""
-    look: dict[str, Any] = {
-        "color": method.colour,
-        "marker": method.marker,
-        "markersize": 5 if method.main else 4,
-        "zorder": 3 if method.main else 2,
+    look = LOOKS[name]
+    style: dict[str, Any] = {
+        "color": look.colour,
+        "marker": look.marker,
+        "markersize": 5 if look.main else 4,
+        "zorder": 3 if look.main else 2,
     }
-    width = 2.2 if method.colour == BLUE and method.main else 1.3 if method.main else 1
-    axes.plot(*zip(*points, strict=True), linestyle="", **look)
+    width = 2.2 if name == "policy" else 1.3 if look.main else 1
+    axes.plot(*zip(*points, strict=True), linestyle="", **style)
     axes.plot(
-        *zip(*front, strict=True), linestyle=method.line, linewidth=width, label=method.name, **look
+        *zip(*front, strict=True), linestyle=look.line, linewidth=width, label=LABELS[name], **style
     )
+
+
+def _further_seeds(methods: Mapping[str, Rows]) -> list[Rows]:
+    """The rows of the policy's seeds beside the first."""
+    numbers = range(1, len(methods))
+    return [methods[of_seed(n)] for n in numbers if of_seed(n) in methods]
 
 
 def _with_front(

@@ -5,13 +5,23 @@ from typing import Any
 
 from markupsafe import Markup
 
+from pipeline.depth.compare.depth_report import (
+    Calibration,
+    DepthReport,
+    Estimate,
+    Fronts,
+    Need,
+    PromptsReport,
+    Rows,
+    Slider,
+    Span,
+)
+from pipeline.depth.compare.methods import LABELS, POLICY
 from pipeline.measure.accuracy import wilson
 from pipeline.watch.depth_pictures import (
-    METHODS,
+    LOOKS,
     PANELS,
-    SEED,
     SHARED,
-    Rows,
     front_svg,
     gain_svg,
     slider_svg,
@@ -27,33 +37,46 @@ ENERGY: Mapping[str, str] = {
 """What the sources of joules are worth."""
 
 
-def depth_section(stage: str, found: Mapping[str, Any]) -> dict[str, Any]:
+def depth_section(stage: str, document: Mapping[str, Any]) -> dict[str, Any]:
     """What the template shows of a depth stage's `depth` document. Pictures are SVG."""
-    methods: Mapping[str, Rows] = found.get("methods", {})
-    section = {"stage": stage, "headroom": found["headroom"], "savings": []}
-    if not methods:
+    report = DepthReport.read(document)
+    section = {"stage": stage, "headroom": report.headroom, "savings": []}
+    compared, calibration = report.comparison, report.calibration
+    if compared is None or calibration is None:
         return section
-    problems = found.get("problems")
+    here = compared.held_out
     return section | {
-        "pictures": _pictures(methods, problems),
-        "methods": [_method(name, methods[name], found) for name in METHODS if name in methods],
+        "pictures": _pictures(here.methods, here.problems),
+        "methods": [
+            _method(name, here.methods[name], here.fronts) for name in LOOKS if name in here.methods
+        ],
         "settings": [
             row
-            for name, rows in methods.items()
-            for row in _settings(name, rows, problems=problems)
+            for name, rows in here.methods.items()
+            for row in _settings(name, rows, problems=here.problems)
         ],
-        "savings": _savings(found),
-        "need": _need(found),
-        "slider": _slider(found),
-        "transfer": [{"entry": entry, **some} for entry, some in found.get("transfer", {}).items()],
-        "slider_picture": Markup(slider_svg(found["budgets"], found["efforts"])),
-        "energy": [f"{source}, {ENERGY[source]}" for source in _sources(methods)],
-        "seeds": len(found.get("seeds", ())),
-        "problems": problems,
+        "savings": [*_savings(here), *_followed(here.need, compared.slider)],
+        "need": _need(here.need),
+        "slider": _slider(calibration),
+        "transfer": [
+            {
+                "entry": entry,
+                "problems": there.problems,
+                "fronts": there.fronts,
+                "best": there.fronts.best_fixed or there.fronts.reference,
+                "spearman": there.need.spearman,
+            }
+            for entry, there in compared.transfer.items()
+        ],
+        "slider_picture": Markup(slider_svg(compared.slider.budgets, calibration.efforts)),
+        "energy": [f"{source}, {ENERGY[source]}" for source in _sources(here.methods)],
+        "seeds": len(compared.seeds),
+        "problems": here.problems,
+        "left_out": here.left_out,
     }
 
 
-def _pictures(methods: Mapping[str, Rows], problems: int | None) -> list[list[tuple[str, Markup]]]:
+def _pictures(methods: Mapping[str, Rows], problems: int) -> list[list[tuple[str, Markup]]]:
     """(title, SVG) of each panel that has a method of its own, in rows."""
     panels = [p for p, names in PANELS.items() if methods.keys() & set(names) - set(SHARED)]
     panels = panels or list(PANELS)[:1]
@@ -75,32 +98,28 @@ def _pictures(methods: Mapping[str, Rows], problems: int | None) -> list[list[tu
     return [fronts(key, unit), gains, fronts(*other)]
 
 
-def _method(name: str, rows: Rows, found: Mapping[str, Any]) -> dict[str, Any]:
+def _method(name: str, rows: Rows, fronts: Fronts) -> dict[str, Any]:
     """A row of the table: the method's numbers, and its most accurate setting."""
-    best = max(rows, key=lambda row: row["accuracy"])
     return {
-        "name": METHODS[name].name,
-        "hypervolume": found["hypervolume"].get(name),
-        "hypervolume_ci": found["hypervolume_ci"].get(name),
-        "ahead": found["hypervolume_ahead"].get(name),
-        "area": found["hull_area_by_method"].get(name),
-        "best": best,
+        "name": LABELS[name],
+        "hypervolume": fronts.hypervolume.get(name),
+        "hypervolume_ci": fronts.hypervolume_ci.get(name),
+        "ahead": fronts.hypervolume_ahead.get(name),
+        "area": fronts.hull_area_by_method.get(name),
+        "best": max(rows, key=lambda row: row["accuracy"]),
         "settings": len(rows),
-        "main": name == "policy",
+        "main": name == POLICY.name,
     }
 
 
-def _settings(name: str, rows: Rows, *, problems: int | None) -> list[dict[str, Any]]:
+def _settings(name: str, rows: Rows, *, problems: int) -> list[dict[str, Any]]:
     """Every setting of a method, as the long table has it."""
-    if name in METHODS:
-        name = METHODS[name].name
-    elif name.startswith(SEED):
-        name = f"{METHODS['policy'].name}, seed {name.removeprefix(SEED)}"
+    label = LABELS.get(name) or name.replace(POLICY.name, POLICY.label)  # of a further seed
     return [
         {
-            "name": name,
+            "name": label,
             "setting": _setting(row),
-            "interval": wilson(row["accuracy"], problems) if problems else None,
+            "interval": wilson(row["accuracy"], problems),
             "measured": row,
         }
         for row in rows
@@ -115,48 +134,77 @@ def _setting(row: Mapping[str, Any]) -> str:
     return f"depth {row['depth']}" if "depth" in row else row.get("setting", "")
 
 
-def _savings(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _savings(here: PromptsReport) -> list[tuple[str, str]]:
     """The headline in a few tiles."""
-    area, (low, high) = found["hull_area"], found["hull_area_ci"]
+    fronts = here.fronts
+    low, high = fronts.hull_area_ci
     span = f"{100 * low:+.1f} to {100 * high:+.1f}"
-    tiles = [(f"{100 * area:+.1f} points", f"over mixed fixed depths on average ({span})")]
-    for key, unit in (("flops_saved", "FLOPs"), ("iterations_saved", "iterations")):
-        value = found[key]
-        if value is None:
+    tiles = [
+        (f"{100 * fronts.hull_area:+.1f} points", f"over mixed fixed depths on average ({span})")
+    ]
+    for unit, saved, span, accuracy in (
+        ("FLOPs", fronts.flops_saved, fronts.flops_saved_ci, fronts.flops_saved_accuracy),
+        (
+            "iterations",
+            fronts.iterations_saved,
+            fronts.iterations_saved_ci,
+            fronts.iterations_saved_accuracy,
+        ),
+    ):
+        if saved is None:
             tiles.append(("none", f"of the {unit} saved: never within a point of the best"))
         else:
-            tiles.append((f"{value:+.0%}", f"{unit} saved within a point of the best fixed depth"))
-    if found.get("spearman") is not None:
-        tiles.append((f"{found['spearman']:.2f}", "rank correlation of depth with needed steps"))
-    if found.get("budget_error") is not None:
+            tiles.append((f"{saved:+.0%}", f"{unit} saved {_within(span, accuracy)}"))
+    return tiles
+
+
+def _within(span: Span | None, accuracy: Estimate | None) -> str:
+    """The interval of a saving, and the accuracy at which it is had."""
+    if span is None or accuracy is None:  # of a run before there were any
+        return "within a point of the best fixed depth"
+    points, low, high = (100 * value for value in accuracy)
+    return (
+        f"({span[0]:+.0%} to {span[1]:+.0%}), at {points:+.1f} points ({low:+.1f} to {high:+.1f}) "
+        "from the best fixed depth"
+    )
+
+
+def _followed(need: Need, slider: Slider) -> list[tuple[str, str]]:
+    """Tiles on what depth followed: needed steps, and budgets."""
+    tiles = []
+    if need.spearman is not None:
+        tiles.append((f"{need.spearman:.2f}", "rank correlation of depth with needed steps"))
+    if slider.budget_error is not None:
         tiles.append(
             (
-                f"{found['budget_error']:.1%}",
+                f"{slider.budget_error:.1%}",
                 "largest miss of a budget never measured, of their range",
             )
         )
     return tiles
 
 
-def _need(found: Mapping[str, Any]) -> str | None:
+def _need(need: Need) -> str | None:
     """How depth followed need, in a sentence; None where no need is known."""
-    if found.get("spearman_all") is None or found.get("waste") is None:
+    if need.spearman_all is None or need.waste is None:
         return None
     said = (
-        f"Where the needed steps are known, {found['waste']:.1%} of the policy's iterations were "
-        f"beyond need and {found['shortfall']:.1%} of the needed ones were missing; the rank "
-        f"correlation over all positions is {found['spearman_all']:.2f}."
+        f"Where the needed steps are known, {need.waste:.1%} of the policy's iterations were "
+        f"beyond need and {need.shortfall:.1%} of the needed ones were missing; the rank "
+        f"correlation over all positions is {need.spearman_all:.2f}."
     )
-    asked, idle = found.get("depth_asked"), found.get("depth_idle")
-    if asked is None or idle is None:
+    if need.depth_asked is None or need.depth_idle is None:
         return said
-    return f"{said} Mean depth {asked:.2f} where the answer depends on it, {idle:.2f} elsewhere."
+    return (
+        f"{said} Mean depth {need.depth_asked:.2f} where the answer depends on it, "
+        f"{need.depth_idle:.2f} elsewhere."
+    )
 
 
-def _slider(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _slider(calibration: Calibration) -> list[dict[str, Any]]:
     """The calibrated budgets, and between them the efforts."""
-    rows = [{**row, "effort": ""} for row in found["depth_calibration"]]
-    efforts = [{"budget": budget, "effort": name} for name, budget in found["efforts"].items()]
+    rows = [{**row, "effort": ""} for row in calibration.depth_calibration]
+    efforts = [{"budget": budget, "effort": name} for name, budget in calibration.efforts.items()]
     return sorted([*rows, *efforts], key=lambda row: row["budget"])
 
 

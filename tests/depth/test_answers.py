@@ -43,12 +43,16 @@ def test_depths_and_values_add_up() -> None:
     assert found.points.tolist() == [[3, 300, 0.5], [3, 300, 0.5]]
 
 
-def test_an_unscored_sample_counts_as_the_others_of_its_prompt() -> None:
+def test_an_unscored_sample_counts_as_nothing() -> None:
     groups = [
         group(scored(None, (1,)), scored(1.0, (1,))),
+        group(scored(0.0, (1,)), scored(1.0, (1,))),
         group(scored(None, (1,)), scored(None, (1,))),
     ]
-    assert answers_of(groups, reward="a").correct.tolist() == [[1, 1], [1, 1]]
+    found = answers_of(groups, reward="a")
+    np.testing.assert_equal(found.correct, [[np.nan, 1], [0, 1], [np.nan, np.nan]])
+    np.testing.assert_equal(found.points[:, 2], [1, 0.5, np.nan])
+    assert found.accuracy == pytest.approx(2 / 3)
 
 
 def test_dense_rollouts_are_refused() -> None:

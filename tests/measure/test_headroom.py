@@ -94,3 +94,18 @@ def test_the_order_of_depths_does_not_matter() -> None:
 def test_wrong_input_is_refused(correct: np.ndarray, cost: list[int], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         headroom(correct, cost)
+
+
+def test_unscored_samples_count_as_nothing() -> None:
+    """A sample less is as if fewer had been drawn; a cell without a half to choose on or to score
+    on takes its problem along."""
+    cells = graded(40, 4)
+    fewer = cells.copy()
+    fewer[7, 1, 3] = np.nan
+    assert headroom(fewer, DEPTHS).problems == 40
+    assert headroom(fewer, DEPTHS).oracle == headroom(cells, DEPTHS).oracle
+    fewer[7, 2, ::2] = np.nan
+    without = np.delete(cells, 7, axis=0)
+    assert headroom(fewer, DEPTHS) == headroom(without, DEPTHS)
+    with pytest.raises(ValueError, match="no problem was scored at every depth"):
+        headroom(np.full((3, 4, 2), np.nan), DEPTHS)

@@ -8,17 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.measure.pareto import (
-    Between,
+    accuracy_at,
     area_above_hull,
     area_interval,
     bootstrap,
-    cheapest_within,
-    front_at,
-    hull_at,
     hypervolume,
-    paired_difference,
     pareto_front,
-    savings,
     spearman,
     upper_hull,
     waste_and_shortfall,
@@ -38,7 +33,7 @@ def test_the_hull_is_the_best_mixture_of_two_depths(
         if c1 <= budget:
             share = 1.0 if c2 <= budget else (budget - c1) / (c2 - c1)
             best = np.nanmax([best, a1, a1 + share * (a2 - a1)])
-    assert hull_at(upper_hull(points), budget) == pytest.approx(best, abs=1e-9, nan_ok=True)
+    assert accuracy_at(upper_hull(points), budget) == pytest.approx(best, abs=1e-9, nan_ok=True)
 
 
 @given(POINTS)
@@ -51,12 +46,12 @@ def test_a_hull_rises_ever_more_slowly(points: list[tuple[float, float]]) -> Non
 
 @given(POINTS)
 def test_the_front_is_what_nothing_dominates(points: list[tuple[float, float]]) -> None:
-    kept = {
+    undominated = {
         (c, a)
         for c, a in points
         if not any(x <= c and y >= a and (x, y) != (c, a) for x, y in points)
     }
-    assert set(map(tuple, pareto_front(points).tolist())) == kept
+    assert set(map(tuple, pareto_front(points).tolist())) == undominated
 
 
 def test_a_front_needs_finite_points() -> None:
@@ -68,25 +63,20 @@ def test_a_front_needs_finite_points() -> None:
 
 def test_a_front_between_its_points() -> None:
     front = pareto_front([(1, 0.2), (3, 0.6)])
-    for between, middle in (("linear", 0.4), ("step", 0.2)):
-        found = front_at(front, [0.5, 1, 2, 3, 9], between=between)
-        np.testing.assert_allclose(found, [np.nan, 0.2, middle, 0.6, 0.6])
+    np.testing.assert_allclose(accuracy_at(front, [0.5, 1, 2, 3, 9]), [np.nan, 0.2, 0.4, 0.6, 0.6])
 
 
 @pytest.mark.parametrize(
-    ("points", "between", "area"),
+    ("points", "area"),
     [
-        ([(1, 0.3), (3, 0.9)], "linear", 0.1),  # the hull and a tenth
-        ([(1, 0.2), (3, 0.8)], "step", -0.3),  # under the line by 0 to 0.6 while it waits
-        ([(2, 0.8)], "linear", 0.15 / 2),  # nothing under cost 2, then 0.3 falling to 0
-        ([(1, 0.0), (2, 0.0), (3, 0.0)], "linear", -0.5),
+        ([(1, 0.3), (3, 0.9)], 0.1),  # the hull and a tenth
+        ([(2, 0.8)], 0.15 / 2),  # nothing under cost 2, then 0.3 falling to 0
+        ([(1, 0.0), (2, 0.0), (3, 0.0)], -0.5),
     ],
 )
-def test_area_of_known_fronts(
-    points: list[tuple[float, float]], between: Between, area: float
-) -> None:
+def test_area_of_known_fronts(points: list[tuple[float, float]], area: float) -> None:
     hull = upper_hull([(1, 0.2), (3, 0.8)])
-    assert area_above_hull(points, hull, 1, 3, between=between) == pytest.approx(area)
+    assert area_above_hull(points, hull, 1, 3) == pytest.approx(area)
 
 
 def test_area_needs_a_range() -> None:
@@ -94,18 +84,17 @@ def test_area_needs_a_range() -> None:
         area_above_hull([(1, 0.5)], upper_hull([(1, 0.2)]), 2, 2)
 
 
-@given(POINTS, POINTS, st.floats(0.5, 10), st.floats(0.5, 10), st.sampled_from(["linear", "step"]))
+@given(POINTS, POINTS, st.floats(0.5, 10), st.floats(0.5, 10))
 def test_area_is_the_mean_difference(
     points: list[tuple[float, float]],
     fixed: list[tuple[float, float]],
     low: float,
     width: float,
-    between: Between,
 ) -> None:
     hull, steps = upper_hull(fixed), 20_000
     at = low + width * (np.arange(steps) + 0.5) / steps
-    gap = front_at(pareto_front(points), at, between=between) - hull_at(hull, at)
-    found = area_above_hull(points, hull, low, low + width, between=between)
+    gap = accuracy_at(pareto_front(points), at) - accuracy_at(hull, at)
+    found = area_above_hull(points, hull, low, low + width)
     assert found == pytest.approx(np.nan_to_num(gap).mean(), abs=2e-3)
 
 
@@ -155,17 +144,6 @@ def test_hypervolume_of_two_points() -> None:
         hypervolume([(1, 0.5)], (10, 1.0))
 
 
-def test_savings_are_counted_from_the_cheapest_depth_that_is_as_good() -> None:
-    fixed = [(1, 0.3), (4, 0.795), (8, 0.8)]
-    reference = cheapest_within(fixed, 0.8, tolerance=0.01)
-    assert reference is not None
-    assert reference.tolist() == [4, 0.795]
-    found = savings([(1, 0.4), (3, 0.785), (5, 0.9)], reference)
-    assert found is not None
-    assert (found.cost, found.saved) == (3, 0.25)
-    assert savings([(1, 0.4)], reference) is None
-
-
 def test_bootstrap_of_a_mean_has_the_width_that_theory_gives() -> None:
     values = np.random.default_rng(1).normal(size=400)
     found = bootstrap(lambda a: float(a.mean()), [values], resamples=2000, seed=5)
@@ -181,18 +159,6 @@ def test_bootstrap_draws_alike_from_all_arrays() -> None:
     assert (found.low, found.high) == (0, 0)
     with pytest.raises(ValueError, match="axis 0 has 49"):
         bootstrap(lambda a, b: 0.0, [values, values[1:]])
-
-
-def test_pairing_removes_what_two_methods_share() -> None:
-    rng = np.random.default_rng(2)
-    problem = rng.normal(size=300)
-    found = paired_difference(problem + 0.1, problem, resamples=200)
-    assert found.low == pytest.approx(0.1)
-    assert found.high == pytest.approx(0.1)
-    seeds = np.stack((problem + 0.3, problem - 0.3))
-    assert paired_difference(seeds, np.stack((problem, problem)), resamples=200).low < -0.2
-    with pytest.raises(ValueError, match="pair up"):
-        paired_difference(problem, problem[1:])
 
 
 def test_rank_correlation() -> None:

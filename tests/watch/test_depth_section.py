@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
-from pipeline.watch.depth_pictures import METHODS, PANELS, RULES, front_svg, gain_svg, slider_svg
+from pipeline.depth.compare.depth_report import DepthReport
+from pipeline.depth.compare.methods import LABELS
+from pipeline.watch.depth_pictures import LOOKS, PANELS, RULES, front_svg, gain_svg, slider_svg
 from pipeline.watch.depth_section import depth_section
 from pipeline.watch.report import write_report
 
@@ -79,7 +81,13 @@ def document() -> dict[str, Any]:
             if n != "policy"
         },
         "flops_saved": 0.31,
+        "flops_saved_ci": [0.24, 0.35],
+        "flops_saved_accuracy": [-0.006, -0.021, 0.008],
         "iterations_saved": None,
+        "reference": {"iterations": 180.0, "flops": 220e6, "accuracy": 0.79},
+        "best_fixed": {"iterations": 210.0, "flops": 250e6, "accuracy": 0.795},
+        "oracle": {"verdict": "go", "reason": "go.", "points": 9.0, "points_ci": [7.0, 11.0]},
+        "depth_policy": {"depth": 8, "prompt_depth": 1},
         "spearman": 0.72,
         "spearman_all": 0.64,
         "waste": 0.182,
@@ -87,6 +95,7 @@ def document() -> dict[str, Any]:
         "depth_asked": 3.62,
         "depth_idle": 1.31,
         "budget_error": 0.041,
+        "monotone": True,
         "budgets": [
             {"budget": b, "spent": s}
             for b, s in ((0.3, 0.312), (0.4, 0.384), (0.5, 0.488), (0.625, 0.64), (0.75, 0.744))
@@ -107,11 +116,19 @@ def document() -> dict[str, Any]:
             "deeper": {
                 "hull_area": 0.042,
                 "hull_area_ci": [0.021, 0.066],
-                "reference": {"iterations": 180.0, "flops": 190e6, "accuracy": 0.617},
+                "hull_area_by_method": {},
+                "hypervolume": {},
+                "hypervolume_ci": {},
+                "hypervolume_ahead": {},
+                "reference": {"iterations": 180.0, "flops": 190e6, "accuracy": 0.61},
+                "best_fixed": {"iterations": 240.0, "flops": 250e6, "accuracy": 0.617},
                 "flops_saved": None,
                 "iterations_saved": 0.437,
+                "iterations_saved_ci": [0.392, 0.471],
                 "spearman": None,
                 "problems": 400,
+                "left_out": 2,
+                "methods": {},
             }
         },
     }
@@ -135,6 +152,7 @@ def test_the_report_shows_fronts_methods_and_slider(run_folder: Path) -> None:
         "+6.1 points",
         "(+4.0 to +8.0)",
         "+31%",
+        "FLOPs saved (+24% to +35%), at -0.6 points (-2.1 to +0.8) from the best fixed depth",
         "of the iterations saved: never within a point",
         "0.72",
         "4.1%",
@@ -151,8 +169,29 @@ def test_the_report_shows_fronts_methods_and_slider(run_folder: Path) -> None:
     assert "threshold 0.0001" in page
     assert "ln(price) +1.00" in page
     assert "<td>medium</td>" in page
-    for text in ("<td>deeper</td>", "61.7%", "never within a point", "43.7%"):
+    for text in ("<td>deeper</td>", "61.7%", "never within a point", "43.7%", "39.2% to 47.1%"):
         assert text in page
+
+
+def test_a_document_is_read_and_written_back_whole() -> None:
+    found = document()
+    again = DepthReport.read(found).document()
+    defaults = {
+        "by_depth", "left_out", "iterations_saved_ci", "iterations_saved_accuracy", "oracle_points",
+        "iterations_by_steps",
+    }  # fmt: skip
+    assert again.keys() - found.keys() <= defaults
+    flat = found.keys() - {"headroom", "oracle", "transfer"}
+    assert {key: again[key] for key in flat} == {key: found[key] for key in flat}
+    assert DepthReport.read(json.loads(json.dumps(again))).document() == again
+
+
+def test_a_run_from_before_intervals_of_savings_is_still_shown() -> None:
+    found = document()
+    for key in ("flops_saved_ci", "flops_saved_accuracy", "best_fixed"):
+        del found[key]
+    section = depth_section("depth", found)
+    assert ("+31%", "FLOPs saved within a point of the best fixed depth") in section["savings"]
 
 
 def test_a_panel_without_methods_of_its_own_is_left_out() -> None:
@@ -177,16 +216,17 @@ def test_every_method_is_drawn_and_named() -> None:
         front_svg(methods, "flops_per_answer", "FLOPs per answer", panel=panel, problems=PROBLEMS)
         for panel in PANELS
     ]
-    for name, method in METHODS.items():
-        assert [method.name in svg for svg in pages] == [name in some for some in PANELS.values()]
+    assert LOOKS.keys() == LABELS.keys()
+    for name, label in LABELS.items():
+        assert [label in svg for svg in pages] == [name in some for some in PANELS.values()]
     assert all("currentColor" in svg for svg in pages)
 
 
 def test_no_two_methods_of_a_panel_look_alike() -> None:
     for names in PANELS.values():
-        looks = {(METHODS[name].colour, METHODS[name].line) for name in names}
+        looks = {(LOOKS[name].colour, LOOKS[name].line) for name in names}
         assert len(looks) == len(names)
-        assert len({(METHODS[name].colour, METHODS[name].marker) for name in names}) == len(names)
+        assert len({(LOOKS[name].colour, LOOKS[name].marker) for name in names}) == len(names)
 
 
 def test_a_picture_without_the_number_of_problems_has_no_bars() -> None:
@@ -231,7 +271,7 @@ def test_the_slider_shows_where_the_efforts_lie() -> None:
 
 def test_the_section_names_the_policy_first_among_equals() -> None:
     section = depth_section("depth", document())
-    assert [m["name"] for m in section["methods"]] == [m.name for m in METHODS.values()]
+    assert [m["name"] for m in section["methods"]] == [LABELS[name] for name in LOOKS]
     assert [m["main"] for m in section["methods"]].count(True) == 1
     budgets = [row["budget"] for row in section["slider"]]
     assert budgets == sorted(budgets)

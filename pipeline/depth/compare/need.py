@@ -7,6 +7,7 @@
 What is marked `.`, or written in capitals, takes as many and nothing depends on it.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,58 +15,62 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from pipeline.depth.compare.depth_report import Need
+from pipeline.measure.accuracy import mean_scored
+from pipeline.measure.pareto import spearman, waste_and_shortfall
+
 QUERY = re.compile(r"([!.])[a-z](\d+)([a-z])")
 GROUP = re.compile(r"\d([xyzlr]+|[XYZLR]+)(?=\d)")
-ASKED = "!"
+RELEVANT = "!"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spent:
+class Position:
     """A position of a completion: the depth that it ran at, and what it needed."""
 
     depth: int
     steps: int  # sequential ones that lead to what the position has to know
-    asked: bool  # the answer depends on it
+    relevant: bool  # the answer depends on it
 
     @property
     def needed_steps(self) -> int:
         """Steps that the answer depends on: one at least, as every token runs one iteration."""
-        return self.steps if self.asked else 1
+        return self.steps if self.relevant else 1
 
 
-def _spent_on_queries(text: str, before: Callable[[int], int]) -> list[Spent]:
+def _positions_of_queries(text: str, before: Callable[[int], int]) -> list[Position]:
     return [
-        Spent(
+        Position(
             depth=before(match.start(3)),
             steps=int(match.group(2)),
-            asked=match.group(1) == ASKED,
+            relevant=match.group(1) == RELEVANT,
         )
         for match in QUERY.finditer(text)
     ]
 
 
-def _spent_on_moves(text: str, before: Callable[[int], int]) -> list[Spent]:
+def _positions_of_moves(text: str, before: Callable[[int], int]) -> list[Position]:
     return [
-        Spent(
+        Position(
             depth=before(match.start(1) + move),
             steps=move,
-            asked=match.group(1).islower(),
+            relevant=match.group(1).islower(),
         )
         for match in GROUP.finditer(text)
         for move in range(1, len(match.group(1)) + 1)
     ]
 
 
-_READERS: Mapping[str, Callable[[str, Callable[[int], int]], list[Spent]]] = {
-    "lookups": _spent_on_queries,
-    "shuffles": _spent_on_moves,
-    "turns": _spent_on_moves,
+_READERS: Mapping[str, Callable[[str, Callable[[int], int]], list[Position]]] = {
+    "lookups": _positions_of_queries,
+    "shuffles": _positions_of_moves,
+    "turns": _positions_of_moves,
 }
 
 TASKS_WITH_NEED = frozenset(_READERS)
 
 
-def spent_where_known(task: str, pieces: Sequence[str], depths: Sequence[int]) -> list[Spent]:
+def positions_with_need(task: str, pieces: Sequence[str], depths: Sequence[int]) -> list[Position]:
     """The positions of a completion whose need is known.
 
     Args:
@@ -87,13 +92,47 @@ def iterations_by_steps(
 
     Args:
         steps: [_P] of each problem.
-        correct: [_P, _R] accuracy at depths 1 to _R.
+        correct: [_P, _R] accuracy at depths 1 to _R, NaN where none is scored.
     """
-    wanted, cells = np.asarray(steps), np.asarray(correct, dtype=float)
-    found: dict[int, int] = {}
+    steps_of, cells = np.asarray(steps), np.asarray(correct, dtype=float)
+    iterations: dict[int, int] = {}
     least = 1
-    for number in sorted(set(wanted.tolist())):
-        curve = cells[wanted == number].mean(axis=0)
+    for number in sorted(set(steps_of.tolist())):
+        curve = mean_scored(cells[steps_of == number], axis=0)
         least = max(least, 1 + int(np.argmax(curve >= share * curve.max())))
-        found[number] = least
-    return found
+        iterations[number] = least
+    return iterations
+
+
+def need(positions: Sequence[Position], iterations: Mapping[int, int]) -> Need:
+    """How well depth followed need; unknown where too little was written to tell.
+
+    Args:
+        iterations: that the model needs for a number of steps; a number between takes the next.
+    """
+    relevant = [p for p in positions if p.relevant]
+    idle = [p.depth for p in positions if not p.relevant]
+    if len(relevant) < 2 or not iterations:
+        return Need()
+    depths, steps = [p.depth for p in positions], [p.needed_steps for p in positions]
+    waste, shortfall = waste_and_shortfall(depths, [_iterations_for(s, iterations) for s in steps])
+    of_relevant = [p.depth for p in relevant]
+    return Need(
+        spearman=_number(spearman(of_relevant, [p.steps for p in relevant])),
+        spearman_all=_number(spearman(depths, steps)),
+        waste=waste,
+        shortfall=shortfall,
+        depth_asked=sum(of_relevant) / len(of_relevant),
+        depth_idle=sum(idle) / len(idle) if idle else None,
+        iterations_by_steps={str(steps): depth for steps, depth in iterations.items()},
+    )
+
+
+def _iterations_for(steps: int, iterations: Mapping[int, int]) -> int:
+    enough = [depth for known, depth in iterations.items() if known >= steps]
+    return min(enough, default=max(iterations.values()))
+
+
+def _number(value: float) -> float | None:
+    """None for what is not a number, which JSON has no word for."""
+    return None if math.isnan(value) else value

@@ -12,8 +12,9 @@ from safetensors.torch import save_file
 
 from pipeline.depth.answers import Answers
 from pipeline.depth.bench import Measurement
-from pipeline.depth.compare.compare_part import Comparison, Contenders
-from pipeline.depth.compare.critic_cost import choice_flops
+from pipeline.depth.compare.compare_part import Comparison, Contenders, scored_everywhere
+from pipeline.depth.compare.critic_choice import choice_flops
+from pipeline.depth.compare.methods import BASELINES
 from pipeline.depth.labels import critic
 from pipeline.measure.energy import Energy
 from pipeline.recipe.depth_stage import DepthStage
@@ -62,7 +63,10 @@ class Bench:
         if not isinstance(requests, DepthRequest):
             self.requests.append(requests)
         ones = np.ones((2, 2))
-        rollouts = [SimpleNamespace(prompt_tokens=range(length)) for length in (5, 7)]
+        rollouts = [
+            SimpleNamespace(prompt_tokens=range(length), group=name)
+            for name, length in (("a", 5), ("b", 7))
+        ]
         groups: list[Any] = [
             SimpleNamespace(samples=[SimpleNamespace(rollout=rollout)]) for rollout in rollouts
         ]
@@ -85,8 +89,11 @@ def test_the_critics_choice_is_part_of_its_cost(tmp_path: Path) -> None:
         own_labels=tmp_path,
         critic=tmp_path,
     )
-    comparison = Comparison(bench, contenders)
-    points = comparison._critic()
+    comparison = Comparison(bench, contenders, entry="t")
+    (critic_method,) = (method for method in BASELINES if method.name == "critic")
+    (policy,) = comparison.policies()
+    measurements = comparison.measured(critic_method, comparison.trial(policy))
+    points = np.stack([m.answers.points for m in measurements], axis=1)
 
     shape = shape_of(json.loads((tmp_path / "config.json").read_text()))
     more = [
@@ -104,3 +111,9 @@ def test_the_critics_choice_is_part_of_its_cost(tmp_path: Path) -> None:
         assert row["joules_per_answer"] == pytest.approx(row["flops_per_answer"] / MEASURED)
     for requests, depths in zip(bench.requests, CHOSEN, strict=True):
         assert [[r.depth for r in some] for some in requests.values()] == [[d] * 2 for d in depths]
+
+
+def test_a_problem_that_some_setting_has_no_score_of_is_left_out_of_all() -> None:
+    hull, policy = np.ones((4, 2, 3)), np.ones((2, 4, 3, 3))
+    hull[1, 0, 2] = policy[1, 3, 2, 2] = np.nan
+    assert scored_everywhere([hull, policy]).tolist() == [True, False, True, False]

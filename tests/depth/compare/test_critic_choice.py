@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from pipeline.depth.answers import Answers
 from pipeline.depth.bench import Measurement
-from pipeline.depth.compare.critic_cost import CRITIC_FILE, choice_flops, critic_flops, with_flops
+from pipeline.depth.compare.critic_choice import CRITIC_FILE, choice_flops, critic_flops, with_flops
 from pipeline.depth.labels import critic
 from pipeline.measure.energy import Energy
 from pipeline.recurrent.shape import RecurrentShape
