@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.plan.stage_plan import StagePlan
+from pipeline.depth.bench import Bench
 from pipeline.recipe.depth_stage import DepthStage, RandomDepthSft
 from pipeline.recipe.sft_stage import RandomDepths, SftStage
-from pipeline.stages.context import RunContext
 from pipeline.stages.support import MODEL_FOLDER, train, train_job
 from pipeline.stages.training_rows import write_rows
 from pipeline.train.job import CHECKPOINTS
@@ -17,18 +16,18 @@ from pipeline.train.job import CHECKPOINTS
 FOLDER = "random-depth"  # in the stage's work folder: the part's checkpoints and metrics
 
 
-def make(plan: StagePlan, ctx: RunContext, out: Path, *, model: Path) -> Mapping[str, Any]:
+def make(bench: Bench, out: Path, *, model: Path) -> Mapping[str, Any]:
     """Fine-tune `model` on the stage's rows; the trainer's info.
 
-    The stage's own metrics are those of its policy gradients.
+    In a folder of its own: the stage's metrics are those of its policy gradients.
     """
-    assert isinstance(plan.spec, DepthStage)
-    own = dataclasses.replace(ctx, work=ctx.work / FOLDER)
-    own.work.mkdir(exist_ok=True)
-    job = train_job(own, plan, model=model, spec=sft_of(plan.spec), out=out / MODEL_FOLDER)
-    rows = write_rows(own, plan, model=model)
-    info = train(own, plan, "pipeline.train.sft_trainer:train", (job, rows))
-    shutil.rmtree(own.work / CHECKPOINTS, ignore_errors=True)
+    plan = bench.plan
+    ctx = dataclasses.replace(bench.ctx, work=bench.ctx.work / FOLDER)
+    ctx.work.mkdir(exist_ok=True)
+    job = train_job(ctx, plan, model=model, spec=sft_of(bench.spec), out=out / MODEL_FOLDER)
+    rows = write_rows(ctx, plan, model=model)
+    info = train(ctx, plan, "pipeline.train.sft_trainer:train", (job, rows))
+    shutil.rmtree(ctx.work / CHECKPOINTS, ignore_errors=True)
     return info
 
 

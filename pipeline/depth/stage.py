@@ -1,21 +1,31 @@
 """How many iterations each token deserves: the depth stage, part by part.
 
 The language model is frozen after part 1; a small halting head learns. Only the joint phase, where
-there is one, trains tokens too. Every part is a folder of its own, made once.
+there is one, trains tokens too. A part is a folder, made once; `parts.py` says how.
+
+    driver: *_part.py        asks for rollouts and jobs, waits for them, writes the part
+       |  Bench.measure, serving.sample      engines and verifiers: rollouts at given depths
+       |  cluster.call("module:function")    a trainer's process, files in and files out; everything
+       |                                     here that loads torch runs there (labels/, model/, rl/)
 """
 
 import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pipeline.depth import headroom_part, random_depth_part
 from pipeline.depth.bench import Bench
 from pipeline.depth.calibrate import calibrate_part
 from pipeline.depth.compare import compare_part
-from pipeline.depth.compare.compare_part import RESULTS_FILE, Contenders
-from pipeline.depth.labels import label_parts
+from pipeline.depth.compare.contenders import Contenders
+from pipeline.depth.compare.depth_report import (
+    Calibration,
+    ComparisonReport,
+    DepthReport,
+    HeadroomSummary,
+)
+from pipeline.depth.labels import labels_part, warm_start_part
+from pipeline.depth.labels.warm_start_part import Heads
 from pipeline.depth.parts import Part, part
 from pipeline.depth.rl import joint_part, policy_part
 from pipeline.plan.stage_plan import StagePlan
@@ -32,42 +42,37 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
 
     Raises ValueError for a dense model, or one that iterates less deep.
     """
-    spec = plan.spec
-    assert isinstance(spec, DepthStage)
-    model = model_of(ctx, spec.init)
-    check_recurrent(model, spec)
     bench = Bench(plan, ctx)
+    spec, base = bench.spec, model_of(ctx, bench.spec.init)
+    check_recurrent(base, spec)
+
     if spec.rows is not None:
-        start = model
-        sft = part(
-            plan,
-            ctx,
-            "1-random-depth",
-            lambda out: random_depth_part.make(plan, ctx, out, model=start),
-        )
-        model = sft.folder / MODEL_FOLDER
-    room = part(plan, ctx, "2-headroom", lambda out: headroom_part.make(bench, out, model=model))
+        base = part(bench, "1-random-depth", random_depth_part.make, model=base).model
+
+    room = part(bench, "2-headroom", headroom_part.make, model=base)
     if room.info["verdict"] == "no go" and not spec.force:
-        shutil.copytree(model, ctx.out / MODEL_FOLDER)
-        return Output(kind="checkpoint", info={"depth": {"headroom": _told(room)}})
-    learned = _learn(bench, model, room)
-    keys = part(
-        plan,
-        ctx,
-        "7-calibrate",
-        lambda _: calibrate_part.make(bench, model=learned.exported, area="calibrate"),
-    ).info
-    compared = part(
-        plan,
-        ctx,
-        "8-pareto",
-        lambda out: compare_part.make(bench, out, contenders=learned, calibration=keys),
-    )
-    calibrate_part.write_model(learned.exported, ctx.out / MODEL_FOLDER, keys)
-    shutil.copyfile(compared.folder / RESULTS_FILE, ctx.out / RESULTS_FILE)
-    return Output(
-        kind="checkpoint", info={"depth": {"headroom": _told(room), **compared.info, **keys}}
-    )
+        return _unchanged(ctx, base, room)
+
+    labels = part(bench, "3-labels", labels_part.make, model=base)
+
+    heads = _heads(bench, base, room=room, labels=labels)
+
+    tokens = room.info["ref_tokens"]
+    policies = [
+        part(
+            bench, f"5-rl-{n}", policy_part.make, warm=heads.warm, ref_tokens=tokens, number=n
+        ).model
+        for n in range(spec.rl.seeds)
+    ]
+
+    joint = _joint(bench, policies[0], warm=heads.warm, ref_tokens=tokens) if spec.joint else None
+
+    contenders = Contenders(policies=policies, joint=joint, heads=heads)
+    calibration = part(bench, "7-calibrate", calibrate_part.make, model=contenders.exported)
+
+    keys = Calibration.read(calibration.info)
+    comparison = part(bench, "8-pareto", compare_part.make, contenders=contenders, calibration=keys)
+    return _calibrated(ctx, contenders.exported, keys, room=room, comparison=comparison)
 
 
 def check_recurrent(model: Path, spec: DepthStage) -> None:
@@ -85,83 +90,80 @@ def check_recurrent(model: Path, spec: DepthStage) -> None:
         )
 
 
-def _learn(bench: Bench, model: Path, room: Part) -> Contenders:
-    """Parts 3 to 6: labels, heads from labels, policy gradients for every seed, joint rounds."""
-    plan, ctx, spec = bench.plan, bench.ctx, bench.spec
-    marked = part(
-        plan, ctx, "3-labels", lambda out: label_parts.label(bench, out, model=model)
-    ).folder
-    gated = part(
-        plan, ctx, "4-gate", lambda out: label_parts.gate(bench, out, model=model, labels=marked)
-    )
-    base = gated.folder / MODEL_FOLDER
-    accuracy = room.info["accuracy"]
-
-    def head(name: str, *, bias: float = 0.0, own: bool = False) -> Path:
-        def make(out: Path) -> Mapping[str, Any]:
-            gain = accuracy[-1] - accuracy[0]
-            return label_parts.halting(
-                bench, out, model=base, labels=marked, gain=gain, bias=bias, own=own
-            )
-
-        return part(plan, ctx, name, make).folder / MODEL_FOLDER
-
-    warm = head("4-warm-start", bias=spec.warm_start.bias)
-    alone = head("4-labels-only")
-    own = head("4-own-labels", own=True)
-    critic = part(
-        plan,
-        ctx,
-        "4-critic",
-        lambda out: label_parts.critic(
-            bench, out, model=warm, table=room.folder / headroom_part.TABLE
-        ),
-    )
-    ref_tokens = room.info["ref_tokens"]
-
-    def policy(number: int) -> Path:
-        def make(out: Path) -> Mapping[str, Any]:
-            return policy_part.make(bench, out, warm=warm, ref_tokens=ref_tokens, number=number)
-
-        return part(plan, ctx, f"5-rl-{number}", make).folder / MODEL_FOLDER
-
-    policies = [policy(number) for number in range(spec.rl.seeds)]
-    return Contenders(
-        policies=policies,
+def _heads(bench: Bench, base: Path, *, room: Part, labels: Part) -> Heads:
+    """Part 4: what labels teach. The gated model carries every head."""
+    files = labels.folder
+    gated = part(bench, "4-gate", warm_start_part.gate, model=base, labels=files).model
+    by_depth = room.info["accuracy"]
+    gain = by_depth[-1] - by_depth[0]
+    halting = warm_start_part.halting
+    warm = part(
+        bench,
+        "4-warm-start",
+        halting,
+        model=gated,
+        labels=files,
+        gain=gain,
+        bias=bench.spec.warm_start.bias,
+    ).model
+    table = room.folder / headroom_part.TABLE
+    return Heads(
         warm=warm,
-        labels=alone,
-        own_labels=own,
-        critic=critic.folder,
-        joint=_jointly(bench, policies[0], warm=warm, ref_tokens=ref_tokens),
+        labels=part(bench, "4-labels-only", halting, model=gated, labels=files, gain=gain).model,
+        own_labels=part(
+            bench, "4-own-labels", halting, model=gated, labels=files, gain=gain, own_loss=True
+        ).model,
+        critic=part(bench, "4-critic", warm_start_part.critic, model=warm, table=table).folder,
     )
 
 
-def _jointly(bench: Bench, policy: Path, *, warm: Path, ref_tokens: float) -> Path | None:
-    """Part 6: the model after the rounds of the joint phase; None without one."""
-
-    def one_round(number: int, model: Path) -> Path:
-        def make(out: Path) -> Mapping[str, Any]:
-            return joint_part.make(
-                bench, out, model=model, warm=warm, ref_tokens=ref_tokens, number=number
-            )
-
-        return part(bench.plan, bench.ctx, f"6-joint-{number}", make).folder / MODEL_FOLDER
-
-    if bench.spec.joint is None:
-        return None
+def _joint(bench: Bench, policy: Path, *, warm: Path, ref_tokens: float) -> Path:
+    """Part 6: the model after the rounds of the joint phase, from the first seed's policy."""
+    assert bench.spec.joint is not None
     for number in range(bench.spec.joint.rounds):
-        policy = one_round(number, policy)
+        policy = part(
+            bench,
+            f"6-joint-{number}",
+            joint_part.make,
+            model=policy,
+            warm=warm,
+            ref_tokens=ref_tokens,
+            number=number,
+        ).model
     return policy
 
 
-def _told(room: Part) -> dict[str, Any]:
+def _unchanged(ctx: RunContext, model: Path, room: Part) -> Output:
+    """The model as it is, where there is nothing to gain."""
+    shutil.copytree(model, ctx.out / MODEL_FOLDER)
+    report = DepthReport(headroom=_summary(room))
+    return Output(kind="checkpoint", info={"depth": report.document()})
+
+
+def _calibrated(
+    ctx: RunContext, model: Path, keys: Calibration, *, room: Part, comparison: Part
+) -> Output:
+    """The policy's model with its calibration, and all that was measured."""
+    calibrate_part.write_model(model, ctx.out / MODEL_FOLDER, keys)
+    shutil.copyfile(
+        comparison.folder / compare_part.RESULTS_FILE, ctx.out / compare_part.RESULTS_FILE
+    )
+    report = DepthReport(
+        headroom=_summary(room),
+        comparison=ComparisonReport.read(comparison.info),
+        calibration=keys,
+    )
+    return Output(kind="checkpoint", info={"depth": report.document()})
+
+
+def _summary(room: Part) -> HeadroomSummary:
     """The headroom for people and programs."""
     best = room.info["best_at_equal_cost"]["points"]
-    return {
-        "verdict": room.info["verdict"],
-        "reason": room.info["reason"],
-        "points": best["estimate"],
-        "points_ci": [best["low"], best["high"]],
-        "oracle_points": room.info["oracle"]["points"]["estimate"],
-        "by_depth": room.info["by_depth"],
-    }
+    return HeadroomSummary(
+        verdict=room.info["verdict"],
+        reason=room.info["reason"],
+        points=best["estimate"],
+        points_ci=[best["low"], best["high"]],
+        oracle_points=room.info["oracle"]["points"]["estimate"],
+        by_depth=room.info["by_depth"],
+    )

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.depth import random_depth_part
+from pipeline.depth.bench import Bench
 from pipeline.errors import Stopped
 from pipeline.recipe.depth_stage import DepthStage
 from pipeline.stages.context import RunContext
@@ -79,7 +80,7 @@ def context(tmp_path: Path, shown: list[Any], monkeypatch: pytest.MonkeyPatch) -
 def made(context: RunContext) -> Any:
     plan: Any = SimpleNamespace(name="depth", seed=3, spec=SPEC)
     model = context.run_dir / "base"
-    return random_depth_part.make(plan, context, context.out, model=model)
+    return random_depth_part.make(Bench(plan, context), context.out, model=model)
 
 
 def test_its_metrics_and_checkpoints_are_its_own(context: RunContext, shown: list[Any]) -> None:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
-    """What a policy did when told one price."""
+class PricePoint:
+    """What a policy does at one price."""
 
     log_price: float  # ln(lambda)
     share: float  # mean iterations per completion token over the full depth
@@ -22,14 +22,14 @@ class Measured:
 
 def calibrate(
     budgets: Sequence[float],
-    measure: Callable[[float], Measured],
+    measure: Callable[[float], PricePoint],
     *,
     low: float,
     high: float,
     points: int,
     tolerance: float,
     rounds: int,
-) -> list[Measured]:
+) -> list[PricePoint]:
     """Measurements over ln(lambda), by rising price, dense enough to read any budget's price off.
 
     `points` evenly spaced ones, and more by bisection around each budget that none of them meets.
@@ -46,29 +46,29 @@ def calibrate(
         rounds: further measurements for each budget at most.
     """
     evenly = np.linspace(low, high, points).tolist()
-    seen = {price: measure(price) for price in evenly}
+    by_price = {price: measure(price) for price in evenly}
     for budget in budgets:
         for _ in range(rounds):
-            if min(abs(m.share - budget) for m in seen.values()) <= tolerance:
+            if min(abs(m.share - budget) for m in by_price.values()) <= tolerance:
                 break
-            bracket = _bracket(list(seen.values()), budget)
+            bracket = _bracket(list(by_price.values()), budget)
             if bracket is None:
                 break
             middle = (bracket[0] + bracket[1]) / 2
-            seen[middle] = measure(middle)
-    return sorted(seen.values(), key=lambda m: m.log_price)
+            by_price[middle] = measure(middle)
+    return sorted(by_price.values(), key=lambda m: m.log_price)
 
 
-def reach(seen: Sequence[Measured]) -> tuple[float, float]:
+def reach(measurements: Sequence[PricePoint]) -> tuple[float, float]:
     """The least and the greatest share that the prices spend."""
-    _, shares = falling(seen)
+    _, shares = falling(measurements)
     return float(shares[-1]), float(shares[0])
 
 
-def falling(seen: Sequence[Measured]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def falling(measurements: Sequence[PricePoint]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(prices, shares) by rising price, shares as the nearest sequence that never rises (pool
     adjacent violators, Ayer et al., Annals of Mathematical Statistics 26(4), 1955)."""
-    rows = sorted(seen, key=lambda m: m.log_price)
+    rows = sorted(measurements, key=lambda m: m.log_price)
     blocks: list[tuple[float, int]] = []  # (mean, size)
     for row in rows:
         blocks.append((row.share, 1))
@@ -79,9 +79,9 @@ def falling(seen: Sequence[Measured]) -> tuple[NDArray[np.float64], NDArray[np.f
     return np.array([row.log_price for row in rows]), np.array(shares)
 
 
-def _bracket(seen: Sequence[Measured], budget: float) -> tuple[float, float] | None:
+def _bracket(measurements: Sequence[PricePoint], budget: float) -> tuple[float, float] | None:
     """Neighbouring prices whose shares enclose the budget; None beyond the ends."""
-    prices, shares = falling(seen)
+    prices, shares = falling(measurements)
     if not shares[-1] <= budget <= shares[0]:
         return None
     right = int(np.argmax(shares <= budget))

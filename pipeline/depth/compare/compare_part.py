@@ -8,7 +8,7 @@ depth_report.py  <-  fronts.py, need.py, slider.py  <-  points [_P problems, _K 
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,14 @@ from numpy.typing import NDArray
 from pipeline.artifacts import write_atomic
 from pipeline.depth.answers import Floats
 from pipeline.depth.bench import Bench, Measurement
+from pipeline.depth.compare.contenders import Contenders
 from pipeline.depth.compare.critic_choice import critic_choice, with_flops
-from pipeline.depth.compare.depth_report import ComparisonReport, HeadroomSummary, PromptsReport
+from pipeline.depth.compare.depth_report import (
+    Calibration,
+    ComparisonReport,
+    HeadroomSummary,
+    PromptsReport,
+)
 from pipeline.depth.compare.fronts import ACCURACY, fronts
 from pipeline.depth.compare.methods import (
     BASELINES,
@@ -29,7 +35,6 @@ from pipeline.depth.compare.methods import (
     ORACLE,
     POLICY,
     Method,
-    Model,
     Setting,
     Trial,
     of_seed,
@@ -51,38 +56,8 @@ RESULTS_FILE = "pareto.json"
 FIRST = "rl-0"  # name of the first seed's journal
 
 
-@dataclass(frozen=True, kw_only=True)
-class Contenders:
-    """The models that methods run on."""
-
-    policies: Sequence[Path]  # one a seed; the first is exported, or goes on to the joint phase
-    warm: Path
-    labels: Path  # the head from labels alone
-    own_labels: Path  # the head from labels of every token's own loss
-    critic: Path  # folder of the critic's file, of the gated model
-    joint: Path | None = None  # policy 0 after the joint phase
-
-    @property
-    def exported(self) -> Path:
-        """What is calibrated and handed on."""
-        return self.joint or self.policies[0]
-
-    def model(self, name: Model) -> Path:
-        """The folder of a method's model."""
-        folders = {
-            "policy": self.policies[0],
-            "joint": self.joint,
-            "labels": self.labels,
-            "own_labels": self.own_labels,
-            "warm_start": self.warm,
-        }
-        folder = folders[name]
-        assert folder is not None, f"there is no model {name} to measure"
-        return folder
-
-
 def make(
-    bench: Bench, out: Path, *, contenders: Contenders, calibration: Mapping[str, Any]
+    bench: Bench, out: Path, *, contenders: Contenders, calibration: Calibration
 ) -> Mapping[str, Any]:
     """Measure everything; the document of a `ComparisonReport`."""
     transfer = {}
@@ -107,7 +82,7 @@ class Comparison:
         self._prompts = bench.prompts(entry, bench.spec.pareto.size)
         self.rows: dict[str, list[dict[str, Any]]] = {}
 
-    def whole(self, calibration: Mapping[str, Any]) -> ComparisonReport:
+    def whole(self, calibration: Calibration) -> ComparisonReport:
         """All that the recipe compares, and the slider; nothing of other prompts."""
         fixed, policies = self._fixed(), self.policies()
         oracle = headroom(
@@ -161,8 +136,8 @@ class Comparison:
             policy=groups,
             critic=critic_choice(
                 self._bench,
-                folder=self._contenders.critic,
-                warm=self._contenders.warm,
+                folder=self._contenders.heads.critic,
+                warm=self._contenders.heads.warm,
                 groups=groups[0] if groups else [],
             ),
         )
@@ -214,16 +189,16 @@ class Comparison:
             methods=self.rows,
         )
 
-    def _slider(self, calibration: Mapping[str, Any]) -> Slider:
+    def _slider(self, calibration: Calibration) -> Slider:
         """Budgets that nothing was measured for."""
-        table = [row["budget"] for row in calibration["depth_calibration"]]
+        table = [row["budget"] for row in calibration.depth_calibration]
         if len(table) == 1:  # one depth at every price: nothing to slide
             return Slider()
-        budgets = unseen_budgets(table, count=SLIDER_BUDGETS)
+        budgets, keys = unseen_budgets(table, count=SLIDER_BUDGETS), asdict(calibration)
         area = JOINT.name if self._contenders.joint is not None else FIRST
         spent = []
         for budget in budgets:
-            request = request_for(calibration, budget=budget)
+            request = request_for(keys, budget=budget)
             setting = Setting(requests=request, key={"log_price": request.log_price})
             measurement = self._measurement("slider", self._contenders.exported, setting, area=area)
             spent.append(measurement.answers.mean_depth / self._spec.max_depth)

@@ -12,7 +12,7 @@ from pipeline.depth.answers import Floats
 from pipeline.depth.bench import Bench, Measurement
 from pipeline.depth.compare.methods import Choice
 from pipeline.depth.head_job import head_job
-from pipeline.depth.labels.label_parts import CRITIC
+from pipeline.depth.labels.warm_start_part import CRITIC
 from pipeline.generate.groups import Group
 from pipeline.recurrent.shape import RecurrentShape, iteration_flops, shape_of
 

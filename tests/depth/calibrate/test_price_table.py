@@ -8,25 +8,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.depth.calibrate.price_table import Measured, calibrate, falling, reach
+from pipeline.depth.calibrate.price_table import PricePoint, calibrate, falling, reach
 
 
-def policy(share: Callable[[float], float]) -> Callable[[float], Measured]:
-    return lambda x: Measured(log_price=x, share=share(x), accuracy=0.5, flops=1e6 * share(x))
+def policy(share: Callable[[float], float]) -> Callable[[float], PricePoint]:
+    return lambda x: PricePoint(log_price=x, share=share(x), accuracy=0.5, flops=1e6 * share(x))
 
 
 def falling_sigmoid(x: float) -> float:
     return 0.125 + 0.875 / (1 + math.exp(2 * x))
 
 
-def nearest(seen: list[Measured], budget: float) -> Measured:
+def nearest(seen: list[PricePoint], budget: float) -> PricePoint:
     return min(seen, key=lambda m: abs(m.share - budget))
 
 
 def test_bisection_meets_every_budget() -> None:
     asked: list[float] = []
 
-    def measure(x: float) -> Measured:
+    def measure(x: float) -> PricePoint:
         asked.append(x)
         return policy(falling_sigmoid)(x)
 
@@ -72,7 +72,7 @@ def test_a_jump_ends_the_search() -> None:
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_smoothed_shares_never_rise_and_keep_their_mean(shares: list[float]) -> None:
     seen = [
-        Measured(log_price=float(i), share=s, accuracy=0, flops=0) for i, s in enumerate(shares)
+        PricePoint(log_price=float(i), share=s, accuracy=0, flops=0) for i, s in enumerate(shares)
     ]
     prices, smooth = falling(seen)
     assert all(a >= b - 1e-12 for a, b in zip(smooth, smooth[1:], strict=False))

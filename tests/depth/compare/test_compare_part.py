@@ -12,10 +12,12 @@ from safetensors.torch import save_file
 
 from pipeline.depth.answers import Answers
 from pipeline.depth.bench import Measurement
-from pipeline.depth.compare.compare_part import Comparison, Contenders, scored_everywhere
+from pipeline.depth.compare.compare_part import Comparison, scored_everywhere
+from pipeline.depth.compare.contenders import Contenders
 from pipeline.depth.compare.critic_choice import choice_flops
 from pipeline.depth.compare.methods import BASELINES
 from pipeline.depth.labels import critic
+from pipeline.depth.labels.warm_start_part import Heads
 from pipeline.measure.energy import Energy
 from pipeline.recipe.depth_stage import DepthStage
 from pipeline.recurrent.config import RecurrentConfig
@@ -82,13 +84,10 @@ def test_the_critics_choice_is_part_of_its_cost(tmp_path: Path) -> None:
     config.save_pretrained(tmp_path)
     save_file(critic.Critic(32, 4).state_dict(), tmp_path / critic.CRITIC)
     bench: Any = Bench(tmp_path)
-    contenders = Contenders(
-        policies=[tmp_path],
-        warm=tmp_path,
-        labels=tmp_path,
-        own_labels=tmp_path,
-        critic=tmp_path,
-    )
+    heads = Heads(warm=tmp_path, labels=tmp_path, own_labels=tmp_path, critic=tmp_path)
+    contenders = Contenders(policies=[tmp_path], heads=heads)
+    with pytest.raises(ValueError, match="no phase that makes the model 'joint'"):
+        contenders.model("joint")
     comparison = Comparison(bench, contenders, entry="t")
     (critic_method,) = (method for method in BASELINES if method.name == "critic")
     (policy,) = comparison.policies()

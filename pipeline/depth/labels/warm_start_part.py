@@ -1,43 +1,26 @@
-"""Parts 3 and 4: labels of full-depth completions, and the heads that learn from them."""
+"""Part 4: the halting head, the exit gate and the critic, learned from labels."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.depth.bench import Bench
 from pipeline.depth.head_job import head_job
-from pipeline.depth.members import fixed_request
-from pipeline.records import write_scored
+from pipeline.depth.labels.labels_part import LATER, LOSSES, ROLLOUTS
 from pipeline.stages.support import MODEL_FOLDER
 
-ROLLOUTS = "rollouts.parquet"
-LOSSES = "losses.safetensors"  # `pipeline.depth.model.replay.LOSSES`, which loads torch
-LATER = "later.safetensors"  # `pipeline.depth.labels.probes.LATER`
 CRITIC = "pipeline.depth.labels.critic"
 
 
-def label(bench: Bench, out: Path, *, model: Path) -> Mapping[str, Any]:
-    """Completions of the deepest model, and what every depth of a token does to the loss."""
-    spec = bench.spec
-    measured = bench.measure(
-        model,
-        bench.prompts(spec.prompts, spec.warm_start.size),
-        fixed_request(spec, spec.max_depth),
-        entry=spec.prompts,
-        samples=spec.warm_start.samples_per_prompt,
-        area="labels",
-    )
-    write_scored([s for g in measured.groups for s in g.samples], out / ROLLOUTS)
-    job = head_job(bench.plan, bench.ctx, model=model, out=out)
-    bench.ctx.cluster.call("pipeline.depth.model.replay:losses_by_depth", job, out / ROLLOUTS)
-    if spec.warm_start.labels == "later":
-        bench.ctx.cluster.call(
-            "pipeline.depth.labels.probes:later_losses",
-            job,
-            out / ROLLOUTS,
-            probes=spec.warm_start.probes,
-        )
-    return measured.summary()
+@dataclass(frozen=True, kw_only=True)
+class Heads:
+    """Folders of what labels taught."""
+
+    warm: Path  # the head where policy gradients begin
+    labels: Path  # the head from labels alone
+    own_labels: Path  # the head from labels of every token's own loss
+    critic: Path  # of the critic's file
 
 
 def gate(bench: Bench, out: Path, *, model: Path, labels: Path) -> Mapping[str, Any]:
@@ -60,17 +43,18 @@ def halting(
     model: Path,
     labels: Path,
     gain: float,
-    bias: float,
-    own: bool = False,
+    bias: float = 0.0,
+    own_loss: bool = False,
 ) -> Mapping[str, Any]:
     """A halting head from labels, in a copy of the model.
 
     Args:
         gain: accuracy at full depth over that at depth 1.
-        own: of each token's own loss, whatever the recipe's labels are.
+        bias: towards going on, nats; where policy gradients begin.
+        own_loss: labels of each token's own loss, whatever the recipe's are.
     """
     spec = bench.spec
-    kind = "best" if own else spec.warm_start.labels
+    kind = "best" if own_loss else spec.warm_start.labels
     job = head_job(bench.plan, bench.ctx, model=model, out=out / MODEL_FOLDER)
     return bench.ctx.cluster.call(
         "pipeline.depth.labels.warm_start:train",
