@@ -39,7 +39,7 @@ def convert(
 ) -> Answer:
     """Make a dense, Huginn or Ouro checkpoint a recurrent model. A dense one stays the same model
     at one iteration; without DST, measure where it can be looped and suggest a split."""
-    from pipeline.models.conversion import Wanted, convert_model, report_lines
+    from pipeline.models.conversion import ConvertOptions, convert_model, report_lines
     from pipeline.recurrent.convert.dense import GATE
 
     if state_init not in (None, "zero", "normal"):
@@ -47,7 +47,7 @@ def convert(
     layers = drop.split(",") if drop else []
     if not all(layer.strip().isdecimal() for layer in layers):
         raise UsageError(f"--drop {drop}: write layer numbers with commas, such as 3,17")
-    wanted = Wanted(
+    options = ConvertOptions(
         split=split,
         drop=tuple(map(int, layers)),
         gate=GATE if gate is None else gate,
@@ -56,5 +56,5 @@ def convert(
         state_init=state_init,
         text=text,
     )
-    document = convert_model(source, to, wanted=wanted)
+    document = convert_model(source, to, options=options)
     return Answer(document=document, show=lambda: print("\n".join(report_lines(document))))

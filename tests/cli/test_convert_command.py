@@ -13,8 +13,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from pipeline.cli.app import main
 from pipeline.errors import OK, WRONG
-from pipeline.models.conversion import DEFAULT_TEXT
-from pipeline.models.materialize import character_tokenizer
+from pipeline.models.sample_text import DEFAULT_TEXT
+from pipeline.models.scratch_model import character_tokenizer
 from pipeline.recurrent.convert.dense import GATE
 
 ROOT = Path(__file__).resolve().parents[2]

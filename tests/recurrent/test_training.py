@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
-from pipeline.models.materialize import character_tokenizer
+from pipeline.models.scratch_model import character_tokenizer
 from pipeline.recipe.sft_stage import SftStage
 from pipeline.recurrent.model import RecurrentForCausalLM
 from pipeline.recurrent.register import register

