@@ -41,3 +41,13 @@ def make_model() -> MakeModel:
         return model.eval()
 
     return build
+
+
+@pytest.fixture(scope="session")
+def model(make_model: MakeModel) -> RecurrentForCausalLM:
+    """A model for every rule: with an exit gate, and a halting policy that is sure of itself."""
+    ruled = make_model(exit_gate=True, halting_width=16, state_init="normal")
+    halting: Any = ruled.model.halting
+    with torch.no_grad():
+        halting.out.weight *= 8
+    return ruled

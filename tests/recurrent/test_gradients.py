@@ -28,8 +28,8 @@ BY_TOKEN = torch.tensor([[1, 4, 2, 5, 3, 1, 2], [3, 1, 1, 2, 4, 6, 1], [2, 2, 5,
 
 def gradients(model: RecurrentForCausalLM, loss: Tensor) -> Gradients:
     names, parameters = zip(*model.named_parameters(), strict=True)
-    found = torch.autograd.grad(loss, parameters, allow_unused=True)
-    return dict(zip(names, found, strict=True))
+    results = torch.autograd.grad(loss, parameters, allow_unused=True)
+    return dict(zip(names, results, strict=True))
 
 
 def assert_same(ours: Gradients, theirs: Gradients) -> None:

@@ -1,4 +1,4 @@
-"""Depth requests in the model: every rule, in `forward` and in `generate`, and their replay."""
+"""Every rule decides on the newest position as it says, and its depths replay."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,79 +10,17 @@ from torch import Tensor
 from pipeline.recurrent.counter import DEPTH, uniform
 from pipeline.recurrent.model import RecurrentForCausalLM
 from pipeline.recurrent.request import DepthRequest
+from tests.recurrent.decoding import (
+    REQUESTS,
+    SEEDS,
+    STEPS,
+    TOKENS,
+    named,
+    replayed,
+    rolled,
+)
 
 MakeModel = Callable[..., RecurrentForCausalLM]
-
-TOKENS = torch.randint(1, 40, (4, 6), generator=torch.Generator().manual_seed(4))
-MASK = torch.tensor([[1] * 6, [0, 1, 1, 1, 1, 1], [0, 0, 0, 1, 1, 1], [1] * 6])
-PADDED = TOKENS * MASK
-SEEDS = torch.tensor([11, 12, 13, 14])
-STEPS = 7
-
-# thresholds at which the tiny model's tokens differ in depth
-REQUESTS = [
-    DepthRequest(rule="fixed", depth=3, prompt_depth=2),
-    DepthRequest(rule="schedule", depth=2, schedule=(4, 1, 6, 3)),
-    DepthRequest(rule="kl", depth=6, threshold=0.05),
-    DepthRequest(rule="latent", depth=6, threshold=0.35, min_depth=2),
-    DepthRequest(rule="entropy", depth=5, threshold=3.3),
-    DepthRequest(rule="second_order", depth=6, threshold=0.5),
-    DepthRequest(rule="q_exit", depth=6, threshold=0.85),
-    DepthRequest(rule="policy", depth=6),
-    DepthRequest(rule="policy", depth=6, prompt_depth=1, sampled=True, log_price=0.5, min_depth=2),
-    DepthRequest(rule="policy", depth=6, sampled=True, segment=3),
-]
-
-
-def named(request: DepthRequest) -> str:
-    return f"{request.rule}{'-sampled' * request.sampled}{'-segment' * (request.segment > 1)}"
-
-
-@pytest.fixture(scope="module")
-def model(make_model: MakeModel) -> RecurrentForCausalLM:
-    model = make_model(exit_gate=True, halting_width=16, state_init="normal")
-    halting: Any = model.model.halting
-    with torch.no_grad():
-        halting.out.weight *= 8
-    return model
-
-
-@torch.no_grad()
-def rolled(model: RecurrentForCausalLM, request: DepthRequest) -> dict[str, Tensor]:
-    """Greedy decoding by calls of the model: tokens [B, P + n], what was recorded [B, n]."""
-    tokens, mask, cache, pieces = PADDED, MASK, None, []
-    for step in range(STEPS):
-        out = model(
-            tokens if step == 0 else tokens[:, -1:],
-            attention_mask=mask,
-            past_key_values=cache,
-            depth_request=request,
-            depth_seed=SEEDS,
-            use_cache=True,
-        )
-        cache = out.past_key_values
-        assert out.depths is not None
-        pieces.append((out.logits[:, -1:], out.depths[:, -1:], out.depth_logprobs[:, -1:]))
-        if step == 0:
-            assert bool((out.depths[:, :-1] == request.prefill_depth).all())
-            assert not bool(out.depth_logprobs[:, :-1].any())
-        tokens = torch.cat((tokens, out.logits[:, -1].argmax(-1, keepdim=True)), dim=1)
-        mask = torch.cat((mask, torch.ones_like(mask[:, :1])), dim=1)
-    names = ("logits", "depths", "depth_logprobs")
-    pasted = [torch.cat(piece, dim=1) for piece in zip(*pieces, strict=True)]
-    return dict(zip(names, pasted, strict=True)) | {"tokens": tokens, "mask": mask}
-
-
-def replayed(model: RecurrentForCausalLM, request: DepthRequest, seen: dict[str, Tensor]) -> Any:
-    """One parallel pass at the recorded depths, with the states of all iterations."""
-    prompt = torch.full_like(PADDED[:, :-1], request.prefill_depth)
-    return model(
-        seen["tokens"][:, :-1],
-        attention_mask=seen["mask"][:, :-1],
-        depths=torch.cat((prompt, seen["depths"]), dim=1),
-        output_hidden_states=True,
-        use_cache=False,
-    )
 
 
 @pytest.mark.parametrize("request_", REQUESTS, ids=named)
@@ -152,7 +90,9 @@ def test_threshold_rules_stop_at_the_first_crossing(
 
 
 @torch.no_grad()
-def test_sampled_decisions_are_recomputed_from_the_replay(model: RecurrentForCausalLM) -> None:
+def test_sampled_decisions_are_recomputed_from_the_replay(
+    model: RecurrentForCausalLM,
+) -> None:
     request = REQUESTS[8]
     seen = rolled(model, request)
     states = replayed(model, request, seen).hidden_states
@@ -198,60 +138,6 @@ def test_draws_follow_the_seed_not_the_batch(model: RecurrentForCausalLM) -> Non
     assert len(whole.unique()) > 1
 
 
-@pytest.mark.parametrize("request_", REQUESTS, ids=named)
-@torch.no_grad()
-def test_generate_follows_the_request(model: RecurrentForCausalLM, request_: DepthRequest) -> None:
-    seen = rolled(model, request_)
-    options: dict[str, Any] = {"depth_request": request_, "depth_seed": SEEDS}
-    tokens = model.generate(
-        PADDED, attention_mask=MASK, max_new_tokens=STEPS, do_sample=False, **options
-    )
-    assert torch.equal(tokens, seen["tokens"])
-
-
-@torch.no_grad()
-def test_generate_samples_several_and_searches_beams(model: RecurrentForCausalLM) -> None:
-    several = model.generate(
-        PADDED, attention_mask=MASK, max_new_tokens=3, do_sample=True, num_return_sequences=2
-    )
-    assert several.shape == (8, 9)
-    request = DepthRequest(rule="schedule", depth=2, schedule=(3, 1))
-    beams = model.generate(
-        PADDED,
-        attention_mask=MASK,
-        max_new_tokens=4,
-        do_sample=False,
-        num_beams=3,
-        num_return_sequences=3,
-        depth_request=request,
-        return_dict_in_generate=True,
-        output_scores=True,
-    )
-    depths = torch.tensor([2] * 5 + [3, 1, 2, 2]).expand(12, -1)
-    mask = torch.cat((MASK.repeat_interleave(3, 0), torch.ones(12, 3, dtype=torch.long)), dim=1)
-    out = model(beams.sequences[:, :-1], attention_mask=mask, depths=depths, use_cache=False)
-    chosen = beams.sequences[:, 6:, None]
-    logprobs = out.logits[:, 5:].log_softmax(-1).gather(2, chosen).sum((1, 2))
-    torch.testing.assert_close(logprobs / 4, beams.sequences_scores, atol=1e-4, rtol=1e-4)
-
-
-@torch.no_grad()
-def test_beams_carry_their_warm_states(make_model: MakeModel) -> None:
-    model = make_model(warm_start=True)
-    beams = model.generate(
-        TOKENS,
-        max_new_tokens=5,
-        do_sample=False,
-        num_beams=3,
-        return_dict_in_generate=True,
-        output_scores=True,
-    )
-    out = model(beams.sequences[:, :-1])
-    chosen = beams.sequences[:, 6:, None]
-    logprobs = out.logits[:, 5:].log_softmax(-1).gather(2, chosen).sum((1, 2))
-    torch.testing.assert_close(logprobs / 5, beams.sequences_scores, atol=1e-4, rtol=1e-4)
-
-
 @pytest.mark.parametrize(
     ("rule", "message"),
     [("policy", "halting policy"), ("q_exit", "exit gate"), ("kl", "not its backbone")],
@@ -261,8 +147,3 @@ def test_rules_name_what_the_model_lacks(make_model: MakeModel, rule: Any, messa
     request = DepthRequest(rule=rule, depth=4, threshold=0.1)
     with pytest.raises(ValueError, match=message):
         (plain.model if rule == "kl" else plain)(TOKENS, depth_request=request)
-
-
-def test_a_request_deeper_than_the_model_is_refused(make_model: MakeModel) -> None:
-    with pytest.raises(ValueError, match="9 iterations are over max_iterations=8"):
-        make_model()(TOKENS, depth_request=DepthRequest(depth=2, prompt_depth=9))

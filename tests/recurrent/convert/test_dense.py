@@ -1,0 +1,167 @@
+"""Which dense checkpoints and splits are mapped, and that one iteration is the dense model."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import (
+    AutoModelForCausalLM,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from pipeline.recurrent.convert.checkpoint import ConversionError
+from pipeline.recurrent.convert.dense import parse_split, show_split
+from pipeline.recurrent.convert.folder import (
+    convert_dense,
+)
+from pipeline.recurrent.model import RecurrentForCausalLM
+from tests.recurrent.convert.checkpoints import (
+    SIZES,
+    configured,
+    llama_model,
+    logits,
+    saved,
+    tokens_of,
+)
+
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 500.0,
+    "factor": 4.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+
+
+DENSE: Mapping[str, Callable[[], PreTrainedModel]] = {
+    "llama, tied": lambda: llama_model(tie_word_embeddings=True, num_key_value_heads=4),
+    "llama, grouped, llama3 positions": lambda: llama_model(
+        tie_word_embeddings=False, num_key_value_heads=2, rope_parameters=LLAMA3
+    ),
+    "llama, biases, wide heads": lambda: llama_model(
+        attention_bias=True, mlp_bias=True, head_dim=20, rms_norm_eps=1e-3
+    ),
+    "qwen2": lambda: Qwen2ForCausalLM(
+        Qwen2Config(**SIZES, num_key_value_heads=2, tie_word_embeddings=True)
+    ),
+    "qwen2, untied": lambda: Qwen2ForCausalLM(
+        Qwen2Config(**SIZES, num_key_value_heads=1, tie_word_embeddings=False)
+    ),
+    "qwen3": lambda: Qwen3ForCausalLM(
+        Qwen3Config(**SIZES, num_key_value_heads=2, head_dim=16, tie_word_embeddings=True)
+    ),
+    "qwen3, biases": lambda: Qwen3ForCausalLM(
+        Qwen3Config(**SIZES, num_key_value_heads=2, head_dim=16, attention_bias=True)
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", list(DENSE))
+def test_a_dense_model_and_its_conversion_are_equal_at_one_iteration(
+    kind: str, tmp_path: Path
+) -> None:
+    dense = saved(DENSE[kind](), tmp_path / "dense")
+    done = convert_dense(dense, tmp_path / "ours", split=(1, 2, 1))
+    assert done.max_logit_diff is not None
+    assert done.max_logit_diff < 1e-4
+    assert done.split == (1, 2, 1)
+    tokens = tokens_of()
+    expected = logits(dense, tokens)
+    assert expected.std() > 0.1  # or anything would be equal
+    assert torch.allclose(logits(tmp_path / "ours", tokens), expected, atol=1e-4)
+    assert not torch.allclose(
+        logits(tmp_path / "ours", tokens, num_iterations=2), expected, atol=1e-2
+    )
+
+
+def test_padding_and_greedy_decoding_agree_with_the_dense_model(
+    llama: Path, tmp_path: Path
+) -> None:
+    convert_dense(llama, tmp_path / "ours", split=(1, 2, 1))
+    mask = torch.ones(2, 9, dtype=torch.long)
+    mask[0, :4] = 0
+    tokens = tokens_of(length=9)
+    results = []
+    for folder in (llama, tmp_path / "ours"):
+        model = AutoModelForCausalLM.from_pretrained(folder).eval()
+        results.append(
+            model.generate(tokens, attention_mask=mask, max_new_tokens=12, do_sample=False)
+        )
+    assert torch.equal(*results)
+
+
+def test_reentry_is_damped_and_reads_the_state_alone(llama: Path, tmp_path: Path) -> None:
+    convert_dense(llama, tmp_path / "ours", split=(1, 2, 1), gate=0.3)
+    tokens = tokens_of()
+    dense = AutoModelForCausalLM.from_pretrained(llama).eval().model
+    with torch.no_grad():
+        hidden = dense.embed_tokens(tokens)
+        rope = dense.rotary_emb(hidden, torch.arange(tokens.shape[1])[None])
+        head, first, second, tail = (
+            lambda x, layer=layer: layer(x, position_embeddings=rope) for layer in dense.layers
+        )
+        once = second(first(head(hidden)))
+        twice = once + 0.3 * (second(first(once)) - once)
+        expected = dense.norm(tail(twice))
+    ours = RecurrentForCausalLM.from_pretrained(tmp_path / "ours").eval().model
+    with torch.no_grad():
+        results = ours(tokens, num_iterations=2).last_hidden_state
+    assert torch.allclose(results, expected, atol=1e-4)
+
+
+def test_dropped_layers_are_listed_and_the_rest_is_compared(llama: Path, tmp_path: Path) -> None:
+    done = convert_dense(llama, tmp_path / "ours", split=(1, 1, 1), drop=(2,))
+    assert done.max_logit_diff is not None
+    assert done.max_logit_diff < 1e-4
+    assert done.left_out
+    assert all(name.startswith("model.layers.2.") for name in done.left_out)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "says"),
+    [
+        ({"split": (1, 1, 1)}, "sums to 3 layers, the checkpoint has 4: say which layers go"),
+        ({"split": (2, 2, 2)}, "sums to 6 layers"),
+        ({"split": (1, 1, 1), "drop": (4,)}, "layers 0 to 3"),
+        ({"split": (1, 2, 1), "gate": 0.0}, "gate"),
+        ({"split": (1, 2, 1), "num_iterations": 9}, "num_iterations=9"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    llama: Path, tmp_path: Path, keywords: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ConversionError, match=says):
+        convert_dense(llama, tmp_path / "ours", **keywords)
+    assert not (tmp_path / "ours").exists()
+
+
+def test_a_sliding_window_is_refused_where_it_is_in_force(tmp_path: Path) -> None:
+    config = Qwen2Config(
+        **SIZES, num_key_value_heads=2, use_sliding_window=True, sliding_window=32,
+        max_window_layers=2,
+    )  # fmt: skip
+    dense = saved(Qwen2ForCausalLM(config), tmp_path / "dense")
+    with pytest.raises(ConversionError, match="window 32"):
+        convert_dense(dense, tmp_path / "ours", split=(1, 2, 1))
+    wide = configured(dense, sliding_window=512)
+    assert convert_dense(wide, tmp_path / "ours", split=(1, 2, 1)).max_logit_diff is not None
+
+
+@given(st.tuples(st.integers(0, 99), st.integers(1, 99), st.integers(0, 99)))
+def test_splits_are_read_as_they_are_written(split: tuple[int, int, int]) -> None:
+    assert parse_split(show_split(split)) == split
+
+
+@pytest.mark.parametrize("text", ["10/8", "10/0/12", "a/b/c", "10-8-12", "-1/2/3", ""])
+def test_other_splits_are_refused(text: str) -> None:
+    with pytest.raises(ConversionError, match="split"):
+        parse_split(text)
