@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pipeline.recipe.training_stages import GrpoStage
 
 from pipeline.depth.members import step_prices, step_requests
 from pipeline.generate.journal import Journal
@@ -17,6 +16,7 @@ from pipeline.generate.schedule import derived_seed
 from pipeline.generate.service import Sampling
 from pipeline.generate.steps import GrpoRollouts
 from pipeline.recipe.depth_stage import DepthStage
+from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.records import Prompt, Request, group_names
 from pipeline.recurrent.request import DepthRequest
 from rewards.api import Sample
