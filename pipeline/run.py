@@ -26,7 +26,6 @@ from pipeline.cluster import Cluster, ComponentFailed
 from pipeline.depth import stage as depth
 from pipeline.errors import RunFailed, Stopped
 from pipeline.plan.plan import make_plan
-from pipeline.plan.sources import model_found, source_found
 from pipeline.plan.stage_plan import Plan, PlanError, StagePlan
 from pipeline.prompts.sources import load_prompts
 from pipeline.recipe.dump import dump_recipe
@@ -216,12 +215,12 @@ class Runner:
             self._console.log("loading the base model")
             self._cluster.call(
                 "pipeline.models.materialize:materialize",
-                model_found(self._plan.recipe.model),
+                self._plan.recipe.model,
                 draft / MODEL_FOLDER,
                 seed=self._plan.recipe.seed,
             )
             return publish(draft, path, kind="checkpoint", stage=name, fingerprint=fingerprint)
-        source = source_found(self._plan.recipe.prompts[name])
+        source = self._plan.recipe.prompts[name]
         routes = row_routes(self._plan.recipe, name)
         seed = self._plan.recipe.seed if source.seed is None else source.seed
         prompts = load_prompts(name, source, seed=seed, routes=routes)

@@ -12,7 +12,7 @@ from pipeline.cli.reward_commands import reward_app
 from pipeline.plan.plan import make_plan
 from pipeline.recipe.hardware import Hardware
 from pipeline.recipe.load import load_recipe
-from pipeline.recipe.places import resolve_data
+from pipeline.recipe.places import data_path
 from pipeline.recipe.reward_spec import RewardSpec
 from rewards.api import Sample
 from rewards.registry import BUILTINS, check, resolve
@@ -36,7 +36,7 @@ def recipe(tmp_path: Path) -> str:
 
 def test_the_first_recipe_loads_and_plans(recipe: str) -> None:
     loaded = load_recipe(recipe, ["stages.reason.lr=1e-4"])
-    if not resolve_data("data/models/tiny").is_dir():
+    if not Path(data_path("data/models/tiny")).is_dir():
         loaded = load_recipe(recipe, ["model.hub=some/model"])
     assert [stage.name for stage in make_plan(loaded).stages] == ["reason", "report"]
 
@@ -49,7 +49,7 @@ def test_the_first_reward_works(recipe: str) -> None:
 
 
 def test_the_recurrent_example_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(resolve_data("data/models/tiny").parents[2])
+    monkeypatch.chdir(Path(data_path("data/models/tiny")).parents[2])
     made: dict[str, Any] = {}
     exec(block("python", "DepthRequest"), made)  # the README's own words
     assert made["deep"].shape[1] > made["prompt"]["input_ids"].shape[1]

@@ -5,11 +5,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.plan.plan import make_plan
-from pipeline.plan.sources import gguf_files
-from pipeline.recipe.distill_stage import DistillStage
 from pipeline.recipe.dump import dump_recipe
 from pipeline.recipe.load import load_recipe
-from pipeline.recipe.places import resolve_data, shipped_recipes
+from pipeline.recipe.places import shipped_recipes
 from pipeline.recipe.schema import Recipe
 
 NAMES = sorted(path.stem for path in shipped_recipes().glob("*.yaml"))
@@ -17,11 +15,12 @@ NAMES = sorted(path.stem for path in shipped_recipes().glob("*.yaml"))
 
 def lacks_a_model(recipe: Recipe) -> bool:
     """Whether this machine has not got a model file that the recipe names."""
-    students = [s.student for s in recipe.stages.values() if isinstance(s, DistillStage)]
+    own = [source for stage in recipe.stages.values() for source in stage.own_models.values()]
     return any(
-        (source.path is not None and not resolve_data(source.path).is_dir())
-        or (source.gguf is not None and not gguf_files(source.gguf))
-        for source in (recipe.model, *students)
+        not Path(place).exists()
+        for source in (recipe.model, *own)
+        for place in (source.path, source.gguf)
+        if place is not None
     )
 
 

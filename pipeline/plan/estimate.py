@@ -6,11 +6,11 @@ a mixed-precision Adam holds 16 bytes per parameter (ZeRO, arXiv 1910.02054).
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+from pipeline.plan.model_origin import first_source
 from pipeline.plan.sizes import ModelShape, optimizer_bytes, shape_of
-from pipeline.plan.sources import first_source
 from pipeline.recipe.hardware import Hardware
-from pipeline.recipe.places import resolve_data
 from pipeline.recipe.prompt_source import PromptSource
 from pipeline.recipe.schema import Recipe, Stage
 from pipeline.recipe.stage_work import FILL, HARVESTED, PROMPT_TOKENS, Sampled, Trained
@@ -214,7 +214,7 @@ def _rows(recipe: Recipe, name: str) -> float:
 def _source_rows(source: PromptSource) -> float:
     if source.size is not None:
         return source.size
-    path = resolve_data(source.file) if source.file else None
+    path = Path(source.file) if source.file else None
     if path is None or not path.is_file():
         return UNKNOWN_ROWS
     with path.open("rb") as stream:

@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import file_sha256
-from pipeline.plan.sources import gguf_files
 from pipeline.recipe.hardware import Hardware
 from pipeline.recipe.model_source import ModelSource
-from pipeline.recipe.places import resolve_data
 from pipeline.recipe.prompt_source import PromptSource
 from pipeline.recipe.reward_spec import Judge
 from pipeline.recipe.routing import possible_judges
@@ -46,7 +44,7 @@ def reward_identity(recipe: Recipe, reward: str, inputs: Iterable[Input]) -> lis
 def _judge_identity(judge: Judge, weight: float) -> list[Any]:
     """A user's file counts by its contents, not by its place."""
     where, _, function = judge.use.rpartition(":")
-    path = resolve_data(where)
+    path = Path(where)
     source = [file_sha256(path), function] if where and path.is_file() else judge.use
     return [source, weight, judge.args]
 
@@ -55,17 +53,17 @@ def prompts_identity(source: PromptSource, seed: int) -> dict[str, Any]:
     content = source.model_dump(mode="json")
     content["seed"] = seed if source.seed is None else source.seed
     if source.file is not None:
-        content["file"] = file_sha256(resolve_data(source.file))
+        content["file"] = file_sha256(Path(source.file))
     return content
 
 
 def model_identity(source: ModelSource) -> dict[str, Any]:
     content = source.model_dump(mode="json")
     if source.path is not None:
-        files = [p for p in resolve_data(source.path).iterdir() if p.suffix in _MODEL_SUFFIXES]
+        files = [p for p in Path(source.path).iterdir() if p.suffix in _MODEL_SUFFIXES]
         content["path"] = {p.name: _weights_digest(p) for p in sorted(files)}
     if source.gguf is not None:
-        content["gguf"] = [_weights_digest(p) for p in gguf_files(source.gguf)]
+        content["gguf"] = [_weights_digest(Path(source.gguf))]
     return content
 
 

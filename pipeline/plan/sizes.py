@@ -4,10 +4,10 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from pipeline.recipe.hardware import Sharding
 from pipeline.recipe.model_source import ModelSource, ScratchModel
-from pipeline.recipe.places import resolve_data
 
 CHARACTERS = 102  # vocabulary of the character tokenizer
 _HUB_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([BM])(?![A-Za-z0-9])", re.IGNORECASE)
@@ -59,7 +59,7 @@ def shape_of(source: ModelSource) -> ModelShape | None:
     if source.scratch is not None:
         return _scratch_shape(source.scratch)
     if source.path is not None:
-        path = resolve_data(source.path) / "config.json"
+        path = Path(source.path) / "config.json"
         return _config_shape(json.loads(path.read_text())) if path.is_file() else None
     return _named_shape(source.hub or source.gguf or "")
 

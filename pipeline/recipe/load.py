@@ -1,7 +1,6 @@
-"""YAML -> defaults -> `a.b=c` overrides -> Recipe. Every mistake is one line that says the fix.
+"""YAML -> defaults -> `a.b=c` overrides -> paths -> Recipe.
 
-Relative file paths written in a recipe are looked up beside the recipe first, then in the current
-folder; `data/...` falls back to the data that ships with the package.
+Every mistake is one line that says the fix.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from pipeline.recipe.errors import RecipeError, did_you_mean, dotted, mistakes
+from pipeline.recipe.locate import locate, locate_beside
 from pipeline.recipe.places import recipe_file, recipe_path, shipped_recipes
 from pipeline.recipe.reward_spec import spelled_out
 from pipeline.recipe.schema import Recipe
@@ -54,6 +54,7 @@ def load_recipe(ref: str, overrides: Sequence[str] = ()) -> Recipe:
         layers.append(layer)
         data = _merged(data, layer.content)
     data = _resolved(_without_removed(data), origin=main)
+    locate(data)
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
@@ -86,7 +87,9 @@ def _file_layers(path: Path, *, seen: tuple[Path, ...]) -> list[_Layer]:
                 "shipped recipes; write a path relative to this file"
             )
         layers += _file_layers(parent, seen=(*seen, path.resolve()))
-    return [*layers, _Layer(str(path), _localized(content, path.parent))]
+    content = _rewards_spelled_out(content)
+    locate_beside(content, path.parent)
+    return [*layers, _Layer(str(path), content)]
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -109,46 +112,12 @@ def _read(path: Path) -> dict[str, Any]:
     return {str(key): value for key, value in content.items()}
 
 
-def _localized(content: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The content with file names that exist beside the recipe made absolute."""
-    content = _rewards_spelled_out(content)
-    sections: list[tuple[Any, Sequence[str]]] = [(content.get("model"), ("path", "gguf"))]
-    sections += [(entry, ("file",)) for entry in _entries(content, "prompts")]
-    for entry in _entries(content, "stages"):
-        sections.append((entry.get("student"), ("path", "gguf")))
-    functions: list[tuple[Any, Sequence[str]]] = []
-    for entry in _entries(content, "rewards"):
-        functions.append((entry, ("use",)))
-        if isinstance(routes := entry.get("by_source"), dict):
-            functions.append((routes, tuple(routes)))
-            functions += [(judge, ("use",)) for judge in _entries(entry, "by_source")]
-    for found, is_function in ((sections, False), (functions, True)):
-        for section, keys in found:
-            for key in keys if isinstance(section, dict) else ():
-                if isinstance(section.get(key), str):
-                    section[key] = _beside(section[key], folder, function=is_function)
-    return content
-
-
 def _rewards_spelled_out(content: dict[str, Any]) -> dict[str, Any]:
     """The content with rewards in their long form, so that layers merge alike."""
     rewards = content.get("rewards")
     if not isinstance(rewards, dict):
         return content
     return {**content, "rewards": {name: spelled_out(entry) for name, entry in rewards.items()}}
-
-
-def _entries(content: Mapping[str, Any], section: str) -> list[dict[str, Any]]:
-    entries = content.get(section)
-    found = entries.values() if isinstance(entries, dict) else ()
-    return [entry for entry in found if isinstance(entry, dict)]
-
-
-def _beside(text: str, folder: Path, *, function: bool) -> str:
-    name, colon, suffix = text.rpartition(":") if function else (text, "", "")
-    path = folder / name
-    found = path.is_file() if function else path.exists()
-    return f"{path.resolve()}{colon}{suffix}" if name and found else text
 
 
 def _override(text: str, data: Mapping[str, Any]) -> _Layer:

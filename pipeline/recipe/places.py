@@ -1,5 +1,6 @@
 """Where recipes, and the files that they name, are looked up."""
 
+import importlib.util
 from pathlib import Path
 
 from pipeline.recipe.errors import RecipeError, did_you_mean
@@ -33,19 +34,27 @@ def shipped_recipes() -> Path:
     return installed if installed.is_dir() else _PACKAGE.parent / "recipes"
 
 
-def resolve_data(path: str) -> Path:
-    """A file or folder named in a recipe; `data/...` falls back to what ships with the package.
+def data_path(text: str) -> str:
+    """The absolute path of a file or folder; `data/...` falls back to what ships with the package.
 
-    The result need not exist.
+    What is nowhere stays as it is.
     """
-    given = Path(path).expanduser()
-    parts = given.parts
-    if given.exists() or given.is_absolute() or parts[:1] != ("data",):
-        return given
-    for shipped in (_PACKAGE / "_data" / Path(*parts[1:]), _PACKAGE.parent / given):
-        if shipped.exists():
-            return shipped
-    return given
+    path = Path(text).expanduser()
+    candidates = [path]
+    if path.parts[:1] == ("data",):
+        candidates += [_PACKAGE / "_data" / Path(*path.parts[1:]), _PACKAGE.parent / path]
+    return next((str(p.resolve()) for p in candidates if p.exists()), text)
+
+
+def gguf_files(reference: str) -> list[Path]:
+    """GGUF files that a path or `package:NAME` names; no package is imported."""
+    package = reference.removeprefix("package:")
+    if package == reference:
+        path = Path(data_path(reference))
+        return [path] if path.is_file() else []
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    folders = spec.submodule_search_locations if spec else None
+    return sorted(path for folder in folders or () for path in Path(folder).rglob("*.gguf"))
 
 
 def recipe_file(path: Path) -> Path | None:

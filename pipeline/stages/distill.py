@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-from pipeline.plan.sources import model_found
 from pipeline.plan.stage_plan import StagePlan
 from pipeline.recipe.distill_stage import DistillStage
 from pipeline.stages.context import Output, RunContext
@@ -16,7 +15,7 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
     assert isinstance(spec, DistillStage)
     student = ctx.work / "student"
     if not (student / "config.json").exists():
-        source = model_found(spec.student)
+        source = spec.student
         ctx.cluster.call("pipeline.models.materialize:materialize", source, student, seed=plan.seed)
     rows = write_rows(ctx, plan, model=student)
     job = replace(train_job(ctx, plan, model=student), dtype=spec.student.dtype)

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -11,7 +12,6 @@ from pipeline.plan.stage_plan import StagePlan
 from pipeline.recipe.dump import dump_recipe
 from pipeline.recipe.export_stage import ExportStage
 from pipeline.recipe.model_source import ModelSource
-from pipeline.recipe.places import resolve_data
 from pipeline.recipe.schema import Recipe
 from pipeline.stages.context import Output, RunContext
 from pipeline.stages.support import MODEL_FOLDER, model_of
@@ -69,7 +69,7 @@ def shared_licence(sources: Sequence[ModelSource]) -> str | None:
 
 
 def _card_licence(source: ModelSource) -> str | None:
-    card = resolve_data(source.path) / "README.md" if source.path is not None else None
+    card = Path(source.path) / "README.md" if source.path is not None else None
     if card is None or not card.is_file():
         return None
     before, _, rest = card.read_text().partition("---\n")

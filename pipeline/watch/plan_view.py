@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console as Terminal
@@ -103,10 +104,15 @@ def model_text(source: ModelSource) -> str:
             else f"recurrent {new.prelude}/{new.core}/{new.coda}-layer, {new.iterations}-iteration"
         )
         return f"new {layers} model of width {new.hidden}"
-    named = f"{source.path or source.hub or source.gguf}"
-    return (
-        f"{named}, core {source.split[1]} of {sum(source.split)} layers" if source.split else named
-    )
+    named = _short_path(source.path or source.gguf) or source.hub
+    core = f", core {source.split[1]} of {sum(source.split)} layers" if source.split else ""
+    return f"{named}{core}"
+
+
+def _short_path(text: str | None) -> str | None:
+    """A path from the current folder, where it lies in it."""
+    here = Path.cwd()
+    return str(Path(text).relative_to(here)) if text and Path(text).is_relative_to(here) else text
 
 
 def _row(plan: Plan, stage: StagePlan, guess: StageEstimate) -> tuple[str, ...]:

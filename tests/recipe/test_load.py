@@ -10,7 +10,7 @@ from pipeline.recipe.dump import dump_recipe
 from pipeline.recipe.errors import RecipeError, did_you_mean
 from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.recipe.load import load_recipe
-from pipeline.recipe.places import recipe_path, resolve_data
+from pipeline.recipe.places import recipe_path
 from pipeline.recipe.routing import judges
 from pipeline.recipe.schema import Recipe
 from pipeline.recipe.sft_stage import SftStage
@@ -128,22 +128,6 @@ def test_missing_defaults_file_names_the_folder(tmp_path: Path) -> None:
     text = refusal(written(tmp_path / "a.yaml", "defaults: base/nothing\n"))
     assert "defaults: no file base/nothing" in text
     assert str(tmp_path) in text
-
-
-def test_files_beside_the_recipe_are_found_from_anywhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    written(tmp_path / "home" / "mine.py", "def f(sample): return 1.0\n")
-    written(tmp_path / "home" / "rows.jsonl", '{"question": "1+1", "answer": "2"}\n')
-    written(tmp_path / "home" / "r.yaml", BASE)
-    monkeypatch.chdir(tmp_path)
-    child = written(
-        tmp_path / "home" / "child.yaml",
-        "defaults: r\nprompts: {mine: {file: rows.jsonl}}\nrewards: {own: {use: 'mine.py:f'}}\n",
-    )
-    recipe = load_recipe(child)
-    assert recipe.prompts["mine"].file == str(tmp_path / "home" / "rows.jsonl")
-    assert recipe.rewards["own"].use == f"{tmp_path / 'home' / 'mine.py'}:f"
 
 
 def test_rewards_by_source(tmp_path: Path) -> None:
@@ -275,17 +259,6 @@ def test_shipped_recipes_are_found_by_name(tmp_path: Path, monkeypatch: pytest.M
     assert recipe_path("quickstart").name == "quickstart.yaml"
     assert recipe_path("recipes/quickstart.yaml") == recipe_path("quickstart")
     assert recipe_path("base/r1").name == "r1.yaml"
-
-
-def test_shipped_data_is_found_from_anywhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert resolve_data("data/models").is_dir()
-    assert resolve_data("data/none") == Path("data/none")
-    (tmp_path / "data" / "models").mkdir(parents=True)
-    assert resolve_data("data/models") == Path("data/models")
-    assert resolve_data("rows.jsonl") == Path("rows.jsonl")
 
 
 def test_a_dumped_recipe_loads_back_equal(tmp_path: Path, small: str) -> None:

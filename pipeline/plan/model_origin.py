@@ -1,0 +1,42 @@
+"""Which model a name of the recipe comes from, and how deep it can run."""
+
+import json
+from pathlib import Path
+
+from pipeline.recipe.model_source import PUBLISHED, SPLIT_ITERATIONS, ModelSource
+from pipeline.recipe.schema import Recipe
+from pipeline.recipe.stage_base import BASE
+
+
+def first_source(recipe: Recipe, name: str) -> ModelSource | None:
+    """Where the weights first came from that `base` is, or that a stage trains, samples or copies.
+
+    None where a name is wrong, or stages wait for each other.
+    """
+    for _ in range(len(recipe.stages) + 1):
+        if name == BASE:
+            return recipe.model
+        if name not in recipe.stages:
+            return None
+        start = recipe.stages[name].start
+        if isinstance(start, ModelSource):
+            return start
+        name = start
+    return None
+
+
+def max_iterations(source: ModelSource) -> int | None:
+    """The deepest iteration of a model, 0 for a dense one, None where files here do not say."""
+    if source.scratch is not None:
+        return source.scratch.max_iterations if source.scratch.core is not None else 0
+    if source.split is not None:
+        return source.max_iterations or SPLIT_ITERATIONS
+    if source.path is None:
+        return None if source.gguf is None else 0
+    path = Path(source.path) / "config.json"
+    if not path.is_file():
+        return None
+    config = json.loads(path.read_text())
+    if config.get("model_type") in PUBLISHED:
+        return None  # converted when it is loaded
+    return config.get("max_iterations", 0)
