@@ -189,7 +189,7 @@ class DepthStage(StageBase):
 
     product: ClassVar[Product] = "policy"
     uses_engines: ClassVar[bool] = True
-    hardware_keys: ClassVar[tuple[str, ...]] = ("threads_per_rank", "engine", *ENGINE_KEYS)
+    hardware_keys: ClassVar[tuple[str, ...]] = ("threads_per_rank", *ENGINE_KEYS)
 
     kind: Literal["depth"]
     """How many iterations each token of a recurrent model deserves."""

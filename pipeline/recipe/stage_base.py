@@ -22,7 +22,7 @@ Product = Literal["policy", "reward_model", "harvest", "report", "folder"]
 SAMPLED_ROLES = ("prompts", "watch", "calibration", "held_out")
 """Roles of prompts whose completions are rewarded."""
 
-ENGINE_KEYS = ("threads_per_engine", "gpus_per_engine")
+ENGINE_KEYS = ("engine", "threads_per_engine", "gpus_per_engine")
 TRAINER_KEYS = ("ranks", "sharding", "threads_per_rank")
 
 

@@ -420,6 +420,19 @@ def test_fingerprints_ignore_what_does_not() -> None:
     assert make_plan(r1(name="other", report_to=["tensorboard"])).fingerprints == before
 
 
+def test_the_engine_counts_for_what_is_sampled_and_for_nothing_else() -> None:
+    """Engines differ in bits: every stage that samples, and all that follows from it."""
+    vllm = make_plan(r1()).fingerprints
+    native = make_plan(r1(hardware={"engine": "native"})).fingerprints
+    same = {name for name in vllm if vllm[name] == native[name]}
+    assert same == {"base", "train", "cold_start"}
+    for kind in ({"kind": "evaluate", "models": ["base"]}, {"kind": "reject", "policy": "base"}):
+        rewards = {"rewards": ["answer"]} if kind["kind"] == "reject" else {}
+        stages = {"a": {**kind, **rewards, "prompts": "train"}}
+        other = recipe_with(stages, hardware={"engine": "native"})
+        assert fingerprint(recipe_with(stages), "a") != fingerprint(other, "a")
+
+
 def test_watching_and_saving_change_nothing() -> None:
     plain = recipe_with({"a": GRPO})
     watched = {**GRPO, "save_steps": 1, "watch": {"prompts": "train"}}
