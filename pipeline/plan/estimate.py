@@ -13,7 +13,7 @@ from pipeline.plan.sizes import ModelShape, optimizer_bytes, shape_of
 from pipeline.recipe.hardware import Hardware
 from pipeline.recipe.prompt_source import PromptSource
 from pipeline.recipe.schema import Recipe, Stage
-from pipeline.recipe.stage_work import FILL, HARVESTED, PROMPT_TOKENS, Sampled, Trained
+from pipeline.recipe.stage_work import FILL, HARVESTED, PROMPT_TOKENS, Sampled, Trained, Work
 
 GIB = 2**30
 UNKNOWN_ROWS = 10_000  # of a data set whose size the recipe does not say; ours
@@ -59,6 +59,7 @@ class StageEstimate:
     flops: float | None
     memory_gib: float | None  # weights, gradients, Adam and a reference per rank; no activations
     kv_gib: float | None  # of one engine with every sequence at full length
+    scorer_gib: float | None  # weights of the reward model, beside the engines
     hours: float | None
 
 
@@ -75,11 +76,12 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """What a stage computes: tokens and FLOPs, generating and training."""
+    """What a stage computes: tokens and FLOPs, generating, scoring by a model and training."""
 
     generated_tokens: float
     trained_tokens: float
     generate_flops: float
+    score_flops: float
     train_flops: float
 
 
@@ -115,29 +117,30 @@ def _assumptions(device: str) -> tuple[str, ...]:
 
 def _stage_estimate(recipe: Recipe, name: str, stage: Stage, *, device: str) -> StageEstimate:
     shape = _shape(recipe, name)
-    load = _load(recipe, name, stage)
+    work = stage.work({item.name: _rows(recipe, item.name) for item in stage.inputs()})
+    load = _load(recipe, name, work)
     return StageEstimate(
         name=name,
         kind=stage.kind,
         generated_tokens=load.generated_tokens,
         trained_tokens=load.trained_tokens,
-        flops=load.generate_flops + load.train_flops if shape else None,
+        flops=load.generate_flops + load.score_flops + load.train_flops if shape else None,
         memory_gib=_memory_gib(recipe, stage, shape) if shape else None,
         kv_gib=_kv_gib(recipe, stage, shape) if shape else None,
+        scorer_gib=_scorer_gib(recipe, work, device=device) if shape else None,
         hours=_hours(load, recipe.hardware, device=device) if shape else None,
     )
 
 
-def _load(recipe: Recipe, name: str, stage: Stage) -> Load:
-    """The stage's work, priced: forward passes of prompts and completions, and training."""
-    work = stage.work({item.name: _rows(recipe, item.name) for item in stage.inputs()})
+def _load(recipe: Recipe, name: str, work: Work) -> Load:
+    """A stage's work, priced: forward passes of prompts and completions, and training."""
 
     def run(model: str | None) -> float:
         """Parameters that a token of a model passes; those of the stage's own where unknown."""
         shape = _shape(recipe, name if model is None else model) or _shape(recipe, name)
         return shape.run if shape else 0.0
 
-    def sampling_flops(part: Sampled) -> float:
+    def forward_flops(part: Sampled) -> float:
         return 2 * run(part.model) * (part.tokens + part.prompt_tokens)
 
     def training_flops(part: Trained) -> float:
@@ -148,13 +151,15 @@ def _load(recipe: Recipe, name: str, stage: Stage) -> Load:
     return Load(
         generated_tokens=sum(part.tokens for part in work.sampled),
         trained_tokens=sum(part.tokens for part in work.trained),
-        generate_flops=sum(sampling_flops(part) for part in work.sampled),
+        generate_flops=sum(forward_flops(part) for part in work.sampled),
+        score_flops=sum(forward_flops(part) for part in work.scored),
         train_flops=sum(training_flops(part) for part in work.trained),
     )
 
 
 def _hours(load: Load, hardware: Hardware, *, device: str) -> float:
-    """Generation and training one after the other, each on all of its devices."""
+    """Generation, scoring and training one after the other; a reward model has the devices of one
+    engine, and reads as fast as a trainer."""
     speed = SPEEDS[device]
     trainers, generators = hardware.ranks, hardware.engines * hardware.gpus_per_engine
     if device == "cpu":
@@ -164,7 +169,9 @@ def _hours(load: Load, hardware: Hardware, *, device: str) -> float:
         load.generate_flops / (generators * speed.generate_flops_per_s),
         load.generated_tokens / (hardware.engines * speed.max_tokens_per_s),
     )
-    return (generating + load.train_flops / (trainers * speed.train_flops_per_s)) / 3600
+    scoring = load.score_flops / (generators / hardware.engines * speed.train_flops_per_s)
+    training = load.train_flops / (trainers * speed.train_flops_per_s)
+    return (generating + scoring + training) / 3600
 
 
 def _memory_gib(recipe: Recipe, stage: Stage, shape: ModelShape) -> float | None:
@@ -185,6 +192,13 @@ def _kv_gib(recipe: Recipe, stage: Stage, shape: ModelShape) -> float | None:
         return None
     tokens = recipe.hardware.max_sequences_per_engine * (stage.longest_completion + PROMPT_TOKENS)
     return tokens * shape.kv_values * _value_bytes(recipe.model.dtype) / GIB
+
+
+def _scorer_gib(recipe: Recipe, work: Work, *, device: str) -> float | None:
+    """Of the reward model that reads what the stage samples: float32 on the CPU."""
+    shapes = [_shape(recipe, part.model) for part in work.scored if part.model is not None]
+    dtype = "float32" if device == "cpu" else recipe.model.dtype
+    return _total(s.parameters * _value_bytes(dtype) / GIB for s in shapes if s) if shapes else None
 
 
 def _value_bytes(dtype: str) -> int:

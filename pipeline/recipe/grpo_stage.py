@@ -136,16 +136,27 @@ class GrpoStage(Training):
         return self.max_tokens
 
     def work(self, rows: Mapping[str, float]) -> Work:
-        """Rollouts, a forward pass of the reference where there is a KL term, and training."""
-        sampled = Sampled(
-            sequences=self.steps * self.completions_per_step, max_tokens=self.max_tokens
+        """Rollouts, what a reward model scores in its last fraction of the steps, a forward pass
+        of the reference where there is a KL term, and training."""
+        count, model = self.steps * self.completions_per_step, self.model_reward
+        sampled = Sampled(sequences=count, max_tokens=self.max_tokens)
+        scored = (
+            ()
+            if model is None
+            else (
+                Sampled(
+                    sequences=count * model.last_fraction,
+                    max_tokens=self.max_tokens,
+                    model=model.model,
+                ),
+            )
         )
         trained = Trained(
             tokens=sampled.tokens + sampled.prompt_tokens,
             recomputed=self.gradient_checkpointing,
             frozen=(None,) if self.kl else (),
         )
-        return Work(sampled=(sampled,), trained=(trained,))
+        return Work(sampled=(sampled,), scored=scored, trained=(trained,))
 
     @property
     def trainer_memory(self) -> TrainerMemory | None:

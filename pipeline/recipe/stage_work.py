@@ -38,9 +38,10 @@ class Trained:
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """Everything that a stage samples and trains on."""
+    """Everything that a stage samples, scores by a model and trains on."""
 
     sampled: tuple[Sampled, ...] = ()
+    scored: tuple[Sampled, ...] = ()  # completions that a reward model reads: `model` names it
     trained: tuple[Trained, ...] = ()
 
 

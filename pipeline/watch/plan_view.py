@@ -61,7 +61,8 @@ def show_plan(plan: Plan, *, would_run: Sequence[str] | None = None) -> None:
         print(_lines(rows))
     for stage in plan.stages:
         if stage.spec.uses_engines and stage.spec.batch_text:
-            print(f"{stage.name}: {batch_text(stage, ranks=plan.recipe.hardware.ranks)}")
+            text = batch_text(stage, ranks=plan.recipe.hardware.ranks)
+            print(f"{stage.name}: {text}{_scorer_text(estimates[stage.name])}")
     print(_total(guess))
     for text in guess.assumptions:
         print(f"  assumed: {text}")
@@ -77,6 +78,11 @@ def batch_text(stage: StagePlan, *, ranks: int) -> str:
         return text
     split = f"{batch.ranks} rank(s) x {batch.micro_rows} rows x {batch.accumulation} accumulated"
     return f"{text}; {split}"
+
+
+def _scorer_text(guess: StageEstimate) -> str:
+    memory = guess.scorer_gib
+    return "" if memory is None else f"; its reward model: {memory:.3g} GiB beside the engines"
 
 
 def placement(plan: Plan) -> str:

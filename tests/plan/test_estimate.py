@@ -128,6 +128,38 @@ def test_without_a_kl_term_there_is_no_reference() -> None:
     assert free.memory_gib == pytest.approx(1.544e9 * 16 / GIB)
 
 
+def test_a_reward_model_is_counted_in_the_steps_that_it_scores() -> None:
+    """Its weights, and a forward pass of all that is sampled in its last fraction of the steps."""
+    preference = {"kind": "reward_model", "pairs": "train"}
+
+    def align(*rewards: Any, device: str, model: Any, **hardware: Any) -> StageEstimate:
+        stages = {"p": preference, "a": {**GRPO, "rewards": ["answer", *rewards]}}
+        recipe = recipe_with(stages, model=model, hardware=hardware)
+        return stage_of(estimate(recipe, device=device), "a")
+
+    late = {"model": "p", "last_fraction": 0.2}
+    plain = align(device="cuda", model=QWEN)
+    scored = align(late, device="cuda", model=QWEN)
+    assert plain.scorer_gib is None
+    assert scored.scorer_gib == pytest.approx(1.544e9 * 2 / GIB)
+    completions = 0.2 * 10 * 4 * 8
+    flops = 2 * 1.544e9 * completions * (500 + 64)
+    assert scored.flops is not None
+    assert plain.flops is not None
+    assert scored.flops - plain.flops == pytest.approx(flops)
+    assert scored.hours is not None
+    assert plain.hours is not None
+    seconds = flops / SPEEDS["cuda"].train_flops_per_s
+    assert (scored.hours - plain.hours) * 3600 == pytest.approx(seconds)
+    two = align(late, device="cuda", model=QWEN, gpus_per_engine=2, engines=3)
+    alone = align(device="cuda", model=QWEN, gpus_per_engine=2, engines=3)
+    assert two.hours is not None
+    assert alone.hours is not None
+    assert (two.hours - alone.hours) * 3600 == pytest.approx(seconds / 2)
+    on_cpu = align(late, device="cpu", model=QWEN)
+    assert on_cpu.scorer_gib == pytest.approx(1.544e9 * 4 / GIB)
+
+
 def test_supervised_tokens_follow_rows_and_epochs() -> None:
     stage = {"kind": "sft", "rows": "train.worked", "epochs": 3, "max_tokens": 200}
     found = stage_of(estimate(recipe_with({"a": stage}), device="cpu"), "a")
