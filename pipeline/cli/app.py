@@ -198,11 +198,19 @@ def data_check(
 
 
 @app.command()
-def schema(as_json: Json = False) -> Answer:
+def schema(
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print tables of all keys instead.")
+    ] = False,
+    as_json: Json = False,
+) -> Answer:
     """Print the JSON schema of recipes, for editors."""
+    from pipeline.recipe import reference
     from pipeline.recipe.schema import Recipe
 
     document = Recipe.model_json_schema()
+    if markdown:
+        return Answer(document=document, show=lambda: print(reference.markdown(), end=""))
     return Answer(document=document, show=lambda: print(json.dumps(document, indent=1)))
 
 

@@ -36,7 +36,7 @@ Stage = Annotated[
 
 
 class Recipe(Strict):
-    """A whole run. `pipeline.recipe.load.load_recipe` makes one from YAML."""
+    """A whole run: the model it starts from, its data, its rewards and its stages."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Names the run folder: letters, digits, `.`, `_` and `-`."""
