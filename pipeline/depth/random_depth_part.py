@@ -13,6 +13,7 @@ from pipeline.stages.support import MODEL_FOLDER, train, train_job
 from pipeline.stages.training_rows import write_rows
 from pipeline.train.job import CHECKPOINTS
 
+SEGMENT = 1  # tokens that share a depth: a halting policy may choose any for each
 FOLDER = "random-depth"  # in the stage's work folder: the part's checkpoints and metrics
 
 
@@ -39,7 +40,7 @@ def sft_of(spec: DepthStage) -> SftStage:
         init=spec.init,
         rows=spec.rows or [],
         random_depths=RandomDepths(
-            high=spec.max_depth, segment=settings.segment, prompt_depth=spec.prompt_depth
+            high=spec.max_depth, segment=SEGMENT, prompt_depth=spec.prompt_depth
         ),
-        **settings.model_dump(exclude={"segment"}),
+        **settings.model_dump(),
     )

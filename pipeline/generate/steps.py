@@ -11,6 +11,7 @@ from pipeline.generate.service import RolloutError, RolloutService, Sampling, in
 from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.records import Prompt, Scored
 
+UNSCORED_LIMIT = 0.01  # share of a step that the rewards may fail to score; ours
 WATCH_TEMPERATURE, WATCH_TOP_P = 0.6, 0.95  # as R1 evaluates
 
 
@@ -143,7 +144,7 @@ class GrpoRollouts:
 
     def _check_scored(self, groups: Sequence[Group], step: int) -> None:
         share = unscored_share(groups)
-        if share > self._spec.infra_error_limit:
+        if share > UNSCORED_LIMIT:
             reasons = sorted(
                 {
                     f"{name}: {verdict}"
@@ -156,7 +157,7 @@ class GrpoRollouts:
             )
             raise RolloutError(
                 f"step {step}: {share:.1%} of the samples could not be scored (limit "
-                f"{self._spec.infra_error_limit:.1%}): {'; '.join(reasons[:3])}"
+                f"{UNSCORED_LIMIT:.1%}): {'; '.join(reasons[:3])}"
             )
 
 

@@ -12,27 +12,29 @@ from pydantic import (
 
 from pipeline.recipe.model_source import ModelSource
 from pipeline.recipe.section import Fraction, Strict, listed
+from pipeline.recipe.sft_stage import COSINE_END
 from pipeline.recipe.stage_base import BASE, ENGINE_KEYS, Input, Product, StageBase
 from pipeline.recipe.stage_work import FILL, Sampled, Trained, TrainerMemory, Work
 
 
 class RandomDepthSft(Strict):
-    """SFT on `rows` at random depths, so that any depth can be asked for."""
+    """SFT on `rows`, each token at a random depth, so that any depth can be asked for."""
+
+    removed_keys: ClassVar[Mapping[str, str]] = {
+        "final_lr_fraction": COSINE_END,
+        "segment": "each token has a depth of its own",
+    }
 
     epochs: PositiveFloat = 1
     """Passes over the rows. Ours."""
     lr: PositiveFloat = 2e-4
     """Peak learning rate. Ours."""
-    final_lr_fraction: Fraction = 0.1
-    """Share of the peak rate that the cosine ends at."""
     batch_rows: PositiveInt = 64
     """Rows per optimizer step, over all ranks. Ours."""
     micro_batch_rows: PositiveInt = 16
     """Rows per rank and forward pass: memory only."""
     max_tokens: PositiveInt = 1024
     """Tokens of prompt and completion; longer rows are left out."""
-    segment: PositiveInt | None = 1
-    """Tokens that share a depth; null: the whole row."""
     save_steps: PositiveInt = 100
     """Optimizer steps between checkpoints that a resumed run goes on from."""
 

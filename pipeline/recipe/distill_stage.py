@@ -6,8 +6,8 @@ from typing import ClassVar, Literal
 from pydantic import PositiveFloat, PositiveInt, model_validator
 
 from pipeline.recipe.model_source import ModelSource
-from pipeline.recipe.section import Fraction, listed
-from pipeline.recipe.sft_stage import RandomDepths
+from pipeline.recipe.section import listed
+from pipeline.recipe.sft_stage import COSINE_END, RandomDepths
 from pipeline.recipe.stage_base import Input, Product, Training
 from pipeline.recipe.stage_work import FILL, Sampled, Trained, Work
 
@@ -16,8 +16,11 @@ class DistillStage(Training):
     """Distillation into `student`: SFT on harvested rows (R1), or on-policy (GKD)."""
 
     product: ClassVar[Product] = "policy"
+    removed_keys: ClassVar[Mapping[str, str]] = {
+        **Training.removed_keys,
+        "final_lr_fraction": COSINE_END,
+    }
     shuffle: ClassVar[bool] = True
-    completion_only: ClassVar[bool] = True
     random_depths: ClassVar[RandomDepths | None] = None
 
     kind: Literal["distill"]
@@ -35,8 +38,6 @@ class DistillStage(Training):
     """Peak learning rate. R1, for 1.5B."""
     epochs: PositiveFloat = 2
     """Passes over the rows. R1: 2 to 3."""
-    final_lr_fraction: Fraction = 0.1
-    """Share of the peak rate that the cosine ends at. R1."""
     batch_rows: PositiveInt = 64
     """Rows per optimizer step, over all ranks. R1."""
     max_tokens: PositiveInt = 32768

@@ -10,7 +10,6 @@ from pydantic import BaseModel
 from pipeline.recipe.model_source import ScratchModel
 from pipeline.recipe.prompt_source import PromptSource
 from pipeline.recipe.schema import Recipe
-from pipeline.recipe.sft_stage import RandomDepths
 
 
 class _Dumper(yaml.SafeDumper):
@@ -36,7 +35,7 @@ def _plain(value: Any) -> Any:
 
     Of sections that refuse keys of their other kinds, only what was written.
     """
-    if isinstance(value, PromptSource | ScratchModel | RandomDepths):
+    if isinstance(value, PromptSource | ScratchModel):
         fields = type(value).model_fields
         written = [name for name in fields if name in value.model_fields_set]
         return {name: _plain(getattr(value, name)) for name in written}

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline.errors import WrongInput
 from pipeline.recipe.schema import Recipe
+from pipeline.recipe.section import Strict
 
 _FOREIGN_KEYS = {
     "num_samples": "samples_per_prompt",
@@ -170,8 +171,10 @@ def _short(value: Any) -> str:
 
 
 def _unknown_key(key: str, section: Any) -> str:
-    options = [o for o in _options(section) if isinstance(o, type) and issubclass(o, BaseModel)]
+    options = [o for o in _options(section) if isinstance(o, type) and issubclass(o, Strict)]
     known = list(options[0].model_fields) if options else []
+    if options and key in options[0].removed_keys:
+        return f"there is no such key any more: {options[0].removed_keys[key]}; remove it"
     translated = _FOREIGN_KEYS.get(key)
     if translated in known:
         return f"unknown key; did you mean {translated}?"

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from pipeline.recipe.reward_spec import ModelReward
-from pipeline.recipe.section import Fraction, Strict
+from pipeline.recipe.section import Strict
 from pipeline.recipe.stage_base import ENGINE_KEYS, TRAINER_KEYS, Input, Product, Training
 from pipeline.recipe.stage_work import Sampled, Trained, TrainerMemory, Work
 
@@ -29,8 +29,17 @@ class GrpoStage(Training):
 
     product: ClassVar[Product] = "policy"
     uses_engines: ClassVar[bool] = True
+    top_p: ClassVar[float] = 1.0
     hardware_keys: ClassVar[tuple[str, ...]] = (*TRAINER_KEYS, *ENGINE_KEYS)
     neutral_keys: ClassVar[frozenset[str]] = frozenset({"save_steps", "watch"})
+    removed_keys: ClassVar[Mapping[str, str]] = {
+        **Training.removed_keys,
+        "top_p": "RL samples from the full distribution, since the trainer recomputes "
+        "log-probabilities over the whole vocabulary",
+        "lr_schedule": "the rate is constant",
+        "truncation_cap": "a token's importance ratio of trainer to engine is capped at 2",
+        "infra_error_limit": "over 1 % of unscored samples stop the run",
+    }
 
     kind: Literal["grpo"]
     """Reinforcement learning by groups of completions."""
@@ -48,16 +57,10 @@ class GrpoStage(Training):
     """Optimizer steps per rollout batch (R1: 16 of 8,192)."""
     temperature: PositiveFloat = 1.0
     """Of sampling. R1; 0.7 in alignment RL."""
-    top_p: float = 1.0
-    """1, since the trainer recomputes log-probabilities over the whole vocabulary."""
     max_tokens: PositiveInt = 32768
     """Tokens of a completion. R1."""
     lr: PositiveFloat = 3e-6
     """Peak learning rate. R1."""
-    warmup_fraction: Fraction = 0.0
-    """Share of the steps in which the rate rises from zero. Ours."""
-    lr_schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """How the rate goes on after its peak. Ours."""
     kl: float = Field(default=0.001, ge=0.0)
     """Weight of the divergence from the reference. R1."""
     reference_every: PositiveInt | None = 400
@@ -67,12 +70,8 @@ class GrpoStage(Training):
     variant: Variant = "grpo"
     """The loss: grpo (arXiv 2402.03300), dapo (2503.14476), dr_grpo (2503.20783), gspo
     (2507.18071) or cispo (2506.13585)."""
-    truncation_cap: PositiveFloat = 2.0
-    """Cap of the token-level importance ratio of trainer to engine. Ours."""
     resample_rounds: int = Field(default=2, ge=0)
     """Rounds in which groups of equal rewards are replaced by other prompts'. Ours."""
-    infra_error_limit: Fraction = 0.01
-    """Share of unscored samples that stops the run. Ours."""
     watch: Watch | None = None
     """Held-out accuracy during training; default: none."""
 
@@ -82,11 +81,6 @@ class GrpoStage(Training):
             raise ValueError(
                 f"samples_per_prompt={self.samples_per_prompt}: GRPO compares samples of one "
                 "prompt and needs at least 2"
-            )
-        if self.top_p != 1.0:
-            raise ValueError(
-                f"top_p={self.top_p}: RL samples from the full distribution, since the trainer "
-                "recomputes log-probabilities over the whole vocabulary; set top_p: 1.0"
             )
         if not self.rewards:
             raise ValueError("rewards is empty; name at least one entry of `rewards:`")

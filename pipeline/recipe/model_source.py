@@ -1,6 +1,7 @@
 """`model:` and a distillation's `student:`: where weights come from."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from pydantic import (
     Field,
@@ -18,6 +19,8 @@ SPLIT_ITERATIONS = 8  # the deepest of a dense model that was split
 class ScratchModel(Strict):
     """A model with random weights and a character-level tokenizer: Llama-type with `layers`,
     recurrent with `core`, the layers that are iterated."""
+
+    removed_keys: ClassVar[Mapping[str, str]] = {"vocabulary": "the tokenizer knows characters"}
 
     hidden: PositiveInt
     """Width; over `heads` it must be a multiple of 32."""
@@ -41,8 +44,6 @@ class ScratchModel(Strict):
     """Width of the gated MLP."""
     max_position: PositiveInt = 1024
     """Tokens of prompt and completion at most."""
-    vocabulary: Literal["chars"] = "chars"
-    """Characters."""
 
     @model_validator(mode="after")
     def _check(self) -> "ScratchModel":

@@ -3,25 +3,11 @@
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 
 from pipeline.recipe.model_source import ModelSource
-from pipeline.recipe.section import Fraction, Strict
 from pipeline.recipe.stage_base import ENGINE_KEYS, Input, Product, StageBase
 from pipeline.recipe.stage_work import HARVESTED, Sampled, Work
-
-
-class Readable(Strict):
-    """R1's readability filters on harvested rows; null switches one off."""
-
-    language: str | None = "en"
-    """Language of the reasoning (ISO 639-1)."""
-    min_language_share: Fraction = 0.9
-    """Share of words in that language. Ours."""
-    max_paragraph_chars: PositiveInt | None = 2000
-    """Characters of the longest paragraph. Ours."""
-    code_blocks: bool = False
-    """Keep rows with code blocks in the reasoning."""
 
 
 class RejectStage(StageBase):
@@ -29,7 +15,12 @@ class RejectStage(StageBase):
 
     product: ClassVar[Product] = "harvest"
     uses_engines: ClassVar[bool] = True
+    top_p: ClassVar[float] = 1.0
     hardware_keys: ClassVar[tuple[str, ...]] = ENGINE_KEYS
+    removed_keys: ClassVar[Mapping[str, str]] = {
+        "readable": "write language: en, or null for any; R1's other filters are always on",
+        "top_p": "all of the distribution is sampled",
+    }
 
     kind: Literal["reject"]
     """Rejection sampling."""
@@ -47,14 +38,12 @@ class RejectStage(StageBase):
     """Rows of a prompt at most. Ours."""
     temperature: PositiveFloat = 1.0
     """Of sampling. Ours."""
-    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
-    """Share of probability that is sampled from."""
     max_tokens: PositiveInt = 32768
     """Tokens of a completion."""
     size: PositiveInt | None = None
     """Use the first so many prompts; default: all."""
-    readable: Readable = Readable()
-    """What makes a completion readable."""
+    language: str | None = "en"
+    """Language that the completion must be in (ISO 639-1), for nine words in ten; null: any."""
 
     def inputs(self) -> tuple[Input, ...]:
         return Input.of("policy", self.policy), Input.of("prompts", self.prompts)

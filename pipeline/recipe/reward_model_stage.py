@@ -13,6 +13,10 @@ class RewardModelStage(Training):
     """A pairwise reward model (Bradley-Terry) on `pairs`."""
 
     product: ClassVar[Product] = "reward_model"
+    removed_keys: ClassVar[Mapping[str, str]] = {
+        **Training.removed_keys,
+        "length_balance": "chosen and rejected completions have comparable lengths (R1)",
+    }
 
     kind: Literal["reward_model"]
     """A model that scores completions."""
@@ -26,8 +30,6 @@ class RewardModelStage(Training):
     """Pairs per optimizer step, over all ranks. Ours."""
     max_tokens: PositiveInt = 32768
     """Tokens of prompt and completion."""
-    length_balance: bool = True
-    """R1: chosen and rejected completions have comparable lengths overall."""
     max_pairs: PositiveInt | None = None
     """Use the first so many pairs; default: all."""
 

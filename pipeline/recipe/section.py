@@ -1,6 +1,7 @@
 """What every section of a recipe is made of."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
 
 from pydantic import (
     BaseModel,
@@ -19,6 +20,9 @@ class Strict(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    removed_keys: ClassVar[Mapping[str, str]] = {}
+    """Keys that the section had once, and what holds now."""
 
 
 def listed(value: list[str] | str) -> list[str]:

@@ -5,41 +5,39 @@ from typing import ClassVar, Literal
 
 from pydantic import PositiveFloat, PositiveInt, model_validator
 
-from pipeline.recipe.section import Fraction, Strict, listed
+from pipeline.recipe.section import Strict, listed
 from pipeline.recipe.stage_base import Input, Product, Training
 from pipeline.recipe.stage_work import FILL, Trained, Work
 
+COSINE_END = "the cosine ends at a tenth of the peak rate (R1)"
+
 
 class RandomDepths(Strict):
-    """How many iterations each training sequence of a recurrent model runs."""
+    """How many iterations each training sequence of a recurrent model runs: each number from 1 to
+    `high` alike."""
 
-    kind: Literal["uniform", "log_normal_poisson"] = "uniform"
-    """How depths are drawn: `uniform` from `low` to `high`, or as Huginn's (arXiv 2502.05171)."""
-    low: PositiveInt = 1
-    """The smallest number of iterations."""
+    removed_keys: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("kind", "low", "mean"), "each depth from 1 to `high` is drawn alike"
+    )
+
     high: PositiveInt
     """The largest number of iterations."""
-    mean: PositiveFloat = 4.0
-    """Mean of `log_normal_poisson`, which alone has one."""
     segment: PositiveInt | Literal["batch"] | None = None
     """Tokens that share a depth; default: the whole sequence; batch: whatever goes through the
     model together, as Huginn's micro-batches, at the cost of the drawn depth alone."""
     prompt_depth: PositiveInt | None = None
     """Iterations of prompt positions but the last; default: as drawn."""
 
-    @model_validator(mode="after")
-    def _check(self) -> "RandomDepths":
-        if self.low > self.high:
-            raise ValueError(f"low={self.low} is over high={self.high}")
-        if self.kind == "uniform" and "mean" in self.model_fields_set:
-            raise ValueError("mean is for kind: log_normal_poisson; uniform has low and high")
-        return self
-
 
 class SftStage(Training):
     """Supervised fine-tuning on rows with a question and a completion."""
 
     product: ClassVar[Product] = "policy"
+    removed_keys: ClassVar[Mapping[str, str]] = {
+        **Training.removed_keys,
+        "final_lr_fraction": COSINE_END,
+        "completion_only": "the loss is on the completion only",
+    }
 
     kind: Literal["sft"]
     """Supervised fine-tuning."""
@@ -49,8 +47,6 @@ class SftStage(Training):
     """Passes over the rows. R1: 2 to 3."""
     lr: PositiveFloat = 5e-5
     """Peak learning rate. R1."""
-    final_lr_fraction: Fraction = 0.1
-    """Share of the peak rate that the cosine ends at. R1: from 5e-5 to 5e-6."""
     batch_rows: PositiveInt = 128
     """Rows per optimizer step, over all ranks. R1."""
     max_tokens: PositiveInt = 32768
@@ -59,8 +55,6 @@ class SftStage(Training):
     """Fill sequences with several rows."""
     shuffle: bool = True
     """false: rows in the order of `rows`, for a curriculum."""
-    completion_only: bool = True
-    """Loss on the completion only."""
     random_depths: RandomDepths | None = None
     """Depths of a recurrent model while it learns; default: its own number of iterations."""
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import PositiveFloat, PositiveInt
 
 from pipeline.recipe.model_source import ModelSource
-from pipeline.recipe.section import Fraction, Strict
+from pipeline.recipe.section import Strict
 from pipeline.recipe.stage_work import TrainerMemory, Work
 
 BASE = "base"  # the recipe's model, as a name among the stages
@@ -135,6 +135,12 @@ class Training(StageBase):
 
     hardware_keys: ClassVar[tuple[str, ...]] = TRAINER_KEYS
     neutral_keys: ClassVar[frozenset[str]] = frozenset({"save_steps"})
+    removed_keys: ClassVar[Mapping[str, str]] = {
+        "max_grad_norm": "gradients are scaled down to a norm of 1",
+        "weight_decay": "weights do not decay",
+        "warmup_fraction": "the rate rises over 3 % of the steps, in grpo at once",
+        "adam_betas": "Adam's are 0.9 and 0.95",
+    }
 
     init: str = BASE
     """The model to start from: `base` or the name of an earlier stage."""
@@ -144,14 +150,6 @@ class Training(StageBase):
     """Rows per rank and forward pass: memory only, the step stays the same."""
     save_steps: PositiveInt = 20
     """Optimizer steps between checkpoints that a resumed run goes on from."""
-    max_grad_norm: PositiveFloat = 1.0
-    """Gradients are scaled down to this norm. Ours."""
-    weight_decay: float = 0.0
-    """AdamW's. Ours."""
-    warmup_fraction: Fraction = 0.03
-    """Share of the steps in which the rate rises from zero. Ours."""
-    adam_betas: tuple[float, float] = (0.9, 0.95)
-    """Decay of Adam's two averages. Ours."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass: less memory, a third more compute."""
 

@@ -7,10 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.generate.groups import Group
-from pipeline.recipe.reject_stage import Readable, RejectStage
+from pipeline.recipe.reject_stage import RejectStage
 from pipeline.records import Scored
 
 LANGUAGE = "readable.language"  # component that holds the share of target-language words
+
+MIN_LANGUAGE_SHARE = 0.9
+"""Least share of target-language words; R1 filters mixed languages and states no number. Ours."""
+
+MAX_PARAGRAPH_CHARS = 2000
+"""Characters of the longest paragraph; R1 filters long ones and states no number. Ours."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,15 +51,16 @@ def harvest(groups: Sequence[Group], spec: RejectStage) -> Harvest:
     return Harvest(kept=tuple(kept), funnel=dict(funnel))
 
 
-def unreadable(sample: Scored, rules: Readable) -> str | None:
-    """Why a completion is not readable by R1's rules, or None when it is."""
+def unreadable(sample: Scored) -> str | None:
+    """Why a completion is not readable by R1's rules (section 2.3.3), or None when it is: mixed
+    languages, long paragraphs, or code blocks in the reasoning."""
     longest = max(len(part) for part in re.split(r"\n\s*\n", sample.text))
-    if rules.max_paragraph_chars is not None and longest > rules.max_paragraph_chars:
+    if longest > MAX_PARAGRAPH_CHARS:
         return "long paragraph"
-    if not rules.code_blocks and "```" in sample.text.partition("</think>")[0]:
+    if "```" in sample.text.partition("</think>")[0]:
         return "code block"
     share = sample.components.get(LANGUAGE)
-    if share is not None and share < rules.min_language_share:
+    if share is not None and share < MIN_LANGUAGE_SHARE:
         return "mixed language"
     return None
 
@@ -65,12 +72,12 @@ def is_correct(sample: Scored, names: Sequence[str], threshold: float) -> bool:
 
 
 def preference_pairs(
-    groups: Sequence[Group], names: Sequence[str], threshold: float, *, length_balance: bool
+    groups: Sequence[Group], names: Sequence[str], threshold: float
 ) -> list[tuple[Scored, Scored]]:
     """One (correct, wrong) pair of every prompt that has both.
 
-    With `length_balance` each pair is chosen to bring the sum of length differences (tokens,
-    chosen minus rejected) closest to zero, so that length does not tell the two apart.
+    Each pair is chosen to bring the sum of length differences (tokens, chosen minus rejected)
+    closest to zero, so that length does not tell the two apart (R1: comparable lengths).
     """
     pairs: list[tuple[Scored, Scored]] = []
     balance = 0
@@ -80,9 +87,7 @@ def preference_pairs(
         candidates = [(r, w) for r in right for w in wrong]
         if not candidates:
             continue
-        pair = candidates[0]
-        if length_balance:
-            pair = min(candidates, key=lambda rw: abs(balance + _length_gap(*rw)))
+        pair = min(candidates, key=lambda rw: abs(balance + _length_gap(*rw)))
         balance += _length_gap(*pair)
         pairs.append(pair)
     return pairs
@@ -102,7 +107,7 @@ def _reached(sample: Scored, spec: RejectStage, seen: set[str], *, full: bool) -
     if not is_correct(sample, spec.rewards, spec.threshold):
         return reached
     reached.append("correct")
-    if unreadable(sample, spec.readable):
+    if unreadable(sample):
         return reached
     reached.append("readable")
     if _content(sample) in seen:

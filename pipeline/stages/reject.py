@@ -47,9 +47,9 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
 
 def _language(spec: RejectStage) -> list[RewardUse]:
     """The language filter, computed beside the rewards and without weight in their sum."""
-    if spec.readable.language is None:
+    if spec.language is None:
         return []
-    args = {"target": spec.readable.language}
+    args = {"target": spec.language}
     return [RewardUse(name=LANGUAGE, ref="builtin:language", weight=0.0, args=args)]
 
 

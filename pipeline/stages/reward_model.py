@@ -55,9 +55,7 @@ def _from_harvest(ctx: RunContext, spec: RewardModelStage, model: Path) -> list[
         Group(prompt_id=scored[i].rollout.prompt_id, samples=tuple(scored[i : i + size]))
         for i in range(0, len(scored), size)
     ]
-    pairs = preference_pairs(
-        groups, source.rewards, source.threshold, length_balance=spec.length_balance
-    )
+    pairs = preference_pairs(groups, source.rewards, source.threshold)
     return [
         (render(tokenizer, questions[c.rollout.prompt_id], system), c.text, r.text)
         for c, r in pairs

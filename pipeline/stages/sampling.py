@@ -9,14 +9,13 @@ from pipeline.cluster import Serving
 from pipeline.generate.groups import Group, unscored_share
 from pipeline.generate.journal import Journal, StepRollouts
 from pipeline.generate.service import Depths, RolloutError, Sampling
-from pipeline.generate.steps import step_metrics
+from pipeline.generate.steps import UNSCORED_LIMIT, step_metrics
 from pipeline.plan.stage_plan import StagePlan
 from pipeline.records import Prompt, group_names
 from pipeline.stages.context import RunContext
 from pipeline.stages.support import check_stop
 
 CHUNK_COMPLETIONS = 1000
-UNSCORED_LIMIT = 0.01  # share of a chunk that the rewards may fail to score
 
 
 def sample_in_chunks(

@@ -71,6 +71,19 @@ def split_batch(batch_rows: int, *, micro_batch_rows: int, ranks: int) -> Batche
     return Batches(micro_rows=micro_rows, accumulation=batch_rows // unit)
 
 
+ADAM_BETAS = (0.9, 0.95)
+"""Decay of Adam's two averages, as in Llama 2 (arXiv 2307.09288, section 2.2)."""
+
+MAX_GRAD_NORM = 1.0
+"""Gradients are scaled down to this norm (the same section)."""
+
+WARMUP_FRACTION = 0.03
+"""Share of the steps in which the rate rises from zero, but for GRPO; ours."""
+
+FINAL_LR_FRACTION = 0.1
+"""Share of the peak rate that R1's cosine ends at: from 5e-5 to 5e-6 (arXiv 2501.12948v2)."""
+
+
 def shared_arguments(
     job: TrainJob,
     *,
@@ -78,6 +91,7 @@ def shared_arguments(
     steps: int,
     schedule: Schedule,
     final_lr_fraction: float = 0.0,
+    warmup_fraction: float = WARMUP_FRACTION,
 ) -> dict[str, Any]:
     """Fields of `transformers.TrainingArguments` that all our trainers share.
 
@@ -94,11 +108,11 @@ def shared_arguments(
         "gradient_accumulation_steps": batches.accumulation,
         "train_sampling_strategy": "sequential",
         "learning_rate": spec.lr,
-        "adam_beta1": spec.adam_betas[0],
-        "adam_beta2": spec.adam_betas[1],
-        "weight_decay": spec.weight_decay,
-        "max_grad_norm": spec.max_grad_norm,
-        "warmup_steps": math.ceil(spec.warmup_fraction * steps),
+        "adam_beta1": ADAM_BETAS[0],
+        "adam_beta2": ADAM_BETAS[1],
+        "weight_decay": 0.0,
+        "max_grad_norm": MAX_GRAD_NORM,
+        "warmup_steps": math.ceil(warmup_fraction * steps),
         **lr_schedule(schedule, final_lr_fraction=final_lr_fraction),
         "gradient_checkpointing": spec.gradient_checkpointing,
         "seed": job.seed,

@@ -13,6 +13,7 @@ from trl.trainer.distillation_trainer import DistillationTrainer
 from pipeline.recipe.distill_stage import DistillStage
 from pipeline.train import sft_trainer
 from pipeline.train.arguments import (
+    FINAL_LR_FRACTION,
     load_tokenizer,
     shared_arguments,
     split_batch,
@@ -73,7 +74,7 @@ def _train(
             batches=batches,
             steps=steps,
             schedule="cosine",
-            final_lr_fraction=spec.final_lr_fraction,
+            final_lr_fraction=FINAL_LR_FRACTION,
         ),
         beta=BETA,
         temperature=1.0,

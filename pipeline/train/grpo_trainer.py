@@ -36,6 +36,9 @@ from pipeline.train.job import TrainJob
 from pipeline.train.loop import run
 from pipeline.train.recorded_depths import PositionDepths, RecordedDepthsTrainer
 
+TRUNCATION_CAP = 2.0
+"""Cap of a token's importance ratio of trainer to engine; ours."""
+
 DEFAULT_CLIP: dict[Variant, tuple[float, float]] = {
     "grpo": (10.0, 10.0),  # R1, RL-1
     "dapo": (0.2, 0.28),  # arXiv 2503.14476, section 3.1
@@ -131,7 +134,8 @@ def grpo_arguments(job: TrainJob) -> GRPOConfig:
         job,
         batches=batches,
         steps=spec.steps * spec.updates_per_step,
-        schedule=spec.lr_schedule,
+        schedule="constant",
+        warmup_fraction=0.0,
     )
     return GRPOConfig(
         **shared
@@ -151,7 +155,7 @@ def grpo_arguments(job: TrainJob) -> GRPOConfig:
         epsilon_high=high,
         vllm_importance_sampling_correction=True,
         vllm_importance_sampling_mode="token_truncate",
-        vllm_importance_sampling_clip_max=spec.truncation_cap,
+        vllm_importance_sampling_clip_max=TRUNCATION_CAP,
         mask_truncated_completions=False,
         disable_dropout=True,
         shuffle_dataset=False,

@@ -55,10 +55,7 @@ def with_depths(rows: Dataset, depths: RandomDepths, *, seed: int, batch_rows: i
     generator = torch.Generator().manual_seed(seed)
     together = depths.segment == "batch"
     distribution = DepthDistribution(
-        kind=depths.kind,
-        low=depths.low,
         high=depths.high,
-        mean=depths.mean,
         segment=depths.segment if isinstance(depths.segment, int) else None,
     )
     found: list[list[int]] = []

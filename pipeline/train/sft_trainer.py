@@ -14,6 +14,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 from pipeline.recipe.distill_stage import DistillStage
 from pipeline.recipe.sft_stage import SftStage
 from pipeline.train.arguments import (
+    FINAL_LR_FRACTION,
     load_tokenizer,
     shared_arguments,
     split_batch,
@@ -68,7 +69,7 @@ def _train(job: TrainJob, rows: Path, *, callbacks: Sequence[TrainerCallback]) -
             batches=batches,
             steps=steps,
             schedule="cosine",
-            final_lr_fraction=spec.final_lr_fraction,
+            final_lr_fraction=FINAL_LR_FRACTION,
         ),
         dataset_kwargs={"skip_prepare_dataset": True},
         max_length=None,
@@ -105,7 +106,7 @@ def _examples(
         tokenizer,
         table["prompt"].to_pylist(),
         table["completion"].to_pylist(),
-        completion_only=spec.completion_only,
+        completion_only=True,
     )
     fitting = [row for row in found if len(row.input_ids) <= spec.max_tokens]
     if not fitting:

@@ -94,7 +94,7 @@ def test_plan_as_a_document(recipe: str, capfd: pytest.CaptureFixture[str]) -> N
         (["stages.reason.stepps=3"], "did you mean steps?"),
         (["stages.reason.num_samples=1"], "did you mean samples_per_prompt?"),
         (["stages.reason.samples_per_prompt=1"], "needs at least 2"),
-        (["stages.reason.top_p=0.5"], "set top_p: 1.0"),
+        (["stages.reason.top_p=0.5"], "samples from the full distribution"),
         (["stages.reason.lr=fast"], "expected a number"),
         (["stages.reason.init=clod"], "did you mean cold?"),
         (["stages.cold.init=reason"], "wait for each other: cold -> reason -> cold"),

@@ -1,7 +1,7 @@
 """What rejection sampling keeps, and the funnel that explains it."""
 
 from pipeline.generate.groups import Group
-from pipeline.recipe.reject_stage import Readable, RejectStage
+from pipeline.recipe.reject_stage import RejectStage
 from pipeline.records import Rollout, Scored
 from pipeline.stages.harvest import LANGUAGE, harvest, preference_pairs, unreadable
 
@@ -59,12 +59,11 @@ def test_keep_per_prompt_and_same_text_for_two_prompts() -> None:
 
 
 def test_readability_names_its_reason() -> None:
-    rules = Readable(max_paragraph_chars=10)
-    assert unreadable(scored("x" * 11), rules) == "long paragraph"
-    assert unreadable(scored("x" * 9 + "\n\n" + "y" * 9), rules) is None
-    assert unreadable(scored("<think>```</think>1"), Readable()) == "code block"
-    assert unreadable(scored("<think></think>```"), Readable(max_paragraph_chars=None)) is None
-    assert unreadable(scored("мир"), rules) == "mixed language"
+    assert unreadable(scored("x" * 2001)) == "long paragraph"
+    assert unreadable(scored("x" * 1999 + "\n\n" + "y" * 1999)) is None
+    assert unreadable(scored("<think>```</think>1")) == "code block"
+    assert unreadable(scored("<think></think>```")) is None
+    assert unreadable(scored("мир")) == "mixed language"
 
 
 def test_pairs_are_balanced_in_length() -> None:
@@ -75,7 +74,7 @@ def test_pairs_are_balanced_in_length() -> None:
         )
         for i in range(20)
     ]
-    pairs = preference_pairs(groups, ["answer"], 1.0, length_balance=True)
+    pairs = preference_pairs(groups, ["answer"], 1.0)
     gaps = [len(c.text) - len(r.text) for c, r in pairs]
     assert len(pairs) == 20
     assert abs(sum(gaps)) <= 2
@@ -83,9 +82,4 @@ def test_pairs_are_balanced_in_length() -> None:
 
 
 def test_unscored_samples_are_no_negatives() -> None:
-    assert (
-        preference_pairs(
-            [group(scored("a"), scored("b", answer=None))], ["answer"], 1.0, length_balance=True
-        )
-        == []
-    )
+    assert preference_pairs([group(scored("a"), scored("b", answer=None))], ["answer"], 1.0) == []
