@@ -51,10 +51,12 @@ class HeadroomCheck(Strict):
 class HaltingWarmStart(Strict):
     """The halting head, the exit gate and the critic from labels, before any reward."""
 
+    removed_keys: ClassVar[Mapping[str, str]] = {
+        "samples_per_prompt": "one completion of a prompt is labelled; raise size",
+    }
+
     size: PositiveInt = 512
     """Prompts whose full-depth completions are labelled."""
-    samples_per_prompt: PositiveInt = 1
-    """Completions of a prompt."""
     steps: PositiveInt = 400
     """Optimizer steps of the head, and of the gate and the critic."""
     lr: PositiveFloat = 2e-3
@@ -71,6 +73,16 @@ class HaltingWarmStart(Strict):
 class DepthRl(Strict):
     """Policy-gradient steps on the halting head, from rollouts that run at the depths it chose."""
 
+    removed_keys: ClassVar[Mapping[str, str]] = {
+        "price_tokens": "iterations have a price, tokens have none",
+        "epochs": "a step's decisions are passed over twice",
+        "minibatches": "a pass has 4 optimizer steps",
+        "clip": "the ratio of new to old probability counts up to 0.2 from 1",
+        "entropy": "a nat of entropy is worth 0.02 iterations at first, and nothing at the end",
+        "kl": "nothing holds the head to its warm start",
+        "max_grad_norm": "gradients are scaled down to a norm of 1",
+    }
+
     steps: PositiveInt = 60
     """Rollout batches."""
     prompts_per_step: PositiveInt = 32
@@ -81,22 +93,8 @@ class DepthRl(Strict):
     """Members of a group at a fixed depth, full or shallow."""
     price: tuple[PositiveFloat, PositiveFloat] = (0.1, 10.0)
     """Range of lambda: accuracy that a full-depth completion's iterations are worth."""
-    price_tokens: float = Field(default=0.0, ge=0.0)
-    """Accuracy that a full-depth completion's tokens are worth."""
     lr: PositiveFloat = 1e-3
     """Learning rate of the head."""
-    epochs: PositiveInt = 2
-    """Passes over a step's decisions."""
-    minibatches: PositiveInt = 4
-    """Optimizer steps of a pass."""
-    clip: PositiveFloat = 0.2
-    """How far the ratio of new to old probability counts."""
-    entropy: float = Field(default=0.02, ge=0.0)
-    """Worth of a nat of entropy per decision, in iterations at lambda = 1; falls to 0 linearly."""
-    kl: float = Field(default=0.0, ge=0.0)
-    """Worth of a nat of divergence from the warm start, in the same unit."""
-    max_grad_norm: PositiveFloat = 1.0
-    """Gradients are scaled down to this norm."""
     seeds: PositiveInt = 1
     """Heads trained from different draws; the first is exported."""
 
@@ -146,14 +144,15 @@ class JointPhase(Strict):
 class DepthCalibration(Strict):
     """Budgets to prices, by measuring on the first `size` prompts of `calibration`."""
 
+    removed_keys: ClassVar[Mapping[str, str]] = {
+        "points": "prices at 9 points of their range are measured",
+        "tolerance": "a budget is met within 2 % of the full depth",
+    }
+
     size: PositiveInt = 256
     """The first so many prompts of `calibration`."""
-    points: int = Field(default=9, ge=2)
-    """Prices over their range."""
     rounds: PositiveInt = 4
     """Further measurements for each of `budgets` at most."""
-    tolerance: PositiveFloat = 0.02
-    """Share of the full depth within which a budget is met."""
 
 
 Baseline = Literal[
@@ -161,6 +160,9 @@ Baseline = Literal[
     "labels", "own_labels", "warm_start", "policy_sampled", "oracle",
 ]  # fmt: skip
 
+
+CALIBRATED_PRICES = 9
+"""Prices over their range that a calibration measures before it looks closer at budgets; ours."""
 
 SLIDER_BUDGETS = 5
 """Budgets, none of them calibrated, that a report tries the slider at."""
@@ -318,10 +320,10 @@ class DepthStage(StageBase):
     def _rollouts(self) -> int:
         """Completions of all parts but the joint phase."""
         headroom, warm, rl, calibrate = self.headroom, self.warm_start, self.rl, self.calibrate
-        prices = calibrate.points + calibrate.rounds * len(self.budgets or [])
+        prices = CALIBRATED_PRICES + calibrate.rounds * len(self.budgets or [])
         return (
             headroom.size * headroom.samples_per_prompt * self.max_depth
-            + warm.size * warm.samples_per_prompt
+            + warm.size
             + rl.steps * rl.prompts_per_step * rl.samples_per_prompt * rl.seeds
             + calibrate.size * prices
             + self.pareto.size * self.pareto.samples_per_prompt * self._settings()

@@ -229,12 +229,12 @@ def test_a_depth_stage_counts_every_part() -> None:
     depth = {
         "kind": "depth", "prompts": "train", "calibration": "train", "held_out": "train",
         "max_depth": 8, "max_tokens": 100, "headroom": {"size": 10, "samples_per_prompt": 2},
-        "warm_start": {"size": 10}, "calibrate": {"size": 10, "rounds": 2, "points": 3},
+        "warm_start": {"size": 10}, "calibrate": {"size": 10, "rounds": 2},
         "rl": {"steps": 3, "prompts_per_step": 4, "samples_per_prompt": 5},
         "pareto": {"size": 10, "points": 2, "baselines": ["kl", "latent"]}, "budgets": [0.5],
     }  # fmt: skip
     found = stage_of(estimate(recipe_with({"depth": depth}, model=model), device="cpu"), "depth")
-    sequences = 10 * 2 * 8 + 10 + 3 * 4 * 5 + 10 * (3 + 2) + 10 * (2 * 8 + 2 * 3 + 5)
+    sequences = 10 * 2 * 8 + 10 + 3 * 4 * 5 + 10 * (9 + 2) + 10 * (2 * 8 + 2 * 3 + 5)
     assert found.generated_tokens == sequences * 50
     assert found.trained_tokens == 0
     assert found.kv_gib is not None

@@ -12,12 +12,14 @@ from pipeline.depth.bench import Bench
 from pipeline.depth.calibrate.price_table import PricePoint, calibrate, falling, reach
 from pipeline.depth.compare.depth_report import Calibration
 from pipeline.depth.members import policy_request
-from pipeline.recipe.depth_stage import DepthStage
+from pipeline.recipe.depth_stage import CALIBRATED_PRICES, DepthStage
 
 DEFAULT_EFFORT = "medium"
 
 EFFORTS = {"low": 0.1, "medium": 0.5, "high": 0.9}
 """Where a recipe names no budgets: shares of what the policy's prices reach."""
+
+TOLERANCE = 0.02  # share of the full depth within which a budget is met; ours
 
 
 def make(bench: Bench, _: Path, *, model: Path) -> Mapping[str, Any]:
@@ -48,8 +50,8 @@ def make(bench: Bench, _: Path, *, model: Path) -> Mapping[str, Any]:
         measure,
         low=low,
         high=high,
-        points=spec.calibrate.points,
-        tolerance=spec.calibrate.tolerance,
+        points=CALIBRATED_PRICES,
+        tolerance=TOLERANCE,
         rounds=spec.calibrate.rounds,
     )
     least, most = reach(points)

@@ -22,7 +22,7 @@ def make(bench: Bench, out: Path, *, model: Path) -> Mapping[str, Any]:
         bench.prompts(spec.prompts, spec.warm_start.size),
         fixed_request(spec, spec.max_depth),
         entry=spec.prompts,
-        samples=spec.warm_start.samples_per_prompt,
+        samples=1,
         area="labels",
     )
     write_scored([s for g in measurement.groups for s in g.samples], out / ROLLOUTS)

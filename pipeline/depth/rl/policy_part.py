@@ -39,7 +39,19 @@ def work_of(bench: Bench, number: int) -> Path:
 
 
 FINAL_LR = 0.1
-"""Share of the learning rate that the last step has left."""
+"""Share of the learning rate that the last step has left; ours."""
+
+EPOCHS, MINIBATCHES = 2, 4
+"""Passes over a step's decisions, and optimizer steps of a pass; ours."""
+
+CLIP = 0.2
+"""How far the ratio of new to old probability counts (PPO, arXiv 1707.06347, section 6.1)."""
+
+ENTROPY = 0.02
+"""Worth of a nat of entropy per decision at the first step, in iterations at lambda = 1; ours."""
+
+MAX_GRAD_NORM = 1.0
+"""Gradients of the head are scaled down to this norm; ours."""
 
 
 def update_of(
@@ -60,14 +72,14 @@ def update_of(
         step=step,
         log_prices=prices,
         ref_tokens=ref_tokens,
-        price_tokens=rl.price_tokens,
+        price_tokens=0.0,
         lr=rl.lr * (1 - (1 - FINAL_LR) * done),
-        epochs=rl.epochs,
-        minibatches=rl.minibatches,
-        clip=rl.clip,
-        entropy=rl.entropy * (1 - done),
-        kl=rl.kl,
-        max_grad_norm=rl.max_grad_norm,
+        epochs=EPOCHS,
+        minibatches=MINIBATCHES,
+        clip=CLIP,
+        entropy=ENTROPY * (1 - done),
+        kl=0.0,
+        max_grad_norm=MAX_GRAD_NORM,
     )
 
 

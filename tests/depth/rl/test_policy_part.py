@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.depth.rl import policy_part
-from pipeline.depth.rl.policy_part import update_of
+from pipeline.depth.rl.policy_part import CLIP, update_of
 from pipeline.errors import Stopped
 from pipeline.generate.service import RolloutError
 from pipeline.recipe.depth_stage import DepthStage
@@ -61,12 +61,12 @@ def test_rewards_that_fail_stop_the_stage(make_bench: MakeBench, tmp_path: Path)
 
 def test_the_trainer_is_told_the_recipes_settings(spec: DepthStage) -> None:
     told = update_of(spec, step=3, prices={"p": 0.5}, ref_tokens=7.0)
-    assert (told.step, told.ref_tokens, told.clip) == (3, 7.0, spec.rl.clip)
+    assert (told.step, told.ref_tokens, told.clip) == (3, 7.0, CLIP)
     assert told.log_prices == {"p": 0.5}
 
 
 def test_learning_rate_and_entropy_fall(spec: DepthStage) -> None:
-    rl = spec.rl.model_copy(update={"steps": 10, "lr": 1e-3, "entropy": 0.02})
+    rl = spec.rl.model_copy(update={"steps": 10, "lr": 1e-3})
     spec = spec.model_copy(update={"rl": rl})
     told = [update_of(spec, step=s, prices={}, ref_tokens=1.0) for s in (0, 5)]
     assert [t.lr for t in told] == pytest.approx([1e-3, 0.55e-3])
