@@ -87,19 +87,19 @@ def headroom(
     weights = _weights(len(cells), resamples=resamples, seed=seed)
     oracle = _gain(folds, cheapest_right, fixed, costs, weights)
     best = _gain(folds, swept, fixed, costs, weights)
-    crossed = len(folds) > 1
-    verdict = _verdict(best.points, worth_points, crossed=crossed)
+    cross_fitted = len(folds) > 1
+    verdict = _verdict(best.points, worth_points, cross_fitted=cross_fitted)
     return Headroom(
         cost=tuple(costs.tolist()),
         accuracy=tuple(fixed.mean(axis=0).tolist()),
         hull=tuple((c, a) for c, a in upper_hull(_curve(fixed, costs)).tolist()),
         oracle=oracle,
         best_at_equal_cost=best,
-        cross_fitted=crossed,
+        cross_fitted=cross_fitted,
         problems=cells.shape[0],
         samples=cells.shape[2],
         verdict=verdict,
-        reason=_reason(verdict, oracle, best, crossed=crossed, worth_points=worth_points),
+        reason=_reason(verdict, oracle, best, cross_fitted=cross_fitted, worth_points=worth_points),
     )
 
 
@@ -194,15 +194,15 @@ def _curve(accuracy: Floats, cost: Floats) -> Floats:
     return np.stack((cost, accuracy.mean(axis=0)), axis=1)
 
 
-def _verdict(points: Interval, worth_points: float, *, crossed: bool) -> Verdict:
+def _verdict(points: Interval, worth_points: float, *, cross_fitted: bool) -> Verdict:
     if points.high < worth_points:
         return "no go"
     enough = points.estimate >= worth_points and points.low > 0
-    return "go" if enough and crossed else "undecided"
+    return "go" if enough and cross_fitted else "undecided"
 
 
 def _reason(
-    verdict: Verdict, oracle: Gain, best: Gain, *, crossed: bool, worth_points: float
+    verdict: Verdict, oracle: Gain, best: Gain, *, cross_fitted: bool, worth_points: float
 ) -> str:
     p = best.points
     grounds = {
@@ -210,12 +210,12 @@ def _reason(
         "no go": f"even an oracle gains less than the {worth_points:g} points that would be worth "
         "a depth stage",
         "undecided": f"the interval reaches across {worth_points:g} points or 0; take more problems"
-        if crossed
+        if cross_fitted
         else "take several samples of every problem at every depth to tell depth from luck",
     }[verdict]
     kind = (
         "depths chosen on one half of the samples and scored on the other"
-        if crossed
+        if cross_fitted
         else "an upper bound: depths were chosen and scored on the same samples"
     )
     return (

@@ -55,7 +55,7 @@ def train(job: HeadJob, table: Path, *, steps: int, lr: float) -> dict[str, floa
 
     Returns:
         loss and loss_mean: cross-entropy on held-out prompts, and that of the mean accuracy by
-        depth; steps (kept), prompts.
+        depth; steps (of the best), prompts.
 
     Raises ValueError for a table of fewer prompts than `HELD_OUT`, or other depths than the job's.
     """
@@ -69,9 +69,9 @@ def train(job: HeadJob, table: Path, *, steps: int, lr: float) -> dict[str, floa
     with head_process(job) as model:
         states = last_states(model, rows["prompt_tokens"], job=job)
         critic = Critic(states.shape[1], job.max_depth)
-        found = fit(critic, states, accuracy, steps=steps, lr=lr)
+        report = fit(critic, states, accuracy, steps=steps, lr=lr)
     write_whole(critic.state_dict(), job.out / CRITIC)
-    return {**found, "prompts": float(len(accuracy))}
+    return {**report, "prompts": float(len(accuracy))}
 
 
 def fit(
@@ -83,8 +83,8 @@ def fit(
     with torch.no_grad():
         critic.out.bias.copy_(mean.logit())
     optimizer = AdamW(critic.parameters(), lr=lr, weight_decay=0.1)
-    best, kept, kept_step = _loss(critic, states[out], accuracy[out]), None, 0
-    first = best
+    lowest, best_weights, best_step = _loss(critic, states[out], accuracy[out]), None, 0
+    first = lowest
     for step in range(1, steps + 1):
         loss = F.binary_cross_entropy_with_logits(critic(states[~out]), accuracy[~out])
         optimizer.zero_grad()
@@ -92,15 +92,15 @@ def fit(
         optimizer.step()
         if step % CHECK_EVERY == 0 or step == steps:
             reached = _loss(critic, states[out], accuracy[out])
-            if reached < best:
-                best, kept, kept_step = reached, copy.deepcopy(critic.state_dict()), step
-    if kept is None:
+            if reached < lowest:
+                lowest, best_weights, best_step = reached, copy.deepcopy(critic.state_dict()), step
+    if best_weights is None:
         nn.init.zeros_(critic.out.weight)
         with torch.no_grad():
             critic.out.bias.copy_(mean.logit())
     else:
-        critic.load_state_dict(kept)
-    return {"loss": best, "loss_mean": first, "steps": float(kept_step)}
+        critic.load_state_dict(best_weights)
+    return {"loss": lowest, "loss_mean": first, "steps": float(best_step)}
 
 
 @torch.no_grad()

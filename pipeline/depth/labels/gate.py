@@ -30,9 +30,9 @@ def train(job: HeadJob, rollouts: Path, losses: Path, *, steps: int, lr: float) 
         gate = nn.Linear(model.config.hidden_size, 1).to(job.device)
         tokens = full_depth_tokens(job, rollouts, losses)
         fit(gate, tokens, steps=steps, lr=lr, seed=job.seed, device=job.device)
-        found = _report(gate, tokens, device=job.device)
+        report = _report(gate, tokens, device=job.device)
         with_gate(job.model, job.out, gate)
-        return found
+        return report
 
 
 def fit(
@@ -48,8 +48,8 @@ def fit(
         drawn = torch.randint(len(usable), (min(BATCH_TOKENS, len(usable)),), generator=generator)
         index = usable[drawn]
         state = tokens.features.state[decisions_at(tokens, index)].to(device)
-        wanted = leave[index].reshape(-1).to(device)
-        loss = F.binary_cross_entropy_with_logits(gate(state)[:, 0], wanted)
+        label = leave[index].reshape(-1).to(device)
+        loss = F.binary_cross_entropy_with_logits(gate(state)[:, 0], label)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -58,12 +58,12 @@ def fit(
 @torch.no_grad()
 def _report(gate: nn.Linear, tokens: Tokens, *, device: str) -> dict[str, float]:
     index = tokens.to_report
-    wanted = (1 - step_labels(tokens.losses[:, index])).t().reshape(-1)
+    label = (1 - step_labels(tokens.losses[:, index])).t().reshape(-1)
     state = tokens.features.state[decisions_at(tokens, index)].to(device)
     logit = gate(state)[:, 0].cpu()
-    share = wanted.mean().expand_as(wanted)
+    share = label.mean().expand_as(label)
     return {
-        "loss": float(F.binary_cross_entropy_with_logits(logit, wanted)),
-        "loss_constant": float(F.binary_cross_entropy(share, wanted)),
+        "loss": float(F.binary_cross_entropy_with_logits(logit, label)),
+        "loss_constant": float(F.binary_cross_entropy(share, label)),
         "mean_gate": float(torch.sigmoid(logit).mean()),
     }

@@ -29,7 +29,7 @@ def later_losses(job: HeadJob, rollouts: Path, *, probes: int) -> Path:
     runs at full depth. Returns a file in `job.out` as `replay.losses_by_depth` does, losses
     [_R, _T] in nats, NaN but for the first tokens of probed segments.
     """
-    found = []
+    by_rollout = []
     with head_process(job) as model:
         for index, scored in enumerate(read_scored(rollouts)):
             deep = at_depth(scored.rollout, job.max_depth, prompt_depth=job.prompt_depth)
@@ -37,10 +37,10 @@ def later_losses(job: HeadJob, rollouts: Path, *, probes: int) -> Path:
             drawn = random.Random(f"{job.seed}/{index}").sample(
                 segments, min(probes, len(segments))
             )
-            found.append(_probed(model, deep, sorted(drawn), job=job))
+            by_rollout.append(_probed(model, deep, sorted(drawn), job=job))
     job.out.mkdir(parents=True, exist_ok=True)
-    lengths = torch.tensor([losses.shape[1] for losses in found])
-    save_file({"losses": torch.cat(found, dim=1), "lengths": lengths}, job.out / LATER)
+    lengths = torch.tensor([losses.shape[1] for losses in by_rollout])
+    save_file({"losses": torch.cat(by_rollout, dim=1), "lengths": lengths}, job.out / LATER)
     return job.out / LATER
 
 
@@ -50,13 +50,13 @@ def _probed(
     """Losses [_R, _T] of one rollout, at `tokens`."""
     probed = [deep, *_early(deep, tokens, job=job)]
     losses = iter(completion_losses(model, probed, job=job))
-    found = torch.full((job.max_depth, len(deep.tokens)), torch.nan)
+    by_depth = torch.full((job.max_depth, len(deep.tokens)), torch.nan)
     whole = next(losses)
     for token in tokens:
-        found[-1, token] = whole[token:].sum()
+        by_depth[-1, token] = whole[token:].sum()
         for depth in range(1, job.max_depth):
-            found[depth - 1, token] = next(losses)[token:].sum()
-    return found
+            by_depth[depth - 1, token] = next(losses)[token:].sum()
+    return by_depth
 
 
 def _early(deep: Rollout, tokens: list[int], *, job: HeadJob) -> Iterator[Rollout]:

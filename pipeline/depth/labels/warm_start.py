@@ -114,11 +114,11 @@ def train(
             seed=job.seed,
             device=job.device,
         )
-        found = {"nats_per_price": rate, **_report(head, tokens, prices, rate, labels, job.device)}
+        report = {"nats_per_price": rate, **_report(head, tokens, prices, rate, labels, job.device)}
         with torch.no_grad():
             head.out.bias.add_(bias)
         with_head(job.model, job.out, head)
-        return found
+        return report
 
 
 def full_depth_tokens(
@@ -136,14 +136,16 @@ def full_depth_tokens(
         by_rollout = read_losses(losses)
         if [len(r.tokens) for r in runs] != [x.shape[1] for x in by_rollout]:
             raise ValueError(f"{losses} is not of the rollouts in {rollouts}: compute it again")
-        made = recorded_decisions(runs, job)
-        features = decision_features(model, runs, made, log_prices=[log_price] * len(runs), job=job)
+        decisions = recorded_decisions(runs, job)
+        features = decision_features(
+            model, runs, decisions, log_prices=[log_price] * len(runs), job=job
+        )
     if not len(features):
         raise ValueError(f"max_depth={job.max_depth} leaves nothing to decide: set at least 2")
     width = job.max_depth - 1
     summed, counted = [], []
-    for loss, decided in zip(by_rollout, made, strict=True):
-        first = decided.token[::width]
+    for loss, choices in zip(by_rollout, decisions, strict=True):
+        first = choices.token[::width]
         segment = torch.arange(loss.shape[1]) // job.segment
         sums = loss.new_zeros(len(loss), int(segment[-1]) + 1).index_add_(1, segment, loss)
         summed.append(sums[:, first // job.segment])
@@ -166,8 +168,8 @@ def probed_only(tokens: Tokens, rollouts: Path, later: Path) -> Tokens:
         tokens.features.rollout[first].tolist(), tokens.features.token[first].tolist(), strict=True
     )
     losses = torch.stack([by_rollout[rollout][:, token] for rollout, token in where], dim=1)
-    kept = losses.isfinite().all(dim=0)
-    index = kept.nonzero()[:, 0]
+    probed = losses.isfinite().all(dim=0)
+    index = probed.nonzero()[:, 0]
     return Tokens(
         features=tokens.features.at(decisions_at(tokens, index)),
         losses=losses[:, index],
@@ -190,10 +192,10 @@ def targets(tokens: Tokens, index: Tensor, price: Tensor, *, labels: Labels) -> 
     """[M * (R - 1)] labels of tokens `index` [M] at `price` [M] nats for each of their iterations,
     in the order of their decisions."""
     losses, price = tokens.losses[:, index], price * tokens.answers_for[index]
-    found = (
+    labelled = (
         step_labels(losses, margin=price) if labels == "step" else best_labels(losses, price=price)
     )
-    return found.t().reshape(-1)
+    return labelled.t().reshape(-1)
 
 
 def decisions_at(tokens: Tokens, index: Tensor) -> Tensor:
@@ -224,11 +226,11 @@ def fit(
         drawn = torch.randint(len(usable), (min(BATCH_TOKENS, len(usable)),), generator=generator)
         index = usable[drawn]
         log_price = low + (high - low) * torch.rand(len(index), generator=generator)
-        wanted = targets(tokens, index, rate * log_price.exp(), labels=labels)
+        label = targets(tokens, index, rate * log_price.exp(), labels=labels)
         part = tokens.features.at(decisions_at(tokens, index), device=device)
-        told = log_price.repeat_interleave(tokens.decisions).to(device)
+        prices = log_price.repeat_interleave(tokens.decisions).to(device)
         loss = F.binary_cross_entropy_with_logits(
-            part.logits(head, log_price=told), wanted.to(device)
+            part.logits(head, log_price=prices), label.to(device)
         )
         optimizer.zero_grad()
         loss.backward()
@@ -248,22 +250,22 @@ def _report(
     part = tokens.features.at(decisions_at(tokens, index), device=device)
     losses, counts = tokens.losses[:, index], tokens.answers_for[index]
     depths = torch.arange(1, len(losses) + 1)[:, None]
-    found: dict[str, float] = {}
-    crossed, constant = [], []
+    report: dict[str, float] = {}
+    entropies, constants = [], []
     exponents = torch.linspace(math.log(prices[0]), math.log(prices[1]), _PRICES_REPORTED)
-    for name, told in zip(("low", "middle", "high"), exponents.tolist(), strict=True):
-        nats = rate * math.exp(told)
-        wanted = targets(tokens, index, torch.full((len(index),), nats), labels=labels)
-        logit = part.logits(head, log_price=torch.full((len(wanted),), told).to(device)).cpu()
-        crossed.append(F.binary_cross_entropy_with_logits(logit, wanted))
-        share = wanted.mean().expand_as(wanted)
-        constant.append(F.binary_cross_entropy(share, wanted))
+    for name, log_price in zip(("low", "middle", "high"), exponents.tolist(), strict=True):
+        nats = rate * math.exp(log_price)
+        label = targets(tokens, index, torch.full((len(index),), nats), labels=labels)
+        logit = part.logits(head, log_price=torch.full((len(label),), log_price).to(device)).cpu()
+        entropies.append(F.binary_cross_entropy_with_logits(logit, label))
+        share = label.mean().expand_as(label)
+        constants.append(F.binary_cross_entropy(share, label))
         goes_on = (logit > 0).view(len(index), -1).long().cumprod(dim=1)
         depth = 1 + goes_on.sum(dim=1)
         total = (losses + nats * counts * depths) / counts.float().mean()
-        found[f"depth_{name}"] = float(depth.float().mean())
-        found[f"value_{name}"] = float(total.gather(0, depth[None] - 1).mean())
-        found[f"value_fixed_{name}"] = float(total.mean(dim=1).min())
-    found["label_loss"] = float(torch.stack(crossed).mean())
-    found["label_loss_constant"] = float(torch.stack(constant).mean())
-    return found
+        report[f"depth_{name}"] = float(depth.float().mean())
+        report[f"value_{name}"] = float(total.gather(0, depth[None] - 1).mean())
+        report[f"value_fixed_{name}"] = float(total.mean(dim=1).min())
+    report["label_loss"] = float(torch.stack(entropies).mean())
+    report["label_loss_constant"] = float(torch.stack(constants).mean())
+    return report

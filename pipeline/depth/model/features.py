@@ -4,7 +4,6 @@ Shapes: `_N` decisions, h hidden size. Everything is on the CPU and in float32, 
 model computes in: the head is trained in float32.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -36,13 +35,6 @@ class Features:
         """Logits [_N] of going on, told the recorded prices or others [_N]."""
         price = self.log_price if log_price is None else log_price
         return head(self.state, self.previous, self.iteration, price)
-
-
-def joined(pieces: Sequence[Features]) -> Features:
-    """Pieces one after another."""
-    return Features(
-        **{f.name: torch.cat([getattr(p, f.name) for p in pieces]) for f in fields(Features)}
-    )
 
 
 @torch.no_grad()

@@ -36,11 +36,6 @@ def tensors(head: HaltingPolicy) -> dict[str, Tensor]:
     return {HALTING + k: v.detach().cpu().clone() for k, v in head.state_dict().items()}
 
 
-def save(head: HaltingPolicy, path: Path) -> None:
-    """Write the head alone; the file is whole or absent."""
-    write_whole(tensors(head), path)
-
-
 def write_whole(named: Mapping[str, Tensor], path: Path, *, metadata: Any = None) -> None:
     """Write a safetensors file that is whole or absent."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,23 +50,23 @@ def load(path: Path) -> dict[str, Tensor]:
 
     Raises ValueError where there are none.
     """
-    found: dict[str, Tensor] = {}
+    weights: dict[str, Tensor] = {}
     for shard in shards_of(path) if path.is_dir() else [path]:
         with safe_open(shard, "pt") as file:
             for name in file.keys():  # noqa: SIM118  (no mapping, and not iterable)
                 if name.startswith(HALTING):
-                    found[name] = file.get_tensor(name).float()
-    if not found:
+                    weights[name] = file.get_tensor(name).float()
+    if not weights:
         raise ValueError(f"{path} holds no halting head ({HALTING}*): train one first")
-    return found
+    return weights
 
 
 def policy_of(named: Mapping[str, Tensor]) -> HaltingPolicy:
     """The head of these weights, whose sizes they tell."""
-    own = {name.removeprefix(HALTING): tensor for name, tensor in named.items()}
-    width, hidden = own["state.weight"].shape
-    head = HaltingPolicy(hidden, width=width, max_iterations=len(own["iteration.weight"]) - 1)
-    head.load_state_dict(own)
+    weights = {name.removeprefix(HALTING): tensor for name, tensor in named.items()}
+    width, hidden = weights["state.weight"].shape
+    head = HaltingPolicy(hidden, width=width, max_iterations=len(weights["iteration.weight"]) - 1)
+    head.load_state_dict(weights)
     return head
 
 
@@ -100,8 +95,8 @@ def _with_tensors(
             stale = [k for k in file.keys() if k.startswith(prefix)]  # noqa: SIM118
         if not stale and shard != shards[-1]:
             continue
-        held = {k: v for k, v in load_file(shard).items() if k not in stale}
-        save_file(held | (dict(named) if shard == shards[-1] else {}), shard, {"format": "pt"})
+        weights = {k: v for k, v in load_file(shard).items() if k not in stale}
+        save_file(weights | (dict(named) if shard == shards[-1] else {}), shard, {"format": "pt"})
     index = out / "model.safetensors.index.json"
     if index.is_file():
         listed = json.loads(index.read_text())

@@ -86,13 +86,15 @@ def recorded_decisions(rollouts: Sequence[Rollout], job: HeadJob) -> list[Decisi
 
     Raises ValueError for depths that no policy under `job.max_depth` chooses.
     """
-    made = [decisions_of(r.depths or (), cap=job.max_depth, segment=job.segment) for r in rollouts]
+    choices = [
+        decisions_of(r.depths or (), cap=job.max_depth, segment=job.segment) for r in rollouts
+    ]
     deciding = sum(-(-len(r.tokens) // job.segment) for r in rollouts)
     if deciding <= job.max_tokens:
-        return made
+        return choices
     return [
         _some(m, _drawn(job.seed, index, m.token) < job.max_tokens / deciding)
-        for index, m in enumerate(made)
+        for index, m in enumerate(choices)
     ]
 
 
@@ -100,9 +102,9 @@ def _drawn(seed: int, index: int, token: Tensor) -> Tensor:
     return uniform(torch.tensor(seed), torch.tensor(index), token, stream=_THIN)
 
 
-def _some(made: Decisions, keep: Tensor) -> Decisions:
+def _some(choices: Decisions, keep: Tensor) -> Decisions:
     return Decisions(
-        token=made.token[keep], iteration=made.iteration[keep], goes_on=made.goes_on[keep]
+        token=choices.token[keep], iteration=choices.iteration[keep], goes_on=choices.goes_on[keep]
     )
 
 
@@ -119,7 +121,7 @@ def decision_features(
 
     `log_prices` has one ln(lambda) per rollout.
     """
-    counts = [len(made.token) for made in decisions]
+    counts = [len(choices.token) for choices in decisions]
     starts = [0, *accumulate(counts)]
     state = torch.empty(starts[-1], model.config.hidden_size)
     previous = torch.empty_like(state)
@@ -134,18 +136,18 @@ def decision_features(
         )
         for row, index in enumerate(batch.rows):
             ran = torch.stack([held[row] for held in out.hidden_states])  # [R + 1, S, h]
-            made, span = decisions[index], slice(starts[index], starts[index + 1])
-            position = (made.token + len(rollouts[index].prompt_tokens) - 1).to(ran.device)
-            iteration = made.iteration.to(ran.device)
+            choices, span = decisions[index], slice(starts[index], starts[index + 1])
+            position = (choices.token + len(rollouts[index].prompt_tokens) - 1).to(ran.device)
+            iteration = choices.iteration.to(ran.device)
             state[span] = ran[iteration, position].float().cpu()
             previous[span] = ran[iteration - 1, position].float().cpu()
     return Features(
         state=state,
         previous=previous,
-        iteration=torch.cat([made.iteration for made in decisions]),
+        iteration=torch.cat([choices.iteration for choices in decisions]),
         log_price=torch.tensor(log_prices).float().repeat_interleave(torch.tensor(counts)),
-        goes_on=torch.cat([made.goes_on for made in decisions]),
-        token=torch.cat([made.token for made in decisions]),
+        goes_on=torch.cat([choices.goes_on for choices in decisions]),
+        token=torch.cat([choices.token for choices in decisions]),
         rollout=torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)),
     )
 

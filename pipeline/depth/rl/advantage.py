@@ -88,17 +88,17 @@ def decision_advantages(
     as far as tokens do not change each other's depths.
     """
     left = [
-        remaining_iterations(made, member.depths, segment=segment)
-        for member, made in zip(members, decisions, strict=True)
+        remaining_iterations(choices, member.depths, segment=segment)
+        for member, choices in zip(members, decisions, strict=True)
     ]
     typical = _typical_remainders(members, decisions, left, max_depth=max_depth)
     advantages = []
-    for member, peers, made, remaining, others in zip(
+    for member, peers, choices, remaining, others in zip(
         members, peers_of(members), decisions, left, typical, strict=True
     ):
         weight = solvability_floor + (1 - solvability_floor) * peers.solvability
         price = math.exp(member.log_price) * weight / (max_depth * ref_tokens)
-        excess = remaining - others[made.iteration]
+        excess = remaining - others[choices.iteration]
         advantages.append((member.outcome - peers.baseline) - price * excess)
     return advantages
 
@@ -121,10 +121,10 @@ def _typical_remainders(
     """[max_depth + 1] for each member: mean remaining iterations of the policy's decisions by
     iteration, in the batch's other members; 0 where those made none there."""
     sums, counts = (torch.zeros(len(members), max_depth + 1, dtype=torch.double) for _ in range(2))
-    for row, (member, made, remaining) in enumerate(zip(members, decisions, left, strict=True)):
+    for row, (member, choices, remaining) in enumerate(zip(members, decisions, left, strict=True)):
         if not member.forced:
-            sums[row].index_add_(0, made.iteration, remaining.double())
-            counts[row].index_add_(0, made.iteration, torch.ones_like(remaining).double())
+            sums[row].index_add_(0, choices.iteration, remaining.double())
+            counts[row].index_add_(0, choices.iteration, torch.ones_like(remaining).double())
     others = (sums.sum(0) - sums) / (counts.sum(0) - counts).clamp_min(1)
     return list(others.float())
 

@@ -39,7 +39,7 @@ def mutual_information(
     """
     table = _counts(depths)
     names = np.unique(np.asarray(prompts), return_inverse=True)[1]
-    found = _histogram_information(table, names)
+    observed = _histogram_information(table, names)
     bins = min(PRICE_BINS, max(len(set(prompts)) // BIN_PROMPTS, 1))
     strata = _quantile_bins(np.asarray(log_prices, dtype=float), bins)
     rng = np.random.default_rng(seed)
@@ -50,24 +50,24 @@ def mutual_information(
             inside = np.flatnonzero(strata == stratum)
             dealt[inside] = names[rng.permutation(inside)]
         chance.append(_histogram_information(table, dealt))
-    excess = found - float(np.mean(chance))
+    excess = observed - float(np.mean(chance))
     return excess, excess / max(float(np.std(chance)), 1e-12)
 
 
 def alarms(*, depth_std: float, information_z: float) -> list[str]:
     """What looks like a collapse, in sentences; none where all is well."""
-    said = []
+    sentences = []
     if depth_std < CONSTANT:
-        said.append(
+        sentences.append(
             f"every token runs nearly the same depth (standard deviation {depth_std:.3f}): raise "
             "entropy, or lower the lowest price"
         )
     elif information_z < 2:
-        said.append(
+        sentences.append(
             "depth says nothing about the prompt (mutual information within chance, "
             f"z = {information_z:.1f}): the policy may see the price alone"
         )
-    return said
+    return sentences
 
 
 def _counts(depths: Sequence[Sequence[int]]) -> NDArray[np.float64]:
@@ -82,8 +82,8 @@ def _histogram_information(table: NDArray[np.float64], names: NDArray[np.int64])
     np.add.at(joint, names, table)
     joint /= joint.sum()
     apart = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
-    held = joint > 0
-    return float((joint[held] * np.log(joint[held] / apart[held])).sum())
+    nonzero = joint > 0
+    return float((joint[nonzero] * np.log(joint[nonzero] / apart[nonzero])).sum())
 
 
 def _quantile_bins(values: NDArray[np.float64], bins: int) -> NDArray[np.int64]:

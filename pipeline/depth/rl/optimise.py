@@ -57,7 +57,7 @@ def improve(
     weights = torch.where(batch.forced, _token_probability(features, behaviour), 1.0)
     reference_logit = all_logits(features, reference, device=device)
     unit = 1.0 / (max_depth * spec.ref_tokens)  # an iteration's cost at lambda = 1
-    seen: list[tuple[float, ...]] = []
+    steps: list[tuple[float, ...]] = []
     for order in _minibatches(len(features), spec=spec, seed=seed):
         part = features.at(order, device=device)
         terms = halting_terms(
@@ -70,14 +70,14 @@ def improve(
             clip=spec.clip,
         )
         optimizer.zero_grad()
-        held = spec.kl * terms.kl - spec.entropy * terms.entropy
-        (terms.policy + unit * held).backward()
+        pull = spec.kl * terms.kl - spec.entropy * terms.entropy
+        (terms.policy + unit * pull).backward()
         norm = clip_grad_norm_(head.parameters(), spec.max_grad_norm)
         optimizer.step()
         parts = (terms.policy, terms.entropy, terms.kl, terms.clipped_share, norm)
-        seen.append(tuple(float(x.detach()) for x in parts))
+        steps.append(tuple(float(x.detach()) for x in parts))
     names = ("policy", "entropy", "kl", "clipped_share", "grad_norm")
-    means = torch.tensor(seen, dtype=torch.double).mean(dim=0).tolist()
+    means = torch.tensor(steps, dtype=torch.double).mean(dim=0).tolist()
     return dict(zip(names, means, strict=True))
 
 

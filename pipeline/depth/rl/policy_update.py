@@ -62,17 +62,17 @@ def update(
         head, optimizer = _resumed(job, state, spec)
         runs = [s.rollout for s in scored]
         members = [_member(s, spec) for s in scored]
-        made = recorded_decisions(runs, job)
+        decisions = recorded_decisions(runs, job)
         features = decision_features(
-            model, runs, made, log_prices=[m.log_price for m in members], job=job
+            model, runs, decisions, log_prices=[m.log_price for m in members], job=job
         )
         if not len(features):
             raise ValueError(f"max_depth={job.max_depth} leaves nothing to decide: set at least 2")
         gap = logprob_gap(features, all_logits(features, head, device=job.device), runs)
-        found: dict[str, Any] = improve(
+        report: dict[str, Any] = improve(
             head,
             optimizer,
-            _credited(members, made, features, job=job, spec=spec),
+            _credited(members, decisions, features, job=job, spec=spec),
             reference=heads.policy_of(heads.load(reference)).to(job.device),
             spec=spec,
             max_depth=job.max_depth,
@@ -80,8 +80,8 @@ def update(
             device=job.device,
         )
     _save(head, optimizer, new_state, step=spec.step)
-    found |= _metrics(members, job=job, spec=spec)
-    return found | {
+    report |= _metrics(members, job=job, spec=spec)
+    return report | {
         "logprob_gap": gap,
         "decisions": len(features),
         "members": len(members),
@@ -125,7 +125,7 @@ def _member(scored: Scored, spec: RlUpdate) -> Member:
 
 def _credited(
     members: Sequence[Member],
-    made: Sequence[Decisions],
+    decisions: Sequence[Decisions],
     features: Features,
     *,
     job: HeadJob,
@@ -133,7 +133,7 @@ def _credited(
 ) -> Batch:
     advantages = decision_advantages(
         members,
-        made,
+        decisions,
         max_depth=job.max_depth,
         ref_tokens=spec.ref_tokens,
         solvability_floor=spec.solvability_floor,
@@ -146,11 +146,11 @@ def _credited(
 
 
 def _metrics(members: Sequence[Member], *, job: HeadJob, spec: RlUpdate) -> dict[str, Any]:
-    own = [m for m in members if not m.forced] or list(members)
-    depths, prompts = [m.depths for m in own], [m.group for m in own]
+    by_policy = [m for m in members if not m.forced] or list(members)
+    depths, prompts = [m.depths for m in by_policy], [m.group for m in by_policy]
     mean, std, prompt_std = spread(depths, prompts)
     information, z = mutual_information(
-        depths, prompts, log_prices=[m.log_price for m in own], seed=job.seed
+        depths, prompts, log_prices=[m.log_price for m in by_policy], seed=job.seed
     )
     full = job.max_depth * spec.ref_tokens
     groups = grouped(members).values()
@@ -158,8 +158,8 @@ def _metrics(members: Sequence[Member], *, job: HeadJob, spec: RlUpdate) -> dict
         "depth_mean": mean,
         "depth_std": std,
         "depth_prompt_std": prompt_std,
-        "cost": sum(sum(m.depths) for m in own) / full / len(own),
-        "reward": sum(m.outcome for m in own) / len(own),
+        "cost": sum(sum(m.depths) for m in by_policy) / full / len(by_policy),
+        "reward": sum(m.outcome for m in by_policy) / len(by_policy),
         "solvability": sum(solvability(group) for group in groups) / len(groups),
         "mutual_information": information,
         "alarms": alarms(depth_std=std, information_z=z),
@@ -176,10 +176,10 @@ def _resumed(job: HeadJob, state: Path | None, spec: RlUpdate) -> tuple[HaltingP
         last = int((file.metadata() or {}).get("step", -1))
     if last != spec.step - 1:
         raise ValueError(f"{state} is of step {last}: step {spec.step} goes on from the one before")
-    held = load_file(state)
+    saved = load_file(state)
     for name, parameter in head.named_parameters():
         optimizer.state[parameter] = {
-            moment: held[f"{OPTIMIZER}{name}.{moment}"].to(
+            moment: saved[f"{OPTIMIZER}{name}.{moment}"].to(
                 "cpu" if moment == "step" else job.device
             )
             for moment in MOMENTS
@@ -188,8 +188,8 @@ def _resumed(job: HeadJob, state: Path | None, spec: RlUpdate) -> tuple[HaltingP
 
 
 def _save(head: HaltingPolicy, optimizer: AdamW, path: Path, *, step: int) -> None:
-    held = heads.tensors(head)
+    weights = heads.tensors(head)
     for name, parameter in head.named_parameters():
         for moment in MOMENTS:
-            held[f"{OPTIMIZER}{name}.{moment}"] = optimizer.state[parameter][moment].cpu()
-    heads.write_whole(held, path, metadata={"step": str(step)})
+            weights[f"{OPTIMIZER}{name}.{moment}"] = optimizer.state[parameter][moment].cpu()
+    heads.write_whole(weights, path, metadata={"step": str(step)})

@@ -14,7 +14,7 @@ from pipeline.recurrent.model import RecurrentForCausalLM
 def test_a_head_survives_its_file(tmp_path: Path, folder: Path) -> None:
     config = RecurrentForCausalLM.from_pretrained(folder).config
     head = heads.fresh(config, width=5, seed=1)
-    heads.save(head, tmp_path / "head.safetensors")
+    heads.write_whole(heads.tensors(head), tmp_path / "head.safetensors")
     again = heads.policy_of(heads.load(tmp_path / "head.safetensors"))
     for name, tensor in head.state_dict().items():
         assert torch.equal(again.state_dict()[name], tensor)
