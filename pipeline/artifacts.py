@@ -91,12 +91,21 @@ def publish(
         created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     )
     write_atomic(source / MANIFEST, json.dumps(asdict(manifest), indent=1))
-    for name in files:
-        _sync(source / name)
+    place(source, target)
+    return Artifact(path=target, manifest=manifest)
+
+
+def place(source: Path, target: Path) -> None:
+    """Give a finished folder its name (same file system), its files on disk before.
+
+    So it is whole or absent at `target` also after a power cut.
+    """
+    for path in sorted(source.rglob("*")):
+        if path.is_file():
+            _sync(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     os.rename(source, target)
     _sync(target.parent)
-    return Artifact(path=target, manifest=manifest)
 
 
 def open_artifact(path: Path, *, verify: bool = True) -> Artifact:

@@ -14,6 +14,7 @@ from typing import Any, get_args
 
 import pytest
 
+from pipeline.depth.compare.depth_report import DepthReport
 from pipeline.recipe.depth_stage import Baseline
 
 pytestmark = pytest.mark.slow
@@ -87,6 +88,7 @@ def test_the_document_has_every_number(whole: dict[str, Any]) -> None:
     assert low <= found["hull_area"] <= high
     assert found["seeds"] == [0, 1]
     assert {"iterations_saved", "flops_saved", "spearman", "budget_error"} <= found.keys()
+    assert DepthReport.read(found).document() == found
     rows = found["methods"]
     for name, some in rows.items():
         assert all(row["flops_per_answer"] > 0 for row in some), name

@@ -6,13 +6,12 @@ work/<stage>/rl-0, rollouts     what a part keeps on its way: steps, journals of
 """
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
 
-from pipeline.artifacts import fresh_folder, write_atomic
+from pipeline.artifacts import fresh_folder, place, write_atomic
 from pipeline.depth.bench import Bench
 from pipeline.stages.support import MODEL_FOLDER, check_stop
 
@@ -55,5 +54,5 @@ def part(
         draft = fresh_folder(bench.ctx.work / "parts" / f".{name}")
         info = make(bench, draft, *args, **arguments)
         write_atomic(draft / PART_FILE, json.dumps(info, indent=1))
-        os.rename(draft, folder)
+        place(draft, folder)
     return Part(folder=folder, info=json.loads((folder / PART_FILE).read_text()))

@@ -55,7 +55,7 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
 
     labels = part(bench, "3-labels", labels_part.make, model=base)
 
-    heads = _heads(bench, base, room=room, labels=labels)
+    heads = _heads(bench, base, room=room, labels=labels)  # "4-gate" to "4-critic"
 
     tokens = room.info["ref_tokens"]
     policies = [
@@ -65,12 +65,14 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
         for n in range(spec.rl.seeds)
     ]
 
-    joint = _joint(bench, policies[0], warm=heads.warm, ref_tokens=tokens) if spec.joint else None
-
+    joint = None
+    if spec.joint is not None:  # "6-joint-0" and on
+        joint = _joint(bench, policies[0], warm=heads.warm, ref_tokens=tokens)
     contenders = Contenders(policies=policies, joint=joint, heads=heads)
-    calibration = part(bench, "7-calibrate", calibrate_part.make, model=contenders.exported)
 
+    calibration = part(bench, "7-calibrate", calibrate_part.make, model=contenders.exported)
     keys = Calibration.read(calibration.info)
+
     comparison = part(bench, "8-pareto", compare_part.make, contenders=contenders, calibration=keys)
     return _calibrated(ctx, contenders.exported, keys, room=room, comparison=comparison)
 

@@ -1,5 +1,6 @@
 """A part is made once, and never half there."""
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -54,3 +55,27 @@ def test_a_wish_to_stop_comes_between_parts(tmp_path: Path) -> None:
     assert part(bench(tmp_path, stopping=True), "1-x", lambda *_: {}).info == {}
     with pytest.raises(Stopped):
         part(bench(tmp_path, stopping=True), "2-y", lambda *_: {})
+
+
+def test_weights_are_on_disk_before_a_part_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+
+    def fsync(descriptor: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        synced.append(path.name)
+
+    def make(_: Any, out: Path) -> dict[str, float]:
+        (out / "model").mkdir()
+        (out / "model" / "model.safetensors").write_text("weights")
+        return {}
+
+    def rename(source: Path, target: Path) -> None:
+        assert {"model.safetensors", "part.json"} <= set(synced)
+        Path(source).replace(target)
+
+    monkeypatch.setattr("os.fsync", fsync)
+    monkeypatch.setattr("os.rename", rename)
+    assert part(bench(tmp_path), "1-x", make).model.is_dir()
+    assert synced[-1] == "parts"

@@ -1,4 +1,14 @@
-"""Part 5: policy-gradient steps on the halting head, from rollouts at the depths it chose."""
+"""Part 5: policy-gradient steps on the halting head, from rollouts at the depths it chose.
+
+    driver                      engines, verifiers           trainer (policy_update.py)
+    prices, requests  --------> rollouts, rewards
+    journal <------------------ groups
+    journal, state t  --------------------------------------> replay, advantages, epochs
+    row of metrics    <-------------------------------------- state t + 1
+    state t + 1       --------> the head of step t + 1
+
+Each waits for the one before: the head that learns is the head that decided.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +23,21 @@ from pipeline.generate.journal import Journal
 from pipeline.generate.schedule import derived_seed
 from pipeline.recipe.depth_stage import DepthStage
 from pipeline.stages.support import MODEL_FOLDER
+
+FINAL_LR = 0.1
+"""Share of the learning rate that the last step has left; ours."""
+
+EPOCHS, MINIBATCHES = 2, 4
+"""Passes over a step's decisions, and optimizer steps of a pass; ours."""
+
+CLIP = 0.2
+"""How far the ratio of new to old probability counts (PPO, arXiv 1707.06347, section 6.1)."""
+
+ENTROPY = 0.02
+"""Worth of a nat of entropy per decision at the first step, in iterations at lambda = 1; ours."""
+
+MAX_GRAD_NORM = 1.0
+"""Gradients of the head are scaled down to this norm; ours."""
 
 UPDATE = "pipeline.depth.rl.policy_update:update"
 
@@ -38,22 +63,6 @@ def work_of(bench: Bench, number: int) -> Path:
     return bench.ctx.work / f"rl-{number}"
 
 
-FINAL_LR = 0.1
-"""Share of the learning rate that the last step has left; ours."""
-
-EPOCHS, MINIBATCHES = 2, 4
-"""Passes over a step's decisions, and optimizer steps of a pass; ours."""
-
-CLIP = 0.2
-"""How far the ratio of new to old probability counts (PPO, arXiv 1707.06347, section 6.1)."""
-
-ENTROPY = 0.02
-"""Worth of a nat of entropy per decision at the first step, in iterations at lambda = 1; ours."""
-
-MAX_GRAD_NORM = 1.0
-"""Gradients of the head are scaled down to this norm; ours."""
-
-
 def update_of(
     spec: DepthStage,
     *,
@@ -67,17 +76,17 @@ def update_of(
     `progress`: from 0 to 1; default: of `rl.steps`.
     """
     rl = spec.rl
-    done = step / rl.steps if progress is None else progress
+    progress = step / rl.steps if progress is None else progress
     return RlUpdate(
         step=step,
         log_prices=prices,
         ref_tokens=ref_tokens,
         price_tokens=0.0,
-        lr=rl.lr * (1 - (1 - FINAL_LR) * done),
+        lr=rl.lr * (1 - (1 - FINAL_LR) * progress),
         epochs=EPOCHS,
         minibatches=MINIBATCHES,
         clip=CLIP,
-        entropy=ENTROPY * (1 - done),
+        entropy=ENTROPY * (1 - progress),
         kl=0.0,
         max_grad_norm=MAX_GRAD_NORM,
     )
