@@ -187,6 +187,7 @@ class ServiceActor(_Shell):
             preference=_preference(setup.preference),
             watch=setup.watch,
             watch_reward=setup.watch_reward,
+            depths=setup.depths,
         )
 
     def push_weights(self, packed: Sequence[Any], *, version: int) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.generate.priced_depths import PricedDepths
 from pipeline.generate.service import RewardUse
 from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.records import Prompt
@@ -41,3 +42,4 @@ class GrpoSetup:
     preference: PreferenceSetup | None
     watch: tuple[Prompt, ...]
     watch_reward: str
+    depths: PricedDepths | None = None  # of every completion; default: the model's own

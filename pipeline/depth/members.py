@@ -3,7 +3,7 @@
 import random
 from collections.abc import Sequence
 
-from pipeline.depth.rl.prices import log_price
+from pipeline.generate.priced_depths import log_price
 from pipeline.generate.schedule import derived_seed
 from pipeline.generate.service import Depths
 from pipeline.recipe.depth_stage import DepthStage

@@ -123,11 +123,14 @@ def _joint(bench: Bench, policy: Path, *, warm: Path, ref_tokens: float) -> Path
     """Part 6: the model after the rounds of the joint phase, from the first seed's policy."""
     assert bench.spec.joint is not None
     for number in range(bench.spec.joint.rounds):
+        tokens = part(
+            bench, f"6-joint-{number}-tokens", joint_part.tokens, model=policy, number=number
+        ).model
         policy = part(
             bench,
-            f"6-joint-{number}",
-            joint_part.make,
-            model=policy,
+            f"6-joint-{number}-head",
+            joint_part.head,
+            model=tokens,
             warm=warm,
             ref_tokens=ref_tokens,
             number=number,

@@ -42,18 +42,3 @@ class RlUpdate:
     kl: float  # towards the warm start
     solvability_floor: float = 0.2  # share of lambda that a prompt nobody solves still feels
     max_grad_norm: float = 1.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class TokenUpdate:
-    """One step of GRPO on the tokens of rollouts, whose depths are held."""
-
-    step: int  # from 0
-    lr: float
-    updates: int  # optimizer steps, each on its share of the groups
-    micro_batch_rows: int  # completions per forward pass; memory only
-    backprop_iterations: int  # gradients through each token's last ones
-    clip: float  # ratios of tokens stay within 1 - clip to 1 + clip
-    kl: float  # towards the model that the phase began with
-    temperature: float  # of the rollouts
-    max_grad_norm: float = 1.0

@@ -6,10 +6,18 @@ from typing import Protocol
 
 from pipeline.generate.groups import Group, choose, has_variance, unscored_share
 from pipeline.generate.journal import Journal, StepRollouts
+from pipeline.generate.priced_depths import PricedDepths
 from pipeline.generate.schedule import prompts_of_step, replacements_of_step
-from pipeline.generate.service import RolloutError, RolloutService, Sampling, in_groups, sampling_of
+from pipeline.generate.service import (
+    Depths,
+    RolloutError,
+    RolloutService,
+    Sampling,
+    in_groups,
+    sampling_of,
+)
 from pipeline.recipe.grpo_stage import GrpoStage
-from pipeline.records import Prompt, Scored
+from pipeline.records import Prompt, Scored, group_names
 
 UNSCORED_LIMIT = 0.01  # share of a step that the rewards may fail to score; ours
 WATCH_TEMPERATURE, WATCH_TOP_P = 0.6, 0.95  # as R1 evaluates
@@ -35,6 +43,7 @@ class GrpoRollouts:
         preference: tuple[PreferenceModel, str, float, float] | None,
         watch: Sequence[Prompt],
         watch_reward: str,
+        depths: PricedDepths | None = None,
     ) -> None:
         self._service = service
         self._journal = journal
@@ -44,6 +53,7 @@ class GrpoRollouts:
         self._preference = preference  # model, name, weight, last fraction
         self._watch = watch
         self._watch_reward = watch_reward
+        self._depths = depths  # None: the model's own
 
     def step(self, step: int) -> StepRollouts:
         """The groups of one step: from the journal where it has them, generated otherwise.
@@ -123,8 +133,17 @@ class GrpoRollouts:
             seed=self._seed,
             step=step,
             version=step,
+            depths=self._requested(batch, step),
         )
         return self._with_preference(batch, groups, step)
+
+    def _requested(self, batch: Sequence[Prompt], step: int) -> Depths | None:
+        if self._depths is None:
+            return None
+        samples = self._spec.samples_per_prompt
+        return self._depths.requests(
+            group_names(batch), samples=samples, seed=self._seed, step=step
+        )
 
     def _with_preference(
         self, batch: Sequence[Prompt], groups: list[Group], step: int

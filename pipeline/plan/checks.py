@@ -9,6 +9,7 @@ from pipeline.plan.model_origin import first_source, max_iterations
 from pipeline.plan.stage_plan import PlanError
 from pipeline.prompts.sources import PromptError, check_source
 from pipeline.recipe.errors import did_you_mean
+from pipeline.recipe.hardware import Hardware
 from pipeline.recipe.model_source import ModelSource
 from pipeline.recipe.places import gguf_files
 from pipeline.recipe.routing import judge_of, row_routes
@@ -145,11 +146,13 @@ def _column_mistakes(recipe: Recipe, key: str, target: str, column: str | None) 
         yield f"{key}: tasks have no column {column!r}{guess} (there are {', '.join(TASK_COLUMNS)})"
 
 
-def batch_mistakes(name: str, stage: Stage, *, ranks: int) -> Iterator[str]:
+def batch_mistakes(name: str, stage: Stage, hardware: Hardware) -> Iterator[str]:
+    """Rows that cannot be split, and all else that the hardware does not allow."""
     try:
-        batch_of(stage, ranks=ranks)
+        batch_of(stage, ranks=hardware.ranks)
     except PlanError as error:
         yield f"stages.{name}: {error}"
+    yield from (f"stages.{name}.{reason}" for reason in stage.refused(hardware))
 
 
 def recurrent_mistakes(recipe: Recipe, name: str, stage: Stage) -> Iterator[str]:

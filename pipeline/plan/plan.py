@@ -30,7 +30,7 @@ def make_plan(recipe: Recipe) -> Plan:
     mistakes = [*name_mistakes(recipe), *reward_mistakes(recipe), *file_mistakes(recipe)]
     for name, stage in recipe.stages.items():
         mistakes += reference_mistakes(recipe, name, stage)
-        mistakes += batch_mistakes(name, stage, ranks=recipe.hardware.ranks)
+        mistakes += batch_mistakes(name, stage, recipe.hardware)
         mistakes += recurrent_mistakes(recipe, name, stage)
     if mistakes:
         raise PlanError("\n".join(mistakes))

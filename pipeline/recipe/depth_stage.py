@@ -1,6 +1,6 @@
 """`kind: depth`: how many iterations each token deserves, part by part."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import (
@@ -10,10 +10,18 @@ from pydantic import (
     model_validator,
 )
 
+from pipeline.recipe.hardware import Hardware
 from pipeline.recipe.model_source import ModelSource
 from pipeline.recipe.section import Fraction, Strict, listed
 from pipeline.recipe.sft_stage import COSINE_END
-from pipeline.recipe.stage_base import BASE, ENGINE_KEYS, Input, Product, StageBase
+from pipeline.recipe.stage_base import (
+    BASE,
+    ENGINE_KEYS,
+    TRAINER_KEYS,
+    Input,
+    Product,
+    StageBase,
+)
 from pipeline.recipe.stage_work import FILL, Sampled, Trained, TrainerMemory, Work
 
 
@@ -113,11 +121,21 @@ class DepthRl(Strict):
 
 class JointPhase(Strict):
     """Tokens and depths by turns: GRPO on the language model at the depths that ran, then steps of
-    the halting head on the new weights. Prompts, samples and the head's settings are those of `rl`.
+    the halting head on the new weights. Prompts, samples and the head's settings are those of `rl`,
+    the rest of GRPO's are its defaults.
 
     It starts from the policy of the first seed alone. Its model is calibrated and exported, and
     stands in the report as `joint` beside the policies, which stay as they were.
     """
+
+    removed_keys: ClassVar[Mapping[str, str]] = {
+        "updates_per_step": "a rollout batch is one optimizer step",
+        "backprop_iterations": "gradients pass all iterations that a token ran, or as many of the "
+        "last as the model's own backprop_iterations says",
+        "clip": "GRPO's own bound holds",
+        "max_grad_norm": "gradients are scaled down to the norm that all training has",
+        "micro_batch_rows": "a forward pass takes up to 8 completions",
+    }
 
     rounds: PositiveInt = 2
     """Turns of both halves. Ours."""
@@ -127,18 +145,8 @@ class JointPhase(Strict):
     """Rollout batches of the head in a round, as in `rl`. Ours."""
     lr: PositiveFloat = 3e-6
     """Learning rate of the language model. R1."""
-    updates_per_step: PositiveInt = 1
-    """Optimizer steps per rollout batch (R1: 16 of 8,192)."""
-    backprop_iterations: PositiveInt | None = None
-    """Gradients pass a token's last ones only; default: 8, as Huginn's (arXiv 2502.05171)."""
-    clip: PositiveFloat = 0.2
-    """How far the ratio of new to old probability counts (PPO, arXiv 1707.06347); R1: 10."""
     kl: float = Field(default=0.001, ge=0.0)
-    """Weight of the divergence from the model that the phase begins with. R1."""
-    max_grad_norm: PositiveFloat = 1.0
-    """Gradients are scaled down to this norm. Ours."""
-    micro_batch_rows: PositiveInt = 8
-    """Completions per forward pass: memory only."""
+    """Weight of the divergence from the model that a round begins with. R1."""
 
 
 class DepthCalibration(Strict):
@@ -193,7 +201,7 @@ class DepthStage(StageBase):
 
     product: ClassVar[Product] = "policy"
     uses_engines: ClassVar[bool] = True
-    hardware_keys: ClassVar[tuple[str, ...]] = ("threads_per_rank", *ENGINE_KEYS)
+    hardware_keys: ClassVar[tuple[str, ...]] = (*TRAINER_KEYS, *ENGINE_KEYS)
 
     kind: Literal["depth"]
     """How many iterations each token of a recurrent model deserves."""
@@ -257,21 +265,7 @@ class DepthStage(StageBase):
             raise ValueError(f"prompt_depth={self.prompt_depth} is over max_depth={self.max_depth}")
         if self.rows is None and self.random_depth is not None:
             raise ValueError("random_depth trains on rows; name them: rows: PROMPTS.COLUMN")
-        if self.joint is not None:
-            self._check_joint(self.joint)
         return self
-
-    def _check_joint(self, joint: JointPhase) -> None:
-        if (joint.backprop_iterations or 0) > self.max_depth:
-            raise ValueError(
-                f"joint.backprop_iterations={joint.backprop_iterations} is over "
-                f"max_depth={self.max_depth}, the most that a token runs: lower it, or leave it out"
-            )
-        if self.rl.prompts_per_step % joint.updates_per_step:
-            raise ValueError(
-                f"joint.updates_per_step={joint.updates_per_step} must divide "
-                f"rl.prompts_per_step={self.rl.prompts_per_step}"
-            )
 
     def inputs(self) -> tuple[Input, ...]:
         held_out = (self.held_out, *self.pareto.transfer)
@@ -353,8 +347,8 @@ class DepthStage(StageBase):
 
     @property
     def trainer_memory(self) -> TrainerMemory | None:
-        """The joint phase's trainer, one process; the head alone needs next to nothing."""
-        return None if self.joint is None else TrainerMemory(sharded=False, reference=True)
+        """The joint phase's trainer; the head alone needs next to nothing."""
+        return None if self.joint is None else TrainerMemory(reference=bool(self.joint.kl))
 
     @property
     def batch_text(self) -> str:
@@ -368,6 +362,22 @@ class DepthStage(StageBase):
     @property
     def short_batch(self) -> str:
         return f"{self.rl.steps:,} x {self.rl.prompts_per_step} x {self.rl.samples_per_prompt}"
+
+    def refused(self, hardware: Hardware) -> Iterator[str]:
+        if self.joint is None:
+            return
+        rows = self.rl.prompts_per_step * self.rl.samples_per_prompt
+        if rows % hardware.ranks:
+            yield (
+                f"joint: {self.rl.prompts_per_step} prompts x {self.rl.samples_per_prompt} samples "
+                f"cannot be split over hardware.ranks={hardware.ranks}; set ranks to a divisor of "
+                f"{rows}"
+            )
+        if hardware.sharding == "zero3" and hardware.ranks > 1:
+            yield (
+                "joint: hardware.sharding=zero3 gathers each layer on all ranks at once, which "
+                "completions of different depths do not allow; set sharding: zero2"
+            )
 
     def as_evaluation(self) -> Mapping[str, Any] | None:
         """One sample of each held-out prompt, drawn as the report's."""

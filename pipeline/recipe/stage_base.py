@@ -4,12 +4,13 @@ Each kind of stage is a file beside this one. The plan, the estimate, the plan's
 ask a stage these questions; none of them knows the kinds.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from pydantic import PositiveFloat, PositiveInt
 
+from pipeline.recipe.hardware import Hardware
 from pipeline.recipe.model_source import ModelSource
 from pipeline.recipe.section import Strict
 from pipeline.recipe.stage_work import TrainerMemory, Work
@@ -123,6 +124,10 @@ class StageBase(Strict):
     def short_batch(self) -> str:
         """The same in a table's cell."""
         return ""
+
+    def refused(self, hardware: Hardware) -> Iterator[str]:
+        """What of the hardware it cannot run on, in sentences."""
+        yield from ()
 
     def as_evaluation(self) -> Mapping[str, Any] | None:
         """Content of an evaluate stage that measures a model as this one does; None: it measures

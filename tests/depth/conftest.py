@@ -19,6 +19,7 @@ from pipeline.records import Prompt, Request, Rollout, Scored, read_scored, writ
 from pipeline.recurrent.config import RecurrentConfig
 from pipeline.recurrent.model import RecurrentForCausalLM
 from pipeline.recurrent.request import DepthRequest
+from pipeline.stages.context import RunContext
 
 VOCABULARY, DEPTH, PROMPT_DEPTH = 41, 4, 2
 GROUP, PROMPTS = 4, 3
@@ -183,18 +184,28 @@ class Bench:
         self.value = value
         self.sampled = 0
         self.updates: list[Any] = []
-        self.ctx: Any = SimpleNamespace(
-            work=folder / "work",
-            run_dir=folder,
-            plan=SimpleNamespace(
-                device="cpu",
-                recipe=SimpleNamespace(
-                    hardware=SimpleNamespace(threads_per_rank=1),
-                    model=SimpleNamespace(dtype="float32"),
-                ),
+        self.shown: list[Any] = []
+        plan: Any = SimpleNamespace(
+            device="cpu",
+            recipe=SimpleNamespace(
+                name="r",
+                hardware=SimpleNamespace(threads_per_rank=1, ranks=1, sharding="none"),
+                model=SimpleNamespace(dtype="float32"),
+                report_to=[],
             ),
-            cluster=SimpleNamespace(call=self.call),
-            console=SimpleNamespace(log=lambda _: None, metrics=lambda *_: None),
+        )
+        cluster: Any = SimpleNamespace(call=self.call)
+        console: Any = SimpleNamespace(
+            log=lambda _: None, metrics=lambda _, row: self.shown.append(row)
+        )
+        self.ctx = RunContext(
+            plan=plan,
+            run_dir=folder,
+            work=folder / "work",
+            out=folder / "out",
+            artifacts={},
+            cluster=cluster,
+            console=console,
             stopping=lambda: len(self.updates) >= stop_after,
         )
 

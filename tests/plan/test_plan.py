@@ -554,11 +554,9 @@ def test_a_depth_stage_reads_three_sets_of_prompts_and_maybe_rows() -> None:
         ({"rl": {"price": [2.0, 1.0]}}, "is no range"),
         ({"rl": {"samples_per_prompt": 3, "forced": 2}}, "fewer than 2 members"),
         ({"pareto": {"baselines": ["kll"]}}, "kll"),
-        ({"joint": {"backprop_iterations": 5}}, "joint.backprop_iterations=5 is over max_depth=4"),
-        ({"joint": {"updates_per_step": 5}}, "updates_per_step=5 must divide rl.prompts_per_step"),
         ({"joint": {"rounds": 0}}, "joint.rounds"),
         ({"joint": {"kl": -0.1}}, "joint.kl"),
-        ({"joint": {"backprop": 2}}, "joint.backprop"),
+        ({"joint": {"clip": 0.2}}, "joint.clip"),
     ],
 )
 def test_a_depth_stage_that_cannot_work_is_refused(keys: dict[str, Any], said: str) -> None:
@@ -574,8 +572,18 @@ def test_a_joint_phase_is_off_unless_asked_for_and_has_defaults_for_any_depth() 
         return spec.joint
 
     assert joint() is None
-    assert joint(joint={}).backprop_iterations is None
+    assert joint(joint={}).lr == 3e-6
     assert joint(joint={"rounds": 1}).token_steps > 0
+
+
+def test_a_joint_phase_is_refused_hardware_that_it_cannot_be_split_over() -> None:
+    stages = {"depth": {**DEPTH, "joint": {}, "rl": {"prompts_per_step": 3}}}
+    three = recipe_with(stages, model=RECURRENT, hardware={"ranks": 5, "sharding": "zero2"})
+    assert "stages.depth.joint: 3 prompts x 8 samples cannot be split" in refusal(three)
+    shared = recipe_with(stages, model=RECURRENT, hardware={"ranks": 2, "sharding": "zero3"})
+    assert "stages.depth.joint: hardware.sharding=zero3" in refusal(shared)
+    fine = recipe_with(stages, model=RECURRENT, hardware={"ranks": 2, "sharding": "zero2"})
+    assert make_plan(fine).stages
 
 
 def test_an_evaluation_runs_at_one_depth() -> None:

@@ -1,4 +1,4 @@
-"""Steps that sample and then learn from it: journaled before anything changes, made once each."""
+"""Steps of a halting head, which sample and then learn: journaled before anything changes."""
 
 import json
 import time
@@ -10,34 +10,31 @@ from typing import Any
 from pipeline.artifacts import write_atomic
 from pipeline.depth.bench import Bench
 from pipeline.depth.head_job import head_job
-from pipeline.depth.members import step_prices
-from pipeline.depth.trainer_jobs import RlUpdate, TokenUpdate
+from pipeline.depth.members import step_prices, step_requests
+from pipeline.depth.trainer_jobs import RlUpdate
 from pipeline.generate.groups import unscored_share
 from pipeline.generate.journal import Journal, StepRollouts
 from pipeline.generate.schedule import derived_seed, prompts_of_step
-from pipeline.generate.service import Depths, RolloutError
+from pipeline.generate.service import RolloutError
 from pipeline.generate.steps import step_metrics
 from pipeline.records import Prompt, group_names
 from pipeline.stages.sampling import UNSCORED_LIMIT
 from pipeline.stages.support import check_stop, prompts_of
 from pipeline.train.job import METRICS_FILE
 
+UPDATE = "pipeline.depth.rl.policy_update:update"
 STATES_KEPT = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Course:
-    """One series of steps: whom it samples, what learns from that, and where it is kept."""
+    """One series of steps of a head: what it is told, and where it is kept."""
 
     work: Path  # states and rows
     journal: Journal
     seed: int
-    update: (
-        str  # `module:function` in a trainer process, as `pipeline.depth.rl.policy_update.update`
-    )
     reference: Path  # what the trainer's KL holds to
-    requests: Callable[[dict[str, float], int], Depths]  # of groups by ln(lambda), at a step
-    told: Callable[[int, Mapping[str, float]], RlUpdate | TokenUpdate]  # of a step and its prices
+    told: Callable[[int, Mapping[str, float]], RlUpdate]  # of a step and its prices
     number: Callable[[int], int]  # what people call a step, from 1
     numbers: int  # how many of those there are
     shown: Sequence[Path] = ()  # folders whose rows are the stage's metrics; none: not shown
@@ -64,7 +61,7 @@ class Steps:
             left = (time.monotonic() - began) / (step + 1 - first) * (until - step - 1)
             self._shown(row | {"seconds_left": left})
         self._bench.forget()
-        return json.loads(self._row(until - 1).read_text())
+        return json.loads(_row(self._course.work, until - 1).read_text())
 
     def state(self, step: int) -> Path:
         """Weights and optimizer before a step."""
@@ -82,7 +79,7 @@ class Steps:
             course.journal.write(step, rollouts)
         job = head_job(bench.plan, bench.ctx, model=model, out=course.work, seed=course.seed)
         found = bench.ctx.cluster.call(
-            course.update,
+            UPDATE,
             job,
             course.journal.path(step),
             state=self.state(step) if step else None,
@@ -100,7 +97,7 @@ class Steps:
             "steps": course.numbers,
             "loss": found["policy"],
         }
-        write_atomic(self._row(step), json.dumps(row))
+        keep_row(course.work, step, row)
         self.state(step + 1 - STATES_KEPT).unlink(missing_ok=True)
         return row
 
@@ -119,7 +116,7 @@ class Steps:
             source=spec.prompts,
             sampling=bench.sampling(spec.rl.samples_per_prompt),
             seed=derived_seed(self._course.seed, "step", step),
-            depths=self._course.requests(prices, step),
+            depths=step_requests(spec, prices, seed=self._course.seed, step=step),
         )
         if (share := unscored_share(groups)) > UNSCORED_LIMIT:
             raise RolloutError(
@@ -135,15 +132,26 @@ class Steps:
         work = self._course.work
         work.mkdir(parents=True, exist_ok=True)
         states = [int(p.stem[6:]) for p in work.glob("state-*.safetensors")]
-        return max((s for s in states if self._row(s - 1).is_file()), default=0)
-
-    def _row(self, step: int) -> Path:
-        return self._course.work / f"row-{step:06d}.json"
+        return max((s for s in states if _row(work, s - 1).is_file()), default=0)
 
     def _shown(self, row: Mapping[str, Any]) -> None:
         self._bench.ctx.console.metrics(self._bench.plan.name, row)
         if self._course.shown:
-            files = [file for folder in self._course.shown for file in folder.glob("row-*.json")]
-            rows = sorted((json.loads(f.read_text()) for f in files), key=lambda r: r["step"])
-            lines = [json.dumps(row) + "\n" for row in rows]
-            write_atomic(self._bench.ctx.work / METRICS_FILE, "".join(lines))
+            show_rows(self._bench, self._course.shown)
+
+
+def keep_row(work: Path, step: int, row: Mapping[str, Any]) -> None:
+    """Write the metrics of a step (from 0) of a series that is kept in `work`."""
+    write_atomic(_row(work, step), json.dumps(row))
+
+
+def show_rows(bench: Bench, folders: Sequence[Path]) -> None:
+    """Make the rows in these folders, by their steps' numbers, the stage's metrics."""
+    files = [file for folder in folders for file in folder.glob("row-*.json")]
+    rows = sorted((json.loads(f.read_text()) for f in files), key=lambda r: r["step"])
+    lines = [json.dumps(row) + "\n" for row in rows]
+    write_atomic(bench.ctx.work / METRICS_FILE, "".join(lines))
+
+
+def _row(work: Path, step: int) -> Path:
+    return work / f"row-{step:06d}.json"

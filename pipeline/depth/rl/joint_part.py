@@ -1,91 +1,128 @@
-"""Part 6: rounds of steps on the tokens, at the depths that ran, and on the head that chose them.
+"""Part 6: rounds of two halves, GRPO on the tokens and steps of the head that chooses depths.
 
-The tokens' steps leave what decides depths alone, the head's steps all else, so each half's state
-goes on from its own last one, its optimizer's moments included.
+    round n   tokens: the one GRPO path, at the depths that the policy drew; the head as it is
+              head: the course of part 5 goes on, on the new weights
+
+Each half is a part of its own. The tokens' optimizer begins anew every round, the head's goes on.
 """
 
+import dataclasses
+import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import fresh_folder
+from pipeline.cluster import GrpoSetup
 from pipeline.depth.bench import Bench
-from pipeline.depth.head_job import head_job
-from pipeline.depth.members import policy_request, step_requests
-from pipeline.depth.rl.course import Course, Steps
-from pipeline.depth.rl.policy_part import UPDATE, export_head, update_of, work_of
-from pipeline.depth.trainer_jobs import TokenUpdate
+from pipeline.depth.members import policy_request
+from pipeline.depth.rl.course import Course, Steps, keep_row, show_rows
+from pipeline.depth.rl.policy_part import export_head, update_of, work_of
 from pipeline.generate.journal import Journal
+from pipeline.generate.priced_depths import PricedDepths
 from pipeline.generate.schedule import derived_seed
 from pipeline.recipe.depth_stage import DepthStage, JointPhase
+from pipeline.recipe.grpo_stage import GrpoStage
+from pipeline.stages.support import MODEL_FOLDER, prompts_of, serve, train, train_job
+from pipeline.train.job import CHECKPOINTS, METRICS_FILE
 
 TOKENS, HEAD = "joint-tokens", "joint-head"  # folders of states and rows, and of the journal
-TRAINER = "pipeline.depth.rl.joint_update"
-BACKPROP_ITERATIONS = 8  # Huginn's, arXiv 2502.05171
+MICRO_BATCH_ROWS = 8  # completions per forward pass at most: memory only
+CHECKPOINTS_PER_ROUND = 4
 
 
-def make(
+def tokens(bench: Bench, out: Path, *, model: Path, number: int) -> Mapping[str, Any]:
+    """GRPO on the tokens of round `number`, from the last round's model or policy 0; the trainer's
+    info. `model` is the reference too."""
+    joint, ctx, plan = _phase(bench.spec), bench.ctx, bench.plan
+    name = f"{TOKENS}-{number}"
+    own = dataclasses.replace(ctx, work=ctx.work / name)
+    own.work.mkdir(exist_ok=True)
+    spec = token_stage(bench.spec, joint, ranks=ctx.plan.recipe.hardware.ranks)
+    seed = _seed(bench, name)
+    bench.forget()
+    serving = serve(own, model, rewards=[bench.spec.reward], version=-1)
+    serving.open_grpo(
+        GrpoSetup(
+            spec=spec,
+            prompts=tuple(prompts_of(ctx, spec.prompts)),
+            journal=ctx.run_dir / "journal" / plan.name / name,
+            seed=seed,
+            preference=None,
+            watch=(),
+            watch_reward=bench.spec.reward,
+            depths=priced_depths(bench.spec),
+        )
+    )
+    job = dataclasses.replace(
+        train_job(own, plan, model=model, spec=spec, out=out / MODEL_FOLDER), seed=seed
+    )
+
+    def numbered(row: Mapping[str, Any]) -> Mapping[str, Any]:
+        before = bench.spec.rl.steps + number * (joint.token_steps + joint.head_steps)
+        return {**row, "step": before + row["step"], "steps": _last(bench.spec, joint)}
+
+    info = train(
+        own,
+        plan,
+        "pipeline.train.grpo_trainer:train",
+        (job,),
+        serving=serving,
+        numbered=numbered,
+    )
+    for row in map(json.loads, (own.work / METRICS_FILE).read_text().splitlines()):
+        keep_row(own.work, row["step"] - 1, numbered(row))
+    show_rows(bench, _shown(bench))
+    shutil.rmtree(own.work / CHECKPOINTS, ignore_errors=True)
+    return info
+
+
+def head(
     bench: Bench, out: Path, *, model: Path, warm: Path, ref_tokens: float, number: int
 ) -> Mapping[str, Any]:
-    """One round from `model`, the last round's or policy 0; the last metrics of both halves.
+    """Steps of the head in round `number` on the tokens' `model`; the last one's metrics.
 
-    `warm` is the warm start, the reference of both halves: policy 0 has its language model.
+    `warm` is the warm start, which the head's divergence is held to.
     """
-    joint = bench.spec.joint
-    assert joint is not None
-    tokens = Steps(bench, _tokens(bench, joint, warm=warm))
-    learned = tokens.run(model, until=(number + 1) * joint.token_steps)
-    between = fresh_folder(bench.ctx.work / "joint-model")
-    job = head_job(bench.plan, bench.ctx, model=model, out=between)
-    state = tokens.state((number + 1) * joint.token_steps)
-    bench.ctx.cluster.call(f"{TRAINER}:export_model", job, state)
-    head = Steps(bench, _head(bench, joint, warm=warm, ref_tokens=ref_tokens))
-    chosen = head.run(between, until=(number + 1) * joint.head_steps)
-    export_head(bench, out, model=between, state=head.state((number + 1) * joint.head_steps))
-    return {"tokens": learned, "head": chosen}
+    joint = _phase(bench.spec)
+    steps = Steps(bench, _course(bench, joint, warm=warm, ref_tokens=ref_tokens))
+    until = (number + 1) * joint.head_steps
+    last = steps.run(model, until=until)
+    export_head(bench, out, model=model, state=steps.state(until))
+    return last
 
 
-def token_update_of(spec: DepthStage, joint: JointPhase, *, step: int) -> TokenUpdate:
-    """What the trainer of tokens is told of a step."""
-    return TokenUpdate(
-        step=step,
-        lr=joint.lr,
-        updates=joint.updates_per_step,
-        micro_batch_rows=joint.micro_batch_rows,
-        backprop_iterations=joint.backprop_iterations or BACKPROP_ITERATIONS,
-        clip=joint.clip,
-        kl=joint.kl,
+def token_stage(spec: DepthStage, joint: JointPhase, *, ranks: int) -> GrpoStage:
+    """The tokens' half of a round as a stage of its own: GRPO's defaults but for what is here."""
+    rows = spec.rl.prompts_per_step * spec.rl.samples_per_prompt // ranks
+    return GrpoStage(
+        kind="grpo",
+        init=spec.init,
+        prompts=spec.prompts,
+        rewards=[spec.reward],
+        steps=joint.token_steps,
+        prompts_per_step=spec.rl.prompts_per_step,
+        samples_per_prompt=spec.rl.samples_per_prompt,
+        max_tokens=spec.max_tokens,
         temperature=spec.temperature,
-        max_grad_norm=joint.max_grad_norm,
+        lr=joint.lr,
+        kl=joint.kl,
+        reference_every=None,
+        micro_batch_rows=max(n for n in range(1, MICRO_BATCH_ROWS + 1) if rows % n == 0),
+        save_steps=max(joint.token_steps // CHECKPOINTS_PER_ROUND, 1),
     )
 
 
-def _tokens(bench: Bench, joint: JointPhase, *, warm: Path) -> Course:
+def priced_depths(spec: DepthStage) -> PricedDepths:
+    """Depths that the policy draws, at prices over their whole range."""
+    low, high = spec.rl.price
+    return PricedDepths(
+        request=policy_request(spec, log_price=0.0, sampled=True), low=low, high=high
+    )
+
+
+def _course(bench: Bench, joint: JointPhase, *, warm: Path, ref_tokens: float) -> Course:
     spec = bench.spec
-
-    def number(step: int) -> int:
-        whole, inside = divmod(step, joint.token_steps)
-        return spec.rl.steps + whole * (joint.token_steps + joint.head_steps) + inside + 1
-
-    return Course(
-        work=bench.ctx.work / TOKENS,
-        journal=_journal(bench, TOKENS),
-        seed=_seed(bench, TOKENS),
-        update=f"{TRAINER}:update",
-        reference=warm,
-        requests=lambda prices, _: {
-            name: [policy_request(spec, log_price=price, sampled=True)] * spec.rl.samples_per_prompt
-            for name, price in prices.items()
-        },
-        told=lambda step, _: token_update_of(spec, joint, step=step),
-        number=number,
-        numbers=_numbers(spec, joint),
-        shown=_shown(bench),
-    )
-
-
-def _head(bench: Bench, joint: JointPhase, *, warm: Path, ref_tokens: float) -> Course:
-    spec, seed = bench.spec, _seed(bench, HEAD)
 
     def number(step: int) -> int:
         whole, inside = divmod(step, joint.head_steps)
@@ -94,22 +131,21 @@ def _head(bench: Bench, joint: JointPhase, *, warm: Path, ref_tokens: float) -> 
 
     return Course(
         work=bench.ctx.work / HEAD,
-        journal=_journal(bench, HEAD),
-        seed=seed,
-        update=UPDATE,
+        journal=Journal(bench.ctx.run_dir / "journal" / bench.plan.name / HEAD),
+        seed=_seed(bench, HEAD),
         reference=warm,
-        requests=lambda prices, step: step_requests(spec, prices, seed=seed, step=step),
         told=lambda step, prices: update_of(
             spec, step=step, prices=prices, ref_tokens=ref_tokens, progress=1.0
         ),
         number=number,
-        numbers=_numbers(spec, joint),
+        numbers=_last(spec, joint),
         shown=_shown(bench),
     )
 
 
-def _journal(bench: Bench, name: str) -> Journal:
-    return Journal(bench.ctx.run_dir / "journal" / bench.plan.name / name)
+def _phase(spec: DepthStage) -> JointPhase:
+    assert spec.joint is not None
+    return spec.joint
 
 
 def _seed(bench: Bench, name: str) -> int:
@@ -117,8 +153,9 @@ def _seed(bench: Bench, name: str) -> int:
 
 
 def _shown(bench: Bench) -> list[Path]:
-    return [work_of(bench, 0), bench.ctx.work / TOKENS, bench.ctx.work / HEAD]
+    work, rounds = bench.ctx.work, range(_phase(bench.spec).rounds)
+    return [work_of(bench, 0), *(work / f"{TOKENS}-{n}" for n in rounds), work / HEAD]
 
 
-def _numbers(spec: DepthStage, joint: JointPhase) -> int:
+def _last(spec: DepthStage, joint: JointPhase) -> int:
     return spec.rl.steps + joint.rounds * (joint.token_steps + joint.head_steps)

@@ -16,7 +16,6 @@ from typing import Any
 
 from pipeline.depth.bench import Bench
 from pipeline.depth.head_job import head_job
-from pipeline.depth.members import step_requests
 from pipeline.depth.rl.course import Course, Steps
 from pipeline.depth.trainer_jobs import RlUpdate
 from pipeline.generate.journal import Journal
@@ -38,8 +37,6 @@ ENTROPY = 0.02
 
 MAX_GRAD_NORM = 1.0
 """Gradients of the head are scaled down to this norm; ours."""
-
-UPDATE = "pipeline.depth.rl.policy_update:update"
 
 
 def make(
@@ -101,9 +98,7 @@ def _course(bench: Bench, *, warm: Path, ref_tokens: float, number: int) -> Cour
         work=work,
         journal=Journal(journal / f"seed-{number}" if number else journal),
         seed=seed,
-        update=UPDATE,
         reference=warm,
-        requests=lambda prices, step: step_requests(spec, prices, seed=seed, step=step),
         told=lambda step, prices: update_of(spec, step=step, prices=prices, ref_tokens=ref_tokens),
         number=lambda step: step + 1,
         numbers=spec.rl.steps,
