@@ -24,12 +24,12 @@ class GapLimit:
 
 GAP_LIMITS = {
     "float32": GapLimit(largest=0.05, mean=0.005),
-    "bfloat16": GapLimit(largest=5.0, mean=0.1),
+    "bfloat16": GapLimit(largest=10.0, mean=0.1),
 }
-"""By the engines' dtype. Measured: in float32 at most 1e-4 on any token (CPU, both engines; kernels
-of a GPU that round to TF32 would add some 1e-3). In bfloat16 one unlikely token may be a nat off
-and more, for logits near 20 are rounded to an eighth, but the mean stays near 0.01. Wrong depths
-were up to 6.9 nats apart on a token."""
+"""By the engines' dtype. Measured on 5,000 tokens at mixed depths (`tests/bench/gap.py`): 5e-5 at
+most in float32, where kernels that round to TF32 would add some 1e-3; 2.3 at most and 0.016 on
+average in bfloat16, where logits near 20 are rounded to an eighth. At other depths than sampled it
+was 14 at most, 0.5 on average."""
 
 
 def check_gap(*, step: int, largest: float, mean: float, dtype: str) -> None:

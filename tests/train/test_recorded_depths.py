@@ -272,7 +272,8 @@ def test_one_wrong_log_probability_stops_the_step(grpo_job: Callable[..., TrainJ
         (0.04, 0.006, "float32", True),
         (1.0, 0.02, "bfloat16", False),
         (1.0, 0.2, "bfloat16", True),
-        (6.0, 0.02, "bfloat16", True),
+        (2.3, 0.015, "bfloat16", False),
+        (11.0, 0.02, "bfloat16", True),
         (float("nan"), 0.0, "bfloat16", True),
     ],
 )
