@@ -133,11 +133,11 @@ class GrpoRollouts:
             seed=self._seed,
             step=step,
             version=step,
-            depths=self._requested(batch, step),
+            depths=self._depth_requests(batch, step),
         )
         return self._with_preference(batch, groups, step)
 
-    def _requested(self, batch: Sequence[Prompt], step: int) -> Depths | None:
+    def _depth_requests(self, batch: Sequence[Prompt], step: int) -> Depths | None:
         if self._depths is None:
             return None
         samples = self._spec.samples_per_prompt

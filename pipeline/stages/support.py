@@ -21,7 +21,7 @@ PROMPTS_FILE = "prompts.parquet"  # in a prompts artifact
 MODEL_FOLDER = "model"  # in a checkpoint artifact
 PROMPT_ALLOWANCE_TOKENS = 4096  # room for prompts in the engines of long-context models
 
-Numbered = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+AsShown = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
 def named(plan: StagePlan, role: str) -> list[Input]:
@@ -84,14 +84,14 @@ def train(
     arguments: Sequence[Any],
     *,
     serving: Serving | None = None,
-    numbered: Numbered = lambda row: row,
+    as_shown: AsShown = lambda row: row,
 ) -> dict[str, Any]:
     """Run a training function on all ranks, showing its metrics; raises Stopped on request.
 
-    `numbered`: a row as it is shown, with the step's number among the stage's.
+    `as_shown`: a row as it is shown, with the step's number among the stage's.
     """
     (ctx.work / STOP_FILE).unlink(missing_ok=True)
-    follow = MetricsFollower(ctx, plan.name, numbered=numbered)
+    follow = MetricsFollower(ctx, plan.name, as_shown=as_shown)
     result = ctx.cluster.train(target, arguments, serving=serving, poll=follow)
     follow()
     if result["status"] == STOPPED:
@@ -102,10 +102,10 @@ def train(
 class MetricsFollower:
     """Shows new rows of a job's metrics file, and passes on a wish to stop."""
 
-    def __init__(self, ctx: RunContext, name: str, *, numbered: Numbered) -> None:
+    def __init__(self, ctx: RunContext, name: str, *, as_shown: AsShown) -> None:
         self._ctx = ctx
         self._name = name
-        self._numbered = numbered
+        self._as_shown = as_shown
         self._file = ctx.work / METRICS_FILE
         self._last_step = -1
         self._seen_bytes = -1
@@ -117,7 +117,7 @@ class MetricsFollower:
         for row in self._rows():
             if row["step"] > self._last_step:
                 self._last_step = row["step"]
-                self._ctx.console.metrics(self._name, self._numbered(row))
+                self._ctx.console.metrics(self._name, self._as_shown(row))
 
     def _rows(self) -> list[dict[str, Any]]:
         if not self._file.exists() or self._file.stat().st_size == self._seen_bytes:

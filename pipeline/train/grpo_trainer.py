@@ -174,7 +174,7 @@ class RolloutSource:
         self._seed = job.seed
         self._rollouts = rollouts
         self._metrics: dict[str, float] = {}
-        self._shared = job.sharding == "zero3" and job.ranks > 1
+        self._layers_shared = job.sharding == "zero3" and job.ranks > 1
         self.trainer: RecordedDepthsTrainer | None = None
 
     def __call__(self, prompts: Sequence[str], trainer: RecordedDepthsTrainer) -> dict[str, Any]:
@@ -192,8 +192,8 @@ class RolloutSource:
         if len(part.tokens) != len(prompts):
             raise RuntimeError(f"{len(prompts)} completions expected, {len(part.tokens)} came")
         self._metrics = dict(part.metrics)
-        trainer.recorded = recorded_depths(part, iterations=num_iterations(trainer))
-        if trainer.recorded is not None and self._shared:
+        trainer.rollout_depths = training_depths(part, iterations=num_iterations(trainer))
+        if trainer.rollout_depths is not None and self._layers_shared:
             raise ValueError(
                 "hardware.sharding: zero3 gathers each layer on all ranks at once, which rollouts "
                 "of different depths do not allow: set sharding: zero2"
@@ -226,7 +226,7 @@ def num_iterations(trainer: RecordedDepthsTrainer) -> int | None:
     return config.num_iterations if isinstance(config, RecurrentConfig) else None
 
 
-def recorded_depths(part: Slice, *, iterations: int | None) -> PositionDepths | None:
+def training_depths(part: Slice, *, iterations: int | None) -> PositionDepths | None:
     """The depths to train at; None where a pass without depths runs at the same."""
     if part.depths is None or all(depth == iterations for row in part.depths for depth in row):
         return None

@@ -39,13 +39,13 @@ class AtDepths:
 
 
 class RecordedDepthsTrainer(GRPOTrainer):
-    """TRL's trainer at the newest rollouts' depths; without recorded ones it is TRL's as it stands.
+    """TRL's trainer at the newest rollouts' depths; without any it is TRL's as it stands.
 
     Before a batch is used, its tokens' log-probabilities are compared with those that the engine
     sampled them with.
     """
 
-    recorded: PositionDepths | None = None  # of the newest rollouts, in their order
+    rollout_depths: PositionDepths | None = None  # of the newest rollouts, in their order
     engine_dtype: str = "float32"
     rollout_updates: int = 1  # optimizer steps per rollout batch
 
@@ -57,9 +57,9 @@ class RecordedDepthsTrainer(GRPOTrainer):
         )
         step = self.state.global_step // self.rollout_updates
         check_gap(step=step, largest=largest, mean=mean, dtype=self.engine_dtype)
-        if self.recorded is not None:
+        if self.rollout_depths is not None:
             mask = torch.cat((batch["prompt_mask"], batch["completion_mask"]), dim=1)
-            batch[DEPTHS] = placed(self.recorded, mask)
+            batch[DEPTHS] = padded_depths(self.rollout_depths, mask)
         return batch
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
@@ -78,11 +78,11 @@ class RecordedDepthsTrainer(GRPOTrainer):
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """TRL's, of which the passes over a whole batch of rollouts come without depths yet."""
         passes = super()._get_per_token_logps_and_entropies
-        if self.recorded is None or isinstance(model, AtDepths):
+        if self.rollout_depths is None or isinstance(model, AtDepths):
             return passes(
                 model, input_ids, attention_mask, logits_to_keep, batch_size=batch_size, **options
             )
-        depths = placed(self.recorded, attention_mask)
+        depths = padded_depths(self.rollout_depths, attention_mask)
         rows = batch_size or len(input_ids)
         chunks = [
             passes(AtDepths(model, at), ids, mask, logits_to_keep, **options)
@@ -93,7 +93,7 @@ class RecordedDepthsTrainer(GRPOTrainer):
         return torch.cat([logprobs for logprobs, _, _ in chunks]), None, None
 
 
-def placed(depths: PositionDepths, mask: Tensor) -> Tensor:
+def padded_depths(depths: PositionDepths, mask: Tensor) -> Tensor:
     """Depths [B, S] of a padded batch with this mask [B, S], 0 at padding on either side.
 
     Raises ValueError where a row has not one more token than depths.

@@ -61,9 +61,9 @@ class EvenTokens:
 
 
 class Native:
-    """A rollout client over a native engine in this process; `told`: whether depths come along."""
+    """A rollout client over a native engine in this process, which hands depths on or not."""
 
-    def __init__(self, job: TrainJob, *, told: bool = True) -> None:
+    def __init__(self, job: TrainJob, *, with_depths: bool = True) -> None:
         spec = job.spec
         assert isinstance(spec, GrpoStage)
         settings = EngineSettings(
@@ -77,7 +77,7 @@ class Native:
             engine="native",
         )
         self.engine = NativeEngine(job.model, settings, version=-1)
-        self.told = told
+        self.with_depths = with_depths
         use = RewardUse(name="answer", ref="even", weight=1.0, args={})
         self.service = RolloutService(
             [self.engine],
@@ -104,7 +104,7 @@ class Native:
 
     def slice(self, step: int, *, rank: int, ranks: int) -> Slice:
         part = slice_of(self.rollouts.step(step), rank=rank, ranks=ranks)
-        return part if self.told else dataclasses.replace(part, depths=None)
+        return part if self.with_depths else dataclasses.replace(part, depths=None)
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_engine_and_trainer_agree_on_a_calibrated_model(grpo_job: MakeJob) -> No
 def test_at_other_depths_than_sampled_it_is_stopped(grpo_job: MakeJob) -> None:
     job = grpo_job()
     with pytest.raises(LogprobGapError, match="did not run at these depths"):
-        train(job, rollouts=Native(job, told=False))
+        train(job, rollouts=Native(job, with_depths=False))
 
 
 def test_tokens_learn_what_pays(grpo_job: MakeJob) -> None:
@@ -159,8 +159,8 @@ def test_new_weights_have_no_calibration(
     grpo_job: MakeJob, make_job: MakeJob, calibrated: Path, sft_rows: Path
 ) -> None:
     """Whatever trains them: nothing was measured on these."""
-    asked = config_of(calibrated), config_of(calibrated, "generation_config.json")
-    assert default_request(*asked).rule == "policy"
+    files = config_of(calibrated), config_of(calibrated, "generation_config.json")
+    assert default_request(*files).rule == "policy"
     grpo = grpo_job(steps=1)
     train(grpo, rollouts=Native(grpo))
     spec = SftStage(kind="sft", rows="x", epochs=0.5, batch_rows=8, micro_batch_rows=8)

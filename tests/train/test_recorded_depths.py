@@ -23,10 +23,10 @@ from pipeline.generate.schedule import derived_seed
 from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.train.arguments import load_tokenizer, trainer_process
 from pipeline.train.callbacks import read_metrics
-from pipeline.train.grpo_trainer import RolloutSource, make_trainer, recorded_depths, train
+from pipeline.train.grpo_trainer import RolloutSource, make_trainer, train, training_depths
 from pipeline.train.job import METRICS_FILE, TrainJob
 from pipeline.train.logprob_gap import LogprobGapError, check_gap
-from pipeline.train.recorded_depths import placed
+from pipeline.train.recorded_depths import padded_depths
 
 PROMPTS, SAMPLES, DEEPEST, OWN = 3, 4, 5, 4
 TEMPERATURE = 0.8
@@ -81,9 +81,11 @@ def logprobs(model: Any, row: Row, depths: Sequence[int] | None) -> Tensor:
 class Recorded:
     """A rollout client that samples at given depths, and may tell them or not."""
 
-    def __init__(self, model: Path, depths: Depths, *, told: bool = True, off: float = 0.0) -> None:
+    def __init__(
+        self, model: Path, depths: Depths, *, with_depths: bool = True, off: float = 0.0
+    ) -> None:
         self.model = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
-        self.depths, self.told, self.off = depths, told, off
+        self.depths, self.with_depths, self.off = depths, with_depths, off
 
     def push_weights(self, weights: Mapping[str, Tensor], *, version: int) -> None:
         self.model.load_state_dict(dict(weights))
@@ -91,15 +93,15 @@ class Recorded:
     @torch.no_grad()
     def slice(self, step: int, *, rank: int = 0, ranks: int = 1) -> Slice:
         rows = rows_of(step, self.depths)
-        seen = [logprobs(self.model, row, row.depths).tolist() for row in rows]
-        seen[3][0] += self.off
+        logps = [logprobs(self.model, row, row.depths).tolist() for row in rows]
+        logps[3][0] += self.off
         return Slice(
             prompt_tokens=[row.prompt for row in rows],
             tokens=[row.completion for row in rows],
-            logprobs=seen,
+            logprobs=logps,
             rewards=[row.reward for row in rows],
             metrics={},
-            depths=[row.depths for row in rows] if self.told else None,
+            depths=[row.depths for row in rows] if self.with_depths else None,
         )
 
 
@@ -125,14 +127,14 @@ def grpo_job(make_job: Callable[..., TrainJob], recurrent_model: Path) -> Callab
 
 def token_by_token(model: Any, row: Row) -> Tensor:
     """The same, every token from a pass of its own over the tokens before it."""
-    found = []
+    pieces = []
     sequence = [*row.prompt, *row.completion]
     for index, token in enumerate(row.completion):
         end = len(row.prompt) + index
-        seen, ran = torch.tensor([sequence[:end]]), torch.tensor([row.depths[:end]])
-        logits = model(seen, depths=ran, use_cache=False).logits[0, -1] / TEMPERATURE
-        found.append(logits.log_softmax(-1)[token])
-    return torch.stack(found)
+        tokens, depths = torch.tensor([sequence[:end]]), torch.tensor([row.depths[:end]])
+        logits = model(tokens, depths=depths, use_cache=False).logits[0, -1] / TEMPERATURE
+        pieces.append(logits.log_softmax(-1)[token])
+    return torch.stack(pieces)
 
 
 def advantages(rows: Sequence[Row]) -> Tensor:
@@ -230,22 +232,22 @@ def test_gradients_are_those_of_every_token_on_its_own(
 def test_at_the_models_own_depth_nothing_is_passed_and_no_bit_changes(
     grpo_job: Callable[..., TrainJob],
 ) -> None:
-    told, untold = (grpo_job(name, steps=2, updates_per_step=3) for name in ("told", "untold"))
-    rollouts = Recorded(told.model, own)
-    assert recorded_depths(rollouts.slice(0), iterations=OWN) is None
-    assert recorded_depths(rollouts.slice(0), iterations=OWN + 1) is not None
-    train(told, rollouts=rollouts)
-    train(untold, rollouts=Recorded(untold.model, own, told=False))
-    same = [(job.out / "model.safetensors").read_bytes() for job in (told, untold)]
+    passed, plain = (grpo_job(name, steps=2, updates_per_step=3) for name in ("passed", "plain"))
+    rollouts = Recorded(passed.model, own)
+    assert training_depths(rollouts.slice(0), iterations=OWN) is None
+    assert training_depths(rollouts.slice(0), iterations=OWN + 1) is not None
+    train(passed, rollouts=rollouts)
+    train(plain, rollouts=Recorded(plain.model, own, with_depths=False))
+    same = [(job.out / "model.safetensors").read_bytes() for job in (passed, plain)]
     assert same[0] == same[1]
 
 
 def test_depths_lie_where_the_tokens_are() -> None:
     mask = torch.tensor([[0, 0, 1, 1, 1, 0], [1, 1, 1, 1, 1, 1]])
-    found = placed([[3, 2], [2, 2, 2, 4, 5]], mask)
-    assert found.tolist() == [[1, 1, 3, 2, 1, 1], [2, 2, 2, 4, 5, 1]]
+    depths = padded_depths([[3, 2], [2, 2, 2, 4, 5]], mask)
+    assert depths.tolist() == [[1, 1, 3, 2, 1, 1], [2, 2, 2, 4, 5, 1]]
     with pytest.raises(ValueError, match="were recorded for rows of"):
-        placed([[3], [2, 2, 2, 4, 5]], mask)
+        padded_depths([[3], [2, 2, 2, 4, 5]], mask)
 
 
 def test_tokens_that_ran_at_other_depths_are_not_learned_from(
@@ -253,7 +255,7 @@ def test_tokens_that_ran_at_other_depths_are_not_learned_from(
 ) -> None:
     job = grpo_job()
     with pytest.raises(LogprobGapError, match="step 0: engine and trainer are .* nats apart"):
-        train(job, rollouts=Recorded(job.model, mixed, told=False))
+        train(job, rollouts=Recorded(job.model, mixed, with_depths=False))
     assert not job.out.exists()
 
 

@@ -28,13 +28,13 @@ STATES_KEPT = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Course:
-    """One series of steps of a head: what it is told, and where it is kept."""
+    """One series of steps of a head: what its trainer is told, and where it is kept."""
 
     work: Path  # states and rows
     journal: Journal
     seed: int
     reference: Path  # what the trainer's KL holds to
-    told: Callable[[int, Mapping[str, float]], RlUpdate]  # of a step and its prices
+    settings: Callable[[int, Mapping[str, float]], RlUpdate]  # of a step and its prices
     number: Callable[[int], int]  # what people call a step, from 1
     numbers: int  # how many of those there are
     shown: Sequence[Path] = ()  # folders whose rows are the stage's metrics; none: not shown
@@ -78,24 +78,24 @@ class Steps:
             rollouts = self._sampled(step, model, batch, prices)
             course.journal.write(step, rollouts)
         job = head_job(bench.plan, bench.ctx, model=model, out=course.work, seed=course.seed)
-        found = bench.ctx.cluster.call(
+        update = bench.ctx.cluster.call(
             UPDATE,
             job,
             course.journal.path(step),
             state=self.state(step) if step else None,
             new_state=self.state(step + 1),
             reference=course.reference,
-            spec=course.told(step, prices),
+            spec=course.settings(step, prices),
         )
         number = course.number(step)
-        for sentence in found.pop("alarms"):
+        for sentence in update.pop("alarms"):
             bench.ctx.console.log(f"{bench.plan.name}: step {number}: {sentence}")
         row = {
             **rollouts.metrics,
-            **found,
+            **update,
             "step": number,
             "steps": course.numbers,
-            "loss": found["policy"],
+            "loss": update["policy"],
         }
         keep_row(course.work, step, row)
         self.state(step + 1 - STATES_KEPT).unlink(missing_ok=True)

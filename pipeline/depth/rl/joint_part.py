@@ -58,7 +58,7 @@ def tokens(bench: Bench, out: Path, *, model: Path, number: int) -> Mapping[str,
         train_job(own, plan, model=model, spec=spec, out=out / MODEL_FOLDER), seed=seed
     )
 
-    def numbered(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    def as_shown(row: Mapping[str, Any]) -> Mapping[str, Any]:
         before = bench.spec.rl.steps + number * (joint.token_steps + joint.head_steps)
         return {**row, "step": before + row["step"], "steps": _last(bench.spec, joint)}
 
@@ -68,10 +68,10 @@ def tokens(bench: Bench, out: Path, *, model: Path, number: int) -> Mapping[str,
         "pipeline.train.grpo_trainer:train",
         (job,),
         serving=serving,
-        numbered=numbered,
+        as_shown=as_shown,
     )
     for row in map(json.loads, (own.work / METRICS_FILE).read_text().splitlines()):
-        keep_row(own.work, row["step"] - 1, numbered(row))
+        keep_row(own.work, row["step"] - 1, as_shown(row))
     show_rows(bench, _shown(bench))
     shutil.rmtree(own.work / CHECKPOINTS, ignore_errors=True)
     return info
@@ -134,7 +134,7 @@ def _course(bench: Bench, joint: JointPhase, *, warm: Path, ref_tokens: float) -
         journal=Journal(bench.ctx.run_dir / "journal" / bench.plan.name / HEAD),
         seed=_seed(bench, HEAD),
         reference=warm,
-        told=lambda step, prices: update_of(
+        settings=lambda step, prices: update_of(
             spec, step=step, prices=prices, ref_tokens=ref_tokens, progress=1.0
         ),
         number=number,

@@ -99,7 +99,9 @@ def _course(bench: Bench, *, warm: Path, ref_tokens: float, number: int) -> Cour
         journal=Journal(journal / f"seed-{number}" if number else journal),
         seed=seed,
         reference=warm,
-        told=lambda step, prices: update_of(spec, step=step, prices=prices, ref_tokens=ref_tokens),
+        settings=lambda step, prices: update_of(
+            spec, step=step, prices=prices, ref_tokens=ref_tokens
+        ),
         number=lambda step: step + 1,
         numbers=spec.rl.steps,
         shown=[work] if number == 0 else [],
