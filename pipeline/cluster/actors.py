@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from pipeline.cluster.setups import GrpoSetup, PreferenceSetup, ServiceSetup
-from pipeline.generate.chat import load_tokenizer
+from pipeline.generate.chat import load_chat
 from pipeline.generate.client import Slice, slice_of
 from pipeline.generate.engine import Engine, EngineSettings, stream_chunks
 from pipeline.generate.groups import Group
@@ -146,7 +146,7 @@ class ServiceActor(_Shell):
         self._step = None
         self._service = RolloutService(
             [_RemoteEngine(engine) for engine in engines],
-            load_tokenizer(setup.model),
+            load_chat(setup.model),
             self._pool,
             rewards=setup.rewards,
             system=setup.system,

@@ -2,30 +2,23 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification
 
+from pipeline.generate.chat import Chat, load_chat
 from pipeline.recurrent.register import register
 
 BATCH_ROWS = 32  # of similar length; memory only
 
 
-def scored_ids(
-    tokenizer: Any, prompts: Sequence[str], completions: Sequence[str]
-) -> list[list[int]]:
-    """What a reward model reads: prompt, completion and end of sequence, tokenized apart.
+def scored_ids(chat: Chat, prompts: Sequence[str], completions: Sequence[str]) -> list[list[int]]:
+    """What a reward model reads: prompt, completion and end of turn, tokenized apart.
 
-    Prompts are rendered through the chat template; training and scoring both come here.
+    Prompts are rendered by `Chat.render`; training and scoring both come here.
     """
-    if not prompts:
-        return []
-    before, after = (
-        tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-        for texts in (prompts, completions)
-    )
-    return [[*p, *c, tokenizer.eos_token_id] for p, c in zip(before, after, strict=True)]
+    before, after = chat.prompts_ids(prompts), chat.completions_ids(completions)
+    return [[*p, *c, chat.row_end] for p, c in zip(before, after, strict=True)]
 
 
 class RewardScorer:
@@ -39,7 +32,7 @@ class RewardScorer:
         if threads is not None:
             torch.set_num_threads(threads)
         register()
-        self.tokenizer = AutoTokenizer.from_pretrained(model_dir)
+        self.chat = load_chat(model_dir)
         self.model = AutoModelForSequenceClassification.from_pretrained(
             model_dir, dtype=torch.float32 if device == "cpu" else "auto"
         )
@@ -48,7 +41,7 @@ class RewardScorer:
 
     def score(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
         """One score per completion, higher is better; prompts are rendered already."""
-        rows = scored_ids(self.tokenizer, prompts, completions)
+        rows = scored_ids(self.chat, prompts, completions)
         order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
         scores = [0.0] * len(rows)
         for start in range(0, len(order), BATCH_ROWS):

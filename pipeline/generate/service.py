@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.errors import RunFailed
-from pipeline.generate.chat import completion_text, encode, render
+from pipeline.generate.chat import Chat, shown
 from pipeline.generate.engine import Engine
 from pipeline.generate.groups import Group
 from pipeline.generate.schedule import derived_seed
@@ -85,7 +85,7 @@ class RolloutService:
     def __init__(
         self,
         engines: Sequence[Engine],
-        tokenizer: Any,
+        chat: Chat,
         pool: VerifierPool,
         *,
         rewards: Sequence[RewardUse],
@@ -94,7 +94,7 @@ class RolloutService:
         max_model_tokens: int,
     ) -> None:
         self._engines = engines
-        self._tokenizer = tokenizer
+        self._chat = chat
         self._pool = pool
         self._rewards = rewards
         self._system = system  # system message by prompts entry
@@ -122,7 +122,7 @@ class RolloutService:
         """
         names = group_names(prompts)
         texts = {
-            name: render(self._tokenizer, p.question, self._system[source])
+            name: self._chat.render(p.question, self._system[source])
             for name, p in zip(names, prompts, strict=True)
         }
         requests = self._requests(prompts, texts, sampling, seed, step)
@@ -132,7 +132,7 @@ class RolloutService:
         uses = [use for use in self._rewards if use.source in (None, source)]
         pending: list[tuple[Rollout, str, list[Future[Reward]]]] = []
         for rollout in self._generate(requests, version):
-            text = completion_text(self._tokenizer, rollout)
+            text = self._chat.completion_text(rollout)
             prompt = by_group[rollout.group]
             sample = _sample(prompt, texts[rollout.group], text, rollout, sampling, step)
             pending.append((rollout, text, self._submit(sample, uses)))
@@ -143,8 +143,8 @@ class RolloutService:
         return in_groups(prompts, scored)
 
     def prompt_text(self, prompt: Prompt, source: str) -> str:
-        """The prompt as the model sees it."""
-        return render(self._tokenizer, prompt.question, self._system[source])
+        """The prompt as `Chat.render` has it."""
+        return self._chat.render(prompt.question, self._system[source])
 
     def _requests(
         self,
@@ -157,7 +157,7 @@ class RolloutService:
         requests = []
         for prompt, repeat in zip(prompts, repeats(prompts), strict=True):
             name = group_name(prompt.id, repeat)
-            tokens = encode(self._tokenizer, texts[name])
+            tokens = self._chat.prompt_ids(texts[name])
             if len(tokens) + sampling.max_tokens > self._max_model_tokens:
                 room = self._max_model_tokens - len(tokens)
                 raise RolloutError(
@@ -275,7 +275,7 @@ def _sample(
     step: int | None,
 ) -> Sample:
     return Sample(
-        prompt=text,
+        prompt=shown(text),
         completion=completion,
         gold=prompt.answer,
         columns=prompt.columns,

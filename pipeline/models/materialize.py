@@ -12,11 +12,11 @@ import torch
 from huggingface_hub import snapshot_download
 from transformers import (
     AutoModelForCausalLM,
-    GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
+from pipeline.models.end_tokens import all_ends, named_ends, set_ends
 from pipeline.models.gguf_file import find_gguf, load_gguf
 from pipeline.models.model_folder import (
     ModelError,
@@ -47,13 +47,14 @@ def materialize(source: ModelSource, out: Path, *, seed: int = 0) -> Path:
     """
     register()
     model, tokenizer = _as_stored(source, seed)
+    ends = named_ends(model)
     if source.split is not None:
         depth = source.max_iterations or SPLIT_ITERATIONS
         model = _looped(model, source.split, max_iterations=depth)
     if source.chat_template is not None:
         tokenizer.chat_template = source.chat_template
     model = model.to(getattr(torch, source.dtype))
-    model.generation_config = _generation_config(model, tokenizer)
+    set_ends(model, tokenizer, all_ends(ends, tokenizer, stop=source.stop))
     out.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
@@ -105,15 +106,3 @@ def _looped(
         with conversion_border():
             convert_dense(dense, looped, split=split, max_iterations=max_iterations)
         return AutoModelForCausalLM.from_pretrained(looped, dtype=model.dtype)
-
-
-def _generation_config(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
-) -> GenerationConfig:
-    """End and padding tokens, the only generation settings a folder carries."""
-    pad = tokenizer.pad_token_id
-    return GenerationConfig(
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.eos_token_id if pad is None else pad,
-    )

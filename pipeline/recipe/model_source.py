@@ -82,6 +82,8 @@ class ModelSource(Strict):
     """Of a model that `split` makes; default: 8."""
     chat_template: str | None = None
     """A Jinja template in place of the tokenizer's."""
+    stop: tuple[str, ...] = ()
+    """Tokens, by their text, that end a completion beside those of the model and its template."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of weights and activations."""
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.generate.chat import load_chat, with_opening
 from pipeline.generate.journal import Journal
 from pipeline.generate.service import RewardUse, sampling_of
 from pipeline.plan.stage_plan import StagePlan
@@ -14,7 +15,7 @@ from pipeline.records import Prompt, Scored, write_scored
 from pipeline.stages.context import Output, RunContext
 from pipeline.stages.harvest import LANGUAGE, harvest, prompt_hash
 from pipeline.stages.sampling import sample_in_chunks
-from pipeline.stages.support import model_of, prompts_of, serve
+from pipeline.stages.support import model_of, prompts_of, serve, systems
 from pipeline.stages.training_rows import HARVEST_FILE
 
 ROLLOUTS_FILE = "rollouts.parquet"  # in a reject artifact: every sample, kept or not
@@ -59,11 +60,13 @@ def _write_rows(
     spec = plan.spec
     assert isinstance(spec, RejectStage)
     questions = {p.id: p.question for p in prompts}
+    chat = load_chat(model_of(ctx, spec.policy))
+    system = systems(ctx)[spec.prompts]
     policy = ctx.artifacts[spec.policy].manifest.fingerprint
     rows = [
         {
             "question": questions[s.rollout.prompt_id],
-            "completion": s.text,
+            "completion": with_opening(chat.render(questions[s.rollout.prompt_id], system), s.text),
             "source": spec.prompts,
             "prompt_id": s.rollout.prompt_id,
             "prompt_hash": prompt_hash(questions[s.rollout.prompt_id]),

@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.generate.chat import load_tokenizer, render
+from pipeline.generate.chat import load_chat, with_opening, without_opening
 from pipeline.generate.groups import Group
 from pipeline.plan.stage_plan import StagePlan
 from pipeline.recipe.reject_stage import RejectStage
@@ -46,7 +46,7 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
 def _from_harvest(ctx: RunContext, spec: RewardModelStage, model: Path) -> list[Pair]:
     source = next(s.spec for s in ctx.plan.stages if s.name == spec.pairs)
     assert isinstance(source, RejectStage)
-    tokenizer = load_tokenizer(model)
+    chat, policy = load_chat(model), load_chat(model_of(ctx, source.policy))
     questions = {p.id: p.question for p in prompts_of(ctx, source.prompts)}
     system = systems(ctx)[source.prompts]
     scored = read_scored(ctx.artifacts[spec.pairs].path / ROLLOUTS_FILE)
@@ -56,18 +56,25 @@ def _from_harvest(ctx: RunContext, spec: RewardModelStage, model: Path) -> list[
         for i in range(0, len(scored), size)
     ]
     pairs = preference_pairs(groups, source.rewards, source.threshold)
+
+    def fitted(question: str, text: str) -> str:
+        """The policy's completion as one of the reward model's own prompt."""
+        whole = with_opening(policy.render(question, system), text)
+        return without_opening(chat.render(question, system), whole)
+
+    asked = [questions[chosen.rollout.prompt_id] for chosen, _ in pairs]
     return [
-        (render(tokenizer, questions[c.rollout.prompt_id], system), c.text, r.text)
-        for c, r in pairs
+        (chat.render(q, system), fitted(q, chosen.text), fitted(q, rejected.text))
+        for q, (chosen, rejected) in zip(asked, pairs, strict=True)
     ]
 
 
 def _from_prompts(ctx: RunContext, spec: RewardModelStage, model: Path) -> list[Pair]:
-    tokenizer = load_tokenizer(model)
+    chat = load_chat(model)
     system = systems(ctx)[spec.pairs]
     return [
         (
-            render(tokenizer, p.question, system),
+            chat.render(p.question, system),
             str(p.columns["chosen"]),
             str(p.columns["rejected"]),
         )

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.artifacts import ArtifactError
-from pipeline.generate.chat import load_tokenizer, render
+from pipeline.generate.chat import load_chat, without_opening
 from pipeline.plan.stage_plan import StagePlan
 from pipeline.recipe.stage_base import Input
 from pipeline.records import Prompt
@@ -34,15 +34,15 @@ def write_rows(ctx: RunContext, plan: StagePlan, *, model: Path) -> Path:
 
     Raises ValueError when there are none.
     """
-    tokenizer = load_tokenizer(model)
+    chat = load_chat(model)
     system = systems(ctx)
     rows = [row for i in named(plan, "rows") for row in _rows(ctx, i)]
     if not rows:
         sources = ", ".join(i.name for i in named(plan, "rows"))
         raise ValueError(f"{plan.name}: no rows to train on in {sources}")
-    prompts = [render(tokenizer, row.question, system[row.source]) for row in rows]
+    prompts = [chat.render(row.question, system[row.source]) for row in rows]
     completions = [
-        _fitted(prompt, row.completion) for prompt, row in zip(prompts, rows, strict=True)
+        without_opening(prompt, row.completion) for prompt, row in zip(prompts, rows, strict=True)
     ]
     path = ctx.work / "rows.parquet"
     pq.write_table(pa.table({"prompt": prompts, "completion": completions}), path)
@@ -73,9 +73,3 @@ def _rows(ctx: RunContext, source: Input) -> Iterator[Row]:
         raise ArtifactError(f"{path.parent} has no {HARVEST_FILE}; is it a reject stage?")
     for row in pq.read_table(path, columns=["question", "completion", "source"]).to_pylist():
         yield Row(**row)
-
-
-def _fitted(prompt: str, completion: str) -> str:
-    """A template that opens <think> itself must not see it opened twice."""
-    opened = prompt.rstrip().endswith("<think>")
-    return completion.removeprefix("<think>") if opened else completion

@@ -6,8 +6,10 @@ of a fresh process, so that its result depends on its job alone.
 
 import contextlib
 import gc
+import json
 import math
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -229,9 +231,15 @@ def save_final(trainer: Trainer, job: TrainJob, tokenizer: PreTrainedTokenizerBa
         model.bfloat16()
     weights = full_weights(model)
     model.config.use_cache = True  # training switches it off; generation wants it
+    model.config.eos_token_id = json.loads((job.model / "config.json").read_text()).get(
+        "eos_token_id"
+    )  # the trainer puts the tokenizer's one end in place of all of them
     if trainer.args.process_index == 0:
         model.save_pretrained(job.out, state_dict=weights)
         tokenizer.save_pretrained(job.out)
+        ends = job.model / "generation_config.json"  # which a reward model has no other place for
+        if ends.exists():
+            shutil.copyfile(ends, job.out / ends.name)
 
 
 def _fill_memory(fill: bool) -> None:

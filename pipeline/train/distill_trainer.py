@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, TrainerCallback
 from trl.trainer.distillation_config import DistillationConfig
 from trl.trainer.distillation_trainer import DistillationTrainer
 
+from pipeline.generate.chat import load_chat
 from pipeline.recipe.distill_stage import DistillStage
 from pipeline.train import sft_trainer
 from pipeline.train.arguments import (
@@ -22,7 +23,7 @@ from pipeline.train.arguments import (
 )
 from pipeline.train.job import TrainJob
 from pipeline.train.loop import run
-from pipeline.train.token_rows import row_order, steps_for, text_ids
+from pipeline.train.token_rows import row_order, steps_for
 
 BETA = 1.0
 """Of the generalized Jensen-Shannon divergence (arXiv 2306.13649): reverse KL, which keeps a small
@@ -59,7 +60,8 @@ def _train(
     batches = split_batch(spec.batch_rows, micro_batch_rows=spec.micro_batch_rows, ranks=job.ranks)
     tokenizer = load_tokenizer(job.model)
     found = pq.read_table(path, columns=["prompt"])["prompt"].to_pylist()
-    lengths = [len(ids) for ids in text_ids(tokenizer, found)]
+    chat = load_chat(job.model)
+    lengths = [len(ids) for ids in chat.prompts_ids(found)]
     kept = [index for index, length in enumerate(lengths) if length < spec.max_tokens]
     if not kept:
         raise ValueError(
@@ -93,6 +95,6 @@ def _train(
         processing_class=tokenizer,
     )
     # TRL would let the tokenizer put its own special tokens before those of the template
-    trainer._tokenize_prompts = lambda prompts: (text_ids(tokenizer, prompts), None, {})
+    trainer._tokenize_prompts = lambda prompts: (chat.prompts_ids(prompts), None, {})
     info = run(trainer, job, tokenizer, callbacks=callbacks)
     return info | {"prompts": len(kept), "prompts_too_long": len(found) - len(kept)}

@@ -12,12 +12,12 @@ from datasets import Dataset
 from transformers import (
     AutoModelForSequenceClassification,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
     TrainerCallback,
 )
 from trl.trainer.reward_config import RewardConfig
 from trl.trainer.reward_trainer import RewardTrainer
 
+from pipeline.generate.chat import Chat, load_chat
 from pipeline.generate.reward_scorer import RewardScorer, scored_ids
 from pipeline.recipe.reward_model_stage import RewardModelStage
 from pipeline.train.arguments import (
@@ -98,7 +98,7 @@ def _train(job: TrainJob, path: Path, *, callbacks: Sequence[TrainerCallback]) -
     table = pq.read_table(path, columns=["prompt", "chosen", "rejected"])
     everything = [Pair(**row) for row in table.to_pylist()]
     pairs, held_out = split_pairs(everything, seed=job.seed)
-    examples = _examples(pairs, tokenizer, max_tokens=spec.max_tokens, path=path)
+    examples = _examples(pairs, load_chat(job.model), max_tokens=spec.max_tokens, path=path)
     lengths = [max(len(row["chosen_ids"]), len(row["rejected_ids"])) for row in examples]
     steps = steps_for(len(examples), epochs=spec.epochs, batch_rows=spec.batch_rows)
     order = row_order(lengths, steps=steps, batch_rows=spec.batch_rows, seed=job.seed)
@@ -131,12 +131,12 @@ def _with_score_head(job: TrainJob) -> PreTrainedModel:
 
 
 def _examples(
-    pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, *, max_tokens: int, path: Path
+    pairs: Sequence[Pair], chat: Chat, *, max_tokens: int, path: Path
 ) -> list[dict[str, list[int]]]:
     """Token rows of the pairs that fit."""
     prompts = [pair.prompt for pair in pairs]
-    chosen = scored_ids(tokenizer, prompts, [pair.chosen for pair in pairs])
-    rejected = scored_ids(tokenizer, prompts, [pair.rejected for pair in pairs])
+    chosen = scored_ids(chat, prompts, [pair.chosen for pair in pairs])
+    rejected = scored_ids(chat, prompts, [pair.rejected for pair in pairs])
     rows = [
         {"chosen_ids": better, "rejected_ids": worse}
         for better, worse in zip(chosen, rejected, strict=True)

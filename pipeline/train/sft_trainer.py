@@ -6,11 +6,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase, TrainerCallback
+from transformers import AutoModelForCausalLM, TrainerCallback
 from trl.data_utils import pack_dataset
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
+from pipeline.generate.chat import Chat, load_chat
 from pipeline.recipe.distill_stage import DistillStage
 from pipeline.recipe.sft_stage import SftStage
 from pipeline.train.arguments import (
@@ -52,7 +53,7 @@ def _train(job: TrainJob, rows: Path, *, callbacks: Sequence[TrainerCallback]) -
     assert isinstance(spec, SftStage | DistillStage)
     batches = split_batch(spec.batch_rows, micro_batch_rows=spec.micro_batch_rows, ranks=job.ranks)
     tokenizer = load_tokenizer(job.model)
-    examples, counts = _examples(job, rows, tokenizer)
+    examples, counts = _examples(job, rows, load_chat(job.model))
     lengths = [len(ids) for ids in examples["input_ids"]]
     steps = steps_for(len(examples), epochs=spec.epochs, batch_rows=spec.batch_rows)
     order = row_order(
@@ -95,15 +96,13 @@ def _train(job: TrainJob, rows: Path, *, callbacks: Sequence[TrainerCallback]) -
     return {**run(trainer, job, tokenizer, callbacks=callbacks), **counts}
 
 
-def _examples(
-    job: TrainJob, rows: Path, tokenizer: PreTrainedTokenizerBase
-) -> tuple[Dataset, Mapping[str, int]]:
+def _examples(job: TrainJob, rows: Path, chat: Chat) -> tuple[Dataset, Mapping[str, int]]:
     """Token rows that fit, packed when the recipe says so, and what was counted on the way."""
     spec = job.spec
     assert isinstance(spec, SftStage | DistillStage)
     table = pq.read_table(rows, columns=["prompt", "completion"])
     found = token_rows(
-        tokenizer,
+        chat,
         table["prompt"].to_pylist(),
         table["completion"].to_pylist(),
         completion_only=True,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import cycle
 from math import ceil
 
-from transformers import PreTrainedTokenizerBase
+from pipeline.generate.chat import Chat
 
 IGNORED = -100  # label of a token without loss
 
@@ -19,32 +19,22 @@ class TokenRow:
     labels: list[int]  # `IGNORED` where the token carries no loss
 
 
-def text_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of rendered texts, without special tokens of the tokenizer's own."""
-    if not texts:
-        return []
-    return tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)[
-        "input_ids"
-    ]
-
-
 def token_rows(
-    tokenizer: PreTrainedTokenizerBase,
+    chat: Chat,
     prompts: Sequence[str],
     completions: Sequence[str],
     *,
     completion_only: bool,
 ) -> list[TokenRow]:
-    """Prompt, completion and end of sequence as training examples.
+    """Prompt, completion and end of turn as training examples.
 
     Prompt and completion are tokenized apart, as they are when the model generates.
     """
-    eos = tokenizer.eos_token_id
     rows = []
     for prompt, completion in zip(
-        text_ids(tokenizer, prompts), text_ids(tokenizer, completions), strict=True
+        chat.prompts_ids(prompts), chat.completions_ids(completions), strict=True
     ):
-        answer = [*completion, eos]
+        answer = [*completion, chat.row_end]
         hidden = [IGNORED] * len(prompt) if completion_only else prompt
         rows.append(TokenRow(input_ids=prompt + answer, labels=hidden + answer))
     return rows

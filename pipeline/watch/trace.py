@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import WrongInput
-from pipeline.generate.chat import encode, load_tokenizer, render
+from pipeline.generate.chat import load_chat
 from pipeline.recurrent.config import MODEL_TYPE
 from pipeline.recurrent.effort import default_effort, request_for
 from pipeline.recurrent.model import RecurrentForCausalLM
@@ -155,8 +155,9 @@ def trace_prompt(
     policy = config.get("depth_policy")
     full = max(request.deepest, config["num_iterations"] if policy is None else policy["depth"])
     model = RecurrentForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    tokenizer = load_tokenizer(folder)
-    tokens = encode(tokenizer, render(tokenizer, prompt, None))
+    chat = load_chat(folder)
+    tokenizer = chat.tokenizer
+    tokens = chat.prompt_ids(chat.render(prompt, None))
     _check_room(tokens, max_tokens=max_tokens, room=config["max_position_embeddings"])
     ran = answered(model, tokens, max_tokens=max_tokens, request=request)
     states = continued(model, ran, depth=full)

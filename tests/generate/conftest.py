@@ -1,13 +1,14 @@
 """A fake engine and a fake tokenizer: text in, text out, one token a character."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipeline.generate.chat import Chat
 from pipeline.generate.service import RewardUse, RolloutService
 from pipeline.records import Prompt, Request, Rollout
 from rewards.api import Reward, Sample
@@ -20,6 +21,11 @@ class CharTokenizer:
     """Characters are their code points; no chat template."""
 
     chat_template = None
+    pad_token_id = None
+    added_tokens_decoder: Mapping[int, Any] = {}
+
+    def __call__(self, texts: Sequence[str], **_: Any) -> dict[str, list[list[int]]]:
+        return {"input_ids": [self.encode(text) for text in texts]}
 
     def encode(self, text: str, **_: Any) -> list[int]:
         return [ord(c) for c in text]
@@ -89,7 +95,7 @@ def make_service() -> Callable[..., tuple[RolloutService, list[FakeEngine]]]:
         fakes = [FakeEngine(answer) for _ in range(engines)]
         service = RolloutService(
             fakes,  # type: ignore[arg-type]
-            CharTokenizer(),
+            Chat(tokenizer=CharTokenizer(), ends=()),
             FakePool(score),
             rewards=rewards,
             system={"train": None, "held_out": None},

@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoTokenizer
 
+from pipeline.generate.chat import load_chat
 from pipeline.generate.reward_scorer import RewardScorer, scored_ids
 from pipeline.recipe.reward_model_stage import RewardModelStage
 from pipeline.train import reward_trainer
@@ -75,9 +75,9 @@ def test_stop_and_resume_end_with_the_same_bits(make_job: MakeJob, pairs: Path) 
 
 
 def test_text_is_tokenized_as_in_generation(tiny_model: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    (ids,) = scored_ids(tokenizer, ["<user>1<assistant>"], ["2"])
-    assert tokenizer.decode(ids) == "<user>1<assistant>2<eos>"
+    chat = load_chat(tiny_model)
+    (ids,) = scored_ids(chat, ["<user>1<assistant>"], ["2"])
+    assert chat.tokenizer.decode(ids) == "<user>1<assistant>2<eos>"
 
 
 def test_no_prompt_is_both_trained_on_and_held_out() -> None:

@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
+from pipeline.generate.chat import load_chat
 from pipeline.train import sft_trainer
 from pipeline.train.callbacks import latest_complete, read_metrics
 from pipeline.train.job import CHECKPOINTS, DONE, METRICS_FILE, STOP_FILE, STOPPED, TrainJob
@@ -49,11 +50,11 @@ def assert_same(left: TrainJob, right: TrainJob) -> None:
 
 
 def test_prompt_and_completion_are_tokenized_apart(tiny_model: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    (row,) = token_rows(tokenizer, ["<user>1"], ["2"], completion_only=True)
-    assert tokenizer.decode(row.input_ids) == "<user>12<eos>"
+    chat = load_chat(tiny_model)
+    (row,) = token_rows(chat, ["<user>1"], ["2"], completion_only=True)
+    assert chat.tokenizer.decode(row.input_ids) == "<user>12<eos>"
     assert row.labels == [IGNORED, IGNORED, *row.input_ids[2:]]
-    (whole,) = token_rows(tokenizer, ["<user>1"], ["2"], completion_only=False)
+    (whole,) = token_rows(chat, ["<user>1"], ["2"], completion_only=False)
     assert whole.labels == whole.input_ids == row.input_ids
 
 
@@ -87,7 +88,7 @@ def test_training_learns_and_writes_a_complete_folder(make_job: MakeJob, sft_row
     assert {"steps", "loss", "lr", "grad_norm", "tokens_per_s", "seconds_left"} <= rows[0].keys()
     assert info["loss"] < rows[0]["loss"] / 2
     assert AutoTokenizer.from_pretrained(job.out).chat_template
-    assert json.loads((job.out / "generation_config.json").read_text())["eos_token_id"] == [1]
+    assert json.loads((job.out / "generation_config.json").read_text())["eos_token_id"] == 1
     assert not list(job.out.glob("*.bin"))
     assert AutoModelForCausalLM.from_pretrained(job.out).dtype == torch.float32
 
