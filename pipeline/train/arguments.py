@@ -9,7 +9,6 @@ import gc
 import json
 import math
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ import torch.utils.deterministic as determinism
 from accelerate.state import AcceleratorState, GradientState
 from transformers import (
     AutoTokenizer,
+    GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     Trainer,
@@ -237,9 +237,8 @@ def save_final(trainer: Trainer, job: TrainJob, tokenizer: PreTrainedTokenizerBa
     if trainer.args.process_index == 0:
         model.save_pretrained(job.out, state_dict=weights)
         tokenizer.save_pretrained(job.out)
-        ends = job.model / "generation_config.json"  # which a reward model has no other place for
-        if ends.exists():
-            shutil.copyfile(ends, job.out / ends.name)
+        if not model.can_generate():  # a reward model ends what it reads as its base does
+            GenerationConfig.from_pretrained(job.model).save_pretrained(job.out)
 
 
 def _fill_memory(fill: bool) -> None:

@@ -18,7 +18,7 @@ def drop_calibration(model: PreTrainedModel) -> None:
     config: Any = model.config
     for key in config.to_dict().keys() & CALIBRATION:
         delattr(config, key)
-    generation: Any = model.generation_config
+    generation: Any = model.generation_config if model.can_generate() else None
     if generation is not None and EFFORT in generation.to_dict():
         delattr(generation, EFFORT)
 

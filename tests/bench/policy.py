@@ -37,7 +37,7 @@ def measure(
 
     import torch
 
-    from pipeline.generate.chat import encode, load_tokenizer, render
+    from pipeline.generate.chat import load_chat
     from pipeline.generate.engine import EngineSettings
     from pipeline.generate.native_engine import NativeEngine
     from pipeline.prompts.sources import load_prompts
@@ -53,10 +53,10 @@ def measure(
     config = json.loads((model / "config.json").read_text())
     fixed = {f"depth {d}": DepthRequest(depth=d, prompt_depth=spec.prompt_depth) for d in depths}
     efforts = {name: request_for(config, effort=name) for name in ("high", "medium", "low")}
-    tokenizer = load_tokenizer(model)
+    chat = load_chat(model)
     prompts = load_prompts(spec.held_out, recipe.prompts[spec.held_out], seed=recipe.seed)
     tokens_of = {
-        p.id: encode(tokenizer, render(tokenizer, p.question, recipe.prompts[spec.held_out].system))
+        p.id: chat.prompt_ids(chat.render(p.question, recipe.prompts[spec.held_out].system))
         for p in prompts
     }
     settings = EngineSettings(

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pipeline.generate.chat import load_chat
 from pipeline.models.materialize import materialize
+from pipeline.models.model_folder import ModelError
 from pipeline.recipe.model_source import ModelSource, ScratchModel
 
 MakeFamily = Callable[..., Path]
@@ -59,7 +60,7 @@ def test_stop_adds_tokens_and_ends_rows_where_the_template_names_none(
 
 def test_a_stop_that_is_no_token_is_refused(make_family: MakeFamily, tmp_path: Path) -> None:
     source = ModelSource(path=str(make_family("gemma")), stop=("<end_of_tern>",))
-    with pytest.raises(ValueError, match=r"model\.stop: '<end_of_tern>' .* mean <end_of_turn>"):
+    with pytest.raises(ModelError, match=r"model\.stop: '<end_of_tern>' .* mean <end_of_turn>"):
         materialize(source, tmp_path / "model")
 
 
