@@ -11,8 +11,8 @@ from rewards.api import Reward, Sample, reward
 from rewards.final_answer import final_answer
 from rewards.text_format import reasoning_and_answer
 
-FAULTY_GYM_SCORERS = {
-    "game_of_life_halting": "its scorer pays wrong answers",
+FAULTY_GYM_SCORERS: Mapping[str, str] = {
+    "game_of_life_halting": 'its scorer pays wrong answers ("definitely wrong" gets full marks)',
     "boxnet": "its scorer gives its own answer 0",
     "graph_color": "its scorer gives its own answer 0",
     "propositional_logic": "its scorer gives its own answer 0",

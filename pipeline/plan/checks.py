@@ -7,7 +7,8 @@ from pathlib import Path
 from pipeline.plan.batches import batch_of
 from pipeline.plan.model_origin import first_source, max_iterations
 from pipeline.plan.stage_plan import PlanError
-from pipeline.prompts.sources import PromptError, check_source
+from pipeline.prompts.prompt_error import PromptError
+from pipeline.prompts.sources import check_source
 from pipeline.recipe.errors import did_you_mean
 from pipeline.recipe.hardware import Hardware
 from pipeline.recipe.model_source import ModelSource

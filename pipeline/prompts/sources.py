@@ -5,41 +5,28 @@ fix. Data libraries load only when a source needs them.
 """
 
 import hashlib
-import json
-import math
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, cast
+from typing import cast
 
-from pipeline.errors import WrongInput
 from pipeline.prompts import tasks
+from pipeline.prompts.gym_problems import gym_prompts
+from pipeline.prompts.prompt_error import PromptError
+from pipeline.prompts.prompt_rows import (
+    NO_ROUTES,
+    Routes,
+    hub_rows,
+    json_rows,
+    prompts_of_rows,
+)
 from pipeline.recipe.errors import did_you_mean
 from pipeline.recipe.prompt_source import PromptSource
 from pipeline.recipe.section import listed
 from pipeline.records import Prompt
-
-FAULTY_GYM_SCORERS: Mapping[str, str] = {
-    "game_of_life_halting": 'its scorer pays wrong answers ("definitely wrong" gets full marks)',
-    "boxnet": "its scorer gives its own answer 0",
-    "graph_color": "its scorer gives its own answer 0",
-    "propositional_logic": "its scorer gives its own answer 0",
-    "rubiks_cube": "its scorer gives its own answer 0",
-    "rush_hour": "its scorer gives its own answer 0",
-    "arc_agi": "its scorer compares Python tuples, which a JSON row does not keep",
-    "rearc": "its scorer compares Python tuples, which a JSON row does not keep",
-}
-"""Tasks of reasoning-gym 0.1.25 that are refused, with what is wrong with their scorers."""
-
-GYM_ROUNDS = 20
-"""Draws of a whole data set after which a reasoning-gym task counts as exhausted."""
-
-GYM_DRAW = 64
-"""Problems in the smallest draw: one in eight questions is a test question."""
+from rewards.structured import FAULTY_GYM_SCORERS
 
 SPLITS: tuple[tasks.Split, ...] = ("train", "test")
 
@@ -52,16 +39,6 @@ _ONLY_FOR: Mapping[str, tuple[str, ...]] = {
     "answer_after": ("gym", "hub", "file"),
     "source_column": ("hub", "file"),
 }
-
-
-class PromptError(WrongInput):
-    """A prompt source cannot be read as the recipe describes it."""
-
-
-Routes = Mapping[str, Sequence[str]]
-"""By reward: the values of `source_column` that it has a route for."""
-
-NO_ROUTES: Routes = MappingProxyType({})
 
 
 def load_prompts(
@@ -92,10 +69,10 @@ def load_prompts(
         if source.task is not None:
             rows = _from_tasks(source, seed)
         elif source.gym is not None:
-            rows = _from_gym(source, source.gym, seed)
+            rows = gym_prompts(source, source.gym, seed)
         elif source.hub is not None:
-            entries = _hub_rows(source, source.hub)
-            rows = _from_rows(source, entries, routes, origin=source.hub, unit="row")
+            entries = hub_rows(source, source.hub)
+            rows = prompts_of_rows(source, entries, routes, origin=source.hub, unit="row")
         else:
             rows = _file_rows(source, routes)
         return _with_ids(rows)
@@ -124,43 +101,6 @@ def check_file(source: PromptSource, *, routes: Routes = NO_ROUTES) -> int:
     Raises PromptError naming the file, the line and the column.
     """
     return sum(1 for _ in _file_rows(source, routes))
-
-
-def check_golds(
-    prompts: Sequence[Prompt], score: Callable[[Prompt], float | None]
-) -> list[dict[str, Any]]:
-    """The prompts whose gold answer does not score full marks (1.0) under its own reward.
-
-    `score` gives the reward of a prompt's own answer, or None when nothing could score it. Each
-    row has `row` (from 1), `id`, `question`, `answer`, `score` and `problem`.
-    """
-    checked = ((row, p, *_gold_problem(p, score)) for row, p in enumerate(prompts, start=1))
-    return [
-        {
-            "row": row,
-            "id": prompt.id,
-            "question": prompt.question,
-            "answer": prompt.answer,
-            "score": value,
-            "problem": problem,
-        }
-        for row, prompt, value, problem in checked
-        if problem
-    ]
-
-
-def _gold_problem(
-    prompt: Prompt, score: Callable[[Prompt], float | None]
-) -> tuple[float | None, str]:
-    """(score, what is wrong or "") of one gold answer."""
-    if prompt.answer is None:
-        return None, "there is no gold answer"
-    value = score(prompt)
-    if value is None:
-        return None, "the reward could not score the gold answer"
-    if not math.isclose(value, 1.0, abs_tol=1e-9):
-        return value, f"the gold answer scores {value:g}, not 1"
-    return value, ""
 
 
 def _check_settings(source: PromptSource) -> None:
@@ -234,239 +174,22 @@ def _from_problem(problem: tasks.Problem) -> Prompt:
     )
 
 
-def _from_gym(source: PromptSource, task: str, seed: int) -> list[Prompt]:
-    """Distinct questions of one split; a question's text decides its split, as for our tasks."""
-    found: dict[str, Prompt] = {}
-    size = source.size or 0
-    draw = max(size, GYM_DRAW)
-    for round_ in range(GYM_ROUNDS):
-        before = len(found)
-        for entry in _draw_gym(task, source.options, size=draw, seed=_gym_seed(task, seed, round_)):
-            question = entry["question"].strip()
-            if question not in found and tasks.split_of(question) == source.split:
-                found[question] = _from_entry(source, task, question, entry)
-                if len(found) == size:
-                    return list(found.values())
-        if len(found) == before and round_ * draw > 1000:
-            break
-    raise PromptError(
-        f"gym task {task} has only {len(found)} distinct {source.split} questions with these "
-        f"options, not {size}; ask for fewer or widen the options"
-    )
-
-
-def _gym_seed(task: str, seed: int, round_: int) -> int:
-    """Far apart for neighbouring seeds: reasoning-gym seeds its i-th problem with seed + i."""
-    digest = hashlib.sha256(f"{task}/{seed}/{round_}".encode()).digest()
-    return int.from_bytes(digest[:4], "big") // 2
-
-
-def _draw_gym(
-    task: str, options: Mapping[str, Any], *, size: int, seed: int
-) -> Iterator[dict[str, Any]]:
-    import reasoning_gym
-    from reasoning_gym.factory import DATASETS
-
-    if task not in DATASETS:
-        raise PromptError(f"unknown gym task {task!r}{did_you_mean(task, DATASETS)}")
-    for option in options:
-        known = set(DATASETS[task][1].__dataclass_fields__) - {"seed", "size"}
-        if option not in known:
-            hint = did_you_mean(option, known)
-            raise PromptError(
-                f"options.{option}: gym task {task} has no such option{hint} "
-                f"({', '.join(sorted(known))})"
-            )
-    try:
-        yield from islice(reasoning_gym.create_dataset(task, size=size, seed=seed, **options), size)
-    except (AssertionError, TypeError, ValueError) as error:  # its configurations assert
-        raise PromptError(f"gym task {task} refuses its options: {error}") from error
-
-
-def _from_entry(source: PromptSource, task: str, question: str, entry: Mapping[str, Any]) -> Prompt:
-    where = f"gym task {task}"
-    answer = _text(entry["answer"], where=where, column="answer")
-    if source.answer_after is not None:
-        answer = _cut(answer, source.answer_after, where=where)[1]
-    columns = {"gym": task, "entry": _json_safe(entry)}
-    return Prompt(id="", question=question, answer=answer, columns=columns)
-
-
-def _hub_rows(source: PromptSource, hub: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(row from 1, row) of a data set; `hub` is an id or a folder, with `:CONFIG` after it."""
-    import datasets
-
-    repository, _, configuration = hub.partition(":")
-    try:
-        loaded = datasets.load_dataset(repository, configuration or None, split=source.split)
-    except ConnectionError as error:
-        raise PromptError(
-            f"data set {repository} cannot be fetched: {error}; connect to the network, fill the "
-            "Hugging Face cache beforehand, or save it as JSON lines and use file:"
-        ) from error
-    except (OSError, ValueError) as error:  # no such data set, configuration or split
-        raise PromptError(
-            f"data set {repository} cannot be read: {error} "
-            "(a configuration is written hub: ID:CONFIG)"
-        ) from error
-    return enumerate(cast(Iterable[dict[str, Any]], loaded), start=1)
-
-
 def _file_rows(source: PromptSource, routes: Routes) -> Iterator[Prompt]:
     path = Path(source.file or "")
     if not path.is_file():
         siblings = [p.name for p in path.parent.glob("*.jsonl")] if path.parent.is_dir() else []
         hint = did_you_mean(path.name, siblings)
         raise PromptError(f"file {path} does not exist{hint}; correct its path")
-    return _from_rows(source, _json_rows(path), routes, origin=str(path), unit="line")
-
-
-def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line from 1, row) of a JSONL file; blank lines are skipped."""
-    with path.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-            except json.JSONDecodeError as error:
-                raise PromptError(
-                    f"{path}, line {number}, column {error.colno}: not JSON ({error.msg}); "
-                    "write one JSON object per line"
-                ) from error
-            except UnicodeDecodeError as error:
-                raise PromptError(
-                    f"{path}, line {number}: byte {error.start + 1} is not UTF-8; save it as UTF-8"
-                ) from error
-            if not isinstance(row, dict):
-                raise PromptError(
-                    f"{path}, line {number}: a {type(row).__name__} where a JSON object such as "
-                    '{"question": "...", "answer": "..."} is expected'
-                )
-            yield number, row
-
-
-def _from_rows(
-    source: PromptSource,
-    rows: Iterable[tuple[int, dict[str, Any]]],
-    routes: Routes,
-    *,
-    origin: str,
-    unit: str,
-) -> Iterator[Prompt]:
-    """Rows of a hub data set or a file. Each has `question`; all or none have `answer`."""
-    theirs = source.columns.get("answer", "answer")
-    promised = "answer" in source.columns or source.answer_after is not None
-    count, has_answer = 0, promised
-    for number, row in rows:
-        if count == source.size:
-            return
-        where = f"{origin}, {unit} {number}"
-        if count == 0:
-            has_answer = promised or theirs in row
-        if theirs in row and not has_answer:
-            raise PromptError(
-                f"{where}: the row has {theirs!r} and the first row has none; "
-                "give every row an answer, or none"
-            )
-        yield _from_row(source, row, routes, where=where, has_answer=has_answer)
-        count += 1
-    if count == 0:
-        raise PromptError(f"{origin} has no rows; give it at least one")
-    if source.size is not None and count < source.size:
-        raise PromptError(
-            f"size asks for {source.size} rows and {origin} has {count}; lower size or leave it out"
-        )
-
-
-def _from_row(
-    source: PromptSource, row: Mapping[str, Any], routes: Routes, *, where: str, has_answer: bool
-) -> Prompt:
-    names = {"question": "question", **({"answer": "answer"} if has_answer else {})}
-    names |= source.columns
-    for ours, theirs in names.items():
-        if theirs not in row:
-            raise PromptError(_missing(ours, theirs, row, where=where))
-    values = {ours: row[theirs] for ours, theirs in names.items()}
-    question = _text(values.pop("question"), where=where, column=names["question"])
-    answer, worked = None, {}
-    if has_answer:
-        answer = _text(values.pop("answer"), where=where, column=names["answer"])
-        if source.answer_after is not None:
-            before, answer = _cut(answer, source.answer_after, where=where)
-            worked = {"worked": before}
-    others = {theirs: row[theirs] for theirs in row if theirs not in names.values()}
-    columns = cast(dict[str, Any], _json_safe({**worked, **others, **values}))
-    if source.source_column is not None:
-        _check_route(source, columns, routes, where=where)
-    return Prompt(id="", question=question, answer=answer, columns=columns)
-
-
-def _check_route(
-    source: PromptSource, columns: Mapping[str, Any], routes: Routes, *, where: str
-) -> None:
-    """Every reward that a stage uses on these rows must know the row's source."""
-    key = source.source_key
-    if key not in columns:
-        raise PromptError(
-            f"{where}: column {key!r} (source_column) is missing{did_you_mean(key, columns)}; "
-            f"the row has {', '.join(columns) or 'none'}; correct the key, or complete the row"
-        )
-    value = str(columns[key])
-    for reward, known in routes.items():
-        if value not in known:
-            raise PromptError(
-                f"{where}: {key} is {value!r}, and rewards.{reward}.by_source has no route for it"
-                f"{did_you_mean(value, known)} (it has {', '.join(known)}); add one, or correct "
-                "the row"
-            )
-
-
-def _missing(ours: str, theirs: str, row: Mapping[str, Any], *, where: str) -> str:
-    """The sentence about a column that a row lacks."""
-    fix = f"map it with columns: {{{ours}: NAME}}" if ours == theirs else "correct columns"
-    return (
-        f"{where}: column {theirs!r} is missing{did_you_mean(theirs, row)}; "
-        f"the row has {', '.join(row) or 'none'}; {fix}, or complete the row"
-    )
-
-
-def _text(value: Any, *, where: str, column: str) -> str:
-    """A question or answer as text; numbers are written out."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    if not isinstance(value, str):
-        raise PromptError(
-            f"{where}: column {column!r} holds a {type(value).__name__}, not text or a number"
-        )
-    if not value.strip():
-        raise PromptError(f"{where}: column {column!r} is empty; fill it or remove the row")
-    return value.strip()
-
-
-def _cut(answer: str, mark: str, *, where: str) -> tuple[str, str]:
-    """(text before, text after) the last `mark`."""
-    before, found, after = answer.rpartition(mark)
-    if not found or not after.strip():
-        raise PromptError(
-            f"{where}: nothing follows {mark!r} (answer_after) in the answer {answer[-60:]!r}; "
-            "correct the row or answer_after"
-        )
-    return before.strip(), after.strip()
-
-
-def _json_safe(value: Any) -> Any:
-    """The value as it comes back from JSON; what JSON cannot hold becomes text."""
-    return json.loads(json.dumps(value, default=str))
+    return prompts_of_rows(source, json_rows(path), routes, origin=str(path), unit="line")
 
 
 def _with_ids(prompts: Iterable[Prompt]) -> list[Prompt]:
     """The prompts with ids from their questions; repeated questions get a counter."""
-    seen: Counter[str] = Counter()
-    numbered: list[Prompt] = []
+    counts: Counter[str] = Counter()
+    with_ids: list[Prompt] = []
     for prompt in prompts:
         digest = hashlib.sha1(prompt.question.encode(), usedforsecurity=False).hexdigest()[:16]
-        seen[digest] += 1
-        suffix = f"-{seen[digest]}" if seen[digest] > 1 else ""
-        numbered.append(replace(prompt, id=digest + suffix))
-    return numbered
+        counts[digest] += 1
+        suffix = f"-{counts[digest]}" if counts[digest] > 1 else ""
+        with_ids.append(replace(prompt, id=digest + suffix))
+    return with_ids

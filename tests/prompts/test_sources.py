@@ -6,17 +6,13 @@ from typing import Any
 
 import pytest
 
-from pipeline.prompts.sources import (
-    FAULTY_GYM_SCORERS,
-    PromptError,
-    check_file,
-    check_golds,
-    check_source,
-    load_prompts,
-)
+from pipeline.prompts.golds import check_golds
+from pipeline.prompts.prompt_error import PromptError
+from pipeline.prompts.sources import check_file, check_source, load_prompts
 from pipeline.prompts.tasks import split_of
 from pipeline.recipe.prompt_source import PromptSource
 from pipeline.records import Prompt, read_prompts, write_prompts
+from rewards.structured import FAULTY_GYM_SCORERS
 
 SUMS: dict[str, Any] = {"task": "sums", "size": 40, "difficulty": (2, 4)}
 
