@@ -66,7 +66,7 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
     ]
 
     joint = None
-    if spec.joint is not None:  # "6-joint-0" and on
+    if spec.joint is not None:  # "6-joint-0-tokens", "6-joint-0-head" and on
         joint = _joint(bench, policies[0], warm=heads.warm, ref_tokens=tokens)
     contenders = Contenders(policies=policies, joint=joint, heads=heads)
 

@@ -26,19 +26,17 @@ class HeadJob:
 class RlUpdate:
     """One policy-gradient step on the halting head.
 
-    `entropy` and `kl` are in units of price: what a nat per decision is worth, measured in core
-    iterations at lambda = 1, which makes them independent of the completions' length.
+    `entropy` is in units of price: what a nat per decision is worth, measured in core iterations at
+    lambda = 1, which makes it independent of the completions' length.
     """
 
     step: int  # from 0
     log_prices: Mapping[str, float]  # ln(lambda) by group
     ref_tokens: float  # T_ref, mean completion tokens at full depth
-    price_tokens: float  # price of T_ref tokens, in reward
     lr: float
     epochs: int
     minibatches: int  # per epoch
     clip: float  # ratios of decisions stay within 1 - clip to 1 + clip
     entropy: float
-    kl: float  # towards the warm start
     solvability_floor: float = 0.2  # share of lambda that a prompt nobody solves still feels
     max_grad_norm: float = 1.0

@@ -23,7 +23,7 @@ class Member:
     """A completion with what it earned."""
 
     group: str  # `Rollout.group`
-    outcome: float  # reward, less the price of its tokens
+    outcome: float  # reward
     log_price: float  # ln(lambda), one for the group
     depths: Sequence[int]  # [_T]
     forced: bool  # its depths were imposed, not drawn from the policy

@@ -33,7 +33,7 @@ class Course:
     work: Path  # states and rows
     journal: Journal
     seed: int
-    reference: Path  # what the trainer's KL holds to
+    reference: Path  # what the trainer measures the head's KL from
     settings: Callable[[int, Mapping[str, float]], RlUpdate]  # of a step and its prices
     number: Callable[[int], int]  # what people call a step, from 1
     numbers: int  # how many of those there are

@@ -82,7 +82,7 @@ def head(
 ) -> Mapping[str, Any]:
     """Steps of the head in round `number` on the tokens' `model`; the last one's metrics.
 
-    `warm` is the warm start, which the head's divergence is held to.
+    `warm` is the warm start, which the head's divergence is measured from.
     """
     joint = _phase(bench.spec)
     steps = Steps(bench, _course(bench, joint, warm=warm, ref_tokens=ref_tokens))

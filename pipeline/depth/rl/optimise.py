@@ -49,8 +49,8 @@ def improve(
     of whole tokens. By the decision, the many of a token forced deep would outvote all others.
 
     Returns:
-        policy (loss), entropy and kl (nats per decision), clipped_share, grad_norm: means over
-        minibatches.
+        policy (loss), entropy and kl to the `reference` (nats per decision), clipped_share,
+        grad_norm: means over minibatches.
     """
     features = batch.features
     behaviour = decision_logprob(all_logits(features, head, device=device), features.goes_on)
@@ -70,8 +70,7 @@ def improve(
             clip=spec.clip,
         )
         optimizer.zero_grad()
-        pull = spec.kl * terms.kl - spec.entropy * terms.entropy
-        (terms.policy + unit * pull).backward()
+        (terms.policy - unit * spec.entropy * terms.entropy).backward()
         norm = clip_grad_norm_(head.parameters(), spec.max_grad_norm)
         optimizer.step()
         parts = (terms.policy, terms.entropy, terms.kl, terms.clipped_share, norm)

@@ -78,13 +78,11 @@ def update_of(
         step=step,
         log_prices=prices,
         ref_tokens=ref_tokens,
-        price_tokens=0.0,
         lr=rl.lr * (1 - (1 - FINAL_LR) * progress),
         epochs=EPOCHS,
         minibatches=MINIBATCHES,
         clip=CLIP,
         entropy=ENTROPY * (1 - progress),
-        kl=0.0,
         max_grad_norm=MAX_GRAD_NORM,
     )
 

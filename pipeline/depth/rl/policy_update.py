@@ -116,7 +116,7 @@ def _member(scored: Scored, spec: RlUpdate) -> Member:
         )
     return Member(
         group=run.group,
-        outcome=scored.reward - spec.price_tokens * len(run.tokens) / spec.ref_tokens,
+        outcome=scored.reward,
         log_price=spec.log_prices[run.group],
         depths=run.depths,
         forced=run.depth_logprobs is None,

@@ -238,13 +238,11 @@ def update_spec(step: int) -> RlUpdate:
         step=step,
         log_prices={},
         ref_tokens=T,
-        price_tokens=0.0,
         lr=1e-2,
         epochs=2,
         minibatches=2,
         clip=0.2,
         entropy=0.1 * (1 - step / STEPS),
-        kl=0.0,
     )
 
 

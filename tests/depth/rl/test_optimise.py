@@ -16,13 +16,11 @@ SPEC = RlUpdate(
     step=0,
     log_prices={},
     ref_tokens=4.0,
-    price_tokens=0.0,
     lr=1e-2,
     epochs=1,
     minibatches=1,
     clip=0.2,
     entropy=0.0,
-    kl=0.0,
     max_grad_norm=math.inf,
 )
 

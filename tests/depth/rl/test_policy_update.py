@@ -22,13 +22,11 @@ def spec(log_prices: dict[str, float], **changes: Any) -> RlUpdate:
         "step": 0,
         "log_prices": log_prices,
         "ref_tokens": 8.0,
-        "price_tokens": 0.0,
         "lr": 1e-2,
         "epochs": 2,
         "minibatches": 3,
         "clip": 0.2,
         "entropy": 0.01,
-        "kl": 0.01,
         "solvability_floor": 0.0,
     }
     return RlUpdate(**(given | changes))
@@ -110,7 +108,7 @@ def test_price_alone_makes_the_policy_shallower(
             state=None,
             new_state=new,
             reference=make_job().model,
-            spec=spec(log_prices, entropy=0.0, kl=0.0, epochs=1, minibatches=1),
+            spec=spec(log_prices, entropy=0.0, epochs=1, minibatches=1),
         )
         before = heads.load(make_job().model)["model.halting.out.bias"]
         return float(heads.load(new)["model.halting.out.bias"] - before)
