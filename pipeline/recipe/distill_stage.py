@@ -18,6 +18,7 @@ class DistillStage(Training):
     product: ClassVar[Product] = "policy"
     removed_keys: ClassVar[Mapping[str, str]] = {
         **Training.removed_keys,
+        "init": "a student starts from its own weights, named by student",
         "final_lr_fraction": COSINE_END,
     }
     shuffle: ClassVar[bool] = True

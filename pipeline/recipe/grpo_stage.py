@@ -7,7 +7,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from pipeline.recipe.reward_spec import ModelReward
 from pipeline.recipe.section import Strict
-from pipeline.recipe.stage_base import ENGINE_KEYS, TRAINER_KEYS, Input, Product, Training
+from pipeline.recipe.stage_base import ENGINE_KEYS, TRAINER_KEYS, FurtherTraining, Input, Product
 from pipeline.recipe.stage_work import Sampled, Trained, TrainerMemory, Work
 
 Variant = Literal["grpo", "dapo", "dr_grpo", "gspo", "cispo"]
@@ -24,7 +24,7 @@ class Watch(Strict):
     """The first so many of the prompts, one sample each."""
 
 
-class GrpoStage(Training):
+class GrpoStage(FurtherTraining):
     """GRPO on rule rewards (DeepSeekMath, arXiv 2402.03300); also R1's alignment RL."""
 
     product: ClassVar[Product] = "policy"
@@ -33,7 +33,7 @@ class GrpoStage(Training):
     hardware_keys: ClassVar[tuple[str, ...]] = (*TRAINER_KEYS, *ENGINE_KEYS)
     neutral_keys: ClassVar[frozenset[str]] = frozenset({"save_steps", "watch"})
     removed_keys: ClassVar[Mapping[str, str]] = {
-        **Training.removed_keys,
+        **FurtherTraining.removed_keys,
         "top_p": "RL samples from the full distribution, since the trainer recomputes "
         "log-probabilities over the whole vocabulary",
         "lr_schedule": "the rate is constant",

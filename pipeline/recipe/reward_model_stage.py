@@ -5,16 +5,16 @@ from typing import ClassVar, Literal
 
 from pydantic import PositiveFloat, PositiveInt
 
-from pipeline.recipe.stage_base import Input, Product, Training
+from pipeline.recipe.stage_base import FurtherTraining, Input, Product
 from pipeline.recipe.stage_work import FILL, Trained, Work
 
 
-class RewardModelStage(Training):
+class RewardModelStage(FurtherTraining):
     """A pairwise reward model (Bradley-Terry) on `pairs`."""
 
     product: ClassVar[Product] = "reward_model"
     removed_keys: ClassVar[Mapping[str, str]] = {
-        **Training.removed_keys,
+        **FurtherTraining.removed_keys,
         "length_balance": "chosen and rejected completions have comparable lengths (R1)",
     }
 

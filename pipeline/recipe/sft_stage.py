@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from pydantic import PositiveFloat, PositiveInt, model_validator
 
 from pipeline.recipe.section import Strict, listed
-from pipeline.recipe.stage_base import Input, Product, Training
+from pipeline.recipe.stage_base import FurtherTraining, Input, Product
 from pipeline.recipe.stage_work import FILL, Trained, Work
 
 COSINE_END = "the cosine ends at a tenth of the peak rate (R1)"
@@ -29,12 +29,12 @@ class RandomDepths(Strict):
     """Iterations of prompt positions but the last; default: as drawn."""
 
 
-class SftStage(Training):
+class SftStage(FurtherTraining):
     """Supervised fine-tuning on rows with a question and a completion."""
 
     product: ClassVar[Product] = "policy"
     removed_keys: ClassVar[Mapping[str, str]] = {
-        **Training.removed_keys,
+        **FurtherTraining.removed_keys,
         "final_lr_fraction": COSINE_END,
         "completion_only": "the loss is on the completion only",
     }

@@ -147,8 +147,6 @@ class Training(StageBase):
         "adam_betas": "Adam's are 0.9 and 0.95",
     }
 
-    init: str = BASE
-    """The model to start from: `base` or the name of an earlier stage."""
     lr: PositiveFloat
     """Peak learning rate."""
     micro_batch_rows: PositiveInt = 8
@@ -159,13 +157,20 @@ class Training(StageBase):
     """Compute activations again in the backward pass: less memory, a third more compute."""
 
     @property
-    def start(self) -> str | ModelSource:
-        return self.init
-
-    @property
     def rows_per_forward(self) -> int | None:
         return self.micro_batch_rows
 
     @property
     def trainer_memory(self) -> TrainerMemory | None:
         return TrainerMemory()
+
+
+class FurtherTraining(Training):
+    """What every stage has that trains a model of the run further."""
+
+    init: str = BASE
+    """The model to start from: `base` or the name of an earlier stage."""
+
+    @property
+    def start(self) -> str | ModelSource:
+        return self.init

@@ -26,6 +26,7 @@ def test_a_removed_key_is_no_key_and_says_what_holds(section: Any, key: str) -> 
         ("stages.reason.truncation_cap=3", "capped at 2"),
         ("stages.cold_start.completion_only=false", "the loss is on the completion only"),
         ("stages.harvest.readable={language: de}", "write language: en"),
+        ("stages.student.init=refit", "a student starts from its own weights"),
         ("stages.cold_start.random_depths={high: 2, mean: 3}", "from 1 to `high`"),
     ],
 )
