@@ -295,14 +295,16 @@ def trace(
         model,
         prompt,
         max_tokens=max_tokens,
-        asked=asked,
+        choice=asked,
         follow=None if picked is None else [int(token) for token in picked],
     )
     page = write_page(found, out)
 
     def show() -> None:
         print(found.completion)
-        print(f"depth: {found.mean_depth:.2f} of {found.full_depth} on average ({found.asked})")
+        print(
+            f"depth: {found.mean_depth:.2f} of {found.full_depth} on average ({found.decided_by})"
+        )
         print(f"trace: {page}")
 
     return Answer(document=document(found, page), show=show)

@@ -61,7 +61,7 @@ class NativeEngine:
             raise WeightVersionError(
                 f"the engine holds weight version {self.version}, rollouts of {version} were asked"
             )
-        self._idle("generate")
+        self._require_idle("generate")
         requests = [r if r.depth else replace(r, depth=self._plain) for r in requests]
         for request in requests:
             check(request, config=self.model.config, pool=self.pool)
@@ -87,22 +87,22 @@ class NativeEngine:
         Raises ValueError for a name or a shape that the model lacks, RuntimeError in the middle of
         a generation.
         """
-        self._idle("load weights")
-        held = dict(self.model.named_parameters(remove_duplicate=False))
+        self._require_idle("load weights")
+        parameters = dict(self.model.named_parameters(remove_duplicate=False))
         with torch.no_grad():
             for name, tensor in weights:
-                if name not in held or held[name].shape != tensor.shape:
-                    own = tuple(held[name].shape) if name in held else "no such tensor"
+                if name not in parameters or parameters[name].shape != tensor.shape:
+                    own = tuple(parameters[name].shape) if name in parameters else "no such tensor"
                     raise ValueError(
                         f"weights hold {name} of shape {tuple(tensor.shape)}; the model has {own}"
                     )
-                held[name].copy_(tensor)
+                parameters[name].copy_(tensor)
         self.version = version
 
-    def _idle(self, wanted: str) -> None:
+    def _require_idle(self, action: str) -> None:
         if self._running:
             raise RuntimeError(
-                f"cannot {wanted} while a generation runs: exhaust or close its iterator first"
+                f"cannot {action} while a generation runs: exhaust or close its iterator first"
             )
 
 

@@ -44,7 +44,7 @@ class VllmEngine:
 
         config = json.loads((model / "config.json").read_text())
         recurrent = config.get("model_type") == MODEL_TYPE
-        self._depths = _Depths.of(config, model) if recurrent else None
+        self._depths = _DepthRules.of(config, model) if recurrent else None
         options: dict[str, Any] = {"dtype": settings.dtype}
         if settings.device == "cpu" or self._depths is not None:
             options["enforce_eager"] = True
@@ -81,23 +81,24 @@ class VllmEngine:
             raise WeightVersionError(
                 f"the engine holds weight version {self.version}, rollouts of {version} were asked"
             )
-        waiting = {str(i): _Waiting(request) for i, request in enumerate(requests)}
-        for one in waiting.values():
+        in_flight = {str(i): _InFlight(request) for i, request in enumerate(requests)}
+        for one in in_flight.values():
             one.depth = self._depth(one.request)
         try:
-            for name, one in waiting.items():
+            for name, one in in_flight.items():
                 one.name = self._engine.add_request(
                     name, _prompt(one.request, one.depth), _sampling(one.request, one.depth)
                 )
-            while waiting:
-                ended = [output for output in self._engine.step() if output.finished]
-                done = [waiting.pop(output.request_id) for output in ended]
-                for one, output, ran in zip(done, ended, self._ran(done), strict=True):
-                    yield self._rollout(one, output.outputs[0], *ran)
+            while in_flight:
+                outputs = [output for output in self._engine.step() if output.finished]
+                over = [in_flight.pop(output.request_id) for output in outputs]
+                depths = self._take(over)
+                for one, output, record in zip(over, outputs, depths, strict=True):
+                    yield self._rollout(one, output.outputs[0], *record)
         finally:
-            if waiting:
-                self._engine.abort_request(list(waiting))
-                self._ran([one for one in waiting.values() if one.name])
+            if in_flight:
+                self._engine.abort_request(list(in_flight))
+                self._take([one for one in in_flight.values() if one.name])
 
     def load_weights(self, weights: Iterable[tuple[str, Any]], *, version: int) -> None:
         """Replace the weights in place. vLLM's CPU path repacks weights at load, so they go
@@ -117,7 +118,7 @@ class VllmEngine:
     def _depth(self, request: Request) -> DepthRequest | None:
         """How the request's depths are chosen; None for a dense model."""
         if self._depths is not None:
-            return self._depths.asked(request.depth)
+            return self._depths.resolve(request.depth)
         if request.depth is not None:
             raise ValueError(
                 f"prompt {request.prompt_id!r} asks for a depth, and the model has no core to "
@@ -125,17 +126,17 @@ class VllmEngine:
             )
         return None
 
-    def _ran(self, ended: Sequence["_Waiting"]) -> list[tuple[list[int], list[float]]]:
+    def _take(self, over: Sequence["_InFlight"]) -> list[tuple[list[int], list[float]]]:
         """Depths and their log-probabilities of requests that ended; empty for a dense model."""
-        if self._depths is None or not ended:
-            return [([], [])] * len(ended)
-        names = [one.name for one in ended]
+        if self._depths is None or not over:
+            return [([], [])] * len(over)
+        names = [one.name for one in over]
         return self._engine.collective_rpc(_take_depths, args=(names,))[0]
 
     def _rollout(
-        self, waiting: "_Waiting", output: Any, depths: list[int], chances: list[float]
+        self, in_flight: "_InFlight", output: Any, depths: list[int], chances: list[float]
     ) -> Rollout:
-        request, depth = waiting.request, waiting.depth
+        request, depth = in_flight.request, in_flight.depth
         logprobs = tuple(
             float(position[token].logprob)
             for token, position in zip(output.token_ids, output.logprobs, strict=True)
@@ -143,15 +144,15 @@ class VllmEngine:
         recurrent: dict[str, Any] = {}
         if self._depths is not None and depth is not None:
             count = len(logprobs)  # a position after the last token may have run in advance
-            ran = tuple(depths[:count])
+            token_depths = tuple(depths[:count])
             recurrent = {
-                "depths": ran,
+                "depths": token_depths,
                 "depth_logprobs": tuple(chances[:count]) if depth.sampled else None,
                 "prompt_depth": depth.prefill_depth,
                 "flops": rollout_flops(
                     self._depths.shape,
                     prompt_tokens=len(request.prompt_tokens),
-                    depths=ran,
+                    depths=token_depths,
                     request=depth,
                 ),
             }
@@ -170,7 +171,7 @@ class VllmEngine:
 
 
 @dataclass
-class _Waiting:
+class _InFlight:
     """A request in flight."""
 
     request: Request
@@ -179,7 +180,7 @@ class _Waiting:
 
 
 @dataclass(frozen=True)
-class _Depths:
+class _DepthRules:
     """What a recurrent model can be asked for."""
 
     shape: RecurrentShape
@@ -188,7 +189,7 @@ class _Depths:
     plain: DepthRequest  # where nobody asks
 
     @classmethod
-    def of(cls, config: Mapping[str, Any], model: Path) -> "_Depths":
+    def of(cls, config: Mapping[str, Any], model: Path) -> "_DepthRules":
         """Of a model's `config.json`, and the default effort in its folder."""
         file = model / "generation_config.json"
         generation = json.loads(file.read_text()) if file.exists() else {}
@@ -199,7 +200,7 @@ class _Depths:
             plain=default_request(config, generation),
         )
 
-    def asked(self, request: DepthRequest | None) -> DepthRequest:
+    def resolve(self, request: DepthRequest | None) -> DepthRequest:
         """The request, or the model's own. Raises ValueError for what it cannot run."""
         if request is None:
             return self.plain

@@ -72,11 +72,11 @@ class SparseMLP(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         """[..., h] to [..., h]."""
         rows = hidden.reshape(-1, hidden.shape[-1])
-        weight, chosen = self.router(rows).topk(self.per_token, dim=-1)
+        weight, choice = self.router(rows).topk(self.per_token, dim=-1)
         weight = weight.softmax(dim=-1)
         out = torch.zeros_like(rows)
         for index, expert in enumerate(self.experts):
-            row, rank = (chosen == index).nonzero(as_tuple=True)
+            row, rank = (choice == index).nonzero(as_tuple=True)
             out = out.index_add(0, row, expert(rows[row]) * weight[row, rank, None])
         return out.view_as(hidden)
 

@@ -29,9 +29,9 @@ def uniform(seed: Tensor, position: Tensor, iteration: Tensor | int, *, stream: 
 def normal(seed: Tensor, position: Tensor, *, width: int, bound: float = 3.0) -> Tensor:
     """Standard normal draws truncated at `bound`, float32 [..., width], by the inverse CDF."""
     channel = torch.arange(width, device=position.device)
-    drawn = uniform(seed[..., None], position[..., None], channel, stream=STATE)
+    draws = uniform(seed[..., None], position[..., None], channel, stream=STATE)
     tail = 0.5 * (1.0 + math.erf(-bound / math.sqrt(2.0)))
-    return torch.special.ndtri(tail + drawn * (1.0 - 2.0 * tail)).float()
+    return torch.special.ndtri(tail + draws * (1.0 - 2.0 * tail)).float()
 
 
 def _mix(word: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ def request_for(
 
     Raises ValueError where the model was never calibrated, or not exactly one thing is asked.
     """
-    if sum(asked is not None for asked in (effort, budget, price)) != 1:
+    if sum(choice is not None for choice in (effort, budget, price)) != 1:
         raise ValueError("give exactly one of effort, budget, price")
     policy = config.get("depth_policy")
     if policy is None:

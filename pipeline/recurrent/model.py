@@ -208,8 +208,8 @@ class RecurrentModel(RecurrentPreTrainedModel):
         if self.config.state_init == "zero":
             return torch.zeros_like(embedded)
         seed = torch.full_like(position_ids, self.config.state_seed)
-        drawn = normal(seed, position_ids, width=embedded.shape[-1])
-        return drawn.to(embedded.dtype) * self.config.state_init_std
+        noise = normal(seed, position_ids, width=embedded.shape[-1])
+        return noise.to(embedded.dtype) * self.config.state_init_std
 
     def _check_call(
         self, num_iterations: int | None, depths: Tensor | None, request: DepthRequest | None
@@ -257,8 +257,8 @@ class RecurrentModel(RecurrentPreTrainedModel):
             hidden = batch.dense(block, layer, hidden, rope)
         exits = None
         if options.request is not None:
-            caps, decided = batch.next_cap(options.request)
-            exits = None if decided else self._exits(batch, rope, options, cap=caps)
+            caps, by_segment = batch.next_cap(options.request)
+            exits = None if by_segment else self._exits(batch, rope, options, cap=caps)
         loop = Loop(
             self,
             batch,

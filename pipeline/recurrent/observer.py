@@ -84,7 +84,7 @@ class Observer:
             self._memory["readout"][rows] = logprobs
         elif rule == "q_exit" and self._gate is not None:
             survival = self._survival(rows, iteration, torch.sigmoid(-self._gate(state).float()))
-        drawn = uniform(terms.seed, terms.position, iteration, stream=DEPTH) if sampled else None
+        draws = uniform(terms.seed, terms.position, iteration, stream=DEPTH) if sampled else None
         return Observation(
             iteration=iteration,
             state=state,
@@ -95,7 +95,7 @@ class Observer:
             logprobs=logprobs,
             previous_logprobs=logprobs_before,
             survival=survival,
-            uniform=drawn,
+            uniform=draws,
         )
 
     def _survival(self, rows: Tensor, iteration: Tensor, stay: Tensor) -> Tensor:

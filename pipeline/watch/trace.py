@@ -26,14 +26,14 @@ from pipeline.recurrent.model import RecurrentForCausalLM
 from pipeline.recurrent.policy import relative_change
 from pipeline.recurrent.request import DepthRequest
 from pipeline.recurrent.shape import rollout_flops, shape_of
-from pipeline.watch.trace_run import Ran, answered, continued, readout
+from pipeline.watch.trace_run import TracedAnswer, answer_prompt, continue_alone, readout
 
 Kind = Literal["fixed point", "orbit", "slider", "wanderer", "too short"]
 
 TOP = 3
 """Predictions kept after every iteration."""
 
-FOLLOWED = 5
+LABELLED = 5
 """Tokens whose trajectories are drawn where nobody chooses."""
 
 SETTLED = 0.05
@@ -86,7 +86,7 @@ class Trace:
 
     model: str
     prompt: str
-    asked: str  # who decided the depths, in words
+    decided_by: str  # who decided the depths, in words
     request: DepthRequest
     full_depth: int  # _R
     tokens: tuple[Token, ...]  # [_P + _T]
@@ -97,7 +97,7 @@ class Trace:
     predictions: tuple[tuple[tuple[Prediction, ...], ...], ...]  # [N][_R][TOP]
     plane: tuple[tuple[tuple[float, float], ...], ...]  # [N][_R] all states in the PCA plane
     explained: float  # share of the states' variance that lies in the plane
-    followed: tuple[Trajectory, ...]
+    trajectories: tuple[Trajectory, ...]
     flops: float  # forward FLOPs of the prompt and its completion, exit checks included
     full_flops: float  # of the same tokens, every one written at _R
 
@@ -133,7 +133,7 @@ def trace_prompt(
     prompt: str,
     *,
     max_tokens: int,
-    asked: Mapping[str, Any],
+    choice: Mapping[str, Any],
     follow: Sequence[int] | None,
 ) -> Trace:
     """Let a model answer greedily, then look at every state on the way, and on to the full depth.
@@ -143,7 +143,7 @@ def trace_prompt(
 
     Args:
         folder: a model folder, or a stage's that holds one.
-        asked: one of effort, budget and depth; empty: the effort that the model was calibrated to
+        choice: one of effort, budget and depth; empty: the effort that the model was calibrated to
             be used at, else its own number of iterations.
         follow: positions whose trajectories are labelled; None: those with the longest paths.
 
@@ -151,7 +151,7 @@ def trace_prompt(
     """
     folder = _model_folder(folder)
     config = _config(folder)
-    request, said = _request(folder, config, asked)
+    request, words = _request(folder, config, choice)
     policy = config.get("depth_policy")
     full = max(request.deepest, config["num_iterations"] if policy is None else policy["depth"])
     model = RecurrentForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -159,35 +159,35 @@ def trace_prompt(
     tokenizer = chat.tokenizer
     tokens = chat.prompt_ids(chat.render(prompt, None))
     _check_room(tokens, max_tokens=max_tokens, room=config["max_position_embeddings"])
-    ran = answered(model, tokens, max_tokens=max_tokens, request=request)
-    states = continued(model, ran, depth=full)
-    kl, predictions = _readouts(model, ran, tokenizer, iterations=full)
+    answer = answer_prompt(model, tokens, max_tokens=max_tokens, request=request)
+    states = continue_alone(model, answer, depth=full)
+    kl, predictions = _readouts(model, answer, tokenizer, iterations=full)
     plane, explained = _plane(states[1:])
-    positions = _followed(states[1:], follow)
-    ids, written = ran.ids[0].tolist(), ran.depths[len(tokens) - 1 :]
-    drawn = [None] * len(tokens) + list(written)
+    positions = _labelled_positions(states[1:], follow)
+    ids, depths = answer.ids[0].tolist(), answer.depths[len(tokens) - 1 :]
+    token_depths = [None] * len(tokens) + list(depths)
     cost, flat = shape_of(config), DepthRequest(depth=full, prompt_depth=request.prompt_depth)
     return Trace(
         model=str(folder),
         prompt=prompt,
-        asked=said,
+        decided_by=words,
         request=request,
         full_depth=full,
         tokens=tuple(
             Token(id=token, text=tokenizer.decode([token]), depth=at)
-            for token, at in zip(ids, drawn, strict=True)
+            for token, at in zip(ids, token_depths, strict=True)
         ),
         prompt_tokens=len(tokens),
-        depths=ran.depths,
+        depths=answer.depths,
         change=_rows(_changes(states)),
         kl=kl,
         predictions=predictions,
         plane=tuple(tuple((x, y) for x, y in path) for path in plane.transpose(0, 1).tolist()),
         explained=explained,
-        followed=tuple(_trajectory(states[1:, n], plane[:, n], position=n) for n in positions),
-        flops=rollout_flops(cost, prompt_tokens=len(tokens), depths=written, request=request),
+        trajectories=tuple(_trajectory(states[1:, n], plane[:, n], position=n) for n in positions),
+        flops=rollout_flops(cost, prompt_tokens=len(tokens), depths=depths, request=request),
         full_flops=rollout_flops(
-            cost, prompt_tokens=len(tokens), depths=[full] * len(written), request=flat
+            cost, prompt_tokens=len(tokens), depths=[full] * len(depths), request=flat
         ),
     )
 
@@ -199,7 +199,7 @@ def document(trace: Trace, page: Path) -> dict[str, Any]:
         "prompt": trace.prompt,
         "completion": trace.completion,
         "page": str(page),
-        "asked": trace.asked,
+        "asked": trace.decided_by,
         "request": asdict(trace.request),
         "full_depth": trace.full_depth,
         "mean_depth": trace.mean_depth,
@@ -222,7 +222,7 @@ def document(trace: Trace, page: Path) -> dict[str, Any]:
                 "straightness": t.straightness,
                 "points": t.points,
             }
-            for t in trace.followed
+            for t in trace.trajectories
         ],
         "flops": trace.flops,
         "full_depth_flops": trace.full_flops,
@@ -252,21 +252,21 @@ def kind_of(path: Tensor) -> tuple[Kind, float | None]:
 
 def _model_folder(folder: Path) -> Path:
     """The folder that holds config.json of a recurrent model."""
-    found = folder / "model" if (folder / "model").is_dir() else folder
-    if not (found / "config.json").is_file():
+    place = folder / "model" if (folder / "model").is_dir() else folder
+    if not (place / "config.json").is_file():
         raise TraceError(f"{folder}: no model folder, it has no config.json")
-    kind = _config(found).get("model_type")
+    kind = _config(place).get("model_type")
     if kind != MODEL_TYPE:
         raise TraceError(
             f"{folder}: a dense model ({kind}) has no iterations to trace; "
             "`stepwell convert` makes a recurrent one of it"
         )
-    if _config(found).get("warm_start"):
+    if _config(place).get("warm_start"):
         raise TraceError(
             f"{folder}: with warm_start each token's states hang on the one before; "
             "set it to false in config.json to trace"
         )
-    return found
+    return place
 
 
 def _config(folder: Path, name: str = "config.json") -> dict[str, Any]:
@@ -274,23 +274,23 @@ def _config(folder: Path, name: str = "config.json") -> dict[str, Any]:
 
 
 def _request(
-    folder: Path, config: Mapping[str, Any], asked: Mapping[str, Any]
+    folder: Path, config: Mapping[str, Any], choice: Mapping[str, Any]
 ) -> tuple[DepthRequest, str]:
     """The depth request, and who decided it, in words."""
-    if "depth" in asked:
-        depth, most = asked["depth"], config["max_iterations"]
+    if "depth" in choice:
+        depth, most = choice["depth"], config["max_iterations"]
         if not 1 <= depth <= most:
             raise TraceError(f"--depth {depth}: the model runs 1 to {most} iterations")
         return DepthRequest(depth=depth), f"depth {depth}"
-    said = " ".join(f"{key} {value}" for key, value in asked.items())
-    if not asked:
+    words = " ".join(f"{key} {value}" for key, value in choice.items())
+    if not choice:
         effort = default_effort(config, _config(folder, "generation_config.json"))
         if effort is None:
             own = config["num_iterations"]
             return DepthRequest(depth=own), f"the model's own {own} iterations"
-        asked, said = {"effort": effort}, f"effort {effort}, the model's default"
+        choice, words = {"effort": effort}, f"effort {effort}, the model's default"
     try:
-        return request_for(config, **asked), said
+        return request_for(config, **choice), words
     except ValueError as error:
         raise TraceError(f"{folder}: {error}") from None
 
@@ -310,18 +310,18 @@ def _changes(states: Tensor) -> Tensor:
 
 
 def _readouts(
-    model: RecurrentForCausalLM, ran: Ran, tokenizer: Any, *, iterations: int
+    model: RecurrentForCausalLM, answer: TracedAnswer, tokenizer: Any, *, iterations: int
 ) -> tuple[tuple[tuple[float, ...], ...], tuple[tuple[tuple[Prediction, ...], ...], ...]]:
     """KL of successive predictions, [N][_R - 1], and the TOP of each, [N][_R][TOP]."""
     divergences, best = [], []
     before: Tensor | None = None
     for iteration in range(1, iterations + 1):
-        now = readout(model, ran, depth=iteration).log_softmax(-1)  # [N, V]
+        now = readout(model, answer, depth=iteration).log_softmax(-1)  # [N, V]
         if before is not None:
             divergences.append((now.exp() * (now - before)).sum(-1).clamp_min(0))
         best.append(now.topk(min(TOP, now.shape[-1])))
         before = now
-    follows = ran.ids[0, 1:].tolist()
+    follows = answer.ids[0, 1:].tolist()
     names: dict[int, str] = {}
 
     def prediction(token: int, logprob: float, position: int) -> Prediction:
@@ -355,19 +355,19 @@ def _plane(states: Tensor) -> tuple[Tensor, float]:
         _, _, axes = torch.pca_lowrank(centred, q=min(6, *rows.shape), center=False, niter=6)
     axes = axes[:, :2]
     loading = axes.gather(0, axes.abs().argmax(dim=0, keepdim=True))
-    placed = centred @ (axes * loading.sign())
-    share = placed.square().sum() / centred.square().sum().clamp_min(1e-30)
-    if placed.shape[1] < 2:  # a single state
-        placed = torch.cat((placed, torch.zeros_like(placed)), dim=1)
-    return placed.view(*states.shape[:2], 2), float(share)
+    points = centred @ (axes * loading.sign())
+    share = points.square().sum() / centred.square().sum().clamp_min(1e-30)
+    if points.shape[1] < 2:  # a single state
+        points = torch.cat((points, torch.zeros_like(points)), dim=1)
+    return points.view(*states.shape[:2], 2), float(share)
 
 
-def _followed(states: Tensor, follow: Sequence[int] | None) -> list[int]:
+def _labelled_positions(states: Tensor, follow: Sequence[int] | None) -> list[int]:
     """The positions to follow, from states [_R, N, h]."""
     count = states.shape[1]
     if follow is None:
         lengths = _path_lengths(states)
-        return sorted(lengths.topk(min(FOLLOWED, count)).indices.tolist())
+        return sorted(lengths.topk(min(LABELLED, count)).indices.tolist())
     wrong = [position for position in follow if not 0 <= position < count]
     if wrong:
         raise TraceError(

@@ -105,8 +105,8 @@ class Panel:
 class Map:
     """All trajectories on one scale."""
 
-    lines: list[tuple[str, bool]]  # of every position, and whether it is followed
-    ends: list[tuple[float, float, int, str]]  # x, y, position, token, of followed positions
+    lines: list[tuple[str, bool]]  # of every position, and whether it is labelled
+    ends: list[tuple[float, float, int, str]]  # x, y, position, token, of labelled positions
 
 
 def write_page(trace: Trace, out: Path) -> Path:
@@ -125,7 +125,7 @@ def write_page(trace: Trace, out: Path) -> Path:
         change=_heat(trace, trace.change, first=first, start=1, unit="relative change"),
         kl=_heat(trace, trace.kl, first=first, start=2, unit="nats") if iterations > 1 else None,
         overview=_map(trace, first=first),
-        panels=[_panel(trace, followed) for followed in trace.followed],
+        panels=[_panel(trace, trajectory) for trajectory in trace.trajectories],
         rows=[(n, shown(trace.tokens[n].text), trace.predictions[n]) for n in settled],
         next_token={n: shown(trace.tokens[n + 1].text) for n in settled},
         settled=settled,
@@ -229,44 +229,44 @@ def _written(trace: Trace, position: int) -> bool:
     return position >= trace.prompt_tokens
 
 
-def _panel(trace: Trace, followed: Trajectory) -> Panel:
+def _panel(trace: Trace, trajectory: Trajectory) -> Panel:
     """The trajectory scaled to its own extent."""
-    placed, depth = _placed([followed.points])[0], trace.depths[followed.position]
+    points, depth = _in_pixels([trajectory.points])[0], trace.depths[trajectory.position]
     return Panel(
-        trajectory=followed,
-        token=shown(trace.tokens[followed.position].text),
-        follows=shown(trace.tokens[followed.position + 1].text),
-        meaning=KINDS[followed.kind],
-        line=_line(placed[:depth]),
-        beyond=_line(placed[depth - 1 :]),
+        trajectory=trajectory,
+        token=shown(trace.tokens[trajectory.position].text),
+        follows=shown(trace.tokens[trajectory.position + 1].text),
+        meaning=KINDS[trajectory.kind],
+        line=_line(points[:depth]),
+        beyond=_line(points[depth - 1 :]),
         depth=depth,
-        dots=[(x, y, (i + 1) / len(placed), i + 1) for i, (x, y) in enumerate(placed)],
-        labels=_apart([(*placed[i - 1], i) for i in (depth, len(placed), 1)]),
+        dots=[(x, y, (i + 1) / len(points), i + 1) for i, (x, y) in enumerate(points)],
+        labels=_apart([(*points[i - 1], i) for i in (depth, len(points), 1)]),
     )
 
 
 def _apart(labels: Sequence[tuple[float, float, int]]) -> list[tuple[float, float, int]]:
     """The labels that do not lie on an earlier one."""
-    kept: list[tuple[float, float, int]] = []
+    clear: list[tuple[float, float, int]] = []
     for x, y, text in labels:
-        if all(math.hypot(x - a, y - b) >= APART for a, b, _ in kept):
-            kept.append((x, y, text))
-    return kept
+        if all(math.hypot(x - a, y - b) >= APART for a, b, _ in clear):
+            clear.append((x, y, text))
+    return clear
 
 
 def _map(trace: Trace, *, first: int) -> Map:
     """Every position's trajectory, the followed ones on top."""
-    followed = {trajectory.position for trajectory in trace.followed}
-    positions = [n for n in range(first, len(trace.plane)) if n not in followed]
-    positions += sorted(followed)
-    placed = dict(zip(positions, _placed([trace.plane[n] for n in positions]), strict=True))
+    labelled = {trajectory.position for trajectory in trace.trajectories}
+    positions = [n for n in range(first, len(trace.plane)) if n not in labelled]
+    positions += sorted(labelled)
+    paths = dict(zip(positions, _in_pixels([trace.plane[n] for n in positions]), strict=True))
     return Map(
-        lines=[(_line(path), n in followed) for n, path in placed.items()],
-        ends=[(*placed[n][-1], n, shown(trace.tokens[n].text)) for n in positions if n in followed],
+        lines=[(_line(path), n in labelled) for n, path in paths.items()],
+        ends=[(*paths[n][-1], n, shown(trace.tokens[n].text)) for n in positions if n in labelled],
     )
 
 
-def _placed(paths: Sequence[Path2]) -> list[list[tuple[float, float]]]:
+def _in_pixels(paths: Sequence[Path2]) -> list[list[tuple[float, float]]]:
     """Paths in a panel's pixels, at the largest scale that both axes share."""
     xs, ys = zip(*(point for path in paths for point in path), strict=True)
     width, height = PANEL

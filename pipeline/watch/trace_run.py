@@ -23,7 +23,7 @@ ROWS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ran:
+class TracedAnswer:
     """What `generate` did."""
 
     ids: Tensor  # [1, _P + _T]
@@ -31,13 +31,13 @@ class Ran:
     cache: RecurrentCache  # of the N positions, each at its depth
 
 
-def answered(
-    model: RecurrentForCausalLM, asked: Sequence[int], *, max_tokens: int, request: DepthRequest
-) -> Ran:
+def answer_prompt(
+    model: RecurrentForCausalLM, tokens: Sequence[int], *, max_tokens: int, request: DepthRequest
+) -> TracedAnswer:
     """The greedy completion of a prompt, with the depth at which every position ran."""
-    prompt, depths = torch.tensor([asked]), []
+    prompt, depths = torch.tensor([tokens]), []
 
-    def note(_module: nn.Module, _given: Any, out: RecurrentOutput) -> None:
+    def note(_module: nn.Module, _inputs: Any, out: RecurrentOutput) -> None:
         assert out.depths is not None
         depths.extend(out.depths[0].tolist())
 
@@ -55,40 +55,40 @@ def answered(
         hook.remove()
     assert isinstance(out, GenerateDecoderOnlyOutput)
     assert isinstance(out.past_key_values, RecurrentCache)
-    return Ran(ids=out.sequences, depths=tuple(depths), cache=out.past_key_values)
+    return TracedAnswer(ids=out.sequences, depths=tuple(depths), cache=out.past_key_values)
 
 
-def continued(model: RecurrentForCausalLM, ran: Ran, *, depth: int) -> Tensor:
+def continue_alone(model: RecurrentForCausalLM, answer: TracedAnswer, *, depth: int) -> Tensor:
     """States [depth + 1, N, h]: every position goes on to `depth` alone, all those before it
     as they ran. Up to its own depth that is what it did."""
     pieces = [
         torch.cat(out.hidden_states, dim=1).transpose(0, 1)  # [depth + 1, rows, h]
-        for out in _passes(model, ran, depth=depth, states=True)
+        for out in _passes(model, answer, depth=depth, states=True)
         if out.hidden_states is not None
     ]
     return torch.cat(pieces, dim=1).float()
 
 
-def readout(model: RecurrentForCausalLM, ran: Ran, *, depth: int) -> Tensor:
+def readout(model: RecurrentForCausalLM, answer: TracedAnswer, *, depth: int) -> Tensor:
     """Logits [N, V] of every position if it alone left the core after `depth` iterations: what
     the rules that look at predictions look at."""
-    pieces = [out.logits for out in _passes(model, ran, depth=depth, states=False)]
+    pieces = [out.logits for out in _passes(model, answer, depth=depth, states=False)]
     return torch.cat([logits[:, 0].float() for logits in pieces if logits is not None])
 
 
 def _passes(
-    model: RecurrentForCausalLM, ran: Ran, *, depth: int, states: bool
+    model: RecurrentForCausalLM, answer: TracedAnswer, *, depth: int, states: bool
 ) -> Iterator[RecurrentOutput]:
     """Each position as the newest token of a row whose cache holds only those before it."""
-    count = len(ran.depths)
+    count = len(answer.depths)
     for start in range(0, count, ROWS):
         positions = torch.arange(start, min(start + ROWS, count))
-        cache = copy.deepcopy(ran.cache)
+        cache = copy.deepcopy(answer.cache)
         cache.batch_repeat_interleave(len(positions))
         before = torch.arange(count) < positions[:, None]
         mask = torch.cat((before, torch.ones_like(before[:, :1])), dim=1).long()
         yield model(
-            input_ids=ran.ids[0, positions, None],
+            input_ids=answer.ids[0, positions, None],
             attention_mask=mask,
             position_ids=positions[:, None],
             past_key_values=cache,

@@ -100,7 +100,7 @@ def mixed(count: int, *, max_tokens: int = 12, temperature: float = 1.0) -> list
 
 def ruled(rule: str, count: int, **options: object) -> list[Request]:
     """Requests under one rule."""
-    asked = DepthRequest(
+    depth = DepthRequest(
         rule=rule,  # type: ignore[arg-type]
         depth=6,
         prompt_depth=2,
@@ -108,7 +108,7 @@ def ruled(rule: str, count: int, **options: object) -> list[Request]:
         schedule=(2, 5, 1) if rule == "schedule" else (),
         **options,  # type: ignore[arg-type]
     )
-    return [dataclasses.replace(request, depth=asked) for request in mixed(count)]
+    return [dataclasses.replace(request, depth=depth) for request in mixed(count)]
 
 
 def run(engine: NativeEngine, requests: Sequence[Request], *, version: int = 0) -> list[Rollout]:
@@ -184,9 +184,9 @@ def test_temperature_applies_to_logprobs(engine: NativeEngine, model: RecurrentF
 def test_depths_are_those_that_were_asked(engine: NativeEngine) -> None:
     requests = mixed(9)
     for request, rollout in zip(requests, run(engine, requests), strict=True):
-        asked = request.depth or DepthRequest(depth=3)
-        assert rollout.depths == tuple(asked.planned(t) for t in range(request.max_tokens))
-        assert rollout.prompt_depth == asked.prefill_depth
+        depth = request.depth or DepthRequest(depth=3)
+        assert rollout.depths == tuple(depth.planned(t) for t in range(request.max_tokens))
+        assert rollout.prompt_depth == depth.prefill_depth
         assert rollout.depth_logprobs is None
 
 
@@ -234,7 +234,7 @@ def test_every_rule_decides_as_the_model_does(
 
 @torch.no_grad()
 def stepwise(
-    model: RecurrentForCausalLM, rollout: Rollout, asked: DepthRequest
+    model: RecurrentForCausalLM, rollout: Rollout, request: DepthRequest
 ) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """Depths, and their log-probabilities, that the model's own decoding of the tokens gives."""
     depths, chances, cache = [], [], None
@@ -244,7 +244,7 @@ def stepwise(
             tokens,
             past_key_values=cache,
             use_cache=True,
-            depth_request=asked,
+            depth_request=request,
             depth_seed=torch.tensor([rollout.seed]),
         )
         cache, tokens = out.past_key_values, torch.tensor([[token]])
@@ -279,15 +279,15 @@ def replayed(
     policy, price = model.model.halting, torch.tensor([log_price])
     assert policy is not None
     assert rollout.depths is not None
-    found = []
+    logprobs = []
     for index, depth in enumerate(rollout.depths):
         position, total = len(rollout.prompt_tokens) - 1 + index, 0.0
         for iteration in range(1, min(depth, cap - 1) + 1):
             state, previous = states[iteration][:, position], states[iteration - 1][:, position]
             logit = policy(state, previous, torch.tensor([iteration]), price)
             total += float(F.logsigmoid(logit if iteration < depth else -logit))
-        found.append(0.0 if index % segment else total)
-    return found
+        logprobs.append(0.0 if index % segment else total)
+    return logprobs
 
 
 def test_a_policy_that_is_not_sampled_has_no_chances(engine: NativeEngine) -> None:
@@ -307,9 +307,10 @@ def test_a_calibrated_model_runs_at_its_default_effort(folder: Path, tmp_path: P
         file = tmp_path / "model" / name
         file.write_text(json.dumps({**json.loads(file.read_text()), **more}))
     calibrated = NativeEngine(tmp_path / "model", SETTINGS, version=0)
-    asked = ruled("policy", 4, log_price=0.3)
+    requests = ruled("policy", 4, log_price=0.3)
     same(
-        run(calibrated, [dataclasses.replace(r, depth=None) for r in asked]), run(calibrated, asked)
+        run(calibrated, [dataclasses.replace(r, depth=None) for r in requests]),
+        run(calibrated, requests),
     )
 
 
@@ -426,8 +427,8 @@ def test_rules_without_their_weights_are_refused(tmp_path: Path) -> None:
     config.halting_width, config.exit_gate = None, False
     RecurrentForCausalLM(config).save_pretrained(tmp_path)
     engine = NativeEngine(tmp_path, SETTINGS, version=0)
-    for rule, wanted in (("policy", "a halting policy"), ("q_exit", "an exit gate")):
-        with pytest.raises(ValueError, match=wanted):
+    for rule, lack in (("policy", "a halting policy"), ("q_exit", "an exit gate")):
+        with pytest.raises(ValueError, match=lack):
             next(engine.generate(ruled(rule, 1), version=0))
 
 

@@ -78,8 +78,8 @@ def gap(model: PreTrainedModel, rollouts: Sequence[Rollout], *, temperature: flo
     return worst
 
 
-def by_sample(engine: VllmEngine, asked: Sequence[Request], *, version: int) -> dict[int, Rollout]:
-    return {r.sample: r for r in engine.generate(asked, version=version)}
+def by_sample(engine: VllmEngine, batch: Sequence[Request], *, version: int) -> dict[int, Rollout]:
+    return {r.sample: r for r in engine.generate(batch, version=version)}
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
@@ -92,10 +92,10 @@ def test_logprobs_equal_the_trainers(
 
 
 def test_a_request_does_not_depend_on_its_batch(engine: VllmEngine) -> None:
-    asked = requests(12)
-    together = by_sample(engine, asked, version=0)
-    backwards = by_sample(engine, asked[::-1], version=0)
-    alone = by_sample(engine, asked[5:6], version=0)
+    batch = requests(12)
+    together = by_sample(engine, batch, version=0)
+    backwards = by_sample(engine, batch[::-1], version=0)
+    alone = by_sample(engine, batch[5:6], version=0)
     assert {i: r.tokens for i, r in together.items()} == {i: r.tokens for i, r in backwards.items()}
     assert alone[5].tokens == together[5].tokens
 
@@ -123,16 +123,16 @@ def test_more_prompt_tokens_than_a_step_takes(
 ) -> None:
     scheduler = engine._engine.engine_core.engine_core.scheduler
     monkeypatch.setattr(scheduler, "max_num_scheduled_tokens", 200)
-    asked = [replace(r, prompt_tokens=tuple(range(10, 100)), max_tokens=2) for r in requests(5)]
-    rollouts = list(engine.generate(asked, version=engine.version))
+    batch = [replace(r, prompt_tokens=tuple(range(10, 100)), max_tokens=2) for r in requests(5)]
+    rollouts = list(engine.generate(batch, version=engine.version))
     assert len(rollouts) == 5
     assert gap(model, rollouts) < 1e-4
 
 
 def test_a_dense_model_has_no_depth(engine: VllmEngine) -> None:
-    asked = replace(requests(1)[0], depth=DepthRequest(depth=2))
+    batch = replace(requests(1)[0], depth=DepthRequest(depth=2))
     with pytest.raises(ValueError, match="'0' asks for a depth, and the model has no core"):
-        next(engine.generate([asked], version=engine.version))
+        next(engine.generate([batch], version=engine.version))
 
 
 def recurrent(folder: Path, **changes: Any) -> RecurrentForCausalLM:
@@ -238,12 +238,12 @@ RULES: dict[str, Callable[[int], DepthRequest | None]] = {
 def test_decoding_equals_the_parallel_replay(
     deep_engine: VllmEngine, deep: RecurrentForCausalLM, name: str
 ) -> None:
-    asked = at_depth(RULES[name])
-    rollouts = list(deep_engine.generate(asked, version=0))
+    batch = at_depth(RULES[name])
+    rollouts = list(deep_engine.generate(batch, version=0))
     assert replay_gap(deep, rollouts) < 1e-4
     assert replay_gap(deep, rollouts, off=1) > 1e-3
     for r in rollouts:
-        request = asked[r.sample].depth or DepthRequest(depth=4)
+        request = batch[r.sample].depth or DepthRequest(depth=4)
         assert r.depths is not None
         assert len(r.depths) == len(r.tokens)
         assert all(1 <= d <= request.planned(t) for t, d in enumerate(r.depths))
@@ -255,10 +255,10 @@ def test_decoding_equals_the_parallel_replay(
 
 
 def test_a_token_and_its_depth_do_not_depend_on_the_batch(deep_engine: VllmEngine) -> None:
-    asked = at_depth(lambda i: RULES[("sampled", "schedule", "rules")[i % 3]](i))
-    together = by_sample(deep_engine, asked, version=0)
+    batch = at_depth(lambda i: RULES[("sampled", "schedule", "rules")[i % 3]](i))
+    together = by_sample(deep_engine, batch, version=0)
     for sample in (3, 4, 5):
-        alone = by_sample(deep_engine, asked[sample : sample + 1], version=0)[sample]
+        alone = by_sample(deep_engine, batch[sample : sample + 1], version=0)[sample]
         assert (alone.tokens, alone.depths) == (together[sample].tokens, together[sample].depths)
 
 
@@ -279,9 +279,9 @@ def test_a_sampled_policy_replays(deep_engine: VllmEngine, deep: RecurrentForCau
         for i in range(request.min_depth, min(len(states), request.depth)):
             logit = policy(states[i], states[i - 1], torch.full_like(depth, i), price)
             goes_on = uniform(torch.tensor(r.seed), position, i, stream=DEPTH) < logit.sigmoid()
-            asked = depth >= i
-            assert torch.equal(goes_on[asked], (depth > i)[asked])
-            chance += torch.where(asked, decision_logprob(logit, depth > i), 0)
+            reaches = depth >= i
+            assert torch.equal(goes_on[reaches], (depth > i)[reaches])
+            chance += torch.where(reaches, decision_logprob(logit, depth > i), 0)
         assert (chance - torch.tensor(r.depth_logprobs)).abs().max() < 1e-5
 
 
@@ -301,8 +301,8 @@ def test_cached_prefixes_are_those_of_the_same_depth(
     """vLLM's blocks hold 128 tokens here; the first requests leave them for the next."""
     for depths in ((2, 5), (6, 5), (2, 3), (3, 3)):
         request = DepthRequest(depth=depths[1], prompt_depth=depths[0])
-        asked = at_depth(lambda i, request=request: request, count=4, prompt=160)
-        assert replay_gap(deep, list(deep_engine.generate(asked, version=0))) < 1e-4
+        batch = at_depth(lambda i, request=request: request, count=4, prompt=160)
+        assert replay_gap(deep, list(deep_engine.generate(batch, version=0))) < 1e-4
     # the completion of one prompt as the beginning of another
     first = next(deep_engine.generate(at_depth(scheduled, count=1, prompt=125), version=0))
     longer = replace(
@@ -322,16 +322,16 @@ def test_prefill_in_chunks(
     monkeypatch.setattr(scheduler.scheduler_config, "enable_chunked_prefill", True)
     for name in ("mixed", "rules"):
         chunked = at_depth(RULES[name], count=6, prompt=20)
-        asked = [replace(r, temperature=0.0) for r in chunked]
-        assert replay_gap(deep, list(deep_engine.generate(asked, version=0))) < 1e-4
+        batch = [replace(r, temperature=0.0) for r in chunked]
+        assert replay_gap(deep, list(deep_engine.generate(batch, version=0))) < 1e-4
 
 
 def test_preempted_requests_replay_their_depths(
     deep_engine: VllmEngine, deep: RecurrentForCausalLM
 ) -> None:
-    asked = [replace(r, max_tokens=4 if r.sample == 0 else 20) for r in at_depth(RULES["sampled"])]
-    undisturbed = by_sample(deep_engine, asked, version=0)
-    running = deep_engine.generate(asked, version=0)
+    batch = [replace(r, max_tokens=4 if r.sample == 0 else 20) for r in at_depth(RULES["sampled"])]
+    undisturbed = by_sample(deep_engine, batch, version=0)
+    running = deep_engine.generate(batch, version=0)
     rollouts = [next(running)]
     deep_engine._engine.reset_prefix_cache(reset_running_requests=True)
     rollouts += running
@@ -362,7 +362,7 @@ def _logged(worker: Any) -> int:
 def test_new_weights_of_a_recurrent_model(
     deep_engine: VllmEngine, deep: RecurrentForCausalLM, deep_dir: Path
 ) -> None:
-    asked = at_depth(RULES["sampled"])
+    batch = at_depth(RULES["sampled"])
     changed = RecurrentForCausalLM.from_pretrained(deep_dir).eval()
     with torch.no_grad():
         for parameter in changed.parameters():
@@ -370,9 +370,9 @@ def test_new_weights_of_a_recurrent_model(
                 parameter.shape, generator=torch.Generator().manual_seed(0)
             )
     deep_engine.load_weights(unpack(pack(changed.state_dict())), version=1)
-    assert replay_gap(changed, list(deep_engine.generate(asked, version=1))) < 1e-4
+    assert replay_gap(changed, list(deep_engine.generate(batch, version=1))) < 1e-4
     deep_engine.load_weights(folder_weights(deep_dir), version=0)
-    assert replay_gap(deep, list(deep_engine.generate(asked, version=0))) < 1e-4
+    assert replay_gap(deep, list(deep_engine.generate(batch, version=0))) < 1e-4
 
 
 VARIANTS: dict[str, dict[str, Any]] = {

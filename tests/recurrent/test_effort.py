@@ -24,9 +24,11 @@ CONFIG: dict[str, Any] = {
 
 
 def test_efforts_are_calibrated_budgets() -> None:
-    asked = [request_for(CONFIG, effort=name) for name in ("low", "medium", "high")]
-    assert [request.log_price for request in asked] == [1.0, -1.0, -2.0]
-    assert {(r.rule, r.depth, r.prefill_depth, r.segment) for r in asked} == {("policy", 8, 2, 3)}
+    requests = [request_for(CONFIG, effort=name) for name in ("low", "medium", "high")]
+    assert [request.log_price for request in requests] == [1.0, -1.0, -2.0]
+    assert {(r.rule, r.depth, r.prefill_depth, r.segment) for r in requests} == {
+        ("policy", 8, 2, 3)
+    }
 
 
 @pytest.mark.parametrize(
@@ -51,7 +53,7 @@ def test_a_price_is_taken_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("choice", "sentence"),
     [
         ({}, "exactly one"),
         ({"effort": "low", "budget": 0.5}, "exactly one"),
@@ -60,9 +62,9 @@ def test_a_price_is_taken_as_it_is() -> None:
         ({"price": 0.0}, "positive"),
     ],
 )
-def test_what_cannot_be_asked_is_refused(asked: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        request_for(CONFIG, **asked)
+def test_what_cannot_be_asked_is_refused(choice: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        request_for(CONFIG, **choice)
 
 
 def test_a_model_without_calibration_is_refused() -> None:
@@ -109,9 +111,9 @@ def test_a_calibrated_model_generates_at_its_default_effort() -> None:
     seen: list[torch.Tensor] = []
     model.model.register_forward_hook(lambda _, __, out: seen.append(out.depths))
 
-    def depths(**asked: Any) -> list[int]:
+    def depths(**choice: Any) -> list[int]:
         seen.clear()
-        options = {"max_new_tokens": 3, "do_sample": False, **asked}
+        options = {"max_new_tokens": 3, "do_sample": False, **choice}
         model.generate(torch.tensor([[1, 2, 3]]), **options)
         return torch.cat(seen, dim=1)[0].tolist()
 

@@ -160,16 +160,16 @@ def test_padding_changes_neither_loss_nor_gradients(
 ) -> None:
     model = make_model(backprop_iterations=2).train()
     lengths, depths = (7, 4, 6), BY_TOKEN if kind == "token" else torch.tensor([2, 5, 3])
-    kept = [slice(7 - n, 7) if side == "left" else slice(0, n) for n in lengths]
+    parts = [slice(7 - n, 7) if side == "left" else slice(0, n) for n in lengths]
     mask = torch.zeros(3, 7, dtype=torch.long)
-    for row, part in enumerate(kept):
+    for row, part in enumerate(parts):
         mask[row, part] = 1
     # the first real token has no prediction: alone, there is nothing before it
     first = mask.cumsum(1) == 1
     labels = TOKENS.masked_fill((mask == 0) | first, -100)
     loss = model(TOKENS, attention_mask=mask, labels=labels, depths=depths).loss
     apart, predicted = torch.zeros(()), 0
-    for row, part in enumerate(kept):
+    for row, part in enumerate(parts):
         tokens = TOKENS[row : row + 1, part]
         own = depths[row : row + 1, part] if kind == "token" else depths[row : row + 1]
         alone = model(tokens, labels=tokens, depths=own).loss

@@ -109,8 +109,8 @@ def test_states_of_every_iteration(make_model: MakeModel) -> None:
     assert torch.equal(out.depths, depths[:, None].expand(3, WIDTH))
     assert out.past_key_values is None
     assert out.last_hidden_state.shape == (3, WIDTH, 32)
-    kept = model(tokens, depths=depths, logits_to_keep=2)
-    torch.testing.assert_close(kept.logits, out.logits[:, -2:], atol=1e-5, rtol=1e-5)
+    last = model(tokens, depths=depths, logits_to_keep=2)
+    torch.testing.assert_close(last.logits, out.logits[:, -2:], atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()

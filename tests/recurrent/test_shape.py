@@ -43,9 +43,9 @@ def test_a_forward_pass_costs_what_is_said(
 ) -> None:
     model = make_model(**SIZES | changes)
     shape = shape_of(model.config.to_dict())
-    said = 24 * token_flops(shape, context=24, depth=depth)  # the counter sees no causality
-    found = measured(model, TOKENS, num_iterations=depth, use_cache=False)
-    assert said == pytest.approx(found, rel=0.02)
+    formula = 24 * token_flops(shape, context=24, depth=depth)  # the counter sees no causality
+    count = measured(model, TOKENS, num_iterations=depth, use_cache=False)
+    assert formula == pytest.approx(count, rel=0.02)
 
 
 @pytest.mark.parametrize(
@@ -61,10 +61,10 @@ def test_a_decoded_token_costs_what_is_said(
     torch.nn.init.constant_(model.model.halting.out.bias, 50.0)  # always goes on
     request = DepthRequest(rule=rule, depth=6, threshold=threshold)
     cache = model(TOKENS[:, :-1], num_iterations=2, use_cache=True).past_key_values
-    found = measured(model, TOKENS[:, -1:], past_key_values=cache, depth_request=request)
+    count = measured(model, TOKENS[:, -1:], past_key_values=cache, depth_request=request)
     shape = shape_of(model.config.to_dict())
-    said = token_flops(shape, context=24, depth=stop, decisions=decisions, rule=rule)
-    assert said == pytest.approx(found, rel=0.02)
+    formula = token_flops(shape, context=24, depth=stop, decisions=decisions, rule=rule)
+    assert formula == pytest.approx(count, rel=0.02)
 
 
 def test_a_rollout_is_its_tokens(make_model: MakeModel) -> None:
@@ -74,8 +74,8 @@ def test_a_rollout_is_its_tokens(make_model: MakeModel) -> None:
     request = DepthRequest(rule="schedule", depth=2, schedule=(3, 1), prompt_depth=4)
     parts = [token_flops(shape, context=c, depth=4, head=False) for c in (1, 2)]
     parts += [token_flops(shape, context=2 + n, depth=d) for n, d in ((1, 3), (2, 1), (3, 2))]
-    said = rollout_flops(shape, prompt_tokens=3, depths=(3, 1, 2), request=request)
-    assert said == pytest.approx(sum(parts))
+    formula = rollout_flops(shape, prompt_tokens=3, depths=(3, 1, 2), request=request)
+    assert formula == pytest.approx(sum(parts))
 
 
 @pytest.mark.parametrize(
@@ -94,12 +94,12 @@ def test_decisions_are_counted(
     decisions: tuple[int, ...],
 ) -> None:
     shape = shape_of(make_model(**SIZES, halting_width=16).config.to_dict())
-    said = rollout_flops(shape, prompt_tokens=1, depths=depths, request=request_)
+    formula = rollout_flops(shape, prompt_tokens=1, depths=depths, request=request_)
     parts = [
         token_flops(shape, context=1 + n, depth=d, decisions=k, rule=request_.rule)
         for n, (d, k) in enumerate(zip(depths, decisions, strict=True))
     ]
-    assert said == pytest.approx(sum(parts))
+    assert formula == pytest.approx(sum(parts))
 
 
 def block(context: int) -> int:
@@ -154,8 +154,8 @@ def test_a_rollout_by_hand(rule: Any, min_depth: int, checks: int) -> None:
     first = around[2] + 2 * iteration(3) + HEAD
     second = around[3] + 3 * iteration(4) + HEAD
     request = DepthRequest(rule=rule, depth=3, prompt_depth=2, min_depth=min_depth, threshold=0.5)
-    said = rollout_flops(shape, prompt_tokens=3, depths=(2, 3), request=request)
-    assert said == prefill + first + second + checks
+    formula = rollout_flops(shape, prompt_tokens=3, depths=(2, 3), request=request)
+    assert formula == prefill + first + second + checks
     assert prefill + first + second == 34752
 
 

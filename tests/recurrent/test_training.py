@@ -224,14 +224,14 @@ sft.train(pickle.loads(Path(sys.argv[1]).read_bytes()), Path(sys.argv[2]))
 """
 
 
-def run_ranks(asked: TrainJob, rows: Path, pickled: Path) -> None:
-    """Run `asked.ranks` processes of one training; the output of one that failed is shown."""
-    pickled.write_bytes(pickle.dumps(asked))
+def run_ranks(job: TrainJob, rows: Path, pickled: Path) -> None:
+    """Run `job.ranks` processes of one training; the output of one that failed is shown."""
+    pickled.write_bytes(pickle.dumps(job))
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = str(listener.getsockname()[1])
     shared = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    shared |= {"WORLD_SIZE": str(asked.ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    shared |= {"WORLD_SIZE": str(job.ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", WORKER, str(pickled), str(rows)],
@@ -242,7 +242,7 @@ def run_ranks(asked: TrainJob, rows: Path, pickled: Path) -> None:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        for rank in range(asked.ranks)
+        for rank in range(job.ranks)
     ]
     try:
         outputs = [process.communicate(timeout=300)[0] for process in processes]

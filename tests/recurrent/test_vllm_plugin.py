@@ -11,15 +11,15 @@ from torch import Tensor
 from pipeline.recurrent.request import DepthRequest
 from pipeline.recurrent.vllm_plugin import hooks
 from pipeline.recurrent.vllm_plugin.paging import Planes
-from pipeline.recurrent.vllm_plugin.row_depths import DepthLog, Rows, Tracked, plan_rows
+from pipeline.recurrent.vllm_plugin.row_depths import DepthLog, Rows, TrackedRequest, plan_rows
 from pipeline.recurrent.vllm_plugin.state import RecurrentModelState
 
 
-def tracked(request: DepthRequest, *, prompt: int = 4, ran: tuple[int, ...] = ()) -> Tracked:
-    return Tracked(request, 0, prompt, list(ran), [0.0] * len(ran))
+def tracked(request: DepthRequest, *, prompt: int = 4, ran: tuple[int, ...] = ()) -> TrackedRequest:
+    return TrackedRequest(request, 0, prompt, list(ran), [0.0] * len(ran))
 
 
-def plan(*requests: Tracked, lengths: list[int], computed: list[int]) -> Rows:
+def plan(*requests: TrackedRequest, lengths: list[int], computed: list[int]) -> Rows:
     starts = np.concatenate(([0], np.cumsum(lengths)))
     return plan_rows(requests, starts, np.array(computed))
 
@@ -35,14 +35,14 @@ def test_prompt_rows_run_at_the_prefill_depth_and_the_last_by_the_rule() -> None
     assert rows.owner.tolist() == [0, 0, 0, 0, 1]
     assert rows.token.tolist() == [-3, -2, -1, 0, 1]
     assert rows.cap.tolist() == [2, 2, 2, 5, 6]
-    assert not rows.deciding.any()
+    assert not rows.by_rule.any()
 
 
 def test_a_preempted_request_replays_its_depths_and_then_decides() -> None:
     rule = DepthRequest(rule="policy", depth=8, prompt_depth=2, sampled=True)
     rows = plan(tracked(rule, ran=(3, 1)), lengths=[6], computed=[0])
     assert rows.cap.tolist() == [2, 2, 2, 3, 1, 8]
-    assert rows.deciding.tolist() == [False] * 5 + [True]
+    assert rows.by_rule.tolist() == [False] * 5 + [True]
 
 
 def test_a_segment_follows_its_first_decision() -> None:
@@ -55,7 +55,7 @@ def test_a_segment_follows_its_first_decision() -> None:
         (4, 4, 4, 2): (2, False),
     }.items():
         rows = plan(tracked(rule, ran=ran), lengths=[1], computed=[3 + len(ran)])
-        assert (rows.cap[0], rows.deciding[0]) == (cap, decides)
+        assert (rows.cap[0], rows.by_rule[0]) == (cap, decides)
 
 
 def test_what_ran_is_recorded_once() -> None:
@@ -76,11 +76,11 @@ def test_readout_rules_wait_for_the_prompt_before_them() -> None:
 
 def test_the_log_reads_extra_args_once_and_forgets_what_was_taken() -> None:
     log = DepthLog(num_iterations=4, max_iterations=8)
-    asked = {"depth": {"rule": "schedule", "depth": 2, "schedule": [3, 1]}}
-    first = log.tracked("a", asked, seed=None, prompt_tokens=3)
+    extra = {"depth": {"rule": "schedule", "depth": 2, "schedule": [3, 1]}}
+    first = log.track("a", extra, seed=None, prompt_tokens=3)
     assert first.request == DepthRequest(rule="schedule", depth=2, schedule=(3, 1))
-    assert log.tracked("a", None, seed=1, prompt_tokens=9) is first
-    assert log.tracked("b", None, seed=1, prompt_tokens=9).request == DepthRequest(depth=4)
+    assert log.track("a", None, seed=1, prompt_tokens=9) is first
+    assert log.track("b", None, seed=1, prompt_tokens=9).request == DepthRequest(depth=4)
     first.depths.append(3)
     assert log.take(["a", "unknown"]) == [([3], []), ([], [])]
     log.keep([])
@@ -90,7 +90,7 @@ def test_the_log_reads_extra_args_once_and_forgets_what_was_taken() -> None:
 def test_a_depth_beyond_the_planes_is_refused() -> None:
     log = DepthLog(num_iterations=4, max_iterations=8)
     with pytest.raises(ValueError, match="depth of 9 was asked of a model with max_iterations=8"):
-        log.tracked("a", {"depth": {"depth": 9}}, seed=None, prompt_tokens=3)
+        log.track("a", {"depth": {"depth": 9}}, seed=None, prompt_tokens=3)
 
 
 def test_an_effort_is_looked_up_in_the_models_calibration() -> None:
@@ -100,13 +100,13 @@ def test_an_effort_is_looked_up_in_the_models_calibration() -> None:
         "efforts": {"low": 0.3},
     }
     log = DepthLog(num_iterations=4, max_iterations=8, config=config)
-    low = log.tracked("a", {"depth": {"effort": "low"}}, seed=1, prompt_tokens=3).request
+    low = log.track("a", {"depth": {"effort": "low"}}, seed=1, prompt_tokens=3).request
     assert (low.rule, low.depth, low.prefill_depth, low.log_price) == ("policy", 6, 2, 0.5)
-    half = log.tracked("b", {"depth": {"budget": 0.45}}, seed=1, prompt_tokens=3).request
+    half = log.track("b", {"depth": {"budget": 0.45}}, seed=1, prompt_tokens=3).request
     assert half.log_price == pytest.approx(-0.25)
     plain = DepthLog(num_iterations=4, max_iterations=8)
     with pytest.raises(ValueError, match="a depth stage writes it"):
-        plain.tracked("a", {"depth": {"effort": "low"}}, seed=1, prompt_tokens=3)
+        plain.track("a", {"depth": {"effort": "low"}}, seed=1, prompt_tokens=3)
 
 
 class Writer:

@@ -68,13 +68,13 @@ def calibrated(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trace(model: Path) -> Trace:
-    return trace_prompt(model, PROMPT, max_tokens=5, asked={"depth": DEPTH}, follow=None)
+    return trace_prompt(model, PROMPT, max_tokens=5, choice={"depth": DEPTH}, follow=None)
 
 
 @pytest.fixture(scope="module")
 def chosen(calibrated: Path) -> Trace:
     """A trace in which every token chose its depth."""
-    return trace_prompt(calibrated, PROMPT, max_tokens=24, asked={"effort": "low"}, follow=None)
+    return trace_prompt(calibrated, PROMPT, max_tokens=24, choice={"effort": "low"}, follow=None)
 
 
 @pytest.fixture(scope="module")
@@ -116,8 +116,8 @@ def test_a_position_goes_on_alone(calibrated: Path, chosen: Trace) -> None:
             out = network(input_ids=ids, depths=depths, output_hidden_states=True)
             logprobs.append(out.logits[0, n].log_softmax(-1))
             expected = logprobs[-1].exp().topk(3).values.tolist()
-            found = [p.probability for p in chosen.predictions[n][i - 1]]
-            assert found == pytest.approx(expected, rel=1e-3)
+            top = [p.probability for p in chosen.predictions[n][i - 1]]
+            assert top == pytest.approx(expected, rel=1e-3)
             moved = (out.hidden_states[i][0, n] - out.hidden_states[i - 1][0, n]).norm()
             change = float(moved / out.hidden_states[i][0, n].norm())
             assert chosen.change[n][i - 1] == pytest.approx(change, rel=1e-3)
@@ -142,7 +142,7 @@ def test_depths_are_those_that_the_policy_chose(calibrated: Path, chosen: Trace)
     assert chosen.depths == tuple(depths)
     assert set(chosen.depths[: count - 1]) == {2}  # prompt_depth
     assert len(set(chosen.written_depths)) > 1, "every token at one depth tests nothing"
-    assert (chosen.full_depth, chosen.asked) == (FULL, "effort low")
+    assert (chosen.full_depth, chosen.decided_by) == (FULL, "effort low")
     cost = shape_of(network.config.to_dict())
     flops = rollout_flops(
         cost, prompt_tokens=count, depths=chosen.written_depths, request=chosen.request
@@ -162,7 +162,7 @@ def test_what_was_written_is_the_first_choice_at_its_depth(chosen: Trace) -> Non
 
 
 @pytest.mark.parametrize(
-    ("asked", "said", "rule", "depth"),
+    ("choice", "words", "rule", "depth"),
     [
         ({}, "effort medium, the model's default", "policy", FULL),
         ({"budget": 1.0}, "budget 1.0", "fixed", FULL),
@@ -171,10 +171,10 @@ def test_what_was_written_is_the_first_choice_at_its_depth(chosen: Trace) -> Non
     ],
 )
 def test_who_decides_the_depth(
-    calibrated: Path, asked: dict[str, Any], said: str, rule: str, depth: int
+    calibrated: Path, choice: dict[str, Any], words: str, rule: str, depth: int
 ) -> None:
-    trace = trace_prompt(calibrated, "1", max_tokens=1, asked=asked, follow=None)
-    assert (trace.asked, trace.request.rule, trace.request.depth) == (said, rule, depth)
+    trace = trace_prompt(calibrated, "1", max_tokens=1, choice=choice, follow=None)
+    assert (trace.decided_by, trace.request.rule, trace.request.depth) == (words, rule, depth)
     assert trace.full_depth == max(depth, FULL)
 
 
@@ -192,7 +192,7 @@ def test_changes_and_paths_are_those_of_the_states(model: Path, trace: Trace) ->
         assert (flat[-1] - flat[0]).norm() <= full * 1.0001  # a projection shortens
     lengths = states[1:].diff(dim=0).norm(dim=-1).sum(0) / states[-1].norm(dim=-1)
     longest = sorted(lengths.topk(5).indices.tolist())
-    assert [path.position for path in trace.followed] == longest
+    assert [path.position for path in trace.trajectories] == longest
     assert 0 < trace.explained <= 1
 
 
@@ -229,7 +229,7 @@ def test_the_page_tells_what_ran_from_what_did_not(chosen: Trace, tmp_path: Path
     skipped_changes = sum(FULL - max(depth, 1) for depth in chosen.depths)
     assert page.count('class="skipped" x=') == skipped + skipped_changes
     assert page.count('class="depth" d=') == 2
-    assert page.count('class="chosen"') == len(chosen.followed)
+    assert page.count('class="chosen"') == len(chosen.trajectories)
     written = len(chosen.written_depths)
     assert len(re.findall(r'<td class="[^"]*chosen', page)) == written
     assert len(re.findall(r'class="d turned"', page)) == sum(
@@ -244,10 +244,10 @@ def test_the_page_shows_every_piece(trace: Trace, page: str) -> None:
         assert part in page
     ran = len(trace.depths)
     assert page.count("<rect") == ran * DEPTH + ran * (DEPTH - 1)
-    assert page.count('class="panel"') == len(trace.followed)
+    assert page.count('class="panel"') == len(trace.trajectories)
     assert page.count("drawn at depth 6") == len(trace.tokens) - trace.prompt_tokens
     assert page.count('class="guess') == 3 * DEPTH * (len(trace.tokens) - trace.prompt_tokens)
-    assert page.count("<polyline") == ran + len(trace.followed)
+    assert page.count("<polyline") == ran + len(trace.trajectories)
     assert "did not run" not in page.split("</style>")[1]
 
 
@@ -274,10 +274,10 @@ def test_the_pages_tags_are_balanced(page: str) -> None:
 
 def test_one_iteration_and_one_token_make_a_page(model: Path, tmp_path: Path) -> None:
     (tmp_path / "model").symlink_to(shallow(model, tmp_path))
-    trace = trace_prompt(tmp_path, "1", max_tokens=1, asked={}, follow=[0])
-    assert (trace.full_depth, trace.asked) == (1, "the model's own 1 iterations")
+    trace = trace_prompt(tmp_path, "1", max_tokens=1, choice={}, follow=[0])
+    assert (trace.full_depth, trace.decided_by) == (1, "the model's own 1 iterations")
     assert trace.kl == ((),) * len(trace.depths)
-    assert trace.followed[0].kind == "too short"
+    assert trace.trajectories[0].kind == "too short"
     page = write_page(trace, tmp_path / "trace.html").read_text()
     assert "How far the prediction moves" not in page
 
@@ -291,7 +291,7 @@ def shallow(model: Path, where: Path) -> Path:
 
 
 def test_a_long_sequence_is_cut_on_the_page_only(model: Path, tmp_path: Path) -> None:
-    trace = trace_prompt(model, "7" * 450, max_tokens=2, asked={"depth": 2}, follow=[0])
+    trace = trace_prompt(model, "7" * 450, max_tokens=2, choice={"depth": 2}, follow=[0])
     page = write_page(trace, tmp_path / "trace.html").read_text()
     assert page.count("<rect") == MOST_POSITIONS * 5  # three iterations, two changes
     assert f"the last {MOST_POSITIONS} positions" in page
@@ -309,21 +309,21 @@ def test_a_trace_as_a_document(
     out = tmp_path / "page.html"
     given = ["--out", str(out), "--depth", "4", "--max-tokens", "3", "--tokens", "2, 5"]
     assert main(["trace", str(model), PROMPT, *given, "--json"]) == OK
-    found = json.loads(capfd.readouterr().out, parse_constant=pytest.fail)
+    document = json.loads(capfd.readouterr().out, parse_constant=pytest.fail)
     assert out.is_file()
-    assert found["page"] == str(out)
-    assert [path["position"] for path in found["trajectories"]] == [2, 5]
-    ran = len(found["tokens"]) - 1
-    assert found["depths"] == [4] * ran
-    assert (found["asked"], found["full_depth"], found["mean_depth"]) == ("depth 4", 4, 4)
-    assert found["flops"] == found["full_depth_flops"]
-    assert len(found["convergence"]["relative_change"]) == ran
-    assert len(found["predictions"][0]) == 4
+    assert document["page"] == str(out)
+    assert [path["position"] for path in document["trajectories"]] == [2, 5]
+    ran = len(document["tokens"]) - 1
+    assert document["depths"] == [4] * ran
+    assert (document["asked"], document["full_depth"], document["mean_depth"]) == ("depth 4", 4, 4)
+    assert document["flops"] == document["full_depth_flops"]
+    assert len(document["convergence"]["relative_change"]) == ran
+    assert len(document["predictions"][0]) == 4
 
 
 def test_a_stages_folder_is_taken_for_its_model(model: Path, tmp_path: Path) -> None:
     (tmp_path / "model").symlink_to(model)
-    trace = trace_prompt(tmp_path, "1", max_tokens=1, asked={}, follow=None)
+    trace = trace_prompt(tmp_path, "1", max_tokens=1, choice={}, follow=None)
     assert trace.depths[0] == 3
 
 
@@ -356,10 +356,10 @@ def test_what_cannot_be_traced_is_said_in_a_line(
 
 def test_folders_without_a_recurrent_model(dense: Path, tmp_path: Path) -> None:
     with pytest.raises(TraceError, match=r"a dense model \(llama\)"):
-        trace_prompt(dense, "1", max_tokens=1, asked={}, follow=None)
+        trace_prompt(dense, "1", max_tokens=1, choice={}, follow=None)
     with pytest.raises(TraceError, match="no config.json"):
-        trace_prompt(tmp_path / "nothing", "1", max_tokens=1, asked={}, follow=None)
+        trace_prompt(tmp_path / "nothing", "1", max_tokens=1, choice={}, follow=None)
     config = {"model_type": "stepwell_recurrent", "warm_start": True}
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(TraceError, match="warm_start"):
-        trace_prompt(tmp_path, "1", max_tokens=1, asked={}, follow=None)
+        trace_prompt(tmp_path, "1", max_tokens=1, choice={}, follow=None)

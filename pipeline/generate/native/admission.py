@@ -8,7 +8,7 @@ import torch
 from pipeline.generate.native.forward import RowModel
 from pipeline.generate.native.kv_pool import KvPool
 from pipeline.generate.native.prefill import PrefilledPrompt, prefill
-from pipeline.generate.native.row_table import IDLE, Rows, asked_depth
+from pipeline.generate.native.row_table import IDLE, Rows, depth_of
 from pipeline.records import Request
 from pipeline.recurrent.config import RecurrentConfig
 from pipeline.recurrent.request import DepthRequest
@@ -33,7 +33,7 @@ class Admission:
 
     def admit(self) -> None:
         """Begin as many waiting requests as there are rows and memory for, in their order."""
-        begun: list[tuple[int, PrefilledPrompt]] = []
+        entrants: list[tuple[int, PrefilledPrompt]] = []
         fresh: list[PrefilledPrompt] = []
         for row in self.rows.in_phase(IDLE).tolist():
             if not self.waiting or not self._room(self.waiting[0]):
@@ -47,9 +47,9 @@ class Admission:
             self.rows.begin(row, request, self._depth(request))
             self.pool.core.promised += self.rows.promised(row)
             self.pool.dense.promised += request.max_tokens
-            begun.append((row, prompt))
+            entrants.append((row, prompt))
         prefill(self.model, fresh)
-        for row, prompt in begun:
+        for row, prompt in entrants:
             if prompt.tokens:
                 core, dense = torch.from_numpy(prompt.core), torch.from_numpy(prompt.dense)
                 device = self.model.device
@@ -110,7 +110,7 @@ class Admission:
         self.pool.dense.give(prompt.dense)
 
     def _depth(self, request: Request) -> DepthRequest:
-        return asked_depth(request, self.num_iterations)
+        return depth_of(request, self.num_iterations)
 
     def _key(self, request: Request) -> Key:
         return request.prompt_tokens[:-1], self._depth(request).prefill_depth
@@ -125,7 +125,7 @@ def needed(request: Request, depth: DepthRequest) -> tuple[int, int]:
 
 def check(request: Request, *, config: RecurrentConfig, pool: KvPool) -> None:
     """Refuse what can never run. Raises ValueError naming the request, the limit and the fix."""
-    depth = asked_depth(request, config.num_iterations)
+    depth = depth_of(request, config.num_iterations)
     name = f"request {request.prompt_id!r} (sample {request.sample})"
     length = len(request.prompt_tokens) + request.max_tokens
     if not request.prompt_tokens or request.max_tokens < 1:

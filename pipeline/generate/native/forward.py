@@ -18,7 +18,7 @@ from pipeline.recurrent.model import RecurrentForCausalLM
 
 
 @dataclass(frozen=True)
-class Attended:
+class View:
     """What N rows see, the same for every layer of a store."""
 
     own: Tensor  # [N] int64 entries of the rows' own position
@@ -39,7 +39,7 @@ class RowModel:
         self.group = config.num_attention_heads // self.kv_heads
         weight = self.head.weight
         self.device, self.dtype = weight.device, weight.dtype
-        self._gathered = torch.empty(0, dtype=self.dtype, device=self.device)
+        self._scratch = torch.empty(0, dtype=self.dtype, device=self.device)
         with torch.inference_mode():
             positions = torch.arange(pool.positions, device=self.device)
             cosine, sine = self.backbone.rotary_emb(weight[:1], positions[None])
@@ -59,45 +59,43 @@ class RowModel:
         """Cosine and sine of positions [...], each [..., D]."""
         return self._cosine[positions], self._sine[positions]
 
-    def prelude(self, tokens: Tensor, seen: Attended, positions: Tensor) -> tuple[Tensor, Tensor]:
+    def prelude(self, tokens: Tensor, view: View, positions: Tensor) -> tuple[Tensor, Tensor]:
         """The prelude's output and s_0, [N, h] each, of tokens [N] at positions [N]."""
         hidden = self.backbone.embed_tokens(tokens) * self.backbone.config.embedding_scale
         layers = self.pool.dense.layers[: len(self._prelude)]
-        hidden = self._through(self._prelude, layers, hidden, seen)
+        hidden = self._through(self._prelude, layers, hidden, view)
         return hidden, self.backbone.first_state(hidden, positions)
 
-    def iterate(self, state: Tensor, embedded: Tensor, seen: Attended, first: Tensor) -> Tensor:
+    def iterate(self, state: Tensor, embedded: Tensor, view: View, first: Tensor) -> Tensor:
         """States [N, h] after one more iteration; `first` [N]: rows for which it is the first."""
         injection, config = self.backbone.injection, self.backbone.config
         inner = injection.read(state, embedded, first=False)
         gated = injection.kind == "gated"
         if gated:
             inner = torch.where(first[:, None], embedded, inner)
-        out = self._through(self._core, self.pool.core.layers, inner, seen)
+        out = self._through(self._core, self.pool.core.layers, inner, view)
         new = injection.write(state, out, first=False)
         if gated:
             new = torch.where(first[:, None], out, new)
         return self.backbone.core_norm(new) if config.iteration_norm else new
 
-    def readout(self, state: Tensor, seen: Attended) -> Tensor:
+    def readout(self, state: Tensor, view: View) -> Tensor:
         """Logits [N, V] of states [N, h] through the coda and the head."""
         layers = self.pool.dense.layers[len(self._prelude) :]
-        hidden = self._through(self._coda, layers, self.backbone.leave(state), seen)
+        hidden = self._through(self._coda, layers, self.backbone.leave(state), view)
         return self.head(self.backbone.norm(hidden))
 
-    def seen_in_core(
+    def core_view(
         self, rows: np.ndarray, planes: np.ndarray, positions: np.ndarray, own: Entries
-    ) -> Attended:
+    ) -> View:
         """What rows see at the iterations of `planes`. All [N]."""
-        return self._seen(self.pool.core_table, rows * self.pool.planes + planes, positions, own)
+        return self._view(self.pool.core_table, rows * self.pool.planes + planes, positions, own)
 
-    def seen_around(self, rows: np.ndarray, positions: np.ndarray, own: Entries) -> Attended:
+    def dense_view(self, rows: np.ndarray, positions: np.ndarray, own: Entries) -> View:
         """What rows see in the prelude and the coda. All [N]."""
-        return self._seen(self.pool.dense_table, rows, positions, own)
+        return self._view(self.pool.dense_table, rows, positions, own)
 
-    def _seen(
-        self, table: Tensor, lines: np.ndarray, positions: np.ndarray, own: Entries
-    ) -> Attended:
+    def _view(self, table: Tensor, lines: np.ndarray, positions: np.ndarray, own: Entries) -> View:
         length = int(positions.max()) + 1
         index = table[:, :length].index_select(0, self.to(lines))
         at = self.to(positions)
@@ -105,37 +103,37 @@ class RowModel:
         bias = torch.zeros((), dtype=self.dtype, device=self.device)
         bias = torch.where(hidden, -torch.inf, bias)
         rope = self._cosine.index_select(0, at), self._signed_sine.index_select(0, at)
-        return Attended(self.to(own).long(), index.view(-1), bias, rope)
+        return View(self.to(own).long(), index.view(-1), bias, rope)
 
     def _through(
-        self, blocks: Sequence[FusedBlock], stores: Sequence[Tensor], hidden: Tensor, seen: Attended
+        self, blocks: Sequence[FusedBlock], stores: Sequence[Tensor], hidden: Tensor, view: View
     ) -> Tensor:
         """Blocks over [N, h], each with its store."""
         for block, store in zip(blocks, stores, strict=True):
-            q, kv = block.project(hidden, seen.rope)
-            store.index_copy_(1, seen.own, kv)
-            hidden = block.finish(hidden, self._attend(q, store, seen))
+            q, kv = block.project(hidden, view.rope)
+            store.index_copy_(1, view.own, kv)
+            hidden = block.finish(hidden, self._attend(q, store, view))
         return hidden
 
-    def _attend(self, q: Tensor, store: Tensor, seen: Attended) -> Tensor:
+    def _attend(self, q: Tensor, store: Tensor, view: View) -> Tensor:
         """Attention of q [K * G, N, D] over each row's own entries of a store: [N, K * G * D].
 
         Plain products: for single queries on CPU they take half the time of the fused kernel.
         """
         heads, rows, width = self.kv_heads, q.shape[1], self.head_dim
-        length = seen.bias.shape[-1]
-        gathered = self._buffer(2 * heads * rows * length * width)
-        gathered = gathered.view(2 * heads, rows * length, width)
-        torch.index_select(store, 1, seen.index, out=gathered)
-        k = gathered[:heads].view(heads * rows, length, width)
-        v = gathered[heads:].view(heads * rows, length, width)
+        length = view.bias.shape[-1]
+        buffer = self._buffer(2 * heads * rows * length * width)
+        buffer = buffer.view(2 * heads, rows * length, width)
+        torch.index_select(store, 1, view.index, out=buffer)
+        k = buffer[:heads].view(heads * rows, length, width)
+        v = buffer[heads:].view(heads * rows, length, width)
         q = q.unflatten(0, (heads, self.group)).transpose(1, 2)
         q = q.reshape(heads * rows, self.group, width)
-        scores = torch.baddbmm(seen.bias, q, k.transpose(1, 2), alpha=width**-0.5)
+        scores = torch.baddbmm(view.bias, q, k.transpose(1, 2), alpha=width**-0.5)
         out = torch.bmm(scores.softmax(-1), v).view(heads, rows, self.group, width)
         return out.transpose(0, 1).reshape(rows, -1)
 
     def _buffer(self, size: int) -> Tensor:
-        if self._gathered.numel() < size:
-            self._gathered = torch.empty(size * 3 // 2, dtype=self.dtype, device=self.device)
-        return self._gathered[:size]
+        if self._scratch.numel() < size:
+            self._scratch = torch.empty(size * 3 // 2, dtype=self.dtype, device=self.device)
+        return self._scratch[:size]

@@ -24,11 +24,11 @@ class FusedBlock:
         assert attention.head_dim is not None
         self.head_dim = attention.head_dim
         self.heads, self.kv_heads = (p.out_features // self.head_dim for p in projections[:2])
-        self.weight, self.bias = _joined(projections)
+        self.weight, self.bias = _join(projections)
         self.mlp: LlamaMLP | None = None
         if isinstance(block.mlp, LlamaMLP):
             self.mlp = block.mlp
-            self.mlp_weight, self.mlp_bias = _joined((block.mlp.gate_proj, block.mlp.up_proj))
+            self.mlp_weight, self.mlp_bias = _join((block.mlp.gate_proj, block.mlp.up_proj))
 
     def project(self, hidden: Tensor, rope: KeyValue) -> tuple[Tensor, Tensor]:
         """Queries [H, N, D], and keys and values [2 K, N, D], of a block input [N, h].
@@ -38,14 +38,14 @@ class FusedBlock:
         normed = _norm(self.block.input_layernorm, hidden)
         heads = F.linear(normed, self.weight, self.bias).unflatten(-1, (-1, self.head_dim))
         heads = heads.transpose(0, 1)  # [H + 2 K, N, D]
-        turned = heads[: self.heads + self.kv_heads]
+        rotary = heads[: self.heads + self.kv_heads]
         attention = self.block.self_attn
         if isinstance(attention.q_norm, LlamaRMSNorm):
-            turned[: self.heads] = _norm(attention.q_norm, turned[: self.heads])
-            turned[self.heads :] = _norm(attention.k_norm, turned[self.heads :])
+            rotary[: self.heads] = _norm(attention.q_norm, rotary[: self.heads])
+            rotary[self.heads :] = _norm(attention.k_norm, rotary[self.heads :])
         half = self.head_dim // 2
-        swapped = torch.cat((turned[..., half:], turned[..., :half]), dim=-1)
-        turned.mul_(rope[0]).addcmul_(swapped, rope[1])
+        halves = torch.cat((rotary[..., half:], rotary[..., :half]), dim=-1)
+        rotary.mul_(rope[0]).addcmul_(halves, rope[1])
         return heads[: self.heads], heads[self.heads :]
 
     def finish(self, hidden: Tensor, attended: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ def _norm(norm: nn.Module, hidden: Tensor) -> Tensor:
     return F.rms_norm(hidden, norm.weight.shape, norm.weight, norm.variance_epsilon)
 
 
-def _joined(parts: Sequence[nn.Linear]) -> tuple[Tensor, Tensor | None]:
+def _join(parts: Sequence[nn.Linear]) -> tuple[Tensor, Tensor | None]:
     """Weights and biases of linear maps of one input as one map's."""
     weight = torch.cat([part.weight.data for part in parts])
     biases = [part.bias.data for part in parts if part.bias is not None]

@@ -22,7 +22,7 @@ class RowExits:
         to `new` [A, h]: bool [A]. Rows at their cap make no decision."""
         rows = self.rows
         stops = np.zeros(len(active), dtype=bool)
-        free = np.flatnonzero(rows.deciding[active] & (rows.iteration[active] < rows.cap[active]))
+        free = np.flatnonzero(rows.by_rule[active] & (rows.iteration[active] < rows.cap[active]))
         kinds = 2 * rows.rule[active[free]] + rows.sampled[active[free]]
         for kind in np.unique(kinds):
             members = free[kinds == kind]
@@ -62,8 +62,8 @@ class RowExits:
     def _readout(self, members: np.ndarray, state: Tensor) -> Tensor:
         """Logits [N, V] if the rows left now."""
         rows = self.rows
-        seen = self.model.seen_around(members, rows.position[members], rows.dense_entry[members])
-        return self.model.readout(state, seen)
+        view = self.model.dense_view(members, rows.position[members], rows.dense_entry[members])
+        return self.model.readout(state, view)
 
 
 def _at(model: RowModel, members: np.ndarray, old: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:

@@ -45,7 +45,7 @@ class Rows:
         self.generated = np.zeros(rows, dtype=np.int64)
         self.iteration = np.zeros(rows, dtype=np.int64)  # iterations that the input ran
         self.cap = np.zeros(rows, dtype=np.int64)
-        self.deciding = np.zeros(rows, dtype=bool)  # a rule may stop the input before its cap
+        self.by_rule = np.zeros(rows, dtype=bool)  # a rule may stop the input before its cap
         self.dense_entry = np.zeros(rows, dtype=np.int32)
         self.core_entry = np.zeros(rows, dtype=np.int32)  # of the iteration that ran last
 
@@ -90,7 +90,7 @@ class Rows:
         follows = start < index
         self.iteration[rows] = 0
         self.cap[rows] = np.where(follows, self.depths[rows, start], self.plan[rows, index])
-        self.deciding[rows] = ~follows & DECIDES[self.rule[rows]]
+        self.by_rule[rows] = ~follows & DECIDES[self.rule[rows]]
         self.depth_logprobs[rows, index] = 0.0
         self.phase[rows] = RUNNING
 
@@ -137,7 +137,7 @@ class Rows:
         """What the row generated."""
         request, count = self.requests[row], int(self.generated[row])
         assert request is not None
-        asked = asked_depth(request, shape.num_iterations)
+        depth = depth_of(request, shape.num_iterations)
         depths = self.depths[row, :count].tolist()
         chances = tuple(self.depth_logprobs[row, :count].tolist())
         return Rollout(
@@ -151,14 +151,14 @@ class Rows:
             stop=stop,
             weight_version=version,
             depths=tuple(depths),
-            prompt_depth=asked.prefill_depth,
-            depth_logprobs=chances if asked.rule == "policy" and asked.sampled else None,
+            prompt_depth=depth.prefill_depth,
+            depth_logprobs=chances if depth.rule == "policy" and depth.sampled else None,
             flops=rollout_flops(
-                shape, prompt_tokens=len(request.prompt_tokens), depths=depths, request=asked
+                shape, prompt_tokens=len(request.prompt_tokens), depths=depths, request=depth
             ),
         )
 
 
-def asked_depth(request: Request, num_iterations: int) -> DepthRequest:
+def depth_of(request: Request, num_iterations: int) -> DepthRequest:
     """The request's depth; without one, the model's own number of iterations."""
     return request.depth or DepthRequest(depth=num_iterations)

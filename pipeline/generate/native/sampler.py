@@ -19,7 +19,7 @@ def sample(
     temperature: Tensor,
     top_p: Tensor | None,
     greedy: Tensor | None,
-    drawn: Tensor,
+    draws: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Tokens [N] int64, and their log-probabilities [N] float32 under what was sampled from.
 
@@ -30,7 +30,7 @@ def sample(
         temperature: [N] float32, not 0.
         top_p: [N] float32; None where every row's is 1.
         greedy: [N] bool, rows that take the likeliest token; None: none does.
-        drawn: [N] float64 uniform draws, of `token_draws`.
+        draws: [N] float64 uniform draws, of `token_draws`.
     """
     scaled = logits.float() / temperature[:, None]
     if top_p is not None:
@@ -39,7 +39,7 @@ def sample(
     cdf = logprobs.double().exp_().cumsum(-1)
     # a draw may round up to the CDF's end, past the last token that has any probability
     mass = torch.nextafter(cdf[:, -1], torch.zeros_like(cdf[:, -1]))
-    target = torch.minimum(drawn * cdf[:, -1], mass)
+    target = torch.minimum(draws * cdf[:, -1], mass)
     tokens = torch.searchsorted(cdf, target[:, None], right=True)
     if greedy is not None:
         tokens = torch.where(greedy[:, None], scaled.argmax(-1, keepdim=True), tokens)

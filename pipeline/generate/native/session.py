@@ -67,9 +67,9 @@ class Session:
         running = int((self.rows.phase != IDLE).sum())
         if inside and running - inside < BETWEEN_SHARE * running:
             return []
-        ended = self._leave(self.rows.in_phase(LEAVING))
+        rollouts = self._leave(self.rows.in_phase(LEAVING))
         self._enter(self.rows.in_phase(ENTERING))
-        return ended
+        return rollouts
 
     def _iterate(self, active: np.ndarray) -> None:
         rows, pool, at = self.rows, self.pool, self.model.to(active)
@@ -79,9 +79,9 @@ class Session:
         pool.write_core(active, planes, positions, entries)
         rows.core_entry[active] = entries
         rows.iteration[active] += 1
-        seen = self.model.seen_in_core(active, planes, positions, entries)
+        view = self.model.core_view(active, planes, positions, entries)
         old, embedded = self.state[at], self.embedded[at]
-        new = self.model.iterate(old, embedded, seen, self.model.to(planes == 0))
+        new = self.model.iterate(old, embedded, view, self.model.to(planes == 0))
         self.state[at] = new
         stops = self.exits.stops(active, old=old, new=new)
         leaving = active[stops | (rows.iteration[active] >= rows.cap[active])]
@@ -93,18 +93,18 @@ class Session:
             return []
         rows, model, positions = self.rows, self.model, self.rows.position[leaving]
         self.pool.fill_deeper(leaving, rows.iteration[leaving], positions, rows.core_entry[leaving])
-        seen = model.seen_around(leaving, positions, rows.dense_entry[leaving])
-        logits = model.readout(self.state[model.to(leaving)], seen)
+        view = model.dense_view(leaving, positions, rows.dense_entry[leaving])
+        logits = model.readout(self.state[model.to(leaving)], view)
         tokens, logprobs = (x.cpu().numpy() for x in self._sample(logits, leaving))
         rows.emit(leaving, tokens, logprobs)
-        stopped = self.ends[tokens]
-        over = stopped | (rows.generated[leaving] >= rows.max_tokens[leaving])
-        ended = []
-        for row, by_eos in zip(leaving[over].tolist(), stopped[over].tolist(), strict=True):
+        at_end = self.ends[tokens]
+        over = at_end | (rows.generated[leaving] >= rows.max_tokens[leaving])
+        rollouts = []
+        for row, by_eos in zip(leaving[over].tolist(), at_end[over].tolist(), strict=True):
             stop = "eos" if by_eos else "length"
-            ended.append(rows.rollout(row, stop=stop, version=self.version, shape=self.shape))
+            rollouts.append(rows.rollout(row, stop=stop, version=self.version, shape=self.shape))
             self.admission.end(row)
-        return ended
+        return rollouts
 
     def _sample(self, logits: Tensor, leaving: np.ndarray) -> tuple[Tensor, Tensor]:
         rows, to = self.rows, self.model.to
@@ -114,7 +114,7 @@ class Session:
             temperature=to(rows.temperature[leaving]),
             top_p=to(top_p) if (top_p < 1).any() else None,
             greedy=to(greedy) if greedy.any() else None,
-            drawn=to(rows.draws[leaving, rows.generated[leaving]]),
+            draws=to(rows.draws[leaving, rows.generated[leaving]]),
         )
 
     def _enter(self, entering: np.ndarray) -> None:
@@ -127,8 +127,8 @@ class Session:
         pool.dense.promised -= len(entering)
         pool.write_dense(entering, positions, entries)
         rows.dense_entry[entering] = entries
-        seen = model.seen_around(entering, positions, entries)
-        embedded, state = model.prelude(model.to(rows.token[entering]), seen, model.to(positions))
+        view = model.dense_view(entering, positions, entries)
+        embedded, state = model.prelude(model.to(rows.token[entering]), view, model.to(positions))
         at = model.to(entering)
         self.embedded[at], self.state[at] = embedded, state
         rows.enter(entering)

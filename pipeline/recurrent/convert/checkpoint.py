@@ -30,7 +30,7 @@ class ConversionError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mapped:
+class CheckpointMap:
     """How a checkpoint becomes a recurrent model."""
 
     config: RecurrentConfig
@@ -43,14 +43,14 @@ class Mapped:
 class Walk:
     """One pass over a checkpoint's shards."""
 
-    def __init__(self, folder: Path, mapped: Mapped) -> None:
+    def __init__(self, folder: Path, mapping: CheckpointMap) -> None:
         """Raises ConversionError when the folder has no safetensors, or lacks a shard."""
         self.shards = shards_of(folder)
-        self.mapped = mapped
+        self.mapping = mapping
         self.left_out: list[str] = []
         """Names of theirs that became nothing: dropped layers, buffers, a tied head's copy."""
         self.dtype = torch.float32  # the embedding's, once it was seen
-        self._missing = expected_shapes(mapped.config)
+        self._missing = expected_shapes(mapping.config)
         self._tied: dict[str, Tensor] = {}
         self._problems: list[str] = []
 
@@ -62,33 +62,33 @@ class Walk:
         for index, shard in enumerate(self.shards):
             out: dict[str, Tensor] = {}
             for name, tensor in _read(shard).items():
-                out.update(self._taken(name, tensor))
+                out.update(self._take(name, tensor))
             if index == len(self.shards) - 1:
-                for name, tensor in self.mapped.fresh.items():
-                    out.update(self._placed(name, name, tensor.to(self.dtype)))
+                for name, tensor in self.mapping.fresh.items():
+                    out.update(self._place(name, name, tensor.to(self.dtype)))
             yield out
         self._finish()
 
-    def _taken(self, name: str, tensor: Tensor) -> dict[str, Tensor]:
-        became = self.mapped.rename(name, tensor)
-        if became is None:
+    def _take(self, name: str, tensor: Tensor) -> dict[str, Tensor]:
+        tensors = self.mapping.rename(name, tensor)
+        if tensors is None:
             self._problems.append(f"unknown tensor {name} {list(tensor.shape)}")
             return {}
-        if not became:
+        if not tensors:
             self.left_out.append(name)
         out: dict[str, Tensor] = {}
-        for ours, value in became.items():
+        for ours, value in tensors.items():
             if ours == EMBEDDING:
                 self.dtype = value.dtype
-            if self.mapped.config.tie_word_embeddings and ours in (EMBEDDING, HEAD):
+            if self.mapping.config.tie_word_embeddings and ours in (EMBEDDING, HEAD):
                 self._tied[ours] = value
-            if self.mapped.config.tie_word_embeddings and ours == HEAD:
+            if self.mapping.config.tie_word_embeddings and ours == HEAD:
                 self.left_out.append(name)
                 continue
-            out.update(self._placed(name, ours, value))
+            out.update(self._place(name, ours, value))
         return out
 
-    def _placed(self, name: str, ours: str, value: Tensor) -> dict[str, Tensor]:
+    def _place(self, name: str, ours: str, value: Tensor) -> dict[str, Tensor]:
         shape = self._missing.pop(ours, None)
         if shape is None:
             self._problems.append(f"no place for {name}: the model has no free {ours}")
@@ -112,7 +112,7 @@ class Walk:
             raise ConversionError("; ".join(problems[:NAMED]) + more)
 
 
-def built(**fields: Any) -> RecurrentConfig:
+def config_of(**fields: Any) -> RecurrentConfig:
     """The configuration of these fields. Raises ConversionError where they cannot go together."""
     try:
         return RecurrentConfig(**fields)
@@ -173,27 +173,27 @@ def _unreadable(shard: Path, error: SafetensorError) -> ConversionError:
 def write_weights(walk: Walk, folder: Path) -> None:
     """Write the mapped weights to `folder`, a shard for each of theirs."""
     total = len(walk.shards)
-    placed: dict[str, str] = {}
+    weight_map: dict[str, str] = {}
     size = 0
     for number, tensors in enumerate(walk.tensors(), start=1):
         name = "model.safetensors"
         if total > 1:
             name = f"model-{number:05}-of-{total:05}.safetensors"
         save_file(tensors, folder / name, metadata={"format": "pt"})
-        placed.update(dict.fromkeys(tensors, name))
+        weight_map.update(dict.fromkeys(tensors, name))
         size += sum(tensor.nbytes for tensor in tensors.values())
     if total > 1:
-        index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(placed.items()))}
+        index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(weight_map.items()))}
         (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2))
 
 
-def load_mapped(folder: Path, mapped: Mapped) -> RecurrentForCausalLM:
+def load_converted(folder: Path, mapping: CheckpointMap) -> RecurrentForCausalLM:
     """The recurrent model in float32, without writing it anywhere."""
     weights: dict[str, Tensor] = {}
-    for tensors in Walk(folder, mapped).tensors():
+    for tensors in Walk(folder, mapping).tensors():
         weights.update((name, tensor.float()) for name, tensor in tensors.items())
     model = RecurrentForCausalLM.from_pretrained(
-        None, config=mapped.config, state_dict=weights, dtype=torch.float32
+        None, config=mapping.config, state_dict=weights, dtype=torch.float32
     )
     return model.eval()
 

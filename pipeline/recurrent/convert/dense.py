@@ -10,7 +10,15 @@ from torch import Tensor
 from transformers import LlamaConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
 
 from ..config import RecurrentConfig
-from .checkpoint import EMBEDDING, HEAD, ConversionError, Mapped, built, layer_name, layer_place
+from .checkpoint import (
+    EMBEDDING,
+    HEAD,
+    CheckpointMap,
+    ConversionError,
+    config_of,
+    layer_name,
+    layer_place,
+)
 
 DenseConfig = LlamaConfig | Qwen2Config | Qwen3Config
 DENSE: Mapping[str, type[DenseConfig]] = {
@@ -52,7 +60,7 @@ def map_dense(
     gate: float = GATE,
     num_iterations: int = 1,
     max_iterations: int = 8,
-) -> Mapped:
+) -> CheckpointMap:
     """The mapping of a dense checkpoint by its transformers configuration.
 
     The re-entry starts as the adapter [I, 0], the state alone, damped by `gate`.
@@ -62,8 +70,8 @@ def map_dense(
     """
     if not 0 < gate <= 1:
         raise ConversionError(f"gate={gate} must be over 0 and at most 1")
-    kept = kept_layers(config, split=split, drop=drop)
-    _check(config, kept=kept)
+    layers = kept_layers(config, split=split, drop=drop)
+    _check(config, layers=layers)
     width = config.hidden_size
     fresh = {
         "model.injection.adapter.weight": torch.eye(width, 2 * width),
@@ -76,16 +84,16 @@ def map_dense(
     def rename(name: str, tensor: Tensor) -> Mapping[str, Tensor] | None:
         if name in (EMBEDDING, HEAD, "model.norm.weight"):
             return {name: tensor}
-        found = layer_name(name, prefix="model.layers")
-        if found is None or found[0] >= config.num_hidden_layers:
+        place = layer_name(name, prefix="model.layers")
+        if place is None or place[0] >= config.num_hidden_layers:
             return None
-        layer, rest = found
+        layer, rest = place
         # checkpoints of old transformers store the rotary frequencies, which the config gives
-        if layer not in kept or rest == "self_attn.rotary_emb.inv_freq":
+        if layer not in layers or rest == "self_attn.rotary_emb.inv_freq":
             return {}
-        return {f"{layer_place(kept.index(layer), split)}.{rest}": tensor}
+        return {f"{layer_place(layers.index(layer), split)}.{rest}": tensor}
 
-    return Mapped(config=ours, rename=rename, fresh=fresh)
+    return CheckpointMap(config=ours, rename=rename, fresh=fresh)
 
 
 def kept_layers(config: PreTrainedConfig, *, split: Split, drop: Sequence[int]) -> list[int]:
@@ -93,21 +101,21 @@ def kept_layers(config: PreTrainedConfig, *, split: Split, drop: Sequence[int]) 
 
     Raises ConversionError when they are not as many as the split says.
     """
-    layers = config.num_hidden_layers
-    if outside := [layer for layer in drop if not 0 <= layer < layers]:
-        raise ConversionError(f"drop {outside}: the checkpoint has layers 0 to {layers - 1}")
-    kept = [layer for layer in range(layers) if layer not in set(drop)]
-    if sum(split) != len(kept):
-        less = f" less {layers - len(kept)} dropped" if drop else ""
-        fix = "say which layers go with drop" if sum(split) < len(kept) else "make it smaller"
+    count = config.num_hidden_layers
+    if outside := [layer for layer in drop if not 0 <= layer < count]:
+        raise ConversionError(f"drop {outside}: the checkpoint has layers 0 to {count - 1}")
+    layers = [layer for layer in range(count) if layer not in set(drop)]
+    if sum(split) != len(layers):
+        less = f" less {count - len(layers)} dropped" if drop else ""
+        fix = "say which layers go with drop" if sum(split) < len(layers) else "make it smaller"
         raise ConversionError(
             f"split {show_split(split)} sums to {sum(split)} layers, the checkpoint has "
-            f"{layers}{less}: {fix}"
+            f"{count}{less}: {fix}"
         )
-    return kept
+    return layers
 
 
-def _check(config: DenseConfig, *, kept: Sequence[int]) -> None:
+def _check(config: DenseConfig, *, layers: Sequence[int]) -> None:
     """Refuse what the recurrent model cannot do."""
     rope = config.rope_parameters or {}
     if rope.get("partial_rotary_factor", 1.0) != 1.0:
@@ -116,7 +124,7 @@ def _check(config: DenseConfig, *, kept: Sequence[int]) -> None:
         return
     types = config.layer_types or []
     window = config.sliding_window
-    slides = any(types[layer] == "sliding_attention" for layer in kept)
+    slides = any(types[layer] == "sliding_attention" for layer in layers)
     if slides and window is not None and window < config.max_position_embeddings:
         raise ConversionError(
             f"sliding-window attention is in force (window {window}) and the recurrent model "
@@ -130,7 +138,7 @@ def _config(
 ) -> RecurrentConfig:
     prelude, core, coda = split
     qkv, output, mlp, head_dim = _biases(config)
-    return built(
+    return config_of(
         vocab_size=config.vocab_size,
         hidden_size=config.hidden_size,
         intermediate_size=config.intermediate_size,

@@ -21,10 +21,10 @@ from ..config import RecurrentConfig
 from ..model import RecurrentForCausalLM
 from ..register import register
 from .checkpoint import (
+    CheckpointMap,
     ConversionError,
-    Mapped,
     Walk,
-    load_mapped,
+    load_converted,
     read_settings,
     stored_shapes,
     write_weights,
@@ -105,7 +105,7 @@ def convert_dense(
             differ by more than `MAX_LOGIT_DIFF`.
     """
     config = dense_config(source)
-    mapped = map_dense(
+    mapping = map_dense(
         config,
         split=split,
         drop=drop,
@@ -113,9 +113,12 @@ def convert_dense(
         num_iterations=num_iterations,
         max_iterations=max_iterations,
     )
-    kept = kept_layers(config, split=split, drop=drop)
-    return _written(
-        source, destination, mapped, check=lambda folder: max_logit_diff(source, folder, kept=kept)
+    layers = kept_layers(config, split=split, drop=drop)
+    return _convert(
+        source,
+        destination,
+        mapping,
+        check=lambda folder: max_logit_diff(source, folder, layers=layers),
     )
 
 
@@ -139,16 +142,16 @@ def convert_published(
     if model_type(source) == OURO:
         if state_init is not None:
             raise ConversionError("state_init: Ouro's state starts as the embedding, nothing else")
-        mapped = map_ouro(settings, num_iterations=num_iterations, max_iterations=max_iterations)
+        mapping = map_ouro(settings, num_iterations=num_iterations, max_iterations=max_iterations)
     else:
-        mapped = map_huginn(
+        mapping = map_huginn(
             settings,
             tensors=stored_shapes(source),
             state_init=state_init,
             num_iterations=num_iterations,
             max_iterations=max_iterations,
         )
-    return _written(source, destination, mapped, check=None)
+    return _convert(source, destination, mapping, check=None)
 
 
 def dense_config(source: Path) -> DenseConfig:
@@ -166,22 +169,22 @@ def dense_config(source: Path) -> DenseConfig:
 def load_dense(source: Path) -> RecurrentForCausalLM:
     """A dense checkpoint in float32 as a recurrent model, all layers in its core."""
     config = dense_config(source)
-    return load_mapped(source, map_dense(config, split=(0, config.num_hidden_layers, 0)))
+    return load_converted(source, map_dense(config, split=(0, config.num_hidden_layers, 0)))
 
 
-def max_logit_diff(source: Path, converted: Path, *, kept: list[int]) -> float:
-    """Largest absolute difference of any logit between a dense checkpoint's `kept` layers and the
+def max_logit_diff(source: Path, converted: Path, *, layers: list[int]) -> float:
+    """Largest absolute difference of any logit between a dense checkpoint's `layers` and the
     converted model at one iteration, in float32 on random tokens."""
     dense = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).eval()
     vocabulary = dense.config.vocab_size
     tokens = torch.randint(vocabulary, CHECKED, generator=torch.Generator().manual_seed(0))
-    dense.model.layers = nn.ModuleList(dense.model.layers[layer] for layer in kept)
-    dense.config.num_hidden_layers = len(kept)
+    dense.model.layers = nn.ModuleList(dense.model.layers[layer] for layer in layers)
+    dense.config.num_hidden_layers = len(layers)
     expected = _logits(dense, tokens, use_cache=False)
     del dense
     ours = RecurrentForCausalLM.from_pretrained(converted, dtype=torch.float32).eval()
-    found = _logits(ours, tokens, num_iterations=1)
-    return (expected - found).abs().max().item()
+    actual = _logits(ours, tokens, num_iterations=1)
+    return (expected - actual).abs().max().item()
 
 
 @torch.no_grad()
@@ -195,10 +198,10 @@ def check_destination(destination: Path) -> None:
         raise ConversionError(f"{destination} exists already: name a new or empty folder")
 
 
-def _written(
+def _convert(
     source: Path,
     destination: Path,
-    mapped: Mapped,
+    mapping: CheckpointMap,
     *,
     check: Callable[[Path], float] | None,
 ) -> Conversion:
@@ -208,9 +211,9 @@ def _written(
     part = destination.parent / f".{destination.name}.part-{os.getpid()}"
     part.mkdir()
     try:
-        walk = Walk(source, mapped)
+        walk = Walk(source, mapping)
         write_weights(walk, part)
-        _write_rest(source, part, mapped.config, dtype=walk.dtype)
+        _write_rest(source, part, mapping.config, dtype=walk.dtype)
         diff = check(part) if check is not None else None
         if diff is not None and not diff <= MAX_LOGIT_DIFF:
             raise ConversionError(
@@ -220,7 +223,7 @@ def _written(
         os.replace(part, destination)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return Conversion(config=mapped.config, max_logit_diff=diff, left_out=tuple(walk.left_out))
+    return Conversion(config=mapping.config, max_logit_diff=diff, left_out=tuple(walk.left_out))
 
 
 def _write_rest(source: Path, folder: Path, config: RecurrentConfig, *, dtype: torch.dtype) -> None:

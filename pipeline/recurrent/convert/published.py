@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..config import RecurrentConfig
-from .checkpoint import EMBEDDING, HEAD, ConversionError, Mapped, built, layer_name
+from .checkpoint import EMBEDDING, HEAD, CheckpointMap, ConversionError, config_of, layer_name
 
 StateInit = Literal["zero", "normal"]
 
@@ -46,7 +46,7 @@ def map_huginn(
     state_init: StateInit | None = None,
     num_iterations: int | None = None,
     max_iterations: int | None = None,
-) -> Mapped:
+) -> CheckpointMap:
     """The mapping of a Huginn checkpoint by its `config.json` and its tensors' shapes.
 
     The initial state is zero unless `state_init` says "normal": the published code draws it anew at
@@ -79,7 +79,7 @@ def map_huginn(
             f"state_init={settings['state_init']!r} is not known: choose --state-init zero or "
             "--state-init normal"
         )
-    config = built(
+    config = config_of(
         vocab_size=_rows(tensors, "transformer.wte.weight"),
         hidden_size=width,
         intermediate_size=_field(settings, "intermediate_size"),
@@ -110,7 +110,7 @@ def map_huginn(
     def rename(name: str, tensor: Tensor) -> Mapping[str, Tensor] | None:
         return _huginn_tensor(name, tensor, config)
 
-    return Mapped(config=config, rename=rename)
+    return CheckpointMap(config=config, rename=rename)
 
 
 def _huginn_tensor(
@@ -128,10 +128,10 @@ def _huginn_tensor(
     if name == "freqs_cis":  # the rotary table, which the configuration gives
         return {}
     for stack, ours in _HUGINN_STACKS.items():
-        found = layer_name(name, prefix=f"transformer.{stack}")
-        if found is not None:
-            pieces = _huginn_block(found[1], tensor, config)
-            block = f"model.{ours}.{found[0]}"
+        place = layer_name(name, prefix=f"transformer.{stack}")
+        if place is not None:
+            pieces = _huginn_block(place[1], tensor, config)
+            block = f"model.{ours}.{place[0]}"
             return pieces and {f"{block}.{rest}": piece for rest, piece in pieces.items()}
     return None
 
@@ -187,7 +187,7 @@ def map_ouro(
     *,
     num_iterations: int | None = None,
     max_iterations: int | None = None,
-) -> Mapped:
+) -> CheckpointMap:
     """The mapping of an Ouro checkpoint by its `config.json`.
 
     `early_exit_threshold` is kept in the configuration under its own name; the deepest iteration
@@ -206,7 +206,7 @@ def map_ouro(
         if settings.get(name):
             raise ConversionError(f"{name}=true in config.json: the published format has no biases")
     depth = num_iterations or _field(settings, "total_ut_steps")
-    config = built(
+    config = config_of(
         vocab_size=_field(settings, "vocab_size"),
         hidden_size=_field(settings, "hidden_size"),
         intermediate_size=_field(settings, "intermediate_size"),
@@ -234,7 +234,7 @@ def map_ouro(
         early_exit_threshold=settings.get("early_exit_threshold"),
         **_special_tokens(settings),
     )
-    return Mapped(config=config, rename=_ouro_tensor)
+    return CheckpointMap(config=config, rename=_ouro_tensor)
 
 
 def _ouro_tensor(name: str, tensor: Tensor) -> Mapping[str, Tensor] | None:
@@ -247,10 +247,10 @@ def _ouro_tensor(name: str, tensor: Tensor) -> Mapping[str, Tensor] | None:
     }
     if name in plain:
         return {plain[name]: tensor}
-    found = layer_name(name, prefix="model.layers")
-    if found is None:
+    place = layer_name(name, prefix="model.layers")
+    if place is None:
         return None
-    layer, rest = found
+    layer, rest = place
     if rest == "self_attn.rotary_emb.inv_freq":
         return {}
     return {f"model.core.{layer}.{_OURO_NORMS.get(rest, rest)}": tensor}

@@ -35,10 +35,10 @@ def install() -> None:
 
 def require(*, v2: bool) -> None:
     """Raises RuntimeError where this vLLM lacks a hook that the model needs."""
-    wanted = {PREEMPTION} if v2 else {PREEMPTION, RUNNER_HOOK}
-    if wanted - _installed:
+    names = {PREEMPTION} if v2 else {PREEMPTION, RUNNER_HOOK}
+    if names - _installed:
         raise RuntimeError(
-            f"vLLM {vllm.__version__} has no {', '.join(sorted(wanted - _installed))}, through "
+            f"vLLM {vllm.__version__} has no {', '.join(sorted(names - _installed))}, through "
             "which a recurrent model learns each token's depth: install the vLLM that "
             "pyproject.toml names"
         )
@@ -46,38 +46,38 @@ def require(*, v2: bool) -> None:
 
 def _with_batch(original: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
     def kwargs(self: GPUModelRunner, num_reqs: int | None = None) -> dict[str, Any]:
-        found = original(self, num_reqs)
+        options = original(self, num_reqs)
         # vLLM passes 0 for its own trial runs
         if num_reqs != 0 and self.model_config.hf_config.model_type == MODEL_TYPE:
-            found["batch"] = _batch(self)
-        return found
+            options["batch"] = _batch(self)
+        return options
 
     return kwargs
 
 
 def _batch(runner: Any) -> Batch:
-    held = runner.input_batch
+    input_batch = runner.input_batch
     log = runner.model.depths
     if len(log) > IDLE_LOGS + 2 * len(runner.requests):
         log.keep(runner.requests)
-    tracked = []
-    for name in held.req_ids:
+    requests = []
+    for name in input_batch.req_ids:
         request = runner.requests[name]
         params = request.sampling_params
-        tracked.append(
-            log.tracked(
+        requests.append(
+            log.track(
                 name,
                 params.extra_args,
                 seed=params.seed,
                 prompt_tokens=request.num_prompt_tokens,
             )
         )
-    count = len(tracked)
+    count = len(requests)
     starts = runner.query_start_loc.np[: count + 1].astype("int64")
-    rows = plan_rows(tracked, starts, held.num_computed_tokens_cpu[:count].astype("int64"))
+    rows = plan_rows(requests, starts, input_batch.num_computed_tokens_cpu[:count].astype("int64"))
     return Batch(
         rows=rows,
-        block_table=held.block_table[0].get_device_tensor(count),
+        block_table=input_batch.block_table[0].get_device_tensor(count),
         builder=runner.attn_groups[0][0].get_metadata_builder(0),
     )
 

@@ -50,17 +50,17 @@ class Paging:
         as consecutive. Their earlier positions must be in the cache by then.
         """
         device = self._slots.device
-        picked = torch.from_numpy(rows).to(device)
+        index = torch.from_numpy(rows).to(device)
         if self._decoding:
             starts = np.arange(len(rows) + 1, dtype=np.int32)
-            lengths, tables, longest = self._lengths[rows], picked, 1
+            lengths, tables, longest = self._lengths[rows], index, 1
         else:
             starts = self._starts(rows)
             lengths = self._lengths[rows[starts[1:] - 1]]
             tables = torch.from_numpy(self._owner[rows[starts[:-1]]]).to(device)
             longest = int((starts[1:] - starts[:-1]).max())
         starts_cpu, lengths_cpu = torch.from_numpy(starts), torch.from_numpy(lengths)
-        slots = self._slots[picked]
+        slots = self._slots[index]
         common = CommonAttentionMetadata(
             query_start_loc=starts_cpu.to(device),
             query_start_loc_cpu=starts_cpu,
@@ -92,7 +92,7 @@ def attend(layer: Attention, q: Tensor, k: Tensor, v: Tensor, view: View | None)
     if view is not None:
         heads = (len(q), -1, layer.head_size)
         k, v = k.view(heads), v.view(heads)
-        _written(layer, k, v, layer.kv_cache, view.slots)
+        _write(layer, k, v, layer.kv_cache, view.slots)
         impl: Any = layer.impl  # its Protocols describe less than vLLM itself calls
         impl.forward(
             layer, q.view(heads), k, v, layer.kv_cache, view.metadata, output=out.view(heads)
@@ -126,13 +126,13 @@ class Planes:
         if self._whole is None or self._offsets is None:
             for layers in self._layers[plane:]:
                 for layer, k, v in zip(layers, keys, values, strict=True):
-                    _written(layer, k, v, layer.kv_cache, slots)
+                    _write(layer, k, v, layer.kv_cache, slots)
             return
         where = (self._offsets[plane:, :, None] + slots).flatten()
         copies = len(self._layers) - plane
         k, v = _repeated(keys, copies), _repeated(values, copies)
         first = self._layers[0][0]
-        _written(first, k, v, self._whole, where)
+        _write(first, k, v, self._whole, where)
 
     def _look(self) -> None:
         """See whether all layers lie in one allocation at whole numbers of blocks, as vLLM places
@@ -164,7 +164,7 @@ class Planes:
         return cache[0].numel() // (layer.num_kv_heads * 2 * layer.head_size)
 
 
-def _written(layer: Attention, k: Tensor, v: Tensor, cache: Tensor, slots: Tensor) -> None:
+def _write(layer: Attention, k: Tensor, v: Tensor, cache: Tensor, slots: Tensor) -> None:
     impl: Any = layer.impl
     impl.do_kv_cache_update(layer, k, v, cache, slots)
 

@@ -33,7 +33,7 @@ class PhaseExits:
     def __init__(
         self,
         rows: Rows,
-        chosen: np.ndarray,
+        members: np.ndarray,
         *,
         halting: nn.Module | None,
         gate: nn.Module | None,
@@ -41,19 +41,19 @@ class PhaseExits:
         device: torch.device,
     ) -> None:
         self._halting, self._readout, self._device = halting, readout, device
-        self._cap = rows.cap[chosen]
-        self.logprob = np.zeros(len(chosen), dtype=np.float32)  # [n] of the decisions so far
-        self._kinds = _kinds(rows, chosen)
+        self._cap = rows.cap[members]
+        self.logprob = np.zeros(len(members), dtype=np.float32)  # [n] of the decisions so far
+        self._kinds = _kinds(rows, members)
         if not self._kinds:
             return
-        self._observer = Observer(len(chosen), gate=gate)
-        tracked = [rows.tracked[i] for i in rows.owner[chosen].tolist()]
-        self._min_depth = np.array([t.request.min_depth for t in tracked])
+        self._observer = Observer(len(members), gate=gate)
+        requests = [rows.requests[i] for i in rows.owner[members].tolist()]
+        self._min_depth = np.array([t.request.min_depth for t in requests])
         self._terms = Terms(
-            threshold=torch.tensor([t.request.threshold or 0.0 for t in tracked]).to(device),
-            log_price=torch.tensor([t.request.log_price for t in tracked]).to(device),
-            seed=torch.tensor([t.seed for t in tracked], device=device),
-            position=torch.from_numpy(rows.position[chosen]).to(device),
+            threshold=torch.tensor([t.request.threshold or 0.0 for t in requests]).to(device),
+            log_price=torch.tensor([t.request.log_price for t in requests]).to(device),
+            seed=torch.tensor([t.seed for t in requests], device=device),
+            position=torch.from_numpy(rows.position[members]).to(device),
         )
 
     def after(
@@ -63,14 +63,14 @@ class PhaseExits:
         bool [A]."""
         goes_on = self._cap[active] > iteration
         for kind in self._kinds:
-            picked = np.flatnonzero(kind.member[active] & goes_on)
-            if not len(picked):
+            candidates = np.flatnonzero(kind.member[active] & goes_on)
+            if not len(candidates):
                 continue
             states = state, previous
-            if len(picked) != len(state):
-                at = torch.from_numpy(picked).to(self._device)
+            if len(candidates) != len(state):
+                at = torch.from_numpy(candidates).to(self._device)
                 states = state[at], previous[at]
-            goes_on[picked] = self._go_on(kind, iteration, active[picked], *states)
+            goes_on[candidates] = self._go_on(kind, iteration, active[candidates], *states)
         return goes_on
 
     def _go_on(
@@ -96,14 +96,14 @@ class PhaseExits:
         return goes_on.cpu().numpy() | ~may_stop
 
 
-def _kinds(rows: Rows, chosen: np.ndarray) -> list[_Kind]:
-    deciding = rows.deciding[chosen]
-    if not deciding.any():
+def _kinds(rows: Rows, members: np.ndarray) -> list[_Kind]:
+    by_rule = rows.by_rule[members]
+    if not by_rule.any():
         return []
-    by_request = [(t.request.rule, t.request.sampled) for t in rows.tracked]
-    by_row = [by_request[i] for i in rows.owner[chosen].tolist()]
-    present = {kind for kind, d in zip(by_row, deciding.tolist(), strict=True) if d}
+    by_request = [(t.request.rule, t.request.sampled) for t in rows.requests]
+    by_row = [by_request[i] for i in rows.owner[members].tolist()]
+    present = {kind for kind, d in zip(by_row, by_rule.tolist(), strict=True) if d}
     return [
-        _Kind(rule, sampled, deciding & np.array([kind == (rule, sampled) for kind in by_row]))
+        _Kind(rule, sampled, by_rule & np.array([kind == (rule, sampled) for kind in by_row]))
         for rule, sampled in sorted(present)
     ]

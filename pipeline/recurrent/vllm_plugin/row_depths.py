@@ -20,7 +20,7 @@ _BY_CALIBRATION = {"effort", "budget", "price"}
 
 
 @dataclass
-class Tracked:
+class TrackedRequest:
     """One request: how its depths are chosen, and those chosen so far.
 
     The lists outlive a preemption: recomputed positions run at the depths they ran at.
@@ -47,63 +47,63 @@ class DepthLog:
         self._config = config or {}
         self._plain = DepthRequest(depth=num_iterations)
         self._max = max_iterations
-        self._tracked: dict[str, Tracked] = {}
+        self._entries: dict[str, TrackedRequest] = {}
 
     def __len__(self) -> int:
-        return len(self._tracked)
+        return len(self._entries)
 
-    def tracked(
+    def track(
         self, name: str, extra: Mapping[str, Any] | None, *, seed: int | None, prompt_tokens: int
-    ) -> Tracked:
+    ) -> TrackedRequest:
         """The request of that name; a new one from its `SamplingParams.extra_args` and seed.
 
         Raises ValueError for a depth that the model has no KV plane for, and for an effort of a
         model that was never calibrated.
         """
-        found = self._tracked.get(name)
-        if found is None:
+        entry = self._entries.get(name)
+        if entry is None:
             request = self._plain
             if extra and KEY in extra:
-                request = self._asked(extra[KEY])
+                request = self._request(extra[KEY])
             if request.deepest > self._max:
                 raise ValueError(
                     f"a depth of {request.deepest} was asked of a model with "
                     f"max_iterations={self._max}"
                 )
-            found = Tracked(request, seed or 0, prompt_tokens)
-            self._tracked[name] = found
-        return found
+            entry = TrackedRequest(request, seed or 0, prompt_tokens)
+            self._entries[name] = entry
+        return entry
 
-    def _asked(self, asked: Mapping[str, Any]) -> DepthRequest:
-        if asked and set(asked) <= _BY_CALIBRATION:
-            return request_for(self._config, **asked)
-        return DepthRequest(**{**asked, "schedule": tuple(asked.get("schedule", ()))})
+    def _request(self, terms: Mapping[str, Any]) -> DepthRequest:
+        if terms and set(terms) <= _BY_CALIBRATION:
+            return request_for(self._config, **terms)
+        return DepthRequest(**{**terms, "schedule": tuple(terms.get("schedule", ()))})
 
-    def known(self, name: str) -> Tracked:
+    def find(self, name: str) -> TrackedRequest:
         """The request of that name; for vLLM's own trial runs, one at the configured depth."""
-        return self._tracked.get(name) or Tracked(self._plain, 0, 1)
+        return self._entries.get(name) or TrackedRequest(self._plain, 0, 1)
 
     def take(self, names: Iterable[str]) -> list[tuple[list[int], list[float]]]:
         """Depths and their log-probabilities of requests that ended, which are then forgotten."""
-        ended = [self._tracked.pop(name, None) for name in names]
-        return [([], []) if e is None else (e.depths, e.logprobs) for e in ended]
+        entries = [self._entries.pop(name, None) for name in names]
+        return [([], []) if e is None else (e.depths, e.logprobs) for e in entries]
 
     def keep(self, names: Iterable[str]) -> None:
         """Forget all other requests."""
-        wanted = set(names)
-        self._tracked = {k: v for k, v in self._tracked.items() if k in wanted}
+        stay = set(names)
+        self._entries = {k: v for k, v in self._entries.items() if k in stay}
 
 
 @dataclass
 class Rows:
     """The rows of one forward pass, in vLLM's order: by request, then by position."""
 
-    tracked: Sequence[Tracked]  # [R]
+    requests: Sequence[TrackedRequest]  # [R]
     owner: np.ndarray  # [N] index of the row's request
     position: np.ndarray  # [N] absolute
     cap: np.ndarray  # [N] the deepest that the row may run
     token: np.ndarray  # [N] index of the token that the row generates; under 0: prompt
-    deciding: np.ndarray  # [N] bool: a rule may stop the row before its cap
+    by_rule: np.ndarray  # [N] bool: a rule may stop the row before its cap
 
     def phases(self) -> list[np.ndarray]:
         """Row indices in the order of computation: all at once, unless a rule reads predictions.
@@ -111,47 +111,47 @@ class Rows:
         Those need the coda of the same request's earlier rows.
         """
         every = np.arange(len(self.cap))
-        reads = np.array([t.request.rule in READOUT_RULES for t in self.tracked])
-        last = self.deciding & reads[self.owner] if reads.any() else self.deciding & False
-        if last.any() and len(every) > len(self.tracked):
+        reads = np.array([t.request.rule in READOUT_RULES for t in self.requests])
+        last = self.by_rule & reads[self.owner] if reads.any() else self.by_rule & False
+        if last.any() and len(every) > len(self.requests):
             return [every[~last], every[last]]
         return [every]
 
     def record(self, rows: np.ndarray, depth: np.ndarray, logprob: np.ndarray) -> None:
         """Log the depths [n] at which rows [n] of generated tokens ran; replayed ones are there."""
         for row, ran, chance in zip(rows.tolist(), depth.tolist(), logprob.tolist(), strict=True):
-            tracked = self.tracked[int(self.owner[row])]
-            if self.token[row] == len(tracked.depths):
-                tracked.depths.append(ran)
-                tracked.logprobs.append(chance)
+            entry = self.requests[int(self.owner[row])]
+            if self.token[row] == len(entry.depths):
+                entry.depths.append(ran)
+                entry.logprobs.append(chance)
 
 
-def plan_rows(tracked: Sequence[Tracked], starts: np.ndarray, computed: np.ndarray) -> Rows:
+def plan_rows(requests: Sequence[TrackedRequest], starts: np.ndarray, computed: np.ndarray) -> Rows:
     """Rows of a batch of R requests.
 
     Args:
-        tracked: [R].
+        requests: [R].
         starts: [R + 1] first row of every request, and the number of rows.
         computed: [R] positions that are in the cache already.
     """
     lengths = np.diff(starts)
-    owner = np.repeat(np.arange(len(tracked)), lengths)
+    owner = np.repeat(np.arange(len(requests)), lengths)
     position = np.arange(starts[-1]) - (starts[:-1] - computed)[owner]
-    prompt = np.array([t.prompt_tokens for t in tracked])
+    prompt = np.array([t.prompt_tokens for t in requests])
     token = position - (prompt[owner] - 1)
-    cap = np.array([t.request.prefill_depth for t in tracked])[owner]
-    deciding = np.zeros(len(owner), dtype=bool)
+    cap = np.array([t.request.prefill_depth for t in requests])[owner]
+    by_rule = np.zeros(len(owner), dtype=bool)
     for row in np.flatnonzero(token >= 0).tolist():
-        cap[row], deciding[row] = _choice(tracked[int(owner[row])], int(token[row]))
-    return Rows(tracked, owner, position, cap, token, deciding)
+        cap[row], by_rule[row] = _choice(requests[int(owner[row])], int(token[row]))
+    return Rows(requests, owner, position, cap, token, by_rule)
 
 
-def _choice(tracked: Tracked, token: int) -> tuple[int, bool]:
+def _choice(entry: TrackedRequest, token: int) -> tuple[int, bool]:
     """The cap of a generated token's row, and whether a rule decides under it."""
-    request, known = tracked.request, tracked.depths
-    if token < len(known):
-        return known[token], False
-    decided = token - token % request.segment
-    if request.rule == "policy" and decided < min(token, len(known)):
-        return known[decided], False
+    request, depths = entry.request, entry.depths
+    if token < len(depths):
+        return depths[token], False
+    first = token - token % request.segment
+    if request.rule == "policy" and first < min(token, len(depths)):
+        return depths[first], False
     return request.planned(token), request.rule not in ("fixed", "schedule")

@@ -96,9 +96,9 @@ class RecurrentModel(nn.Module):
         for block, cache in zip(self.prelude, self.prelude_caches, strict=True):
             hidden, _, _ = block(hidden, positions, cache, full)
         out = torch.empty_like(embedded)
-        for chosen in rows.phases():
-            phase = Phase(self, rows, chosen, hidden, positions, paging, full, head)
-            at = torch.from_numpy(chosen).to(hidden.device)
+        for members in rows.phases():
+            phase = Phase(self, rows, members, hidden, positions, paging, full, head)
+            at = torch.from_numpy(members).to(hidden.device)
             out[at] = phase.run()
         return out
 
@@ -136,8 +136,8 @@ class RecurrentModel(nn.Module):
         if self.config.state_init == "zero":
             return torch.zeros_like(embedded)
         seed = torch.full_like(positions, self.config.state_seed)
-        drawn = normal(seed, positions.long(), width=embedded.shape[-1])
-        return drawn.to(embedded.dtype) * self.config.state_init_std
+        noise = normal(seed, positions.long(), width=embedded.shape[-1])
+        return noise.to(embedded.dtype) * self.config.state_init_std
 
     def _measured(self, hidden: Tensor, positions: Tensor) -> Tensor:
         """A pass without caches, for vLLM to see how much memory it takes."""
@@ -156,23 +156,23 @@ class Phase:
         self,
         model: RecurrentModel,
         rows: Rows,
-        chosen: np.ndarray,
+        members: np.ndarray,
         embedded: Tensor,
         positions: Tensor,
         paging: Paging,
         full: View,
         head: Head,
     ) -> None:
-        self.model, self.rows, self.chosen = model, rows, chosen
+        self.model, self.rows, self.members = model, rows, members
         self.paging, self.head = paging, head
-        self.whole = len(chosen) == len(rows.cap)
-        self.view = full if self.whole else paging.view(chosen)
-        at = torch.from_numpy(chosen).to(embedded.device)
+        self.whole = len(members) == len(rows.cap)
+        self.view = full if self.whole else paging.view(members)
+        at = torch.from_numpy(members).to(embedded.device)
         self.embedded = embedded if self.whole else embedded[at]
         self.positions = positions if self.whole else positions[at]
         self.exits = PhaseExits(
             rows,
-            chosen,
+            members,
             halting=model.halting,
             gate=model.exit_gate,
             readout=self._readout,
@@ -198,19 +198,19 @@ class Phase:
                 continue
             leaving = np.flatnonzero(~goes_on)
             depth[active[leaving]] = iteration
-            gone = torch.from_numpy(leaving).to(state.device)
-            self._leave(iteration, gone, keys, values, view.slots)
+            at = torch.from_numpy(leaving).to(state.device)
+            self._leave(iteration, at, keys, values, view.slots)
             if len(leaving) == len(depth):
                 left = state
                 break
-            left[torch.from_numpy(active[leaving]).to(state.device)] = state[gone]
+            left[torch.from_numpy(active[leaving]).to(state.device)] = state[at]
             active = active[goes_on]
             if not len(active):
                 break
             keep = torch.from_numpy(np.flatnonzero(goes_on)).to(state.device)
             state, embedded, positions = state[keep], embedded[keep], positions[keep]
-            view = self.paging.view(self.chosen[active])
-        self.rows.record(self.chosen, depth, self.exits.logprob)
+            view = self.paging.view(self.members[active])
+        self.rows.record(self.members, depth, self.exits.logprob)
         return left
 
     def _leave(
@@ -228,7 +228,7 @@ class Phase:
         """Logits [N, V] if rows of this phase left now; their place in the coda's caches is
         written again when they do."""
         at = torch.from_numpy(rows).to(state.device)
-        view = self.paging.view(self.chosen[rows])
+        view = self.paging.view(self.members[rows])
         logits = self.head(self.model.coda_of(state, self.positions[at], view))
         assert logits is not None
         return logits

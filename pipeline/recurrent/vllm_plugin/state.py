@@ -27,7 +27,7 @@ class RecurrentModelState(DefaultModelState):
 
     def remove_request(self, req_id: str) -> None:
         super().remove_request(req_id)
-        self.model.depths.take([req_id])  # whoever wanted them has taken them by then
+        self.model.depths.take([req_id])  # their reader has taken them by then
 
     def prepare_attn(
         self,
@@ -49,7 +49,7 @@ class RecurrentModelState(DefaultModelState):
         log = self.model.depths
         count = input_batch.num_reqs
         rows = plan_rows(
-            [log.known(name) for name in input_batch.req_ids[:count]],
+            [log.find(name) for name in input_batch.req_ids[:count]],
             input_batch.query_start_loc_np[: count + 1].astype(np.int64),
             input_batch.num_computed_tokens_np[:count].astype(np.int64),
         )
@@ -60,7 +60,7 @@ class RecurrentModelState(DefaultModelState):
         params = new.sampling_params
         assert params is not None
         assert new.prompt_token_ids is not None
-        self.model.depths.tracked(
+        self.model.depths.track(
             new.req_id,
             params.extra_args,
             seed=params.seed,

@@ -10,7 +10,7 @@ LOGITS = torch.tensor([0.5, 0.25, 0.125, 0.125]).log()
 def test_tokens_come_as_often_as_they_are_likely() -> None:
     drawn = torch.from_numpy(token_draws(7, first=0, count=20000))
     logits, ones = LOGITS.expand(20000, -1), torch.ones(20000)
-    tokens, logprobs = sample(logits, temperature=ones, top_p=None, greedy=None, drawn=drawn)
+    tokens, logprobs = sample(logits, temperature=ones, top_p=None, greedy=None, draws=drawn)
     shares = tokens.bincount(minlength=4) / 20000
     assert torch.allclose(shares, LOGITS.exp(), atol=0.015)
     assert torch.allclose(logprobs, LOGITS[tokens])
@@ -25,7 +25,7 @@ def test_top_p_keeps_the_smallest_set_that_reaches_it() -> None:
 def test_no_draw_takes_a_token_without_probability() -> None:
     logits = torch.tensor([[-torch.inf, 1.0, 2.0, -torch.inf]]).expand(2, -1)
     ends = torch.tensor([0.0, 1 - 2.0**-53], dtype=torch.float64)
-    tokens, _ = sample(logits, temperature=torch.ones(2), top_p=None, greedy=None, drawn=ends)
+    tokens, _ = sample(logits, temperature=torch.ones(2), top_p=None, greedy=None, draws=ends)
     assert tokens.tolist() == [1, 2]
 
 
@@ -33,7 +33,7 @@ def test_greedy_rows_stand_among_others() -> None:
     drawn = torch.tensor([0.99, 0.99], dtype=torch.float64)
     greedy = torch.tensor([True, False])
     tokens, _ = sample(
-        LOGITS.expand(2, -1), temperature=torch.ones(2), top_p=None, greedy=greedy, drawn=drawn
+        LOGITS.expand(2, -1), temperature=torch.ones(2), top_p=None, greedy=greedy, draws=drawn
     )
     assert tokens.tolist() == [0, 3]
 
