@@ -18,6 +18,9 @@ Verdict = Literal["go", "no go", "undecided"]
 WORTH_POINTS = 1.0
 """A smaller gain is not worth a depth stage; ours."""
 
+RIGHT = 0.5
+"""Accuracy from which a depth counts as right for a problem; ours."""
+
 _PRICES = np.concatenate(([0.0], np.geomspace(1e-2, 1e3, 60)))
 """Prices of compute, in accuracy per whole range of costs."""
 
@@ -48,15 +51,7 @@ class Headroom:
     reason: str  # the verdict in a sentence, with its numbers
 
 
-def headroom(
-    correct: ArrayLike,
-    cost: ArrayLike,
-    *,
-    right: float = 0.5,
-    worth_points: float = WORTH_POINTS,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Headroom:
+def headroom(correct: ArrayLike, cost: ArrayLike, *, seed: int = 0) -> Headroom:
     """How far an oracle that knows each problem's best depth beats mixed fixed depths.
 
     An oracle that picks a depth on the very samples it is scored on gains from luck alone. Where
@@ -68,27 +63,27 @@ def headroom(
         correct: [_P, _R] accuracies in [0, 1], or [_P, _R, _N] single samples; NaN: not scored.
             Problems without a score to choose on, or to score on, at some depth are left out.
         cost: [_R] cost of each depth.
-        right: accuracy from which a depth counts as right for a problem.
-        worth_points: "go" needs a gain of at least this, with an interval above 0; "no go" an
-            interval below it. Intervals are over problems, depth choices held.
+
+    "go" needs a gain of at least WORTH_POINTS, with an interval above 0; "no go" an interval below
+    them. Intervals are over problems, depth choices held.
 
     Raises ValueError where the shapes do not fit or accuracies leave [0, 1].
     """
     cells, costs = _checked(correct, cost)
     folds = _folds(cells)
     fixed = mean_scored(cells, axis=2)
-    cheapest_right = [_cheapest_right(chosen_on, right=right) for chosen_on, _ in folds]
+    cheapest_right = [_cheapest_right(chosen_on) for chosen_on, _ in folds]
     prices = _PRICES / max(costs[-1] - costs[0], 1e-12)
     by_price = [_best_by_price(chosen_on, costs, prices) for chosen_on, _ in folds]
     swept = [
         depths[:, _largest_gain(chosen_on, depths, costs)]
         for (chosen_on, _), depths in zip(folds, by_price, strict=True)
     ]
-    weights = _weights(len(cells), resamples=resamples, seed=seed)
+    weights = _weights(len(cells), seed=seed)
     oracle = _gain(folds, cheapest_right, fixed, costs, weights)
     best = _gain(folds, swept, fixed, costs, weights)
     cross_fitted = len(folds) > 1
-    verdict = _verdict(best.points, worth_points, cross_fitted=cross_fitted)
+    verdict = _verdict(best.points, cross_fitted=cross_fitted)
     return Headroom(
         cost=tuple(costs.tolist()),
         accuracy=tuple(fixed.mean(axis=0).tolist()),
@@ -99,7 +94,7 @@ def headroom(
         problems=cells.shape[0],
         samples=cells.shape[2],
         verdict=verdict,
-        reason=_reason(verdict, oracle, best, cross_fitted=cross_fitted, worth_points=worth_points),
+        reason=_reason(verdict, oracle, best, cross_fitted=cross_fitted),
     )
 
 
@@ -130,9 +125,9 @@ def _folds(cells: Floats) -> list[tuple[Floats, Floats]]:
     return [(even, odd), (odd, even)]
 
 
-def _cheapest_right(accuracy: Floats, *, right: float) -> NDArray[np.int64]:
+def _cheapest_right(accuracy: Floats) -> NDArray[np.int64]:
     """[_P] each problem's cheapest right depth; the cheapest of all where none is right."""
-    return np.argmax(accuracy >= right, axis=1)
+    return np.argmax(accuracy >= RIGHT, axis=1)
 
 
 def _best_by_price(accuracy: Floats, cost: Floats, prices: Floats) -> NDArray[np.int64]:
@@ -182,10 +177,10 @@ def _gain(
     )
 
 
-def _weights(problems: int, *, resamples: int, seed: int) -> Floats:
-    """[1 + resamples, _P] counts: every problem once, then draws with replacement."""
+def _weights(problems: int, *, seed: int) -> Floats:
+    """[1 + RESAMPLES, _P] counts: every problem once, then draws with replacement."""
     rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(problems, np.full(problems, 1 / problems), size=resamples)
+    drawn = rng.multinomial(problems, np.full(problems, 1 / problems), size=RESAMPLES)
     return np.concatenate((np.ones((1, problems)), drawn.astype(float)))
 
 
@@ -194,22 +189,20 @@ def _curve(accuracy: Floats, cost: Floats) -> Floats:
     return np.stack((cost, accuracy.mean(axis=0)), axis=1)
 
 
-def _verdict(points: Interval, worth_points: float, *, cross_fitted: bool) -> Verdict:
-    if points.high < worth_points:
+def _verdict(points: Interval, *, cross_fitted: bool) -> Verdict:
+    if points.high < WORTH_POINTS:
         return "no go"
-    enough = points.estimate >= worth_points and points.low > 0
+    enough = points.estimate >= WORTH_POINTS and points.low > 0
     return "go" if enough and cross_fitted else "undecided"
 
 
-def _reason(
-    verdict: Verdict, oracle: Gain, best: Gain, *, cross_fitted: bool, worth_points: float
-) -> str:
+def _reason(verdict: Verdict, oracle: Gain, best: Gain, *, cross_fitted: bool) -> str:
     p = best.points
     grounds = {
-        "go": f"an oracle gains at least the {worth_points:g} points that a depth stage is worth",
-        "no go": f"even an oracle gains less than the {worth_points:g} points that would be worth "
+        "go": f"an oracle gains at least the {WORTH_POINTS:g} points that a depth stage is worth",
+        "no go": f"even an oracle gains less than the {WORTH_POINTS:g} points that would be worth "
         "a depth stage",
-        "undecided": f"the interval reaches across {worth_points:g} points or 0; take more problems"
+        "undecided": f"the interval reaches across {WORTH_POINTS:g} points or 0; take more problems"
         if cross_fitted
         else "take several samples of every problem at every depth to tell depth from luck",
     }[verdict]

@@ -23,12 +23,11 @@ def mutual_information(
     *,
     log_prices: Sequence[float],
     seed: int,
-    shuffles: int = SHUFFLES,
 ) -> tuple[float, float]:
     """I(depth; prompt) of tokens in nats beyond chance, and its z-score against chance.
 
     The histogram estimate is biased upwards; what it gives once completions are dealt out to
-    prompts at random, in the mean of `shuffles` deals, is subtracted. Completions of one prompt
+    prompts at random, in the mean of SHUFFLES deals, is subtracted. Completions of one prompt
     share a price, which moves depths by itself: they are dealt among prompts of similar price, so
     that the price's part is subtracted too.
 
@@ -44,7 +43,7 @@ def mutual_information(
     strata = _quantile_bins(np.asarray(log_prices, dtype=float), bins)
     rng = np.random.default_rng(seed)
     chance = []
-    for _ in range(shuffles):
+    for _ in range(SHUFFLES):
         dealt = names.copy()
         for stratum in np.unique(strata):
             inside = np.flatnonzero(strata == stratum)
