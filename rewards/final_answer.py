@@ -58,8 +58,8 @@ _EXACTLY = re.compile(rf"(?:exactly|only|just|precisely)\s+(?P<value>{_VALUE})[.
 
 
 @dataclass(frozen=True)
-class Found:
-    """The answer's text, and how it was found; or why there is none."""
+class FinalAnswer:
+    """The text of an answer, and how it was found; or why there is none."""
 
     text: str | None
     how: str
@@ -67,22 +67,22 @@ class Found:
     """``no_answer`` or ``several_answers`` when there is no text."""
 
 
-def final_answer(sample: Sample) -> Found:
+def final_answer(sample: Sample) -> FinalAnswer:
     """The one final answer of a completion."""
     completion = sample.completion
     if CLOSE in completion:
         text = completion.rpartition(CLOSE)[2]
     elif OPEN in completion or sample.prompt.rstrip().endswith(OPEN):
-        return Found(None, "unfinished reasoning", "no_answer")
+        return FinalAnswer(None, "unfinished reasoning", "no_answer")
     else:
         text = completion
     return answer_in(text[-MAX_CHARS:].strip())
 
 
-def answer_in(text: str) -> Found:
+def answer_in(text: str) -> FinalAnswer:
     """The one final answer in a text without reasoning."""
     if not text:
-        return Found(None, "empty", "no_answer")
+        return FinalAnswer(None, "empty", "no_answer")
     boxes = _boxes(text)
     if boxes:
         return _one(_joined(text, boxes), "boxed")
@@ -92,26 +92,26 @@ def answer_in(text: str) -> Found:
     return _bare(text)
 
 
-def _one(candidates: Sequence[str], how: str) -> Found:
+def _one(candidates: Sequence[str], how: str) -> FinalAnswer:
     distinct = {re.sub(r"[\s$]|\\[,;:! ]|\.\s*$", "", candidate) for candidate in candidates}
     if len(distinct) > 1:
-        return Found(None, how, "several_answers")
+        return FinalAnswer(None, how, "several_answers")
     text = candidates[-1].strip()
-    return Found(text, how) if text else Found(None, how, "no_answer")
+    return FinalAnswer(text, how) if text else FinalAnswer(None, how, "no_answer")
 
 
 def _boxes(text: str) -> list[tuple[int, int, str]]:
     """(start, end, content) of each outermost box with balanced braces."""
-    found, position = [], 0
+    boxes, position = [], 0
     for match in _BOX.finditer(text):
         if match.start() < position:
             continue
         end = closing_brace(text, match.end())
         if end is None:
-            return found
-        found.append((match.start(), end + 1, text[match.end() + 1 : end]))
+            return boxes
+        boxes.append((match.start(), end + 1, text[match.end() + 1 : end]))
         position = end
-    return found
+    return boxes
 
 
 def closing_brace(text: str, start: int) -> int | None:
@@ -144,7 +144,7 @@ def _joined(text: str, boxes: Sequence[tuple[int, int, str]]) -> list[str]:
 def _after_markers(text: str) -> list[str]:
     """What follows each marker, up to the next one or the end of the sentence."""
     marks = list(_MARKER.finditer(text))
-    found = []
+    pieces = []
     for index, mark in enumerate(marks):
         stop = marks[index + 1].start() if index + 1 < len(marks) else len(text)
         piece = text[mark.end() : stop].strip(" \n\t*")
@@ -153,8 +153,8 @@ def _after_markers(text: str) -> list[str]:
         ending = _SENTENCE_END.search(piece)
         if ending and ending[0] == "?":  # "Is the answer 7? No."
             continue
-        found.append(_trimmed(piece))
-    return found
+        pieces.append(_trimmed(piece))
+    return pieces
 
 
 def _trimmed(piece: str) -> str:
@@ -168,17 +168,17 @@ def _trimmed(piece: str) -> str:
     return sentence.strip().strip("*").strip()
 
 
-def _bare(text: str) -> Found:
+def _bare(text: str) -> FinalAnswer:
     """The whole text, or the one formula or number in its last line when that is a sentence."""
     if "\\begin" in text:
-        return Found(text, "bare")
+        return FinalAnswer(text, "bare")
     line = " ".join(text.rstrip().rpartition("\n")[2].strip().strip("*").split())
     words = re.findall(r"[A-Za-z]{3,}", re.sub(r"\\[A-Za-z]+", "", line))
     said = _said(line[:5000]) if words else []
     if said:
         return _one(said, "stated in the text")
     if len(words) < 3:
-        return Found(line.removesuffix("."), "bare")
+        return FinalAnswer(line.removesuffix("."), "bare")
     formulas = [next(g for g in match if g) for match in _MATH.findall(line[:5000])]
     if formulas:
         return _one(formulas, "formula in the text")
@@ -186,7 +186,7 @@ def _bare(text: str) -> Found:
     doubtful = _NEAR.search(line[:5000]) or _NEGATED.search(line[:5000]) or _LATEX.search(line)
     if numbers and not doubtful:
         return _one(numbers, "number in the text")
-    return Found(line, "bare")
+    return FinalAnswer(line, "bare")
 
 
 def _said(line: str) -> list[str]:
@@ -196,10 +196,10 @@ def _said(line: str) -> list[str]:
     exact = _EXACTLY.fullmatch(line) or _COUNTED.match(line)
     if exact:
         return [_unwrapped(exact["value"])]
-    found = list(_SAID.finditer(line))
-    if not any(_AFTER.match(line, match.end("value")) for match in found):
+    statements = list(_SAID.finditer(line))
+    if not any(_AFTER.match(line, match.end("value")) for match in statements):
         return []
-    return [_unwrapped(match["value"]) for match in found]
+    return [_unwrapped(match["value"]) for match in statements]
 
 
 def _unwrapped(value: str) -> str:

@@ -122,13 +122,13 @@ def _detected(text: str, scripts: set[str]) -> str | None:
     """Language of what `text` holds in `scripts`, or None when CLD2 is not sure."""
     import pycld2
 
-    kept = " ".join(
+    words = " ".join(
         letters[0]
         for letters in _LETTERS.finditer(_UNDETECTABLE.sub(" ", text))
         if all(run.lastgroup in scripts for run in _RUN.finditer(letters[0]))
     )
-    if not kept:
+    if not words:
         return None
-    _, _, guesses = pycld2.detect(kept)
+    _, _, guesses = pycld2.detect(words)
     code = guesses[0][1]
     return None if code == "un" else _code(code)

@@ -36,14 +36,14 @@ def math_answer(sample: Sample, *, worked_out: bool = False) -> Reward:
     """
     if sample.gold is None or not sample.gold.strip():
         return Reward(value=None, verdict="no_gold")
-    found = final_answer(sample)
-    if found.text is None:
-        return Reward(value=0.0, verdict=found.problem, detail={"rule": found.how})
+    final = final_answer(sample)
+    if final.text is None:
+        return Reward(value=0.0, verdict=final.problem, detail={"rule": final.how})
     gold = gold_text(sample.gold)
-    decision = compare(gold, found.text, worked_out=worked_out)
+    decision = compare(gold, final.text, worked_out=worked_out)
     detail = {
-        "found": found.how,
-        "answer": found.text[:500],
+        "found": final.how,
+        "answer": final.text[:500],
         "gold": gold[:500],
         "rule": decision.rule,
     }

@@ -134,15 +134,15 @@ def unqualified(text: str) -> str:
 
     What could be one more answer is no qualification and stays.
     """
-    found = _QUALIFIER.search(text)
-    if found is None or _MORE.search(text, found.end()):
+    match = _QUALIFIER.search(text)
+    if match is None or _MORE.search(text, match.end()):
         return text
-    kept = text[: found.start()].rstrip(" ,({\n")
-    if not re.search(r"[\d=]", kept):
+    rest = text[: match.start()].rstrip(" ,({\n")
+    if not re.search(r"[\d=]", rest):
         return text
     for command in ("\\text", "\\mbox", "\\quad", "\\qquad"):
-        kept = kept.removesuffix(command).rstrip(" ,({\n")
-    return kept
+        rest = rest.removesuffix(command).rstrip(" ,({\n")
+    return rest
 
 
 def exact_number(text: str) -> Fraction | None:
@@ -199,14 +199,14 @@ def _calculation(answer: str) -> bool:
 
 def _notation(tree: Node) -> list[Node]:
     """Mixed numbers and powers of ten, which are ways to write one number."""
-    found: list[Node] = []
+    parts: list[Node] = []
     for part in walk(tree):
         match part:
             case Node("group", (Node("add", (Node("number"), Node("divide"))) as mixed,)):
-                found.append(mixed)
+                parts.append(mixed)
             case Node("multiply", (Node("number"), Node("power", (Node("number", (), _, b), _)))):
-                found += [part, part.args[1]] if b == 10 else []
-    return found
+                parts += [part, part.args[1]] if b == 10 else []
+    return parts
 
 
 def _by_tree(gold: str, answer: str, *, thousands: bool) -> Decision:
@@ -232,9 +232,9 @@ def _by_tree_unguarded(gold: str, answer: str, *, thousands: bool) -> Decision:
         if is_scalar(gold_tree):
             return _by_math_verify(gold, answer, reason)
         return Decision("unparsable", reason)
-    left = _unevaluated(answer_tree)
-    if left:
-        return Decision("wrong", f"{left} is left to be worked out")
+    operation = _unevaluated(answer_tree)
+    if operation:
+        return Decision("wrong", f"{operation} is left to be worked out")
     try:
         rule = same_answer(gold_tree, answer_tree)
     except TooComplex as error:

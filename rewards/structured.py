@@ -51,14 +51,14 @@ def choice(sample: Sample, *, letters: str = "ABCDE") -> Reward:
     gold = _letter(sample.gold or "", letters)
     if gold is None:
         return Reward(value=None, verdict="no_gold")
-    found = final_answer(sample)
-    if found.text is None:
-        return Reward(value=0.0, verdict=found.problem, detail={"rule": found.how})
-    chosen = _letter(found.text, letters)
-    if chosen is None:
-        return Reward(value=0.0, verdict="no_answer", detail={"answer": found.text[:200]})
-    verdict = "correct" if chosen == gold else "wrong"
-    return Reward(value=float(chosen == gold), verdict=verdict, detail={"answer": chosen})
+    final = final_answer(sample)
+    if final.text is None:
+        return Reward(value=0.0, verdict=final.problem, detail={"rule": final.how})
+    letter = _letter(final.text, letters)
+    if letter is None:
+        return Reward(value=0.0, verdict="no_answer", detail={"answer": final.text[:200]})
+    verdict = "correct" if letter == gold else "wrong"
+    return Reward(value=float(letter == gold), verdict=verdict, detail={"answer": letter})
 
 
 def _letter(text: str, letters: str) -> str | None:
@@ -113,10 +113,10 @@ def _refuse(constant: str) -> float:
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    document = dict(pairs)
+    if len(document) < len(pairs):
         raise ValueError("a key occurs twice")
-    return found
+    return document
 
 
 @reward(

@@ -51,8 +51,8 @@ def try_reward(
     cases = _cases(data)
     if out is not None and not out.parent.is_dir():
         raise UsageError(f"--out {out}: there is no folder {out.parent}")
-    found = try_cases(ref, cases, args=_arguments(arg), base=Path.cwd(), workers=workers, out=out)
-    return Answer(document=found, show=lambda: _print(_test_lines(found)))
+    trial = try_cases(ref, cases, args=_arguments(arg), base=Path.cwd(), workers=workers, out=out)
+    return Answer(document=trial, show=lambda: _print(_test_lines(trial)))
 
 
 @reward_app.command()
@@ -69,15 +69,15 @@ def attack(
     from rewards.audit import attack as attacked
 
     cases = _cases(data, answered=False) if data else []
-    found = attacked(
+    holes = attacked(
         ref, cases, args=_arguments(arg), base=Path.cwd(), workers=workers, limit=limit
     )
-    if not found["tried"]:
+    if not holes["tried"]:
         raise UsageError(f"--data {data}: no case has a gold, an answer or tests to attack")
     return Answer(
-        document=found,
-        show=lambda: _print(_attack_lines(found)),
-        code=HOLE if found["paid"] else OK,
+        document=holes,
+        show=lambda: _print(_attack_lines(holes)),
+        code=HOLE if holes["paid"] else OK,
     )
 
 
@@ -97,8 +97,8 @@ def explain(
     cases = [c for c in _cases(sample) if case_id in (None, c.sample.id)]
     if not cases:
         raise UsageError(f"--id {case_id}: there is no such case in {sample}")
-    found = explained(ref, cases[0].sample, args=_arguments(arg), base=Path.cwd())
-    return Answer(document=found, show=lambda: print(json.dumps(found, indent=1)))
+    explanation = explained(ref, cases[0].sample, args=_arguments(arg), base=Path.cwd())
+    return Answer(document=explanation, show=lambda: print(json.dumps(explanation, indent=1)))
 
 
 @reward_app.command()
@@ -113,15 +113,15 @@ def bench(
     from rewards.audit import bench as benched
 
     cases = _cases(data) if data else []
-    found = benched(ref, cases, args=_arguments(arg), base=Path.cwd(), seconds=seconds)
+    speed = benched(ref, cases, args=_arguments(arg), base=Path.cwd(), seconds=seconds)
 
     def show() -> None:
-        print(f"{ref}: {found['checks_per_s_per_core']:.0f} checks/s per core")
-        print(f"isolation: {found['isolation']}")
-        for name, rate in found.get("baselines", {}).items():
+        print(f"{ref}: {speed['checks_per_s_per_core']:.0f} checks/s per core")
+        print(f"isolation: {speed['isolation']}")
+        for name, rate in speed.get("baselines", {}).items():
             print(f"  {name} (no isolation): {rate:.0f} runs/s per core")
 
-    return Answer(document=found, show=show)
+    return Answer(document=speed, show=show)
 
 
 @reward_app.command()
@@ -147,7 +147,7 @@ def diff(
     from rewards.audit import diff as compared
 
     samples = logged_samples(run_dir, stage=stage, rendered=_rendered(run_dir))
-    found = compared(
+    difference = compared(
         ref_a,
         ref_b,
         samples,
@@ -156,7 +156,7 @@ def diff(
         base=Path.cwd(),
         workers=workers,
     )
-    return Answer(document=found, show=lambda: _print(_diff_lines(found)))
+    return Answer(document=difference, show=lambda: _print(_diff_lines(difference)))
 
 
 def _rendered(run_dir: Path) -> Callable[[Sequence[int]], str] | None:
@@ -195,21 +195,21 @@ def _print(lines: Iterable[str]) -> None:
         print(line)
 
 
-def _test_lines(found: Mapping[str, Any]) -> Iterator[str]:
+def _test_lines(trial: Mapping[str, Any]) -> Iterator[str]:
     yield (
-        f"{found['reward']}: {found['n']} cases, precision {_share(found['precision'])}, "
-        f"recall {_share(found['recall'])}"
+        f"{trial['reward']}: {trial['n']} cases, precision {_share(trial['precision'])}, "
+        f"recall {_share(trial['recall'])}"
     )
-    yield from (f"  {count:>6}  {verdict}" for verdict, count in found["verdicts"].items())
-    yield "deterministic" if found["deterministic"] else "NOT deterministic: two runs differ"
-    yield f"at most {found['max_cpu_s']:.3f} s of CPU and {found['max_rss_mb']:.0f} MiB; slowest:"
+    yield from (f"  {count:>6}  {verdict}" for verdict, count in trial["verdicts"].items())
+    yield "deterministic" if trial["deterministic"] else "NOT deterministic: two runs differ"
+    yield f"at most {trial['max_cpu_s']:.3f} s of CPU and {trial['max_rss_mb']:.0f} MiB; slowest:"
     yield from (
-        f"  {row['cpu_s']:>8.3f} s  {row['id']}  {row['verdict']}" for row in found["slowest"]
+        f"  {row['cpu_s']:>8.3f} s  {row['id']}  {row['verdict']}" for row in trial["slowest"]
     )
-    if found["wrong"]:
-        yield f"{len(found['wrong'])} wrong:"
-        wrong = (f"  {row['id']}  {_due(row)}, verdict {row['verdict']}" for row in found["wrong"])
-        yield from _first(wrong, len(found["wrong"]))
+    if trial["wrong"]:
+        yield f"{len(trial['wrong'])} wrong:"
+        wrong = (f"  {row['id']}  {_due(row)}, verdict {row['verdict']}" for row in trial["wrong"])
+        yield from _first(wrong, len(trial["wrong"]))
 
 
 def _due(row: Mapping[str, Any]) -> str:
@@ -220,10 +220,10 @@ def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _attack_lines(found: Mapping[str, Any]) -> Iterator[str]:
-    paid = found["paid"]
-    faults = f", {found['infra_errors']} not scored (infra_error)" if found["infra_errors"] else ""
-    yield f"{found['reward']}: {found['tried']} attacks tried, {len(paid)} paid{faults}"
+def _attack_lines(holes: Mapping[str, Any]) -> Iterator[str]:
+    paid = holes["paid"]
+    faults = f", {holes['infra_errors']} not scored (infra_error)" if holes["infra_errors"] else ""
+    yield f"{holes['reward']}: {holes['tried']} attacks tried, {len(paid)} paid{faults}"
     rows = (
         f"  {row['attack']}: {row['answer'][:80]!r} for {(row['gold'] or '')[:40]!r}"
         for row in paid
@@ -231,9 +231,12 @@ def _attack_lines(found: Mapping[str, Any]) -> Iterator[str]:
     yield from _first(rows, len(paid))
 
 
-def _diff_lines(found: Mapping[str, Any]) -> Iterator[str]:
-    changed = found["changed"]
-    yield f"{len(changed)} of {found['n']} samples would be rescored: {found['a']} -> {found['b']}"
+def _diff_lines(difference: Mapping[str, Any]) -> Iterator[str]:
+    changed = difference["changed"]
+    yield (
+        f"{len(changed)} of {difference['n']} samples would be rescored: "
+        f"{difference['a']} -> {difference['b']}"
+    )
     rows = (f"  {row['id']}  {_brief(row['a'])} -> {_brief(row['b'])}" for row in changed)
     yield from _first(rows, len(changed))
 

@@ -63,14 +63,14 @@ def _written_out(node: Node) -> list[Node]:
     """Every reading of the plus-minus signs: together in a value, apart in a tuple's entries."""
     if node.kind == "tuple":
         choices = itertools.product(*(_written_out(arg) for arg in node.args))
-        found = [
+        readings = [
             Node("tuple", choice, node.name) for choice in itertools.islice(choices, MAX_ITEMS)
         ]
     elif any(part.kind == "plus_minus" for part in walk(node)):
-        found = [_signed(node, upper=True), _signed(node, upper=False)]
+        readings = [_signed(node, upper=True), _signed(node, upper=False)]
     else:
-        found = [node]
-    return found
+        readings = [node]
+    return readings
 
 
 def _signed(node: Node, *, upper: bool) -> Node:
@@ -101,10 +101,10 @@ def _items(node: Node) -> list[Node]:
     """The entries of a list, set or tuple, each with its own plus-minus written out."""
     if node.kind not in ("list", "set", "tuple"):
         return [node]
-    found = [item for arg in node.args for item in _entries(arg)]
-    if len(found) > MAX_ITEMS:
+    items = [item for arg in node.args for item in _entries(arg)]
+    if len(items) > MAX_ITEMS:
         raise TooComplex(f"more than {MAX_ITEMS} answers")
-    return found
+    return items
 
 
 def _entries(node: Node) -> list[Node]:
@@ -162,20 +162,20 @@ def _unlabelled(items: Sequence[Node]) -> list[Node]:
 
 
 def _distinct(items: Sequence[Node]) -> list[Node]:
-    kept: list[Node] = []
+    distinct: list[Node] = []
     for item in items:
-        if not any(_quietly_same(item, other) for other in kept):
-            kept.append(item)
-    return kept
+        if not any(_quietly_same(item, other) for other in distinct):
+            distinct.append(item)
+    return distinct
 
 
 def _matched(ours: Sequence[Node], theirs: Sequence[Node]) -> bool:
-    left = list(theirs)
+    rest = list(theirs)
     for item in ours:
-        found = next((other for other in left if _quietly_same(item, other)), None)
-        if found is None:
+        match = next((other for other in rest if _quietly_same(item, other)), None)
+        if match is None:
             return False
-        left.remove(found)
+        rest.remove(match)
     return True
 
 

@@ -41,12 +41,12 @@ def measure(unit: str) -> tuple[str, Fraction] | None:
     """
     unit = re.sub(r"\bper\b", "/", unit.lower())
     parts = unit.split("/")
-    found = [_simple(part) for part in parts]
-    known = [part for part in found if part is not None]
-    if len(known) != len(parts):
+    simple = [_simple(part) for part in parts]
+    measures = [part for part in simple if part is not None]
+    if len(measures) != len(parts):
         return None
-    kind, size = known[0]
-    for below_kind, below_size in known[1:]:
+    kind, size = measures[0]
+    for below_kind, below_size in measures[1:]:
         kind, size = f"{kind}/{below_kind}", size / below_size
     return kind, size
 
@@ -61,8 +61,8 @@ def _simple(text: str) -> tuple[str, Fraction] | None:
     if len(names) != 1:
         return None
     name = names[0].rstrip(".")
-    known = _KNOWN.get(name) or _KNOWN.get(name.removesuffix("s"))
-    if known is None:
+    one = _KNOWN.get(name) or _KNOWN.get(name.removesuffix("s"))
+    if one is None:
         return None
-    kind, size = known
+    kind, size = one
     return (kind if power == 1 else f"{kind}^{power}"), size**power

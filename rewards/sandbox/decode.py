@@ -54,8 +54,8 @@ def value_of(message: Any, *, depth: int = 0) -> Any:
         case ["bytes", str(digits)] if re.fullmatch(r"(?:[0-9a-f]{2})*", digits):
             return bytes.fromhex(digits)
         case [("list" | "tuple" | "set" | "frozenset") as kind, list(items)]:
-            found = [value_of(item, depth=depth + 1) for item in items]
-            return _collected(kind, found)
+            values = [value_of(item, depth=depth + 1) for item in items]
+            return _collected(kind, values)
         case ["dict", list(items)]:
             return _dictionary(items, depth=depth + 1)
         case ["opaque", str()]:
@@ -78,17 +78,17 @@ def _collected(kind: str, items: list[Any]) -> Any:
 
 
 def _dictionary(items: list[Any], *, depth: int) -> dict[Any, Any]:
-    found = {}
+    table = {}
     for item in items:
         match item:
             case [key, value]:
                 try:
-                    found[value_of(key, depth=depth)] = value_of(value, depth=depth)
+                    table[value_of(key, depth=depth)] = value_of(value, depth=depth)
                 except TypeError as error:
                     raise NotPlain(str(error)) from error
             case _:
                 raise NotPlain("no pair")
-    return found
+    return table
 
 
 def source_of(value: Any) -> str:
