@@ -429,7 +429,7 @@ def _would_run(
 ) -> list[str]:
     """Names of the stages that a run would run, given what is finished in its folder."""
     from pipeline.artifacts import MANIFEST, open_artifact
-    from pipeline.recipe.errors import did_you_mean
+    from pipeline.recipe.recipe_errors import did_you_mean
 
     names = [stage.name for stage in plan.stages]
     for option, name in (("--from", from_stage), ("--to", to_stage)):

@@ -6,7 +6,7 @@ from typing import Any
 from pipeline.plan.stage_plan import PlanError
 from pipeline.prompts.golds import check_golds
 from pipeline.prompts.sources import load_prompts
-from pipeline.recipe.errors import did_you_mean
+from pipeline.recipe.recipe_errors import did_you_mean
 from pipeline.recipe.reward_spec import Judge
 from pipeline.recipe.routing import judge_of, row_routes
 from pipeline.recipe.schema import Recipe

@@ -6,7 +6,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from pipeline.models.model_folder import ModelError
 from pipeline.models.turn_end import turn_end_in
-from pipeline.recipe.errors import did_you_mean
+from pipeline.recipe.recipe_errors import did_you_mean
 
 
 def named_ends(model: PreTrainedModel) -> list[int]:

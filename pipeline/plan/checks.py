@@ -9,10 +9,10 @@ from pipeline.plan.model_origin import first_source, max_iterations
 from pipeline.plan.stage_plan import PlanError
 from pipeline.prompts.prompt_error import PromptError
 from pipeline.prompts.sources import check_source
-from pipeline.recipe.errors import did_you_mean
 from pipeline.recipe.hardware import Hardware
 from pipeline.recipe.model_source import ModelSource
 from pipeline.recipe.places import gguf_files
+from pipeline.recipe.recipe_errors import did_you_mean
 from pipeline.recipe.routing import judge_of, row_routes
 from pipeline.recipe.schema import Recipe, Stage
 from pipeline.recipe.stage_base import BASE, Product

@@ -8,8 +8,8 @@ from typing import Any
 from pipeline.prompts import tasks
 from pipeline.prompts.prompt_error import PromptError
 from pipeline.prompts.prompt_rows import as_text, json_safe, split_at_mark
-from pipeline.recipe.errors import did_you_mean
 from pipeline.recipe.prompt_source import PromptSource
+from pipeline.recipe.recipe_errors import did_you_mean
 from pipeline.records import Prompt
 
 GYM_ROUNDS = 20

@@ -7,8 +7,8 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from pipeline.prompts.prompt_error import PromptError
-from pipeline.recipe.errors import did_you_mean
 from pipeline.recipe.prompt_source import PromptSource
+from pipeline.recipe.recipe_errors import did_you_mean
 from pipeline.records import Prompt
 
 Routes = Mapping[str, Sequence[str]]

@@ -22,8 +22,8 @@ from pipeline.prompts.prompt_rows import (
     json_rows,
     prompts_of_rows,
 )
-from pipeline.recipe.errors import did_you_mean
 from pipeline.recipe.prompt_source import PromptSource
+from pipeline.recipe.recipe_errors import did_you_mean
 from pipeline.recipe.section import listed
 from pipeline.records import Prompt
 from rewards.structured import FAULTY_GYM_SCORERS

@@ -13,9 +13,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
-from pipeline.recipe.errors import RecipeError, did_you_mean, dotted, mistakes
 from pipeline.recipe.locate import locate, locate_beside
 from pipeline.recipe.places import recipe_file, recipe_path, shipped_recipes
+from pipeline.recipe.recipe_errors import RecipeError, did_you_mean, dotted, mistakes
 from pipeline.recipe.reward_spec import spelled_out
 from pipeline.recipe.schema import Recipe
 

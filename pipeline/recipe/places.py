@@ -3,7 +3,7 @@
 import importlib.util
 from pathlib import Path
 
-from pipeline.recipe.errors import RecipeError, did_you_mean
+from pipeline.recipe.recipe_errors import RecipeError, did_you_mean
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _SUFFIXES = (".yaml", ".yml")

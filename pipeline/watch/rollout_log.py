@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.errors import WrongInput
-from pipeline.recipe.errors import did_you_mean
+from pipeline.recipe.recipe_errors import did_you_mean
 from pipeline.records import Prompt, Scored, read_prompts, read_scored
 from rewards.api import Sample
 

@@ -7,10 +7,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.recipe.dump import dump_recipe
-from pipeline.recipe.errors import RecipeError, did_you_mean
 from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.recipe.load import load_recipe
 from pipeline.recipe.places import recipe_path
+from pipeline.recipe.recipe_errors import RecipeError, did_you_mean
 from pipeline.recipe.routing import judges
 from pipeline.recipe.schema import Recipe
 from pipeline.recipe.sft_stage import SftStage

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.recipe.errors import RecipeError
 from pipeline.recipe.load import load_recipe
+from pipeline.recipe.recipe_errors import RecipeError
 from pipeline.recipe.reference import sections
 
 REMOVED = [(section, key) for _, section in sections() for key in section.removed_keys]
