@@ -28,6 +28,7 @@ from pipeline.recurrent.convert.folder import (
     load_dense,
     model_type,
 )
+from pipeline.recurrent.convert.huginn import StateInit
 from pipeline.recurrent.convert.influence import (
     Core,
     Influence,
@@ -35,7 +36,6 @@ from pipeline.recurrent.convert.influence import (
     measure,
     suggested_core,
 )
-from pipeline.recurrent.convert.published import StateInit
 from pipeline.recurrent.model import RecurrentForCausalLM
 
 AUTO = "auto"

@@ -211,6 +211,19 @@ def read_settings(folder: Path) -> dict[str, Any]:
     return settings
 
 
+def required(settings: Mapping[str, Any], name: str) -> Any:
+    """A field of a published `config.json`. Raises ConversionError where it is missing."""
+    if settings.get(name) is None:
+        raise ConversionError(f"config.json has no {name}, which this format needs")
+    return settings[name]
+
+
+def special_tokens(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The three special tokens of a published `config.json`, as our configuration names them."""
+    names = ("pad_token_id", "bos_token_id", "eos_token_id")
+    return {name: settings.get(name) for name in names}
+
+
 def layer_name(name: str, *, prefix: str) -> tuple[int, str] | None:
     """Layer and rest of "PREFIX.N.REST"; None for another name.
 

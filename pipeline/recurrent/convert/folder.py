@@ -30,7 +30,8 @@ from .checkpoint import (
     write_weights,
 )
 from .dense import DENSE, GATE, DenseConfig, Split, kept_layers, map_dense
-from .published import StateInit, map_huginn, map_ouro
+from .huginn import StateInit, map_huginn
+from .ouro import map_ouro
 
 MAX_LOGIT_DIFF = 1e-4
 """The largest difference of any logit, in float32, between a dense model and its conversion."""
