@@ -22,9 +22,10 @@ from types import FrameType
 from typing import Any
 
 from pipeline.artifacts import Artifact, fresh_folder, open_artifact, publish, write_atomic
-from pipeline.cluster import Cluster, ComponentFailed
+from pipeline.cluster.driver import Cluster, ComponentFailed
 from pipeline.depth import stage as depth
 from pipeline.errors import RunFailed, Stopped
+from pipeline.models import model_calls
 from pipeline.plan.plan import make_plan
 from pipeline.plan.stage_plan import Plan, PlanError, StagePlan
 from pipeline.prompts.sources import load_prompts
@@ -214,7 +215,7 @@ class Runner:
         if name == BASE:
             self._console.log("loading the base model")
             self._cluster.call(
-                "pipeline.models.materialize:materialize",
+                model_calls.materialize,
                 self._plan.recipe.model,
                 draft / MODEL_FOLDER,
                 seed=self._plan.recipe.seed,

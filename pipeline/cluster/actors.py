@@ -296,21 +296,18 @@ class TrainerActor(_Shell):
         """An address for the ranks to meet at."""
         return _free_endpoint()
 
-    def call(self, target: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
-        """Call `module:function` in this process."""
-        return _function(target)(*arguments, **keywords)
+    def call(
+        self, function: Callable[..., Any], arguments: Sequence[Any], keywords: Mapping[str, Any]
+    ) -> Any:
+        """Call a function in this process; it came by the name of its module and its own."""
+        return function(*arguments, **keywords)
 
     def train(
-        self,
-        target: str,
-        arguments: Sequence[Any],
-        environment: Mapping[str, str],
-        rollouts: "ServiceClient | None",
-    ) -> Mapping[str, Any]:
-        """Call `module:function` with the arguments, as one rank of a process group."""
+        self, training: Callable[[], dict[str, Any]], environment: Mapping[str, str]
+    ) -> dict[str, Any]:
+        """Run a training as one rank of a process group."""
         os.environ.update(environment)
-        extra = {} if rollouts is None else {"rollouts": rollouts}
-        return _function(target)(*arguments, **extra)
+        return training()
 
 
 def _free_endpoint() -> tuple[str, int]:
@@ -318,11 +315,6 @@ def _free_endpoint() -> tuple[str, int]:
     with socket.socket() as probe:
         probe.bind(("", 0))
         return ray.util.get_node_ip_address(), probe.getsockname()[1]
-
-
-def _function(target: str) -> Callable[..., Any]:
-    module, name = target.split(":")
-    return getattr(importlib.import_module(module), name)
 
 
 def _shape_of(model: Path) -> str:

@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
@@ -13,6 +14,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from pipeline.cluster.actors import EngineActor, ServiceActor, ServiceClient, TrainerActor
 from pipeline.cluster.setups import GrpoSetup, ServiceSetup
 from pipeline.errors import RunFailed
+from pipeline.generate.client import RolloutClient
 from pipeline.generate.engine import EngineSettings
 from pipeline.generate.groups import Group
 from pipeline.generate.service import Depths, Sampling
@@ -22,6 +24,9 @@ from pipeline.records import Prompt
 PLACEMENT_WAIT_S = 120.0
 OBJECT_STORE_SHARE = 0.15  # of memory; it holds one copy of the weights on their way to engines
 LOG_LINES = 15
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class ComponentFailed(RunFailed):
@@ -83,28 +88,29 @@ class Cluster:
         return Serving(self, self._service)
 
     def train(
-        self,
-        target: str,
-        arguments: Sequence[Any],
-        *,
-        serving: "Serving | None" = None,
-        poll: Callable[[], None] = lambda: None,
-    ) -> Mapping[str, Any]:
-        """Run `module:function` on every rank; rank 0's result. Raises ComponentFailed."""
+        self, training: Callable[[], dict[str, Any]], *, poll: Callable[[], None] = lambda: None
+    ) -> dict[str, Any]:
+        """Run a training on every rank; rank 0's result. Raises ComponentFailed."""
         if len(self._trainers) > 1:  # a process group lives as long as its processes
             for trainer in self._trainers:
                 ray.kill(trainer)
             self._start_trainers()
         host, port = self.wait(self._trainers[0].endpoint.remote())
         ranks = len(self._trainers)
-        rollouts = None if serving is None else self._rollout_client()
         running = [
-            trainer.train.remote(
-                target, arguments, _rank_environment(rank, ranks, host, port), rollouts
-            )
+            trainer.train.remote(training, _rank_environment(rank, ranks, host, port))
             for rank, trainer in enumerate(self._trainers)
         ]
         return self.wait_all(running, poll=poll)[0]
+
+    def train_on_rollouts(
+        self,
+        training: Callable[[RolloutClient], dict[str, Any]],
+        *,
+        poll: Callable[[], None] = lambda: None,
+    ) -> dict[str, Any]:
+        """The same with a client of the service, which a `Serving` has opened."""
+        return self.train(partial(training, self._rollout_client()), poll=poll)
 
     def _rollout_client(self) -> ServiceClient:
         nccl = self._device == "cuda" and self._hardware.engine == "vllm"
@@ -112,9 +118,9 @@ class Cluster:
         engines = self._hardware.engines
         return ServiceClient(self._service, gpus_per_engine=gpus, engines=engines)
 
-    def call(self, target: str, *arguments: Any, **keywords: Any) -> Any:
-        """Call `module:function` in a trainer process, where the heavy libraries are loaded."""
-        return self.wait(self._trainers[0].call.remote(target, arguments, keywords))
+    def call(self, function: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
+        """Call a function of a light module in a trainer process, where the heavy ones load."""
+        return self.wait(self._trainers[0].call.remote(function, arguments, keywords))
 
     def wait(self, reference: Any, *, poll: Callable[[], None] = lambda: None) -> Any:
         """The reference's value; `poll` is called while it is awaited. Raises ComponentFailed."""

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline.artifacts import write_atomic
-from pipeline.cluster import Serving
 from pipeline.depth.answers import Answers, answers_of
 from pipeline.generate.groups import Group
 from pipeline.generate.journal import Journal
@@ -17,7 +16,7 @@ from pipeline.plan.stage_plan import StagePlan
 from pipeline.recipe.depth_stage import DepthStage
 from pipeline.records import Prompt, group_names
 from pipeline.recurrent.request import DepthRequest
-from pipeline.stages.context import RunContext
+from pipeline.stages.context import RunContext, Serving
 from pipeline.stages.sampling import depths_key, sample_in_chunks
 from pipeline.stages.support import energy_device, prompts_of, serve
 

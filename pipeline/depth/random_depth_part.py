@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from pipeline.recipe.depth_stage import DepthStage, RandomDepthSft
 from pipeline.recipe.sft_stage import RandomDepths, SftStage
 from pipeline.stages.support import MODEL_FOLDER, train, train_job
 from pipeline.stages.training_rows import write_rows
+from pipeline.train import training_calls
 from pipeline.train.job import CHECKPOINTS
 
 SEGMENT = 1  # tokens that share a depth: a halting policy may choose any for each
@@ -27,7 +29,7 @@ def make(bench: Bench, out: Path, *, model: Path) -> Mapping[str, Any]:
     ctx.work.mkdir(exist_ok=True)
     job = train_job(ctx, plan, model=model, spec=sft_of(bench.spec), out=out / MODEL_FOLDER)
     rows = write_rows(ctx, plan, model=model)
-    info = train(ctx, plan, "pipeline.train.sft_trainer:train", (job, rows))
+    info = train(ctx, plan, partial(training_calls.sft, job, rows))
     shutil.rmtree(ctx.work / CHECKPOINTS, ignore_errors=True)
     return info
 

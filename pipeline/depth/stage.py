@@ -5,7 +5,7 @@ there is one, trains tokens too. A part is a folder, made once; `parts.py` says 
 
     driver: *_part.py        asks for rollouts and jobs, waits for them, writes the part
        |  Bench.measure, serving.sample      engines and verifiers: rollouts at given depths
-       |  cluster.call("module:function")    a trainer's process, files in and files out; everything
+       |  cluster.call(depth_calls.x, ...)   a trainer's process, files in and files out; everything
        |                                     here that loads torch runs there (labels/, model/, rl/)
 """
 

@@ -3,10 +3,16 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from pipeline.artifacts import Artifact, ArtifactKind
+from pipeline.cluster.setups import GrpoSetup, ServiceSetup
+from pipeline.generate.client import RolloutClient
+from pipeline.generate.engine import EngineSettings
+from pipeline.generate.groups import Group
+from pipeline.generate.service import Depths, Sampling
 from pipeline.plan.stage_plan import Plan
+from pipeline.records import Prompt
 
 Metrics = Mapping[str, float]
 
@@ -27,6 +33,62 @@ class Console(Protocol):
     def finish(self, results: Sequence[Mapping[str, Any]]) -> None: ...
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
+Poll = Callable[[], None]
+"""Called a few times a second while something is awaited."""
+
+TrainingCall = Callable[P, dict[str, Any]]
+"""A training of `pipeline.train.training_calls` with its arguments; rank 0's result counts."""
+
+
+class Serving(Protocol):
+    """Engines that hold a model, and the rollout service that scores what they write."""
+
+    def sample(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        source: str,
+        sampling: Sampling,
+        seed: int,
+        depths: Depths | None = None,
+    ) -> list[Group]:
+        """Scored groups of the prompts, in their order; see `RolloutService.sample`."""
+        ...
+
+    def load_weights(self, packed: bytes) -> None:
+        """Have every engine take weights that `pipeline.generate.weights.pack` made; those that
+        are not named stay."""
+        ...
+
+    def open_grpo(self, setup: GrpoSetup) -> None:
+        """Serve the steps of a GRPO stage."""
+        ...
+
+
+class Cluster(Protocol):
+    """What a stage uses of the run's other processes. All of it raises ComponentFailed."""
+
+    def call(self, function: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
+        """Call a function of a light module in a trainer process, where the heavy ones load."""
+        ...
+
+    def train(self, training: TrainingCall[[]], *, poll: Poll) -> dict[str, Any]:
+        """Run a training on every rank of a process group."""
+        ...
+
+    def train_on_rollouts(
+        self, training: TrainingCall[[RolloutClient]], *, poll: Poll
+    ) -> dict[str, Any]:
+        """The same with a client of the service, which a `Serving` has opened."""
+        ...
+
+    def serve(self, setup: ServiceSetup, settings: EngineSettings, *, version: int = 0) -> Serving:
+        """Have the engines hold `setup.model` and the service score as `setup` says."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Output:
     """What a stage made: `run` publishes the context's `out` folder as this kind of artifact."""
@@ -44,6 +106,6 @@ class RunContext:
     work: Path
     out: Path
     artifacts: Mapping[str, Artifact]  # finished stages, `base` and prompts entries, by name
-    cluster: Any  # pipeline.cluster.Cluster
+    cluster: Cluster
     console: Console
     stopping: Callable[[], bool]

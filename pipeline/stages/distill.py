@@ -1,12 +1,15 @@
 """Distillation into a smaller model: SFT on harvested rows as R1 did, or on-policy."""
 
 from dataclasses import replace
+from functools import partial
 
+from pipeline.models import model_calls
 from pipeline.plan.stage_plan import StagePlan
 from pipeline.recipe.distill_stage import DistillStage
 from pipeline.stages.context import Output, RunContext
 from pipeline.stages.support import model_of, train, train_job
 from pipeline.stages.training_rows import write_rows
+from pipeline.train import training_calls
 
 
 def run(plan: StagePlan, ctx: RunContext) -> Output:
@@ -16,13 +19,12 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
     student = ctx.work / "student"
     if not (student / "config.json").exists():
         source = spec.student
-        ctx.cluster.call("pipeline.models.materialize:materialize", source, student, seed=plan.seed)
+        ctx.cluster.call(model_calls.materialize, source, student, seed=plan.seed)
     rows = write_rows(ctx, plan, model=student)
     job = replace(train_job(ctx, plan, model=student), dtype=spec.student.dtype)
     if spec.mode == "rows":
-        info = train(ctx, plan, "pipeline.train.distill_trainer:train", (job, rows))
+        info = train(ctx, plan, partial(training_calls.distill, job, rows))
     else:
         teacher = model_of(ctx, spec.teacher)
-        target = "pipeline.train.distill_trainer:train_on_policy"
-        info = train(ctx, plan, target, (job, rows, teacher))
+        info = train(ctx, plan, partial(training_calls.distill_on_policy, job, rows, teacher))
     return Output(kind="checkpoint", info=info)

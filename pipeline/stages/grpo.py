@@ -1,11 +1,14 @@
 """GRPO with rule rewards, and alignment RL with a reward model in the last steps."""
 
-from pipeline.cluster import GrpoSetup, PreferenceSetup
+from functools import partial
+
+from pipeline.cluster.setups import GrpoSetup, PreferenceSetup
 from pipeline.plan.stage_plan import StagePlan
 from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.records import Prompt
 from pipeline.stages.context import Output, RunContext
-from pipeline.stages.support import model_of, named, prompts_of, serve, train, train_job
+from pipeline.stages.support import model_of, named, prompts_of, serve, train_job, train_on_rollouts
+from pipeline.train import training_calls
 
 
 def run(plan: StagePlan, ctx: RunContext) -> Output:
@@ -28,7 +31,7 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
         )
     )
     job = train_job(ctx, plan, model=model)
-    info = train(ctx, plan, "pipeline.train.grpo_trainer:train", (job,), serving=serving)
+    info = train_on_rollouts(ctx, plan, partial(training_calls.grpo, job))
     return Output(kind="checkpoint", info=info)
 
 

@@ -1,5 +1,6 @@
 """A reward model from pairs: a harvest's correct against wrong, or judged pairs from a file."""
 
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ from pipeline.stages.context import Output, RunContext
 from pipeline.stages.harvest import preference_pairs
 from pipeline.stages.reject import ROLLOUTS_FILE
 from pipeline.stages.support import model_of, named, prompts_of, systems, train, train_job
+from pipeline.train import training_calls
 
 Pair = tuple[str, str, str]  # rendered prompt, chosen completion, rejected completion
 
@@ -39,7 +41,7 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
         pa.table(dict(zip(("prompt", "chosen", "rejected"), columns, strict=True))), path
     )
     job = train_job(ctx, plan, model=model)
-    info = train(ctx, plan, "pipeline.train.reward_trainer:train", (job, path))
+    info = train(ctx, plan, partial(training_calls.reward_model, job, path))
     return Output(kind="checkpoint", info={"pairs": len(pairs), **info})
 
 

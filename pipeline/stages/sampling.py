@@ -5,14 +5,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 
 from pipeline.artifacts import fingerprint
-from pipeline.cluster import Serving
 from pipeline.generate.groups import Group, unscored_share
 from pipeline.generate.journal import Journal, StepRollouts
 from pipeline.generate.service import Depths, RolloutError, Sampling
 from pipeline.generate.steps import UNSCORED_LIMIT, step_metrics
 from pipeline.plan.stage_plan import StagePlan
 from pipeline.records import Prompt, group_names
-from pipeline.stages.context import RunContext
+from pipeline.stages.context import RunContext, Serving
 from pipeline.stages.support import check_stop
 
 CHUNK_COMPLETIONS = 1000

@@ -1,9 +1,12 @@
 """Supervised fine-tuning: R1's cold start and its second SFT, both from the base."""
 
+from functools import partial
+
 from pipeline.plan.stage_plan import StagePlan
 from pipeline.stages.context import Output, RunContext
 from pipeline.stages.support import model_of, named, train, train_job
 from pipeline.stages.training_rows import write_rows
+from pipeline.train import training_calls
 
 
 def run(plan: StagePlan, ctx: RunContext) -> Output:
@@ -12,6 +15,4 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
     model = model_of(ctx, init.name)
     rows = write_rows(ctx, plan, model=model)
     job = train_job(ctx, plan, model=model)
-    return Output(
-        kind="checkpoint", info=train(ctx, plan, "pipeline.train.sft_trainer:train", (job, rows))
-    )
+    return Output(kind="checkpoint", info=train(ctx, plan, partial(training_calls.sft, job, rows)))

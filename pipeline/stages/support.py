@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.cluster import ServiceSetup, Serving
+from pipeline.cluster.setups import ServiceSetup
 from pipeline.errors import Stopped
+from pipeline.generate.client import RolloutClient
 from pipeline.generate.engine import EngineSettings
 from pipeline.generate.service import RewardUse
 from pipeline.plan.stage_plan import StagePlan
@@ -14,7 +15,7 @@ from pipeline.recipe.routing import judges
 from pipeline.recipe.stage_base import Input, Training
 from pipeline.records import Prompt, read_prompts
 from pipeline.recurrent.effort import CALIBRATION
-from pipeline.stages.context import RunContext
+from pipeline.stages.context import Poll, RunContext, Serving, TrainingCall
 from pipeline.train.job import METRICS_FILE, STOP_FILE, STOPPED, TrainJob
 
 PROMPTS_FILE = "prompts.parquet"  # in a prompts artifact
@@ -77,22 +78,34 @@ def train_job(
     )
 
 
-def train(
+def train(ctx: RunContext, plan: StagePlan, training: TrainingCall[[]]) -> dict[str, Any]:
+    """Run a training on all ranks, showing its metrics; raises Stopped on request."""
+    follow = MetricsFollower(ctx, plan.name, as_shown=lambda row: row)
+    return _followed(ctx, plan, follow, lambda poll: ctx.cluster.train(training, poll=poll))
+
+
+def train_on_rollouts(
     ctx: RunContext,
     plan: StagePlan,
-    target: str,
-    arguments: Sequence[Any],
+    training: TrainingCall[[RolloutClient]],
     *,
-    serving: Serving | None = None,
     as_shown: AsShown = lambda row: row,
 ) -> dict[str, Any]:
-    """Run a training function on all ranks, showing its metrics; raises Stopped on request.
+    """The same of a training that asks the service for rollouts.
 
     `as_shown`: a row as it is shown, with the step's number among the stage's.
     """
-    (ctx.work / STOP_FILE).unlink(missing_ok=True)
     follow = MetricsFollower(ctx, plan.name, as_shown=as_shown)
-    result = ctx.cluster.train(target, arguments, serving=serving, poll=follow)
+    return _followed(
+        ctx, plan, follow, lambda poll: ctx.cluster.train_on_rollouts(training, poll=poll)
+    )
+
+
+def _followed(
+    ctx: RunContext, plan: StagePlan, follow: Poll, run: Callable[[Poll], dict[str, Any]]
+) -> dict[str, Any]:
+    (ctx.work / STOP_FILE).unlink(missing_ok=True)
+    result = run(follow)
     follow()
     if result["status"] == STOPPED:
         raise Stopped(f"{plan.name} stopped after step {result['steps']}; the same command goes on")

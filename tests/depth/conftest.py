@@ -1,6 +1,7 @@
 """A tiny recurrent model with a halting head, rollouts of the native engine, and a bench whose
 engines and trainers write down what they are asked."""
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -246,10 +247,11 @@ class Bench:
             rollout=rollout, text="", reward=self.value, components={"a": self.value}, verdicts={}
         )
 
-    def call(self, target: str, *arguments: Any, **keywords: Any) -> Any:
-        name = target.rpartition(":")[2]
+    def call(self, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+        inspect.signature(function).bind(*arguments, **keywords)
+        name = function.__name__
         self.calls.append(name)
-        if name == "update":
+        if name in ("update_head", "update_tokens"):
             self.updates.append(keywords)
             assert len(read_scored(arguments[1])) == 12  # the journal is there before
             before = "" if keywords["state"] is None else keywords["state"].read_text()

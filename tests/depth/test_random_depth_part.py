@@ -12,6 +12,7 @@ from pipeline.depth.bench import Bench
 from pipeline.errors import Stopped
 from pipeline.recipe.depth_stage import DepthStage
 from pipeline.stages.context import RunContext
+from pipeline.train import training_calls
 from pipeline.train.job import CHECKPOINTS, METRICS_FILE, STOP_FILE
 
 SPEC = DepthStage.model_validate(
@@ -27,9 +28,9 @@ CALIBRATED = {"depth_policy": {"depth": 4}, "depth_calibration": [], "efforts": 
 class Cluster:
     """A trainer that logs a step, keeps a checkpoint, and looks at its stop file."""
 
-    def train(self, target: str, arguments: Any, *, serving: Any, poll: Any) -> dict[str, Any]:
-        job, rows = arguments
-        assert target == "pipeline.train.sft_trainer:train"
+    def train(self, training: Any, *, poll: Any) -> dict[str, Any]:
+        job, rows = training.args
+        assert training.func is training_calls.sft
         assert rows.parent == job.work
         self.job = job
         (job.work / CHECKPOINTS / "checkpoint-1").mkdir(parents=True)

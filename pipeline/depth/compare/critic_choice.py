@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from safetensors import safe_open
 
+from pipeline.depth import depth_calls
 from pipeline.depth.answers import Floats
 from pipeline.depth.bench import Bench, Measurement
 from pipeline.depth.compare.methods import Choice
 from pipeline.depth.head_job import head_job
-from pipeline.depth.labels.warm_start_part import CRITIC
 from pipeline.generate.groups import Group
 from pipeline.recurrent.shape import RecurrentShape, iteration_flops, shape_of
 
@@ -31,7 +31,7 @@ def critic_choice(
         job = head_job(bench.plan, bench.ctx, model=warm, out=bench.ctx.work)
         prompts = [list(group.samples[0].rollout.prompt_tokens) for group in groups]
         depths = bench.ctx.cluster.call(
-            f"{CRITIC}:choose", job, folder, prompts, log_price=log_price
+            depth_calls.choose_depths, job, folder, prompts, log_price=log_price
         )
         shape = shape_of(json.loads((warm / "config.json").read_text()))
         flops = [

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.depth import depth_calls
 from pipeline.depth.bench import Bench
 from pipeline.depth.head_job import head_job
 from pipeline.depth.members import fixed_request
@@ -27,10 +28,10 @@ def make(bench: Bench, out: Path, *, model: Path) -> Mapping[str, Any]:
     )
     write_scored([s for g in measurement.groups for s in g.samples], out / ROLLOUTS)
     job = head_job(bench.plan, bench.ctx, model=model, out=out)
-    bench.ctx.cluster.call("pipeline.depth.model.replay:losses_by_depth", job, out / ROLLOUTS)
+    bench.ctx.cluster.call(depth_calls.losses_by_depth, job, out / ROLLOUTS)
     if spec.warm_start.labels == "later":
         bench.ctx.cluster.call(
-            "pipeline.depth.labels.probes:later_losses",
+            depth_calls.later_losses,
             job,
             out / ROLLOUTS,
             probes=spec.warm_start.probes,

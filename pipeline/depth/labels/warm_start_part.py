@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.depth import depth_calls
 from pipeline.depth.bench import Bench
 from pipeline.depth.head_job import head_job
 from pipeline.depth.labels.labels_part import LATER, LOSSES, ROLLOUTS
 from pipeline.stages.support import MODEL_FOLDER
-
-CRITIC = "pipeline.depth.labels.critic"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +26,7 @@ def gate(bench: Bench, out: Path, *, model: Path, labels: Path) -> Mapping[str, 
     """The exit gate of the Q-exit baseline, in a copy of the model."""
     job = head_job(bench.plan, bench.ctx, model=model, out=out / MODEL_FOLDER)
     return bench.ctx.cluster.call(
-        "pipeline.depth.labels.gate:train",
+        depth_calls.train_gate,
         job,
         labels / ROLLOUTS,
         labels / LOSSES,
@@ -57,7 +56,7 @@ def halting(
     kind = "best" if own_loss else spec.warm_start.labels
     job = head_job(bench.plan, bench.ctx, model=model, out=out / MODEL_FOLDER)
     return bench.ctx.cluster.call(
-        "pipeline.depth.labels.warm_start:train",
+        depth_calls.train_halting,
         job,
         labels / ROLLOUTS,
         labels / LOSSES,
@@ -76,7 +75,7 @@ def critic(bench: Bench, out: Path, *, model: Path, table: Path) -> Mapping[str,
     """The critic of accuracy by depth, from the headroom's table."""
     job = head_job(bench.plan, bench.ctx, model=model, out=out)
     return bench.ctx.cluster.call(
-        f"{CRITIC}:train",
+        depth_calls.train_critic,
         job,
         table,
         steps=bench.spec.warm_start.steps,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import write_atomic
+from pipeline.depth import depth_calls
 from pipeline.depth.bench import Bench
 from pipeline.depth.head_job import head_job
 from pipeline.depth.members import step_prices, step_requests
@@ -22,7 +23,6 @@ from pipeline.stages.sampling import UNSCORED_LIMIT
 from pipeline.stages.support import check_stop, prompts_of
 from pipeline.train.job import METRICS_FILE
 
-UPDATE = "pipeline.depth.rl.policy_update:update"
 STATES_KEPT = 2
 
 
@@ -79,7 +79,7 @@ class Steps:
             course.journal.write(step, rollouts)
         job = head_job(bench.plan, bench.ctx, model=model, out=course.work, seed=course.seed)
         update = bench.ctx.cluster.call(
-            UPDATE,
+            depth_calls.update_head,
             job,
             course.journal.path(step),
             state=self.state(step) if step else None,
@@ -108,9 +108,7 @@ class Steps:
         began = time.monotonic()
         serving = bench.serving(model)
         if step:
-            serving.load_weights(
-                bench.ctx.cluster.call("pipeline.depth.model.packing:packed", self.state(step))
-            )
+            serving.load_weights(bench.ctx.cluster.call(depth_calls.packed, self.state(step)))
         groups = serving.sample(
             batch,
             source=spec.prompts,

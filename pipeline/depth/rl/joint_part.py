@@ -10,10 +10,11 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.cluster import GrpoSetup
+from pipeline.cluster.setups import GrpoSetup
 from pipeline.depth.bench import Bench
 from pipeline.depth.members import policy_request
 from pipeline.depth.rl.course import Course, Steps, keep_row, show_rows
@@ -23,7 +24,8 @@ from pipeline.generate.priced_depths import PricedDepths
 from pipeline.generate.schedule import derived_seed
 from pipeline.recipe.depth_stage import DepthStage, JointPhase
 from pipeline.recipe.grpo_stage import GrpoStage
-from pipeline.stages.support import MODEL_FOLDER, prompts_of, serve, train, train_job
+from pipeline.stages.support import MODEL_FOLDER, prompts_of, serve, train_job, train_on_rollouts
+from pipeline.train import training_calls
 from pipeline.train.job import CHECKPOINTS, METRICS_FILE
 
 TOKENS, HEAD = "joint-tokens", "joint-head"  # folders of states and rows, and of the journal
@@ -62,14 +64,7 @@ def tokens(bench: Bench, out: Path, *, model: Path, number: int) -> Mapping[str,
         before = bench.spec.rl.steps + number * (joint.token_steps + joint.head_steps)
         return {**row, "step": before + row["step"], "steps": _last(bench.spec, joint)}
 
-    info = train(
-        own,
-        plan,
-        "pipeline.train.grpo_trainer:train",
-        (job,),
-        serving=serving,
-        as_shown=as_shown,
-    )
+    info = train_on_rollouts(own, plan, partial(training_calls.grpo, job), as_shown=as_shown)
     for row in map(json.loads, (own.work / METRICS_FILE).read_text().splitlines()):
         keep_row(own.work, row["step"] - 1, as_shown(row))
     show_rows(bench, _shown(bench))

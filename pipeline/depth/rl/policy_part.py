@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.depth import depth_calls
 from pipeline.depth.bench import Bench
 from pipeline.depth.head_job import head_job
 from pipeline.depth.rl.course import Course, Steps
@@ -52,7 +53,7 @@ def make(
 def export_head(bench: Bench, out: Path, *, model: Path, state: Path) -> None:
     """Write `model` with the head of a state."""
     job = head_job(bench.plan, bench.ctx, model=model, out=out / MODEL_FOLDER)
-    bench.ctx.cluster.call("pipeline.depth.rl.policy_update:export_head", job, state)
+    bench.ctx.cluster.call(depth_calls.export_head, job, state)
 
 
 def work_of(bench: Bench, number: int) -> Path:

@@ -55,7 +55,7 @@ class Bench:
         return [SimpleNamespace(id="a"), SimpleNamespace(id="b")]
 
     def choose(
-        self, target: str, job: Any, folder: Path, tokens: list[list[int]], *, log_price: float
+        self, function: Any, job: Any, folder: Path, tokens: list[list[int]], *, log_price: float
     ) -> list[int]:
         assert [len(prompt) for prompt in tokens] == [5, 7]
         self.prices.append(log_price)

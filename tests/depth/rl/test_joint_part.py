@@ -11,6 +11,7 @@ from pipeline.depth.rl import joint_part
 from pipeline.errors import Stopped
 from pipeline.recipe.depth_stage import DepthStage, JointPhase
 from pipeline.records import Prompt
+from pipeline.train import training_calls
 from pipeline.train.job import CHECKPOINTS, METRICS_FILE, STOP_FILE
 
 MakeBench = Callable[..., Any]
@@ -32,10 +33,9 @@ class Trainer:
     def open_grpo(self, setup: Any) -> None:
         self.setups.append(setup)
 
-    def train(self, target: str, arguments: Any, *, serving: Any, poll: Any) -> dict[str, Any]:
-        assert target == "pipeline.train.grpo_trainer:train"
-        assert serving is self
-        (job,) = arguments
+    def train_on_rollouts(self, training: Any, *, poll: Any) -> dict[str, Any]:
+        assert training.func is training_calls.grpo
+        (job,) = training.args
         self.jobs.append(job)
         (job.work / CHECKPOINTS / "checkpoint-1").mkdir(parents=True, exist_ok=True)
         rows = [{"step": n + 1, "steps": 2, "loss": 0.1, "logprob_gap": 0.0} for n in range(2)]
@@ -66,7 +66,7 @@ def policy(tmp_path: Path) -> Path:
 
 def rounds(bench: Any, trainer: Trainer, folder: Path, *, count: int = 2) -> list[Any]:
     """The infos of the rounds, each from the model of the last; halves that are there stay."""
-    bench.ctx.cluster.train = trainer.train
+    bench.ctx.cluster.train_on_rollouts = trainer.train_on_rollouts
     infos, model = [], folder / "policy"
     for number in range(count):
         between, after = folder / f"tokens-{number}", folder / f"head-{number}"
