@@ -133,6 +133,8 @@ def has_name(reference: str) -> bool:
 
 
 def _is_there(span: str, page: Page) -> bool:
+    if re.search(r"\.\.\.|\b[A-Z]+\b(?!\.md)", span):
+        return True  # a pattern, or a place for a name of the reader's own
     if re.fullmatch(r"(pipeline|rewards|tests)(\.\w+)+(:\w+)?(\(\))?", span):
         return span.rpartition(".")[2] in SUFFIXES or has_name(span)
     name = span.partition("::")[0].removesuffix("/")
