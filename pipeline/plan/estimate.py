@@ -179,7 +179,7 @@ def _memory_gib(recipe: Recipe, stage: Stage, shape: ModelShape) -> float | None
     memory, hardware, dtype = stage.trainer_memory, recipe.hardware, recipe.model.dtype
     if memory is None:
         return None
-    sharding, ranks = (hardware.sharding, hardware.ranks) if memory.sharded else ("none", 1)
+    sharding, ranks = hardware.sharding, hardware.ranks
     total = optimizer_bytes(shape.parameters, sharding=sharding, ranks=ranks, dtype=dtype)
     if memory.reference:
         total += shape.parameters * _value_bytes(dtype) / (ranks if sharding == "zero3" else 1)

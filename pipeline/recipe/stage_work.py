@@ -49,7 +49,6 @@ class Work:
 class TrainerMemory:
     """What a trainer holds: weights, gradients and Adam's state, and perhaps a reference."""
 
-    sharded: bool = True  # over the ranks, by `hardware.sharding`; else whole, in one process
     reference: bool = False  # a frozen copy of the weights beside them
 
 

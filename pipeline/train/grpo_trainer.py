@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
-from trl import GRPOConfig
+from trl import GRPOConfig, GRPOTrainer
 
 from pipeline.generate.client import RolloutClient, Slice
 from pipeline.generate.schedule import derived_seed
@@ -177,11 +177,12 @@ class RolloutSource:
         self._layers_shared = job.sharding == "zero3" and job.ranks > 1
         self.trainer: RecordedDepthsTrainer | None = None
 
-    def __call__(self, prompts: Sequence[str], trainer: RecordedDepthsTrainer) -> dict[str, Any]:
+    def __call__(self, prompts: Sequence[str], trainer: GRPOTrainer) -> dict[str, Any]:
         """This rank's completions of the current step, in TRL's terms.
 
         TRL shuffles them next, so the generator is seeded by the step: a resume repeats it.
         """
+        assert isinstance(trainer, RecordedDepthsTrainer)
         step = trainer.state.global_step // self._updates
         torch.manual_seed(derived_seed(self._seed, "shuffle", step))
         part = self._rollouts.slice(
@@ -222,7 +223,8 @@ class RolloutSource:
 
 def num_iterations(trainer: RecordedDepthsTrainer) -> int | None:
     """Depth at which the policy runs where none is given; None for a dense model."""
-    config: Any = trainer.accelerator.unwrap_model(trainer.model).config
+    model: Any = trainer.accelerator.unwrap_model(trainer.model)
+    config = model.config
     return config.num_iterations if isinstance(config, RecurrentConfig) else None
 
 

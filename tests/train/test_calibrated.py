@@ -126,7 +126,7 @@ def config_of(folder: Path, name: str = "config.json") -> dict[str, Any]:
 
 def test_engine_and_trainer_agree_on_a_calibrated_model(grpo_job: MakeJob) -> None:
     """Every step at the newest weights, whose depths its frozen head chooses anew."""
-    job = grpo_job(weight_decay=0.1)
+    job = grpo_job()
     rollouts = Native(job)
     train(job, rollouts=rollouts)
     rows = read_metrics(job.work / METRICS_FILE)

@@ -199,7 +199,7 @@ def test_gradients_are_those_of_every_token_on_its_own(
     grpo_job: Callable[..., TrainJob], recurrent_model: Path, last: int | None
 ) -> None:
     """With ratio 1 and no KL: -mean(A * mean(log p)), through each token's last iterations."""
-    job = grpo_job(kl=0.0, max_grad_norm=1e9)
+    job = grpo_job(kl=0.0)
     taken: dict[str, Tensor] = {}
 
     class Take(TrainerCallback):
@@ -222,6 +222,7 @@ def test_gradients_are_those_of_every_token_on_its_own(
         for row, gain in zip(rows, advantages(rows), strict=True)
     ]
     (-torch.stack(parts).mean()).backward()
+    clip_grad_norm_(model.parameters(), 1.0)
     expected = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
     assert taken.keys() == expected.keys()
     assert not [name for name in taken if "halting" in name]
@@ -303,6 +304,7 @@ def test_zero3_ranks_are_refused_different_depths(grpo_job: Callable[..., TrainJ
             source([""] * PROMPTS * SAMPLES, trainer)
 
 
+@pytest.mark.slow
 def test_two_zero2_ranks_reach_what_one_does(
     grpo_job: Callable[..., TrainJob], tmp_path: Path
 ) -> None:
