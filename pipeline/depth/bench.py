@@ -97,6 +97,8 @@ class Bench:
         journal = Journal(self.ctx.work / "rollouts" / area)
         place = journal.folder / f"depths-{depths_key(depths)}"
         resumed = place.exists()
+        if not resumed:
+            self.serving(model)  # an engine's start is no answer's energy
         with EnergyMeter(energy_device(self.ctx)) as meter:
             groups = list(
                 sample_in_chunks(

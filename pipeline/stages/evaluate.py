@@ -41,12 +41,14 @@ def _evaluate(
     request = asked_depth(spec, model)
     journal = Journal(ctx.work / f"chunks-{name}")
     resumed = journal.folder.exists()
+    # an engine's start is no answer's energy
+    serving = None if resumed else serve(ctx, model, rewards=[spec.reward])
     with EnergyMeter(energy_device(ctx)) as meter:
         groups = list(
             sample_in_chunks(
                 ctx,
                 plan,
-                lambda: serve(ctx, model, rewards=[spec.reward]),
+                lambda: serving or serve(ctx, model, rewards=[spec.reward]),
                 prompts,
                 source=spec.prompts,
                 sampling=sampling_of(spec),

@@ -1,7 +1,9 @@
 """What an evaluation asks of a model, and what its answers took."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,7 +11,8 @@ import pytest
 from pipeline.generate.groups import Group
 from pipeline.measure.energy import Energy
 from pipeline.recipe.evaluate_stage import EvaluateStage
-from pipeline.records import Rollout, Scored
+from pipeline.records import Prompt, Rollout, Scored
+from pipeline.stages import evaluate
 from pipeline.stages.evaluate import asked_depth, compute
 
 
@@ -69,3 +72,41 @@ def test_depth_is_by_token_and_energy_by_answer() -> None:
         "energy_source": "rapl",
     }
     assert compute(groups, None, device="cpu")["energy_source"] == "analytic"
+
+
+def test_an_engines_start_is_not_in_the_answers_energy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+
+    class Meter:
+        energy = Energy(joules=6.0, source="rapl", seconds=1.0)
+
+        def __enter__(self) -> "Meter":
+            events.append("meter")
+            return self
+
+        def __exit__(self, *_: Any) -> None:
+            pass
+
+        def add_flops(self, flops: float) -> None:
+            events.append("flops")
+
+    def sample(_: Any, __: Any, serve: Any, *___: Any, **____: Any) -> list[Group]:
+        serve()
+        scored = replace(group(1, 3).samples[0], components={"answer": 1.0})
+        return [Group(prompt_id="p", samples=(scored,))]
+
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr(evaluate, "serve", lambda *_, **__: events.append("serve") or "serving")
+    monkeypatch.setattr(evaluate, "EnergyMeter", lambda _: Meter())
+    monkeypatch.setattr(evaluate, "sample_in_chunks", sample)
+    monkeypatch.setattr(evaluate, "model_of", lambda *_: tmp_path)
+    monkeypatch.setattr(evaluate, "prompts_of", lambda *_: [Prompt(id="p", question="?")])
+    plan: Any = SimpleNamespace(name="final", seed=3, spec=stage())
+    ctx: Any = SimpleNamespace(
+        work=tmp_path / "work", out=tmp_path / "out", plan=SimpleNamespace(device="cpu")
+    )
+    (result,) = evaluate.run(plan, ctx).info["results"]
+    assert result["joules_per_answer"] == 6.0
+    assert events == ["serve", "meter", "flops"]
