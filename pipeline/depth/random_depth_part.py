@@ -44,5 +44,6 @@ def sft_of(spec: DepthStage) -> SftStage:
         random_depths=RandomDepths(
             high=spec.max_depth, segment=SEGMENT, prompt_depth=spec.prompt_depth
         ),
+        epochs=1,
         **settings.model_dump(),
     )

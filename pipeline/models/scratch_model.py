@@ -72,7 +72,7 @@ def scratch_model(
         "vocab_size": len(vocabulary),
         "hidden_size": shape.hidden,
         "num_attention_heads": shape.heads,
-        "num_key_value_heads": shape.kv_heads or shape.heads,
+        "num_key_value_heads": shape.heads,
         "head_dim": shape.hidden // shape.heads,
         "intermediate_size": shape.mlp,
         "max_position_embeddings": shape.max_position,

@@ -95,7 +95,7 @@ def _scratch_shape(model: ScratchModel) -> ModelShape:
     sizes = {
         "hidden": model.hidden,
         "query": model.hidden,
-        "kv": model.hidden // model.heads * (model.kv_heads or model.heads),
+        "kv": model.hidden,
         "mlp": model.mlp,
         "embeddings": CHARACTERS * model.hidden,
     }

@@ -31,10 +31,9 @@ class RandomDepthSft(Strict):
     removed_keys: ClassVar[Mapping[str, str]] = {
         "final_lr_fraction": COSINE_END,
         "segment": "each token has a depth of its own",
+        "epochs": "there is one pass over the rows; name more of them",
     }
 
-    epochs: PositiveFloat = 1
-    """Passes over the rows. Ours."""
     lr: PositiveFloat = 2e-4
     """Peak learning rate. Ours."""
     batch_rows: PositiveInt = 64
@@ -60,6 +59,7 @@ class HaltingWarmStart(Strict):
     """The halting head, the exit gate and the critic from labels, before any reward."""
 
     removed_keys: ClassVar[Mapping[str, str]] = {
+        "lr": "the rate is 2e-3",
         "samples_per_prompt": "one completion of a prompt is labelled; raise size",
     }
 
@@ -67,8 +67,6 @@ class HaltingWarmStart(Strict):
     """Prompts whose full-depth completions are labelled."""
     steps: PositiveInt = 400
     """Optimizer steps of the head, and of the gate and the critic."""
-    lr: PositiveFloat = 2e-3
-    """Learning rate of all three."""
     bias: float = Field(default=1.0, ge=0.0)
     """Nats towards going on, so that RL starts from deep."""
     labels: Literal["later", "best", "step"] = "later"
@@ -136,6 +134,11 @@ class JointPhase(Strict):
         "max_grad_norm": "gradients are scaled down to the norm that all training has",
         "micro_batch_rows": "a forward pass takes up to 8 completions",
     }
+
+    removed_keys: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("updates_per_step", "backprop_iterations", "clip", "max_grad_norm", "micro_batch_rows"),
+        "rounds of GRPO go by a grpo stage's defaults",
+    )
 
     rounds: PositiveInt = 2
     """Turns of both halves. Ours."""
@@ -308,7 +311,7 @@ class DepthStage(StageBase):
                 Sampled(sequences=self._rollouts(), max_tokens=self.max_tokens),
                 *joint.sampled,
             ),
-            trained=(Trained(tokens=count * sft.epochs * FILL * sft.max_tokens), *joint.trained),
+            trained=(Trained(tokens=count * FILL * sft.max_tokens), *joint.trained),
         )
 
     def _rollouts(self) -> int:

@@ -20,7 +20,10 @@ class ScratchModel(Strict):
     """A model with random weights and a character-level tokenizer: Llama-type with `layers`,
     recurrent with `core`, the layers that are iterated."""
 
-    removed_keys: ClassVar[Mapping[str, str]] = {"vocabulary": "the tokenizer knows characters"}
+    removed_keys: ClassVar[Mapping[str, str]] = {
+        "vocabulary": "the tokenizer knows characters",
+        "kv_heads": "keys and values have as many heads as queries",
+    }
 
     hidden: PositiveInt
     """Width; over `heads` it must be a multiple of 32."""
@@ -38,8 +41,6 @@ class ScratchModel(Strict):
     """Of the core, the most that may be asked."""
     heads: PositiveInt
     """Attention heads."""
-    kv_heads: PositiveInt | None = None
-    """Heads of keys and values; default: `heads`."""
     mlp: PositiveInt
     """Width of the gated MLP."""
     max_position: PositiveInt = 1024
@@ -60,8 +61,6 @@ class ScratchModel(Strict):
                 f"hidden={self.hidden} over heads={self.heads} gives a head size of "
                 f"{self.hidden / self.heads:g}; vLLM wants a multiple of 32"
             )
-        if self.heads % (self.kv_heads or self.heads):
-            raise ValueError(f"kv_heads={self.kv_heads} must divide heads={self.heads}")
         return self
 
 

@@ -244,6 +244,6 @@ def test_a_depth_stage_counts_every_part() -> None:
     assert more.generated_tokens - found.generated_tokens == 2 * (3 + 1) * 4 * 5 * 50
     assert more.trained_tokens == 2 * 3 * 4 * 5 * (50 + 50)  # prompt and completion
     assert more.memory_gib is not None
-    rows = {**depth, "rows": "train.worked", "random_depth": {"max_tokens": 100, "epochs": 2}}
+    rows = {**depth, "rows": "train.worked", "random_depth": {"max_tokens": 100}}
     found = stage_of(estimate(recipe_with({"depth": rows}, model=model), device="cpu"), "depth")
-    assert found.trained_tokens == 100 * 2 * 50
+    assert found.trained_tokens == 100 * 50

@@ -11,6 +11,8 @@ from pipeline.depth.head_job import head_job
 from pipeline.depth.labels.labels_part import LATER, LOSSES, ROLLOUTS
 from pipeline.stages.support import MODEL_FOLDER
 
+LR = 2e-3  # of the head, the gate and the critic; ours
+
 
 @dataclass(frozen=True, kw_only=True)
 class Heads:
@@ -31,7 +33,7 @@ def gate(bench: Bench, out: Path, *, model: Path, labels: Path) -> Mapping[str, 
         labels / ROLLOUTS,
         labels / LOSSES,
         steps=bench.spec.warm_start.steps,
-        lr=bench.spec.warm_start.lr,
+        lr=LR,
     )
 
 
@@ -62,7 +64,7 @@ def halting(
         labels / LOSSES,
         prices=spec.rl.price,
         steps=spec.warm_start.steps,
-        lr=spec.warm_start.lr,
+        lr=LR,
         bias=bias,
         width=spec.halting_width,
         labels=kind,
@@ -79,5 +81,5 @@ def critic(bench: Bench, out: Path, *, model: Path, table: Path) -> Mapping[str,
         job,
         table,
         steps=bench.spec.warm_start.steps,
-        lr=bench.spec.warm_start.lr,
+        lr=LR,
     )
