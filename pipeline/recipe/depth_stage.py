@@ -135,11 +135,6 @@ class JointPhase(Strict):
         "micro_batch_rows": "a forward pass takes up to 8 completions",
     }
 
-    removed_keys: ClassVar[Mapping[str, str]] = dict.fromkeys(
-        ("updates_per_step", "backprop_iterations", "clip", "max_grad_norm", "micro_batch_rows"),
-        "rounds of GRPO go by a grpo stage's defaults",
-    )
-
     rounds: PositiveInt = 2
     """Turns of both halves. Ours."""
     token_steps: PositiveInt = 20
