@@ -9,7 +9,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -101,11 +102,11 @@ def place(source: Path, target: Path) -> None:
     So it is whole or absent at `target` also after a power cut.
     """
     for path in sorted(source.rglob("*")):
-        if path.is_file():
-            _sync(path)
+        sync(path)
+    sync(source)
     target.parent.mkdir(parents=True, exist_ok=True)
     os.rename(source, target)
-    _sync(target.parent)
+    sync(target.parent)
 
 
 def open_artifact(path: Path, *, verify: bool = True) -> Artifact:
@@ -125,12 +126,27 @@ def open_artifact(path: Path, *, verify: bool = True) -> Artifact:
     return Artifact(path=path, manifest=manifest)
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees the old content or the new, never a part."""
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary path to write to; at the block's end it becomes `path`, synced to disk.
+
+    A reader sees the old content or the new, never a part, also after a power cut. Where the block
+    raises, `path` stays as it was.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    _sync(temporary)
-    os.replace(temporary, path)
+    try:
+        yield temporary
+        sync(temporary)
+        os.replace(temporary, path)
+        sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with whole_file(path) as temporary:
+        temporary.write_text(text)
 
 
 def fresh_folder(path: Path) -> Path:
@@ -140,7 +156,8 @@ def fresh_folder(path: Path) -> Path:
     return path
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Force a file, or a folder's entries, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -5,7 +5,6 @@ reads it and generates nothing that was already used.
 """
 
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from pipeline.artifacts import whole_file
 from pipeline.generate.groups import Group
 from pipeline.records import scored_from_table, scored_table
 
@@ -62,9 +62,5 @@ class Journal:
             "metrics": dict(rollouts.metrics),
         }
         table = scored_table(scored).replace_schema_metadata({_META: json.dumps(meta)})
-        temporary = self.folder / f".step-{step:06d}.{os.getpid()}"
-        with temporary.open("wb") as stream:
-            pq.write_table(table, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, self.path(step))
+        with whole_file(self.path(step)) as temporary:
+            pq.write_table(table, temporary)

@@ -67,14 +67,11 @@ class GrpoRollouts:
         self._journal.write(step, made)
         return made
 
-    def held_out(self, step: int) -> float | None:
-        """Held-out accuracy at this step's weights, where the recipe watches it."""
+    def held_out(self, step: int) -> dict[str, float]:
+        """Held-out accuracy at this step's weights, where the recipe watches it, over the samples
+        that were scored, and the share that was not. No accuracy where none was."""
         if self._spec.watch is None or step % self._spec.watch.every_steps:
-            return None
-        return self._watched(step)
-
-    def _watched(self, step: int) -> float:
-        assert self._spec.watch is not None
+            return {}
         groups = self._service.sample(
             self._watch,
             source=self._spec.watch.prompts,
@@ -88,13 +85,16 @@ class GrpoRollouts:
             step=-1,
             version=step,
         )
-        values = [g.samples[0].components[self._watch_reward] or 0.0 for g in groups]
-        return sum(values) / len(values)
+        values = [g.samples[0].components[self._watch_reward] for g in groups]
+        scored = [value for value in values if value is not None]
+        return {"held_out_unscored_share": 1.0 - len(scored) / len(values)} | (
+            {"held_out_accuracy": sum(scored) / len(scored)} if scored else {}
+        )
 
     def _make(self, step: int) -> StepRollouts:
         started = time.monotonic()
         spec = self._spec
-        accuracy = self.held_out(step)
+        held_out = self.held_out(step)
         sampled_from = time.monotonic()
         wanted = spec.prompts_per_step
         batch = prompts_of_step(self._prompts, seed=self._seed, step=step, count=wanted)
@@ -120,8 +120,7 @@ class GrpoRollouts:
         metrics = step_metrics(everything, seconds=time.monotonic() - sampled_from)
         metrics["resampled_groups"] = float(len(everything) - wanted)
         metrics["rollout_seconds"] = time.monotonic() - started
-        if accuracy is not None:
-            metrics["held_out_accuracy"] = accuracy
+        metrics |= held_out
         return StepRollouts(groups=choose(useful, flat, wanted), metrics=metrics)
 
     def _groups(self, batch: Sequence[Prompt], step: int) -> list[Group]:
@@ -193,23 +192,28 @@ def add_component(scored: Scored, name: str, value: float, weight: float) -> Sco
 
 
 def step_metrics(groups: Sequence[Group], *, seconds: float) -> dict[str, float]:
-    """What a step's generation looked like, over all its groups, dropped ones included."""
+    """What a step's generation looked like, over all its groups, dropped ones included.
+
+    A reward that scored nothing has no mean.
+    """
     samples = [s for g in groups for s in g.samples]
     tokens = [len(s.rollout.tokens) for s in samples]
-    rewards = [s.reward for s in samples if s.reward is not None]
     metrics = {
-        "reward": _mean(rewards),
         "completion_tokens": _mean(tokens),
         "zero_variance_share": _mean([not has_variance(g) for g in groups]),
         "truncated_share": _mean([s.rollout.stop == "length" for s in samples]),
         "unscored_share": unscored_share(groups),
         "tokens_per_s": sum(tokens) / max(seconds, 1e-9),
     }
-    for name in samples[0].components:
-        values = [v for s in samples if (v := s.components[name]) is not None]
-        metrics[f"reward/{name}"] = _mean(values)
+    rewards = {"reward": [s.reward for s in samples]} | {
+        f"reward/{name}": [s.components[name] for s in samples] for name in samples[0].components
+    }
+    for name, values in rewards.items():
+        scored = [value for value in values if value is not None]
+        if scored:
+            metrics[name] = _mean(scored)
     return metrics
 
 
 def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
+    return sum(values) / len(values)

@@ -100,13 +100,19 @@ def compute(groups: Sequence[Group], energy: Energy | None, *, device: str) -> d
 def summary(groups: Sequence[Group], spec: EvaluateStage) -> dict[str, Any]:
     """Accuracy with interval, pass@k and mean length of one model's samples.
 
-    Samples without a value (the verifier failed, not the model) are left out and counted.
+    Samples without a value (the verifier failed, not the model) are left out and counted. pass@k is
+    of the prompts with at least k scored samples, `pass_at_problems` of them; None without any.
+
+    Raises ValueError where no sample has a value.
     """
     samples = [s for g in groups for s in g.samples]
     unscored = sum(s.components[spec.reward] is None for s in samples)
     counts = [_counts(g, spec.reward) for g in groups]
     counts = [(correct, total) for correct, total in counts if total]
+    if not counts:
+        raise ValueError(f"reward {spec.reward} scored none of {len(samples)} samples")
     accuracy, low, high = interval([correct / total for correct, total in counts])
+    chances = {k: [pass_at_k(c, n, k) for c, n in counts if n >= k] for k in spec.pass_k}
     return {
         "accuracy": accuracy,
         "ci_low": low,
@@ -114,9 +120,9 @@ def summary(groups: Sequence[Group], spec: EvaluateStage) -> dict[str, Any]:
         "mean_tokens": sum(len(s.rollout.tokens) for s in samples) / len(samples),
         "truncated_share": sum(s.rollout.stop == "length" for s in samples) / len(samples),
         "pass_at": {
-            str(k): sum(pass_at_k(c, n, min(k, n)) for c, n in counts) / len(counts)
-            for k in spec.pass_k
+            str(k): sum(values) / len(values) if values else None for k, values in chances.items()
         },
+        "pass_at_problems": {str(k): len(values) for k, values in chances.items()},
         "problems": len(counts),
         "samples_per_prompt": spec.samples_per_prompt,
         "unscored": unscored,

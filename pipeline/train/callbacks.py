@@ -6,7 +6,6 @@ therefore the last callback that a trainer is given.
 
 import contextlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from pipeline.artifacts import sync, write_atomic
 from pipeline.train.job import CHECKPOINTS, METRICS_FILE, STOP_FILE, TrainJob
 
 COMPLETE_FILE = "complete"  # in a checkpoint: everything else in it is on disk
@@ -60,7 +60,7 @@ class MetricsWriter(TrainerCallback):
         if args.process_index == 0:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             rows = [row for row in read_metrics(self.file) if row["step"] <= state.global_step]
-            _write_atomically(self.file, "".join(json.dumps(row) + "\n" for row in rows))
+            write_atomic(self.file, "".join(json.dumps(row) + "\n" for row in rows))
 
     def on_log(
         self,
@@ -145,8 +145,8 @@ class CompleteCheckpoints(TrainerCallback):
         checkpoint = self.folder / f"checkpoint-{state.global_step}"
         for path in sorted(checkpoint.rglob("*")):
             if path.is_file():
-                _sync(path)
-        _write_atomically(checkpoint / COMPLETE_FILE, "")
+                sync(path)
+        write_atomic(checkpoint / COMPLETE_FILE, "")
         for old in _checkpoints(self.folder)[:-KEPT_CHECKPOINTS]:
             _remove(old)
 
@@ -314,21 +314,3 @@ def _remove(checkpoint: Path) -> None:
     """Remove a checkpoint; its marker goes first, so that half a one never looks complete."""
     (checkpoint / COMPLETE_FILE).unlink(missing_ok=True)
     shutil.rmtree(checkpoint)
-
-
-def _write_atomically(file: Path, text: str) -> None:
-    """Write a file that is there as a whole, on disk, or not at all."""
-    temporary = file.with_name(file.name + ".part")
-    temporary.write_text(text)
-    _sync(temporary)
-    temporary.replace(file)
-    _sync(file.parent)
-
-
-def _sync(path: Path) -> None:
-    """Force a file or a folder's entries to disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

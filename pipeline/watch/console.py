@@ -287,4 +287,8 @@ _SHOWN: Sequence[tuple[str, str, Callable[[float], str]]] = (
     ("tokens_per_s", "tokens/s", "{:,.0f}".format),
     ("seconds_left", "left", duration),
 )
-_ALARMS = (("truncated_share", "truncated"), ("unscored_share", "unscored"))
+_ALARMS = (
+    ("truncated_share", "truncated"),
+    ("unscored_share", "unscored"),
+    ("held_out_unscored_share", "held-out unscored"),
+)

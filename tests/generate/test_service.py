@@ -1,6 +1,7 @@
 """The rollout service over fake engines: order, filtering, replacement, journal, limits."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,26 @@ def test_the_preference_model_joins_in_the_last_fraction(
     for sample in (s for g in late.groups for s in g.samples):
         assert sample.components["taste"] == len(sample.text)
         assert sample.reward == 2.0 * sample.components["answer"] + 0.5 * len(sample.text)
+
+
+def test_watched_accuracy_is_of_the_scored_samples(
+    make_service: Callable[..., Any], prompts: list[Prompt], tmp_path: Path
+) -> None:
+    """Two of four held-out prompts are scored, one of them right."""
+    values: dict[str, float | None] = dict(zip("abcd", (1.0, 0.0, None, None), strict=True))
+
+    def judge(sample: Any) -> float | None:
+        return values.get(sample.id.split("/")[0], 1.0)
+
+    service, _ = make_service(right_when_even, judge)
+    watched = [replace(prompts[0], id=name) for name in values]
+    spec = stage(watch={"prompts": "train", "every_steps": 1, "size": 4})
+
+    def row(watch: list[Prompt]) -> dict[str, float]:
+        return rollouts_of(service, tmp_path, prompts, spec=spec, watch=watch).held_out(0)
+
+    assert row(watched) == {"held_out_accuracy": 0.5, "held_out_unscored_share": 0.5}
+    assert row(watched[2:]) == {"held_out_unscored_share": 1.0}
 
 
 def test_an_engine_failure_reaches_the_caller(

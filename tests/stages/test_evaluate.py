@@ -13,7 +13,7 @@ from pipeline.measure.energy import Energy
 from pipeline.recipe.evaluate_stage import EvaluateStage
 from pipeline.records import Prompt, Rollout, Scored
 from pipeline.stages import evaluate
-from pipeline.stages.evaluate import asked_depth, compute
+from pipeline.stages.evaluate import asked_depth, compute, summary
 
 
 def stage(**keys: Any) -> EvaluateStage:
@@ -110,3 +110,22 @@ def test_an_engines_start_is_not_in_the_answers_energy(
     (result,) = evaluate.run(plan, ctx).info["results"]
     assert result["joules_per_answer"] == 6.0
     assert events == ["serve", "meter", "flops"]
+
+
+def judged(*values: float | None) -> Group:
+    samples = tuple(
+        replace(group(1).samples[0], reward=value, components={"answer": value}) for value in values
+    )
+    return Group(prompt_id="p", samples=samples)
+
+
+def test_pass_at_k_is_of_prompts_with_k_scored_samples() -> None:
+    spec = stage(samples_per_prompt=2, pass_k=[1, 2])
+    found = summary([judged(1.0, 0.0), judged(0.0, None), judged(None, None)], spec)
+    assert found["pass_at"] == {"1": 0.25, "2": 1.0}
+    assert found["pass_at_problems"] == {"1": 2, "2": 1}
+    assert (found["accuracy"], found["unscored"], found["problems"]) == (0.25, 3, 2)
+    none = summary([judged(1.0, None)], spec)
+    assert none["pass_at"] == {"1": 1.0, "2": None}
+    with pytest.raises(ValueError, match="scored none of 2"):
+        summary([judged(None, None)], spec)

@@ -163,7 +163,7 @@ def test_the_marker_is_the_last_file_of_a_checkpoint(
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.train.callbacks._sync", fail)
+        patch.setattr("pipeline.train.callbacks.sync", fail)
         with pytest.raises(OSError, match="disk full"):
             CompleteCheckpoints(job).on_save(arguments(job), state(2), TrainerControl())
     assert not (path / COMPLETE_FILE).exists()

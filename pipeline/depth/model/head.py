@@ -5,7 +5,6 @@ weights.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from pipeline.artifacts import whole_file
 from pipeline.recurrent.config import RecurrentConfig
 from pipeline.recurrent.convert.checkpoint import shards_of
 from pipeline.recurrent.policy import HaltingPolicy
@@ -39,9 +39,8 @@ def tensors(head: HaltingPolicy) -> dict[str, Tensor]:
 def write_whole(named: Mapping[str, Tensor], path: Path, *, metadata: Any = None) -> None:
     """Write a safetensors file that is whole or absent."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    save_file(dict(named), partial, metadata=metadata)
-    os.replace(partial, path)
+    with whole_file(path) as temporary:
+        save_file(dict(named), temporary, metadata=metadata)
 
 
 def load(path: Path) -> dict[str, Tensor]:
