@@ -146,15 +146,15 @@ def _saved(key: str, fixed: Floats, policy: Floats, unit: int, resamples: int) -
     """The saving in a unit, by its keys in the report."""
     if len(fixed) < 2:  # no half to choose on
         return {key: None}
-    found = saving(
+    share = saving(
         _plane(policy, unit), _plane(fixed, unit), tolerance=TOLERANCE, resamples=resamples
     )
-    if found is None:
+    if share is None:
         return {key: None}
     return {
-        key: found.cost.estimate,
-        f"{key}_ci": [found.cost.low, found.cost.high],
-        f"{key}_accuracy": _estimate(found.accuracy),
+        key: share.cost.estimate,
+        f"{key}_ci": [share.cost.low, share.cost.high],
+        f"{key}_accuracy": _estimate(share.accuracy),
     }
 
 

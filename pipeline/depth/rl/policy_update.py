@@ -56,7 +56,8 @@ def update(
             step than `spec.step - 1`.
     """
     with head_process(job) as model:
-        scored = [s for s in read_scored(rollouts) if s.reward is not None]
+        everyone = read_scored(rollouts)
+        scored = [s for s in everyone if s.reward is not None]
         if not scored:
             raise ValueError(f"no member in {rollouts} has a reward: see their verdicts")
         head, optimizer = _resumed(job, state, spec)
@@ -80,13 +81,9 @@ def update(
             device=job.device,
         )
     _save(head, optimizer, new_state, step=spec.step)
-    report |= _metrics(members, job=job, spec=spec)
-    return report | {
-        "logprob_gap": gap,
-        "decisions": len(features),
-        "members": len(members),
-        "left_out": len(read_scored(rollouts)) - len(members),
-    }
+    counts = {"decisions": len(features), "members": len(members)}
+    counts["left_out"] = len(everyone) - len(members)
+    return report | _metrics(members, job=job, spec=spec) | {"logprob_gap": gap, **counts}
 
 
 def export_head(job: HeadJob, state: Path) -> Path:
