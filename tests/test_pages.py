@@ -10,6 +10,7 @@ import inspect
 import json
 import re
 import shlex
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,16 @@ from pipeline.cli.app import app, main
 from pipeline.plan.plan import make_plan
 from pipeline.recipe.load import load_recipe
 from pipeline.recipe.schema import Recipe
-from tests.pages import HISTORY, ROOT, Page, has_name, missing_names, pages
+from tests.pages import (
+    HISTORY,
+    ROOT,
+    SUFFIXES,
+    Page,
+    has_name,
+    missing_names,
+    pages,
+    tracked_files,
+)
 
 PAGES = pages()
 OFFLINE = ("reward", "plan", "schema", "data")
@@ -258,3 +268,33 @@ def test_parts_with_faults_are_seen() -> None:
     assert faults_of_part({"stages": {"a": {"kind": "grpo", "stepss": 1}}})
     assert faults_of_part({"stagess": {}})
     assert faults_of_part({"stages": {"a": {"kind": "grpo", "steps": 1}}}) == []
+
+
+def test_modules_that_code_and_recipes_name_exist() -> None:
+    wrong = {
+        (name, reference)
+        for name in tracked_files()
+        if name.endswith((".py", ".yaml")) and name != "tests/test_pages.py"
+        for reference in re.findall(
+            r"`((?:pipeline|rewards|tests)(?:\.\w+)+(?::\w+)?)`", (ROOT / name).read_text()
+        )
+        if reference.rpartition(".")[2] not in SUFFIXES and not has_name(reference)
+    }
+    assert wrong == set()
+
+
+def test_the_map_has_every_folder_and_the_layers_of_the_contract() -> None:
+    page = Page(path=ROOT / "pipeline" / "README.md")
+    table = page.text.partition("## One line a folder")[2].partition("`rewards/`")[0]
+    places = [
+        path for path in (ROOT / "pipeline").iterdir() if not path.name.startswith(("_", "."))
+    ]
+    code = {f"{path.name}/" if path.is_dir() else path.name for path in places}
+    listed = re.findall(r"`([\w.]+/?)`", "".join(re.findall(r"^\| (`.*?) \|", table, re.M)))
+    assert set(listed) == code - {"README.md", "py.typed"}
+    (layers,) = (b.text for b in page.blocks if b.text.startswith("cli >"))
+    contract = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    assert [set(re.findall(r"\w+", layer)) for layer in layers.split(">")] == [
+        set(re.findall(r"\w+", layer.replace("pipeline.", "")))
+        for layer in contract["contracts"][0]["layers"]
+    ]
