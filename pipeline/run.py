@@ -32,9 +32,10 @@ from pipeline.prompts.sources import load_prompts
 from pipeline.recipe.dump import dump_recipe
 from pipeline.recipe.routing import row_routes
 from pipeline.recipe.schema import Recipe
-from pipeline.records import write_prompts
+from pipeline.records import read_prompts, write_prompts
 from pipeline.stages import distill, evaluate, export, grpo, reject, reward_model, sft
 from pipeline.stages.context import Console, Output, RunContext
+from pipeline.stages.prompt_room import PromptRoom, prompt_room, sampled_entries
 from pipeline.stages.support import MODEL_FOLDER, PROMPTS_FILE
 
 STAGES: Mapping[str, Callable[[StagePlan, RunContext], Output]] = {
@@ -129,6 +130,7 @@ class Runner:
         self._console = console
         self._stopping = stopping
         self._artifacts: dict[str, Artifact] = {}
+        self._room = PromptRoom()
         self._states = {s.name: StageState(s.name, s.kind) for s in plan.stages}
         self._cluster = Cluster(plan.recipe.hardware, device=plan.device, logs=folder / "logs")
 
@@ -145,6 +147,7 @@ class Runner:
             if waiting:
                 self._cluster.start()
                 self._prepare_inputs(waiting)
+                self._room = self._measured_room()
             for stage in waiting:
                 self._run_stage(stage)
         finally:
@@ -200,8 +203,18 @@ class Runner:
         # a reward model reads its harvest's questions, so sampled prompts are always at hand
         every = [item for stage in self._plan.stages for item in stage.inputs]
         needed |= {item.name for item in every if item.role == "prompts"}
+        needed.add(BASE)  # prompts are measured with its tokenizer
         for name in sorted(needed - self._states.keys()):
             self._artifacts[name] = self._input(name)
+
+    def _measured_room(self) -> PromptRoom:
+        """What the prompts need of the engines; PlanError where some do not fit."""
+        prompts = {
+            name: read_prompts(self._artifacts[name].path / PROMPTS_FILE)
+            for name in sampled_entries(self._plan).keys() & self._artifacts.keys()
+        }
+        model = self._artifacts[BASE].path / MODEL_FOLDER
+        return prompt_room(self._plan, model, prompts, log=self._console.log)
 
     def _input(self, name: str) -> Artifact:
         path = self._folder / "inputs" / name
@@ -245,6 +258,7 @@ class Runner:
             cluster=self._cluster,
             console=self._console,
             stopping=self._stopping.is_set,
+            room=self._room,
         )
         try:
             output = STAGES[stage.kind](stage, context)

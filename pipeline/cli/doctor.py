@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 
 from pipeline.plan.device import nvidia_driver
 from pipeline.plan.estimate import estimate
+from pipeline.plan.notes import notes_of
 from pipeline.plan.stage_plan import Plan
 from rewards.sandbox.grade import report
 
@@ -51,6 +52,10 @@ def examine(plan: Plan | None = None) -> Iterator[Check]:
     yield _isolation()
     if plan is not None:
         yield enough_memory(plan)
+        yield from (
+            Check(name="end of turn", status="warning", found=note)
+            for note in notes_of(plan.recipe)
+        )
         yield from (_tracker(name) for name in plan.recipe.report_to)
     yield from (_companion(name) for name in COMPANIONS if _version(name))
     yield tried("torch", _TRY_TORCH)

@@ -159,11 +159,12 @@ class RolloutService:
             name = group_name(prompt.id, repeat)
             tokens = self._chat.prompt_ids(texts[name])
             if len(tokens) + sampling.max_tokens > self._max_model_tokens:
-                room = self._max_model_tokens - len(tokens)
+                room = max(self._max_model_tokens - sampling.max_tokens, 0)
                 raise RolloutError(
                     f"prompt {prompt.id} has {len(tokens)} tokens and max_tokens is "
                     f"{sampling.max_tokens}, but the model takes {self._max_model_tokens} "
-                    f"altogether; lower max_tokens to at most {room}"
+                    f"altogether, which leaves {room} for a prompt; shorten it, leave it out, or "
+                    "lower max_tokens"
                 )
             requests += [
                 Request(

@@ -5,7 +5,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from pipeline.plan.batches import batch_of
-from pipeline.plan.model_origin import first_source, max_iterations
+from pipeline.plan.model_origin import first_source, max_iterations, positions
 from pipeline.plan.stage_plan import PlanError
 from pipeline.prompts.prompt_error import PromptError
 from pipeline.prompts.sources import check_source
@@ -154,6 +154,17 @@ def batch_mistakes(name: str, stage: Stage, hardware: Hardware) -> Iterator[str]
     except PlanError as error:
         yield f"stages.{name}: {error}"
     yield from (f"stages.{name}.{reason}" for reason in stage.refused(hardware))
+
+
+def length_mistakes(recipe: Recipe, name: str, stage: Stage) -> Iterator[str]:
+    """Completions that take all the positions of the model that samples them, or more."""
+    source = first_source(recipe, name) if stage.uses_engines else None
+    most = None if source is None else positions(source)
+    if most is not None and stage.longest_completion >= most:
+        yield (
+            f"stages.{name}.max_tokens: {stage.longest_completion} leaves no room for a prompt in "
+            f"the model's {most} positions; lower it"
+        )
 
 
 def recurrent_mistakes(recipe: Recipe, name: str, stage: Stage) -> Iterator[str]:

@@ -25,6 +25,16 @@ def first_source(recipe: Recipe, name: str) -> ModelSource | None:
     return None
 
 
+def positions(source: ModelSource) -> int | None:
+    """Tokens that a model takes, prompt and completion together; None where files do not say."""
+    if source.scratch is not None:
+        return source.scratch.max_position
+    if source.path is None or not (Path(source.path) / "config.json").is_file():
+        return None
+    config = json.loads((Path(source.path) / "config.json").read_text())
+    return config.get("max_position_embeddings")
+
+
 def max_iterations(source: ModelSource) -> int | None:
     """The deepest iteration of a model, 0 for a dense one, None where files here do not say."""
     if source.scratch is not None:

@@ -7,6 +7,7 @@ from pipeline.artifacts import fingerprint
 from pipeline.plan.checks import (
     batch_mistakes,
     file_mistakes,
+    length_mistakes,
     name_mistakes,
     recurrent_mistakes,
     reference_mistakes,
@@ -31,6 +32,7 @@ def make_plan(recipe: Recipe) -> Plan:
     for name, stage in recipe.stages.items():
         mistakes += reference_mistakes(recipe, name, stage)
         mistakes += batch_mistakes(name, stage, recipe.hardware)
+        mistakes += length_mistakes(recipe, name, stage)
         mistakes += recurrent_mistakes(recipe, name, stage)
     if mistakes:
         raise PlanError("\n".join(mistakes))

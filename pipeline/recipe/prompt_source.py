@@ -1,6 +1,6 @@
 """`prompts:`: where questions and their gold answers come from."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import (
     Field,
@@ -42,6 +42,9 @@ class PromptSource(Strict):
     """A system message before each question."""
     answer_after: str | None = None
     """The answer is what follows this mark ("####" in GSM8K); the text before is `worked`."""
+    too_long: Literal["refuse", "drop"] = "refuse"
+    """Prompts that leave no room for `max_tokens` in the model's positions: `refuse` ends the run
+    before its first stage, `drop` leaves them out and says how many."""
     source_column: str | None = None
     """Rewards go by this column of a row, not by the entry's name."""
 

@@ -13,6 +13,7 @@ from pipeline.generate.groups import Group
 from pipeline.generate.service import Depths, Sampling
 from pipeline.plan.stage_plan import Plan
 from pipeline.records import Prompt
+from pipeline.stages.prompt_room import PromptRoom
 
 Metrics = Mapping[str, float]
 
@@ -109,3 +110,4 @@ class RunContext:
     cluster: Cluster
     console: Console
     stopping: Callable[[], bool]
+    room: PromptRoom = PromptRoom()

@@ -16,11 +16,11 @@ from pipeline.recipe.stage_base import Input, Training
 from pipeline.records import Prompt, read_prompts
 from pipeline.recurrent.effort import CALIBRATION
 from pipeline.stages.context import Poll, RunContext, Serving, TrainingCall
+from pipeline.stages.prompt_room import positions_of
 from pipeline.train.job import METRICS_FILE, STOP_FILE, STOPPED, TrainJob
 
 PROMPTS_FILE = "prompts.parquet"  # in a prompts artifact
 MODEL_FOLDER = "model"  # in a checkpoint artifact
-PROMPT_ALLOWANCE_TOKENS = 4096  # room for prompts in the engines of long-context models
 
 AsShown = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
@@ -36,8 +36,10 @@ def model_of(ctx: RunContext, name: str) -> Path:
 
 
 def prompts_of(ctx: RunContext, name: str) -> list[Prompt]:
-    """The prompts of a recipe entry."""
-    return read_prompts(ctx.artifacts[name].path / PROMPTS_FILE)
+    """The prompts of a recipe entry, without those that are left out for their length."""
+    left_out = ctx.room.left_out.get(name, frozenset())
+    prompts = read_prompts(ctx.artifacts[name].path / PROMPTS_FILE)
+    return [prompt for prompt in prompts if prompt.id not in left_out]
 
 
 def train_job(
@@ -145,9 +147,8 @@ def engine_settings(ctx: RunContext, model: Path) -> EngineSettings:
     """The same settings for every stage of a run, so that its engines can be reused."""
     hardware = ctx.plan.recipe.hardware
     longest = max(s.spec.longest_completion for s in ctx.plan.stages)
-    positions = json.loads((model / "config.json").read_text())["max_position_embeddings"]
     return EngineSettings(
-        max_model_tokens=min(longest + PROMPT_ALLOWANCE_TOKENS, positions),
+        max_model_tokens=min(longest + ctx.room.tokens, positions_of(model)),
         max_sequences=hardware.max_sequences_per_engine,
         device=ctx.plan.device,
         dtype=ctx.plan.recipe.model.dtype,

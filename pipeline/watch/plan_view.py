@@ -10,6 +10,7 @@ from rich.table import Table
 
 from pipeline.plan.batches import batch_of
 from pipeline.plan.estimate import Estimate, StageEstimate, estimate
+from pipeline.plan.notes import notes_of
 from pipeline.plan.stage_plan import Plan, StagePlan
 from pipeline.recipe.model_source import ModelSource
 
@@ -26,6 +27,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "seed": plan.recipe.seed,
         "device": plan.device,
         "placement": placement(plan),
+        "notes": notes_of(plan.recipe),
         "stages": [
             {
                 "name": stage.name,
@@ -63,6 +65,8 @@ def show_plan(plan: Plan, *, would_run: Sequence[str] | None = None) -> None:
         if stage.spec.uses_engines and stage.spec.batch_text:
             text = batch_text(stage, ranks=plan.recipe.hardware.ranks)
             print(f"{stage.name}: {text}{_scorer_text(estimates[stage.name])}")
+    for note in notes_of(plan.recipe):
+        print(f"note: {note}")
     print(_total(guess))
     for text in guess.assumptions:
         print(f"  assumed: {text}")

@@ -118,7 +118,7 @@ def test_a_prompt_too_long_is_named(
     make_service: Callable[..., Any], prompts: list[Prompt]
 ) -> None:
     service, _ = make_service(right_when_even, correct)
-    with pytest.raises(RolloutError, match=r"prompt p0 has 5 tokens.*at most 95"):
+    with pytest.raises(RolloutError, match=r"prompt p0 has 5 tokens.*leaves 4 for a prompt"):
         service.sample(
             prompts[:1],
             source="train",

@@ -1,0 +1,87 @@
+"""A model folder's chat template and end tokens, read from its files. Loads no ML library."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateError
+from jinja2.ext import loopcontrols
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from pipeline.models.turn_end import Message, TurnEnd, turn_end_of
+
+_GENERATION_TAGS = re.compile(r"{%-?\s*(end)?generation\s*-?%}")
+"""transformers' marks of what an assistant says, which write nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelTexts:
+    """What a model folder says of its turns, as texts."""
+
+    template: str | None
+    tokens: dict[int, str]  # added tokens
+    ends: tuple[str, ...]  # that end a completion, by its configurations and its tokenizer
+    bos: str
+
+    def turn_end(self, template: str | None = None) -> TurnEnd:
+        """What the template, or another one in its place, ends a turn with."""
+        chosen = template or self.template
+        if chosen is None:
+            return TurnEnd(text="", is_token=False)
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
+        )
+        environment.globals |= {"raise_exception": _raise, "strftime_now": lambda _: ""}
+        eos = self.ends[0] if self.ends else ""
+
+        def render(messages: Sequence[Message]) -> str:
+            return environment.from_string(_GENERATION_TAGS.sub("", chosen)).render(
+                messages=messages, add_generation_prompt=False, bos_token=self.bos, eos_token=eos
+            )
+
+        try:
+            return turn_end_of(render, tokens=self.tokens.values(), ends=self.ends)
+        except (TemplateError, TypeError, ValueError):  # as transformers will say when it renders
+            return TurnEnd(text="", is_token=False)
+
+
+def texts_of(folder: Path) -> ModelTexts | None:
+    """The texts of a folder; None where it has no `tokenizer.json` to read tokens from."""
+    tokens = {
+        t["id"]: t["content"] for t in _json(folder / "tokenizer.json").get("added_tokens", ())
+    }
+    if not tokens:
+        return None
+    settings = _json(folder / "tokenizer_config.json")
+    template = settings.get("chat_template")
+    file = folder / "chat_template.jinja"
+    if file.is_file():
+        template = file.read_text()
+    ids = [*_ends(folder / "generation_config.json"), *_ends(folder / "config.json")]
+    named = [_content(settings.get("eos_token")), *(tokens.get(i, f"token {i}") for i in ids)]
+    return ModelTexts(
+        template=template if isinstance(template, str) else None,
+        tokens=tokens,
+        ends=tuple(dict.fromkeys(text for text in named if text)),
+        bos=_content(settings.get("bos_token")),
+    )
+
+
+def _content(token: Any) -> str:
+    return token.get("content", "") if isinstance(token, dict) else token or ""
+
+
+def _ends(file: Path) -> list[int]:
+    named = _json(file).get("eos_token_id")
+    return named if isinstance(named, list) else [] if named is None else [named]
+
+
+def _json(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text()) if file.is_file() else {}
+
+
+def _raise(message: str) -> None:
+    raise TemplateError(message)
