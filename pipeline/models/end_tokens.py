@@ -52,10 +52,11 @@ def set_ends(
 
 def _stops(tokenizer: PreTrainedTokenizerBase, stop: Sequence[str]) -> list[int]:
     vocabulary = tokenizer.get_vocab()
+    added = [str(token) for token in tokenizer.added_tokens_decoder.values()]
     for text in stop:
         if text not in vocabulary:
             raise ModelError(
                 f"model.stop: {text!r} is no single token of the tokenizer, and generation stops "
-                f"at tokens{did_you_mean(text, [str(t) for t in tokenizer.added_tokens_encoder])}"
+                f"at tokens{did_you_mean(text, added)}"
             )
     return [vocabulary[text] for text in stop]
