@@ -5,7 +5,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from pipeline.plan.batches import batch_of
-from pipeline.plan.model_origin import first_source, max_iterations, positions
+from pipeline.plan.model_origin import first_source, max_iterations, positions, stored_config
 from pipeline.plan.stage_plan import PlanError
 from pipeline.prompts.prompt_error import PromptError
 from pipeline.prompts.sources import check_source
@@ -213,6 +213,8 @@ def _folder_mistakes(key: str, path: str) -> Iterator[str]:
     names = [p.name for p in folder.iterdir()]
     if "config.json" not in names:
         yield f"{key}: {path} has no config.json; write a Hugging Face model folder"
+    elif stored_config(folder) is None:
+        yield f"{key}: {path}/config.json holds no JSON object; download the model again"
     weights = [n for n in names if fnmatch(n, "*.safetensors") or fnmatch(n, "pytorch_model*.bin")]
     if not weights:
         yield f"{key}: {path} has no weights: no *.safetensors; add them"

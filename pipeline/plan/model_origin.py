@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from pipeline.recipe.model_source import PUBLISHED, SPLIT_ITERATIONS, ModelSource
 from pipeline.recipe.schema import Recipe
@@ -29,10 +30,8 @@ def positions(source: ModelSource) -> int | None:
     """Tokens that a model takes, prompt and completion together; None where files do not say."""
     if source.scratch is not None:
         return source.scratch.max_position
-    if source.path is None or not (Path(source.path) / "config.json").is_file():
-        return None
-    config = json.loads((Path(source.path) / "config.json").read_text())
-    return config.get("max_position_embeddings")
+    config = None if source.path is None else stored_config(Path(source.path))
+    return None if config is None else config.get("max_position_embeddings")
 
 
 def max_iterations(source: ModelSource) -> int | None:
@@ -43,10 +42,18 @@ def max_iterations(source: ModelSource) -> int | None:
         return source.max_iterations or SPLIT_ITERATIONS
     if source.path is None:
         return None if source.gguf is None else 0
-    path = Path(source.path) / "config.json"
-    if not path.is_file():
+    config = stored_config(Path(source.path))
+    if config is None:
         return None
-    config = json.loads(path.read_text())
     if config.get("model_type") in PUBLISHED:
         return None  # converted when it is loaded
     return config.get("max_iterations", 0)
+
+
+def stored_config(folder: Path) -> dict[str, Any] | None:
+    """The `config.json` of a model folder; None where there is none that holds an object."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # files that are not ours; `checks` says what is wrong
+        return None
+    return config if isinstance(config, dict) else None

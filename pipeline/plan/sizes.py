@@ -1,11 +1,11 @@
 """How large a model is, from its configuration or its name."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipeline.plan.model_origin import stored_config
 from pipeline.recipe.hardware import Sharding
 from pipeline.recipe.model_source import ModelSource, ScratchModel
 
@@ -59,8 +59,8 @@ def shape_of(source: ModelSource) -> ModelShape | None:
     if source.scratch is not None:
         return _scratch_shape(source.scratch)
     if source.path is not None:
-        path = Path(source.path) / "config.json"
-        return _config_shape(json.loads(path.read_text())) if path.is_file() else None
+        config = stored_config(Path(source.path))
+        return None if config is None else _config_shape(config)
     return _named_shape(source.hub or source.gguf or "")
 
 

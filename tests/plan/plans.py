@@ -64,7 +64,7 @@ def fingerprint(recipe: Recipe, stage: str) -> str:
 def model_folder(path: Path) -> Path:
     path.mkdir()
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
-        (path / name).write_text(name)
+        (path / name).write_text("{}")
     return path
 
 

@@ -94,6 +94,15 @@ def test_incomplete_model_folders_are_refused(tmp_path: Path, missing: str, part
     assert part in text
 
 
+@pytest.mark.parametrize("text", ["{", "[]", ""])
+def test_an_unreadable_configuration_is_refused(tmp_path: Path, text: str) -> None:
+    folder = model_folder(tmp_path / "model")
+    (folder / "config.json").write_text(text)
+    refused = refusal(recipe_with({"a": GRPO}, model={"path": str(folder)}))
+    assert refused.startswith("model.path: ")
+    assert "config.json holds no JSON object; download the model again" in refused
+
+
 def test_models_that_are_nowhere_are_refused(tmp_path: Path) -> None:
     for source, part in (
         ({"path": str(tmp_path / "none")}, "model.path: there is no folder"),
