@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from pipeline.generate.chat import load_chat
 from pipeline.generate.engine import EngineSettings, WeightVersionError
 from pipeline.generate.vllm_engine import VllmEngine
 from pipeline.generate.weights import folder_weights, pack, unpack
@@ -410,3 +411,20 @@ def test_every_choice_of_the_architecture(name: str, tmp_path: Path) -> None:
         assert replay_gap(model, list(engine.generate(at_depth(RULES[rule]), version=0))) < 1e-4
     engine.load_weights(unpack(pack(model.state_dict())), version=1)
     assert replay_gap(model, list(engine.generate(at_depth(scheduled), version=1))) < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gemma", "phi3", "glm", "llama3", "qwen_base", "zephyr"])
+def test_it_stops_at_a_template_s_turn_end(
+    make_family: Callable[..., Path], tmp_path: Path, name: str
+) -> None:
+    family = load_chat(make_family(name))
+    end = family.turn_end.text
+    source = make_family(name, says=end)
+    chat = load_chat(materialize(ModelSource(path=str(source)), tmp_path / "model"))
+    engine = VllmEngine(tmp_path / "model", SETTINGS, version=0)
+    request = replace(requests(1)[0], prompt_tokens=chat.prompt_ids(chat.render("Hi?", None)))
+    (rollout,) = engine.generate([request], version=0)
+    assert rollout.tokens == (chat.row_end,)
+    assert rollout.stop == "eos"
+    assert chat.completion_text(rollout) == ""
