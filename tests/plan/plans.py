@@ -9,7 +9,7 @@ from pipeline.plan.plan import make_plan
 from pipeline.plan.stage_plan import PlanError
 from pipeline.recipe.schema import Recipe
 
-SCRATCH = {"scratch": {"hidden": 32, "layers": 1, "heads": 1, "mlp": 64}}
+SCRATCH = {"scratch": {"hidden": 32, "layers": 1, "heads": 1, "mlp": 64, "max_position": 65536}}
 
 
 SFT: dict[str, Any] = {"kind": "sft", "rows": "train.worked"}
