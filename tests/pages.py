@@ -110,10 +110,12 @@ def pages() -> list[Page]:
 
 @cache
 def tracked_files() -> tuple[str, ...]:
-    """Paths of the project's files; those of a checkout, also before they are committed."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return tuple(name for name in listed.stdout.splitlines() if (ROOT / name).is_file())
+    """Paths of the project's files: what git tracks, or all of an unpacked archive."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    names = listed.stdout.splitlines() or [str(p.relative_to(ROOT)) for p in ROOT.rglob("*")]
+    others = (".venv/", ".git/", "runs/")
+    ours = (name for name in dict.fromkeys(names) if not name.startswith(others))
+    return tuple(name for name in ours if (ROOT / name).is_file())
 
 
 def missing_names(page: Page) -> list[str]:
