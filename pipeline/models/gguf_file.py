@@ -52,6 +52,10 @@ def load_gguf(file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     with reading(str(file)):
         stored = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(**where)
+    end = stored.config.eos_token_id
+    if isinstance(end, int) and end != tokenizer.eos_token_id:
+        # transformers 5.17 gives SmolLM2's tokenizer its start as its end; the file's word counts
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end)
     settings = stored.config.to_dict()
     settings.pop("quantization_config", None)
     fresh = type(stored)(type(stored.config).from_dict(settings))

@@ -50,6 +50,9 @@ def test_smollm2_from_its_package(tmp_path: Path) -> None:
     assert "quantization_config" not in config
     assert (config["num_hidden_layers"], config["hidden_size"]) == (30, 576)
     tokenizer = AutoTokenizer.from_pretrained(out)
+    assert tokenizer.eos_token == "<|im_end|>"
+    ends = json.loads((out / "generation_config.json").read_text())["eos_token_id"]
+    assert ends == tokenizer.eos_token_id
     prompt = tokenizer.apply_chat_template(
         [{"role": "user", "content": "What is the capital of France?"}],
         add_generation_prompt=True,
