@@ -117,7 +117,12 @@ def open_artifact(path: Path, *, verify: bool = True) -> Artifact:
     manifest_path = path / MANIFEST
     if not manifest_path.is_file():
         raise ArtifactError(f"{path} is no artifact: it has no {MANIFEST}")
-    manifest = Manifest(**json.loads(manifest_path.read_text()))
+    try:
+        manifest = Manifest(**json.loads(manifest_path.read_text()))
+    except (TypeError, ValueError) as error:
+        raise ArtifactError(
+            f"{path}: {MANIFEST} is damaged; delete the folder to make it again"
+        ) from error
     for name, digest in manifest.files.items() if verify else ():
         if not (path / name).is_file():
             raise ArtifactError(f"{path}: {name} is missing; delete the folder to make it again")

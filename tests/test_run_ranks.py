@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.plan.plan import make_plan
 from pipeline.recipe.schema import Recipe
 from pipeline.run import run
 from pipeline.watch.console import make_console
@@ -40,7 +41,7 @@ def test_two_ranks_train_as_one(tmp_path: Path) -> None:
         )
         folder = tmp_path / str(ranks)
         console = make_console(json=True)
-        run(recipe, run_dir=folder, from_stage=None, to_stage=None, console=console)
+        run(make_plan(recipe), run_dir=folder, from_stage=None, to_stage=None, console=console)
         rows[ranks] = {
             stage: [json.loads(x) for x in (folder / "work" / stage / "metrics.jsonl").open()]
             for stage in ("cold_start", "reason")

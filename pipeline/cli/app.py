@@ -97,7 +97,7 @@ def run(
     from pipeline.watch.report import write_report
 
     result = run_plan(
-        plan.recipe,
+        plan,
         run_dir=run_dir,
         from_stage=from_stage,
         to_stage=to_stage,
@@ -117,8 +117,8 @@ def plan(recipe: RecipeRef, overrides: Overrides = None, as_json: Json = False) 
     """Show stages, batches, tokens, memory, hours and placement; runs nothing."""
     from pipeline.watch.plan_view import plan_document, show_plan
 
-    found = _planned(recipe, overrides or [])
-    return Answer(document=plan_document(found), show=lambda: show_plan(found))
+    resolved = _planned(recipe, overrides or [])
+    return Answer(document=plan_document(resolved), show=lambda: show_plan(resolved))
 
 
 @app.command()
@@ -245,13 +245,13 @@ def evaluate(
         )
     except ValueError as error:
         raise UsageError(f"{recipe}: {error}") from None
-    make_plan(changed)
+    plan = make_plan(changed)
     from pipeline.run import run as run_plan
     from pipeline.watch.console import make_console
 
     setting = "".join(f"-{key}-{value}" for key, value in asked.items())
     result = run_plan(
-        changed,
+        plan,
         run_dir=run_dir or Path("runs") / f"{loaded.name}-eval-{Path(model).name}{setting}",
         from_stage=None,
         to_stage=None,
@@ -428,24 +428,14 @@ def _would_run(
     plan: "Plan", folder: Path, *, from_stage: str | None, to_stage: str | None
 ) -> list[str]:
     """Names of the stages that a run would run, given what is finished in its folder."""
-    from pipeline.artifacts import MANIFEST, open_artifact
-    from pipeline.recipe.recipe_errors import did_you_mean
+    from pipeline.plan.plan import stages_until
+    from pipeline.stages.run_folder import RunFolder
 
-    names = [stage.name for stage in plan.stages]
-    for option, name in (("--from", from_stage), ("--to", to_stage)):
-        if name is not None and name not in names:
-            guess = did_you_mean(name, names)
-            raise UsageError(f"{option} {name}: no such stage{guess} ({', '.join(names)})")
-    again = names.index(from_stage) if from_stage else len(names)
-    todo = []
-    for index, stage in enumerate(plan.stages[: names.index(to_stage) + 1 if to_stage else None]):
-        path = folder / "stages" / stage.name
-        finished = (path / MANIFEST).is_file() and (
-            open_artifact(path, verify=False).manifest.fingerprint == stage.fingerprint
-        )
-        if index >= again or not finished:
-            todo.append(stage.name)
-    return todo
+    stages = stages_until(plan, from_stage, to_stage)
+    names = [stage.name for stage in stages]
+    first = names.index(from_stage) if from_stage else len(names)
+    published = RunFolder(folder).is_published
+    return [s.name for i, s in enumerate(stages) if i >= first or not published(s)]
 
 
 if __name__ == "__main__":

@@ -1,19 +1,20 @@
 """The driver's side: start or join Ray, place the processes, wait for them, name the dead."""
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
-from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.util.placement_group import PlacementGroup, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from pipeline.cluster.actors import EngineActor, ServiceActor, ServiceClient, TrainerActor
+from pipeline.cluster.ray_session import ComponentFailed, first_line, join_ray, reserve
 from pipeline.cluster.setups import GrpoSetup, ServiceSetup
-from pipeline.errors import RunFailed
+from pipeline.errors import StepwellError
 from pipeline.generate.client import RolloutClient
 from pipeline.generate.engine import EngineSettings
 from pipeline.generate.groups import Group
@@ -21,16 +22,10 @@ from pipeline.generate.service import Depths, Sampling
 from pipeline.recipe.hardware import Hardware
 from pipeline.records import Prompt
 
-PLACEMENT_WAIT_S = 120.0
-OBJECT_STORE_SHARE = 0.15  # of memory; it holds one copy of the weights on their way to engines
 LOG_LINES = 15
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-class ComponentFailed(RunFailed):
-    """A process of the run died or raised; the message names it and quotes its log."""
 
 
 class Cluster:
@@ -46,19 +41,30 @@ class Cluster:
         self._service: Any = None
         self._names: dict[Any, str] = {}
 
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
     def start(self) -> None:
         """Start or join Ray, reserve what the recipe asks for, and warm the processes up.
 
-        Raises ComponentFailed when the cluster has less than the recipe asks for.
+        Raises ComponentFailed where there is no Ray to join, or less than the recipe asks for.
         """
         bundles = self._bundles()
-        self._init_ray(bundles)
-        self._placement = placement_group(bundles, strategy="PACK")
-        if not self._placement.wait(PLACEMENT_WAIT_S):
-            raise ComponentFailed(
-                f"Ray could not place {bundles} within {PLACEMENT_WAIT_S:.0f} s; the cluster has "
-                f"{ray.cluster_resources()}; lower hardware.ranks or hardware.engines"
-            )
+        join_ray(self._hardware.ray_address, bundles)
+        self._placement = reserve(bundles, growing=self._hardware.ray_address is not None)
         self._service = self._actor(ServiceActor, "rollouts", bundle=0, threads=1, concurrency=16)
         self._start_trainers()
         for index in range(self._hardware.engines):
@@ -66,7 +72,7 @@ class Cluster:
 
     def stop(self) -> None:
         """End every process of the run."""
-        if self._placement is not None:
+        if self._placement is not None and ray.is_initialized():
             remove_placement_group(self._placement)
         ray.shutdown()
 
@@ -145,12 +151,16 @@ class Cluster:
             raise ComponentFailed(_root_cause(error)) from error
         except RayActorError as error:
             raise ComponentFailed(self._death(error)) from error
+        except RayError as error:  # a node, an object or Ray itself is gone
+            raise ComponentFailed(f"Ray: {type(error).__name__}: {first_line(error)}") from error
 
     def _death(self, error: RayActorError) -> str:
         name = self._names.get(error.actor_id, "a process")
         log = self._logs / f"{name}.log"
         tail = log.read_text(errors="replace").splitlines()[-LOG_LINES:] if log.exists() else []
-        return "\n".join([f"{name} died: {str(error).splitlines()[0]}; log: {log}", *tail])
+        first, *more = str(error).strip().splitlines() or [type(error).__name__]
+        cause = f" {more[-1].strip()}" if more else ""  # of an error while it started
+        return "\n".join([f"{name} died: {first}{cause}; log: {log}", *tail])
 
     def _bundles(self) -> list[dict[str, float]]:
         hw = self._hardware
@@ -158,28 +168,6 @@ class Cluster:
         rank = _bundle(hw.threads_per_rank, gpus=1 if gpu else 0)
         engine = _bundle(hw.threads_per_engine, gpus=hw.gpus_per_engine if gpu else 0)
         return [{"CPU": 1.0}, *[dict(rank)] * hw.ranks, *[dict(engine)] * hw.engines]
-
-    def _init_ray(self, bundles: Sequence[Mapping[str, float]]) -> None:
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 starves us on shared cores
-        common: dict[str, Any] = {
-            "logging_level": "ERROR",
-            "log_to_driver": False,
-            "runtime_env": {"env_vars": {"PYTHONSAFEPATH": "1", "OMP_WAIT_POLICY": "PASSIVE"}},
-        }
-        if self._hardware.ray_address:
-            ray.init(address=self._hardware.ray_address, **common)
-            return
-        # threads are counted by us and time-share the cores: stages take turns
-        cpus = sum(bundle["CPU"] for bundle in bundles)
-        ray.init(
-            address="local",
-            num_cpus=max(int(cpus), os.cpu_count() or 1),
-            include_dashboard=False,
-            object_store_memory=_object_store_bytes(),
-            **common,
-        )
 
     def _start_trainers(self) -> None:
         hw = self._hardware
@@ -260,11 +248,6 @@ def _bundle(cpus: int, *, gpus: int) -> dict[str, float]:
     return {"CPU": float(cpus)} | ({"GPU": float(gpus)} if gpus else {})
 
 
-def _object_store_bytes() -> int:
-    pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-    return int(pages * size * OBJECT_STORE_SHARE)
-
-
 def _thread_environment(threads: int, device: str) -> dict[str, str]:
     """Every process gets its own thread count; waiting threads leave the core to others."""
     return {
@@ -293,4 +276,4 @@ def _root_cause(error: RayTaskError) -> str:
     cause: BaseException = error
     while isinstance(cause, RayTaskError) and isinstance(cause.cause, BaseException):
         cause = cause.cause
-    return f"{type(cause).__name__}: {cause}"
+    return str(cause) if isinstance(cause, StepwellError) else f"{type(cause).__name__}: {cause}"

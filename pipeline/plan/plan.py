@@ -22,6 +22,7 @@ from pipeline.plan.identity import (
     spec_identity,
 )
 from pipeline.plan.stage_plan import Plan, PlanError, StagePlan
+from pipeline.recipe.recipe_errors import did_you_mean
 from pipeline.recipe.schema import Recipe, Stage
 from pipeline.recipe.stage_base import BASE
 
@@ -38,6 +39,20 @@ def make_plan(recipe: Recipe) -> Plan:
         raise PlanError("\n".join(mistakes))
     order = _order({name: _depends_on(recipe, stage) for name, stage in recipe.stages.items()})
     return _planned(recipe, order, device=device_of(recipe.hardware))
+
+
+def stages_until(plan: Plan, from_stage: str | None, to_stage: str | None) -> list[StagePlan]:
+    """The plan's stages up to one. Raises PlanError for an unknown name, or one before `--from`."""
+    names = [stage.name for stage in plan.stages]
+    for option, name in (("--from", from_stage), ("--to", to_stage)):
+        if name is not None and name not in names:
+            guess = did_you_mean(name, names)
+            raise PlanError(f"{option} {name}: no such stage{guess} ({', '.join(names)})")
+    first = names.index(from_stage) if from_stage else 0
+    last = names.index(to_stage) if to_stage else len(names) - 1
+    if first > last:
+        raise PlanError(f"--from {from_stage} comes after --to {to_stage}")
+    return list(plan.stages[: last + 1])
 
 
 def stage_seed(seed: int, name: str) -> int:

@@ -13,6 +13,7 @@ import pytest
 from pipeline.artifacts import publish
 from pipeline.cli.app import main
 from pipeline.errors import FAILED, OK, STOPPED, WRONG, Stopped
+from pipeline.plan import identity
 from pipeline.plan.plan import make_plan
 from pipeline.recipe.dump import dump_recipe
 from pipeline.recipe.load import load_recipe
@@ -181,13 +182,46 @@ def test_dry_run_knows_what_is_finished(
     assert "did you mean reason?" in capfd.readouterr().err
 
 
+def test_a_run_plans_its_recipe_once(
+    recipe: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Each file is read for its fingerprint once; nothing is left to run, so no cluster starts."""
+    row = {"question": "1+1", "answer": "2", "worked": "w"}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    overrides = ["prompts.train={file: rows.jsonl}"]
+    for stage in make_plan(load_recipe(recipe, overrides)).stages:
+        (tmp_path / "draft").mkdir()
+        publish(
+            tmp_path / "draft",
+            tmp_path / "run" / "stages" / stage.name,
+            kind="report",
+            stage=stage.name,
+            fingerprint=stage.fingerprint,
+            info={"results": []},
+        )
+    hashed: list[str] = []
+    real = identity.file_sha256
+
+    def remember(path: Path) -> str:
+        hashed.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(identity, "file_sha256", remember)
+    assert main(["run", recipe, *overrides, "--run-dir", str(tmp_path / "run"), "--json"]) == OK
+    assert [row["status"] for row in document(capfd)["stages"]] == ["done"] * 3
+    assert hashed == ["rows.jsonl"]
+
+
 def test_a_run_ends_with_its_document(
     recipe: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    from pipeline.run import RunResult, StageState
+    from pipeline.stages.progress import RunResult, StageState
 
     folder = tmp_path / "small"
     folder.mkdir()
@@ -241,20 +275,20 @@ def test_our_own_mistakes_keep_their_traceback(
 def test_eval_runs_the_evaluate_stage_on_the_model(
     recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from pipeline.plan.stage_plan import Plan
     from pipeline.recipe.evaluate_stage import EvaluateStage
-    from pipeline.recipe.schema import Recipe
-    from pipeline.run import RunResult
+    from pipeline.stages.progress import RunResult
 
-    given: list[Recipe] = []
+    plans: list[Plan] = []
 
-    def remember(recipe: Recipe, **_: Any) -> RunResult:
-        given.append(recipe)
+    def remember(plan: Plan, **_: Any) -> RunResult:
+        plans.append(plan)
         return RunResult(run_dir=tmp_path, stages=[])
 
     monkeypatch.setattr("pipeline.run.run", remember)
     assert main(["eval", "some/model", recipe]) == OK
-    assert given[0].model.hub == "some/model"
-    (stage,) = given[0].stages.values()
+    assert plans[0].recipe.model.hub == "some/model"
+    (stage,) = plans[0].recipe.stages.values()
     assert isinstance(stage, EvaluateStage)
     assert stage.models == ["base"]
 

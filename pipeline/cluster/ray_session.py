@@ -1,0 +1,110 @@
+"""Ray itself: one started here or one that runs already, and places for the run's processes."""
+
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ray
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+
+from pipeline.errors import RunFailed
+
+PLACEMENT_WAIT_S = 120.0
+OBJECT_STORE_SHARE = 0.15  # of memory; it holds one copy of the weights on their way to engines
+REACH_S = 5.0  # for a connection to an existing cluster
+JOIN = (
+    "start one there with `ray start --head`, or leave hardware.ray_address out to start one here"
+)
+
+
+class ComponentFailed(RunFailed):
+    """A process of the run died or raised; the message names it and quotes its log."""
+
+
+def join_ray(address: str | None, bundles: Sequence[Mapping[str, float]]) -> None:
+    """Join the Ray at an address, or start one on this machine that has place for the bundles.
+
+    Raises ComponentFailed where that cannot be done.
+    """
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 starves us on shared cores
+    settings: dict[str, Any] = {
+        "logging_level": "ERROR",
+        "log_to_driver": False,
+        "runtime_env": {"env_vars": {"PYTHONSAFEPATH": "1", "OMP_WAIT_POLICY": "PASSIVE"}},
+    }
+    if address:
+        check_reachable(address)
+        settings |= {"address": address}
+    else:
+        # threads are counted by us and time-share the cores: stages take turns
+        cpus = sum(bundle["CPU"] for bundle in bundles)
+        settings |= {
+            "address": "local",
+            "num_cpus": max(int(cpus), os.cpu_count() or 1),
+            "include_dashboard": False,
+            "object_store_memory": _object_store_bytes(),
+        }
+    try:
+        ray.init(**settings)
+    except Exception as error:  # what sockets, gRPC and Ray's own processes raise
+        raise ComponentFailed(
+            f"Ray at {address} cannot be joined: {first_line(error)}; {JOIN}"
+            if address
+            else f"Ray cannot be started on this machine: {first_line(error)}"
+        ) from error
+
+
+def reserve(bundles: list[dict[str, float]], *, growing: bool) -> PlacementGroup:
+    """A place for each bundle. A `growing` cluster, which may get more nodes, is waited for.
+
+    Raises ComponentFailed when the cluster has less.
+    """
+    there = ray.cluster_resources()
+    fits = all(sum(b.get(k, 0) for b in bundles) <= there.get(k, 0) for k in ("CPU", "GPU"))
+    if fits or growing:
+        placement = placement_group(bundles, strategy="PACK")
+        if placement.wait(PLACEMENT_WAIT_S):
+            return placement
+        remove_placement_group(placement)
+    resources = ", ".join(f"{there.get(kind, 0):g} {kind}" for kind in ("CPU", "GPU"))
+    raise ComponentFailed(
+        f"the run needs places of {_shown(bundles)}, and the cluster has {resources}"
+        + (f" after {PLACEMENT_WAIT_S:.0f} s" if growing else "")
+        + "; lower hardware.ranks or hardware.engines"
+        + (", or set hardware.device: cpu" if any("GPU" in b for b in bundles) else "")
+    )
+
+
+def check_reachable(address: str) -> None:
+    """Ray itself would try for minutes. "auto" and "local" are Ray's own words for this machine.
+
+    Raises ComponentFailed where nobody listens.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon and address in ("auto", "local"):
+        return
+    if not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise ComponentFailed(f"hardware.ray_address {address}: write HOST:PORT, or auto")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_S).close()
+    except OSError as error:
+        raise ComponentFailed(f"no Ray cluster answers at {address} ({error}); {JOIN}") from error
+
+
+def _shown(bundles: Sequence[Mapping[str, float]]) -> str:
+    """Equal places together: 1 x 1 CPU, 2 x 4 CPU + 1 GPU."""
+    texts = [" + ".join(f"{count:g} {kind}" for kind, count in b.items()) for b in bundles]
+    return ", ".join(f"{texts.count(text)} x {text}" for text in dict.fromkeys(texts))
+
+
+def first_line(error: Exception) -> str:
+    """What an error says first; its kind where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _object_store_bytes() -> int:
+    pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    return int(pages * size * OBJECT_STORE_SHARE)

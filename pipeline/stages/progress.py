@@ -1,0 +1,112 @@
+"""How far a run is: the table of its stages, saved and shown, and what came out."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.artifacts import Artifact, write_atomic
+from pipeline.plan.stage_plan import Plan
+from pipeline.stages.context import Console
+from pipeline.stages.run_folder import RunFolder
+
+Status = Literal["waiting", "running", "done", "failed", "stopped"]
+
+
+@dataclass
+class StageState:
+    """One line of the stage table."""
+
+    name: str
+    kind: str
+    status: Status = "waiting"
+    seconds: float = 0.0
+    artifact: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """A run at its end."""
+
+    run_dir: Path
+    stages: list[StageState]
+    results: list[dict[str, Any]] = field(default_factory=list)
+    depth: Mapping[str, Any] | None = None  # of the last depth stage
+
+    def document(self) -> dict[str, Any]:
+        """What `stepwell run --json` prints."""
+        return {
+            "run_dir": str(self.run_dir),
+            "stages": [vars(state) for state in self.stages],
+            "results": self.results,
+        } | ({} if self.depth is None else {"depth": self.depth})
+
+
+class Progress:
+    """The stage table of one run."""
+
+    def __init__(
+        self, plan: Plan, folder: RunFolder, console: Console, *, finished: Mapping[str, Artifact]
+    ) -> None:
+        """Show the plan, and the stages that an earlier run finished."""
+        self._plan = plan
+        self._folder = folder
+        self._console = console
+        self._states = {stage.name: StageState(stage.name, stage.kind) for stage in plan.stages}
+        console.start(plan, folder.path)
+        for name, artifact in finished.items():
+            self._publish(name, artifact)
+            console.stage(name, "finished before", seconds=artifact.manifest.seconds)
+        self.save()
+
+    def show(self, name: str, status: Status, *, seconds: float = 0.0) -> None:
+        """A stage has come to a new state."""
+        state = self._states[name]
+        state.status, state.seconds = status, seconds
+        self._console.stage(name, status, seconds=seconds)
+        self.save()
+
+    def publish(self, name: str, artifact: Artifact) -> None:
+        """A stage is done."""
+        self._publish(name, artifact)
+        self._console.stage(name, "done", seconds=artifact.manifest.seconds)
+        self.save()
+
+    def save(self) -> None:
+        """Write the table for whoever looks at the run folder."""
+        rows = [vars(state) for state in self._states.values()]
+        write_atomic(self._folder.path / "state.json", json.dumps(rows, indent=1))
+
+    def result(self, artifacts: Mapping[str, Artifact]) -> RunResult:
+        """What came out, written to the run folder and shown."""
+        of_kind = {
+            kind: [
+                artifacts[stage.name].manifest.info
+                for stage in self._plan.stages
+                if stage.kind == kind and stage.name in artifacts
+            ]
+            for kind in ("evaluate", "depth")
+        }
+        results = [
+            {**row, "minutes": self._minutes(row["model"])}
+            for info in of_kind["evaluate"]
+            for row in info["results"]
+        ]
+        write_atomic(self._folder.path / "results.json", json.dumps(results, indent=1))
+        self._console.finish(results)
+        return RunResult(
+            run_dir=self._folder.path,
+            stages=list(self._states.values()),
+            results=results,
+            depth=of_kind["depth"][-1]["depth"] if of_kind["depth"] else None,
+        )
+
+    def _publish(self, name: str, artifact: Artifact) -> None:
+        state = self._states[name]
+        state.status, state.seconds = "done", artifact.manifest.seconds
+        state.artifact = str(artifact.path)
+
+    def _minutes(self, model: str) -> float:
+        state = self._states.get(model)
+        return 0.0 if state is None else round(state.seconds / 60, 2)

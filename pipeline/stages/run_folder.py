@@ -1,0 +1,132 @@
+"""A run's folder: where everything of it is, what is finished, and what another recipe left.
+
+run folder/
+  recipe.yaml state.json results.json     what was asked, how far it is, what came out
+  stages/NAME/                            published artifacts
+  inputs/NAME/                            the base model and the prompts
+  work/NAME/  journal/NAME/  metrics/     what a resume goes on from; logs/ by process
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.artifacts import Artifact, open_artifact, write_atomic
+from pipeline.errors import WrongInput
+from pipeline.plan.stage_plan import Plan, PlanError, StagePlan
+
+FINGERPRINT_FILE = "fingerprint"  # in a work folder: which plan of the stage it belongs to
+
+
+class RunFolderError(WrongInput):
+    """A folder in which no run can be made."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run. Nothing that a run made is deleted by another recipe's."""
+
+    path: Path
+
+    @property
+    def logs(self) -> Path:
+        """One file a process."""
+        return self.path / "logs"
+
+    def stage(self, name: str) -> Path:
+        """The artifact of a finished stage."""
+        return self.path / "stages" / name
+
+    def input(self, name: str) -> Path:
+        """The artifact of the base model or of a prompts entry."""
+        return self.path / "inputs" / name
+
+    def work(self, name: str) -> Path:
+        """What a stage goes on from after an interruption."""
+        return self.path / "work" / name
+
+    def journal(self, name: str) -> Path:
+        """The rollouts that a stage used."""
+        return self.path / "journal" / name
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Make the folder and hold it: one run in a folder at a time.
+
+        Raises RunFolderError when it cannot be made or written, or another process runs in it.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise RunFolderError(
+                f"{self.path}: no run can be made here ({error.strerror}); choose --run-dir"
+            ) from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RunFolderError(
+                    f"{self.path}: another stepwell runs here; choose --run-dir"
+                ) from error
+            yield
+
+    def is_published(self, stage: StagePlan) -> bool:
+        """Whether the stage's artifact is there, and made from this plan."""
+        path = self.stage(stage.name)
+        if not path.exists():
+            return False
+        return open_artifact(path, verify=False).manifest.fingerprint == stage.fingerprint
+
+    def finished(self, stage: StagePlan) -> Artifact | None:
+        """The stage's artifact, verified, where it is there; another recipe's is set aside."""
+        if self.is_published(stage):
+            return open_artifact(self.stage(stage.name))
+        set_aside(self.stage(stage.name))
+        return None
+
+    def redo(self, plan: Plan, name: str) -> None:
+        """Set the stage and all later ones aside, so that they run again.
+
+        Raises PlanError when an earlier one is not finished.
+        """
+        names = [stage.name for stage in plan.stages]
+        first = names.index(name)
+        missing = [s.name for s in plan.stages[:first] if not self.is_published(s)]
+        if missing:
+            raise PlanError(
+                f"--from {name}: {', '.join(missing)} must be finished in {self.path} first; "
+                "run without --from"
+            )
+        for later in names[first:]:
+            for place in (self.stage, self.work, self.journal):
+                set_aside(place(later))
+
+    def begin(self, stage: StagePlan) -> Path:
+        """The stage's work folder; one that another recipe began is set aside, journal too."""
+        work = self.work(stage.name)
+        mark = work / FINGERPRINT_FILE
+        if work.exists() and (not mark.exists() or mark.read_text() != stage.fingerprint):
+            set_aside(work)
+            set_aside(self.journal(stage.name))
+        work.mkdir(parents=True, exist_ok=True)
+        write_atomic(mark, stage.fingerprint)
+        return work
+
+    def last_step(self, name: str) -> int | None:
+        """The last step that the stage's journal holds."""
+        steps = sorted(self.journal(name).glob("step-*.parquet"))
+        return int(steps[-1].stem[5:]) if steps else None
+
+
+def set_aside(path: Path) -> None:
+    """Rename to NAME.old-1, -2, ..."""
+    if not path.exists():
+        return
+    number = 1
+    while (target := path.with_name(f"{path.name}.old-{number}")).exists():
+        number += 1
+    os.rename(path, target)

@@ -1,0 +1,153 @@
+"""The flow of a run, with stages and a cluster that only write down that they ran."""
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from pipeline import run as flow
+from pipeline.artifacts import open_artifact
+from pipeline.errors import Stopped
+from pipeline.plan.plan import make_plan
+from pipeline.plan.stage_plan import Plan, PlanError, StagePlan
+from pipeline.recipe.schema import Recipe
+from pipeline.stages.context import Output, RunContext
+from pipeline.stages.prompt_room import PromptRoom
+from pipeline.stages.run_folder import RunFolder, RunFolderError
+
+STAGES = {
+    "cold": {"kind": "sft", "rows": "train.worked", "max_tokens": 64},
+    "refit": {"kind": "sft", "init": "cold", "rows": "train.worked", "max_tokens": 64},
+}
+
+
+class Cluster:
+    """The double of a cluster, which materializes an empty model."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def call(self, _: Callable[..., Any], source: Any, out: Path, *, seed: int) -> None:
+        out.mkdir()
+        (out / "config.json").write_text(f"{seed}")
+
+
+class Console:
+    """Takes everything and keeps the states of stages."""
+
+    def __init__(self) -> None:
+        self.states: list[tuple[str, str]] = []
+
+    def stage(self, name: str, state: str, **_: Any) -> None:
+        self.states.append((name, state))
+
+    def start(self, *_: Any) -> None: ...
+    def metrics(self, *_: Any) -> None: ...
+    def log(self, *_: Any) -> None: ...
+    def finish(self, *_: Any) -> None: ...
+
+
+def planned(**changes: Any) -> Plan:
+    content = {
+        "name": "flow",
+        "model": {"scratch": {"hidden": 32, "layers": 1, "heads": 1, "mlp": 64}},
+        "prompts": {"train": {"task": "swaps", "size": 5, "difficulty": [1, 2]}},
+        "stages": STAGES,
+    }
+    return make_plan(Recipe.model_validate(content | changes))
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the stages that ran."""
+    names: list[str] = []
+
+    def stage(plan: StagePlan, context: RunContext) -> Output:
+        init = context.artifacts[plan.inputs[0].name]
+        assert init.manifest.kind == "checkpoint"
+        assert (context.work / "fingerprint").read_text() == plan.fingerprint
+        names.append(plan.name)
+        (context.out / "model").mkdir()
+        (context.out / "model" / "weights").write_text(plan.name)
+        return Output(kind="checkpoint", info={"steps": 1})
+
+    monkeypatch.setattr(flow, "STAGES", {"sft": stage})
+    monkeypatch.setattr(flow, "Cluster", Cluster)
+    monkeypatch.setattr(flow, "measured_room", lambda *_, **__: PromptRoom())
+    return names
+
+
+def run(folder: Path, plan: Plan, console: Any = None, **options: Any) -> Any:
+    given = {"from_stage": None, "to_stage": None} | options
+    return flow.run(plan, run_dir=folder, console=console or Console(), **given)
+
+
+def test_stages_run_in_order_and_only_once(ran: list[str], tmp_path: Path) -> None:
+    first = run(tmp_path, planned(), to_stage="cold")
+    assert [state.status for state in first.stages] == ["done", "waiting"]
+    console = Console()
+    second = run(tmp_path, planned(), console)
+    assert ran == ["cold", "refit"]
+    assert console.states == [("cold", "finished before"), ("refit", "running"), ("refit", "done")]
+    assert [state.status for state in second.stages] == ["done", "done"]
+    manifest = open_artifact(tmp_path / "stages" / "refit").manifest
+    assert manifest.inputs.keys() == {"init:cold", "rows:train"}
+
+
+def test_another_recipe_sets_aside_what_it_changes(ran: list[str], tmp_path: Path) -> None:
+    run(tmp_path, planned())
+    run(tmp_path, planned(stages=STAGES | {"refit": STAGES["refit"] | {"lr": 0.5}}))
+    assert ran == ["cold", "refit", "refit"]
+    assert (tmp_path / "stages" / "refit.old-1" / "model" / "weights").is_file()
+
+
+def test_from_a_stage_on_again(ran: list[str], tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="cold must be finished"):
+        run(tmp_path, planned(), from_stage="refit")
+    run(tmp_path, planned())
+    run(tmp_path, planned(), from_stage="refit")
+    assert ran == ["cold", "refit", "refit"]
+    with pytest.raises(PlanError, match="did you mean cold"):
+        run(tmp_path, planned(), to_stage="colt")
+
+
+def test_a_failure_names_its_stage(
+    ran: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(plan: StagePlan, context: RunContext) -> Output:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(flow, "STAGES", {"sft": broken})
+    console = Console()
+    with pytest.raises(flow.StageFailed, match=r"stage cold \(sft\) failed: OSError: disk full"):
+        run(tmp_path, planned(), console)
+    assert console.states == [("cold", "running"), ("cold", "failed")]
+    assert '"failed"' in (tmp_path / "state.json").read_text()
+
+
+def test_the_first_signal_ends_before_the_next_stage(
+    ran: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = flow.STAGES["sft"]
+
+    def interrupted(plan: StagePlan, context: RunContext) -> Output:
+        signal.raise_signal(signal.SIGINT)
+        return stage(plan, context)
+
+    monkeypatch.setattr(flow, "STAGES", {"sft": interrupted})
+    with pytest.raises(Stopped, match="stopped before refit"):
+        run(tmp_path, planned())
+    assert ran == ["cold"]
+
+
+def test_one_run_in_a_folder_at_a_time(ran: list[str], tmp_path: Path) -> None:
+    with RunFolder(tmp_path).lock(), pytest.raises(RunFolderError, match="another stepwell"):
+        run(tmp_path, planned())
