@@ -62,7 +62,8 @@ def run(
         waiting = [stage for stage in stages if stage.name not in artifacts]
         if waiting:
             hardware = plan.recipe.hardware
-            with Cluster(hardware, device=plan.device, logs=folder.logs) as cluster:
+            scorer = any(i.role == "reward_model" for stage in plan.stages for i in stage.inputs)
+            with Cluster(hardware, device=plan.device, logs=folder.logs, scorer=scorer) as cluster:
                 artifacts |= run_inputs(plan, waiting, folder, cluster=cluster, console=console)
                 room = measured_room(plan, artifacts, log=console.log)
                 for stage in waiting:

@@ -19,10 +19,11 @@ from pipeline.generate.engine import Engine, EngineSettings, stream_chunks
 from pipeline.generate.groups import Group
 from pipeline.generate.journal import Journal, StepRollouts
 from pipeline.generate.service import Depths, RolloutService, Sampling
-from pipeline.generate.steps import GrpoRollouts
+from pipeline.generate.steps import GrpoRollouts, PreferenceModel
 from pipeline.records import Prompt, Request, Rollout
 
 if TYPE_CHECKING:
+    from pipeline.generate.reward_scorer import RewardScorer
     from rewards.pool import Pool
 
 CHUNK_S = 0.05  # how long an engine gathers finished rollouts before it hands them on
@@ -116,6 +117,37 @@ class _RemoteEngine:
 
 
 @ray.remote
+class ScorerActor(_Shell):
+    """A reward model in a process of its own, with the threads or the GPU of an engine."""
+
+    def __init__(self, log: Path) -> None:
+        super().__init__(log)
+        self._scorer: RewardScorer | None = None
+
+    def load(self, model: Path, *, device: str, threads: int) -> None:
+        """Score with this reward model from now on."""
+        from pipeline.generate.reward_scorer import RewardScorer
+
+        self._scorer = RewardScorer(model, device=device, threads=threads)
+
+    def score(self, prompts: list[str], completions: list[str]) -> list[float]:
+        """One score per completion, of a whole step's at once."""
+        assert self._scorer is not None
+        return self._scorer.score(prompts, completions)
+
+
+class _RemoteScorer:
+    """A scorer actor as a `PreferenceModel`."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    def score(self, prompts: list[str], completions: list[str]) -> list[float]:
+        """Scores, once the actor has them."""
+        return ray.get(self._actor.score.remote(prompts, completions))
+
+
+@ray.remote
 class ServiceActor(_Shell):
     """The rollout service, the verifier pool and the journal's writer."""
 
@@ -175,8 +207,8 @@ class ServiceActor(_Shell):
             depths=depths,
         )
 
-    def open_grpo(self, setup: GrpoSetup) -> None:
-        """Serve the steps of a GRPO stage."""
+    def open_grpo(self, setup: GrpoSetup, scorer: Any) -> None:
+        """Serve the steps of a GRPO stage; `scorer` is the reward model's actor, if it has one."""
         assert self._service is not None
         self._grpo = GrpoRollouts(
             self._service,
@@ -184,7 +216,7 @@ class ServiceActor(_Shell):
             setup.spec,
             setup.prompts,
             seed=setup.seed,
-            preference=_preference(setup.preference),
+            preference=_preference(setup.preference, scorer),
             watch=setup.watch,
             watch_reward=setup.watch_reward,
             depths=setup.depths,
@@ -231,13 +263,12 @@ def recognised(pool: "Pool", setup: ServiceSetup) -> Iterator[str]:
         yield f"reward {ref}: recognised as {found.form}; {declared}"
 
 
-def _preference(setup: PreferenceSetup | None) -> tuple[Any, str, float, float] | None:
+def _preference(
+    setup: PreferenceSetup | None, scorer: Any
+) -> tuple[PreferenceModel, str, float, float] | None:
     if setup is None:
         return None
-    from pipeline.generate.reward_scorer import RewardScorer
-
-    scorer = RewardScorer(setup.model, device="cpu", threads=1)
-    return scorer, setup.name, setup.weight, setup.last_fraction
+    return _RemoteScorer(scorer), setup.name, setup.weight, setup.last_fraction
 
 
 class ServiceClient:

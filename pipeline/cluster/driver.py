@@ -11,7 +11,13 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from pipeline.cluster.actors import EngineActor, ServiceActor, ServiceClient, TrainerActor
+from pipeline.cluster.actors import (
+    EngineActor,
+    ScorerActor,
+    ServiceActor,
+    ServiceClient,
+    TrainerActor,
+)
 from pipeline.cluster.ray_session import ComponentFailed, first_line, join_ray, reserve
 from pipeline.cluster.setups import GrpoSetup, ServiceSetup
 from pipeline.errors import StepwellError
@@ -31,8 +37,13 @@ T = TypeVar("T")
 class Cluster:
     """Everything of a run that runs elsewhere than in its own process."""
 
-    def __init__(self, hardware: Hardware, *, device: str, logs: Path) -> None:
+    def __init__(
+        self, hardware: Hardware, *, device: str, logs: Path, scorer: bool = False
+    ) -> None:
+        """`scorer`: whether a stage is rewarded by a reward model, which has a place of its own."""
         self._hardware = hardware
+        self._with_scorer = scorer
+        self._scorer: Any = None
         self._device = device
         self._logs = logs
         self._placement: PlacementGroup | None = None
@@ -62,7 +73,7 @@ class Cluster:
 
         Raises ComponentFailed where there is no Ray to join, or less than the recipe asks for.
         """
-        bundles = self._bundles()
+        bundles = places(self._hardware, device=self._device, scorer=self._with_scorer)
         join_ray(self._hardware.ray_address, bundles)
         self._placement = reserve(bundles, growing=self._hardware.ray_address is not None)
         self._service = self._actor(ServiceActor, "rollouts", bundle=0, threads=1, concurrency=16)
@@ -128,6 +139,20 @@ class Cluster:
         """Call a function of a light module in a trainer process, where the heavy ones load."""
         return self.wait(self._trainers[0].call.remote(function, arguments, keywords))
 
+    def scorer(self, model: Path) -> Any:
+        """The actor that scores with a reward model, started when it is first needed."""
+        hw = self._hardware
+        if self._scorer is None:
+            self._scorer = self._actor(
+                ScorerActor,
+                "scorer",
+                bundle=1 + hw.ranks + hw.engines,
+                threads=hw.threads_per_engine,
+            )
+        load = self._scorer.load.remote(model, device=self._device, threads=hw.threads_per_engine)
+        self.wait(load)
+        return self._scorer
+
     def wait(self, reference: Any, *, poll: Callable[[], None] = lambda: None) -> Any:
         """The reference's value; `poll` is called while it is awaited. Raises ComponentFailed."""
         return self.wait_all([reference], poll=poll)[0]
@@ -161,13 +186,6 @@ class Cluster:
         first, *more = str(error).strip().splitlines() or [type(error).__name__]
         cause = f" {more[-1].strip()}" if more else ""  # of an error while it started
         return "\n".join([f"{name} died: {first}{cause}; log: {log}", *tail])
-
-    def _bundles(self) -> list[dict[str, float]]:
-        hw = self._hardware
-        gpu = self._device == "cuda"
-        rank = _bundle(hw.threads_per_rank, gpus=1 if gpu else 0)
-        engine = _bundle(hw.threads_per_engine, gpus=hw.gpus_per_engine if gpu else 0)
-        return [{"CPU": 1.0}, *[dict(rank)] * hw.ranks, *[dict(engine)] * hw.engines]
 
     def _start_trainers(self) -> None:
         hw = self._hardware
@@ -241,7 +259,23 @@ class Serving:
 
     def open_grpo(self, setup: GrpoSetup) -> None:
         """Serve the steps of a GRPO stage."""
-        self._cluster.wait(self._service.open_grpo.remote(setup))
+        preference = setup.preference
+        scorer = None if preference is None else self._cluster.scorer(preference.model)
+        self._cluster.wait(self._service.open_grpo.remote(setup, scorer))
+
+
+def places(hardware: Hardware, *, device: str, scorer: bool) -> list[dict[str, float]]:
+    """What each process of a run needs, in this order: the service, ranks, engines, the scorer."""
+    gpu = device == "cuda"
+    rank = _bundle(hardware.threads_per_rank, gpus=1 if gpu else 0)
+    engine = _bundle(hardware.threads_per_engine, gpus=hardware.gpus_per_engine if gpu else 0)
+    reader = _bundle(hardware.threads_per_engine, gpus=1 if gpu else 0)
+    return [
+        {"CPU": 1.0},
+        *[dict(rank) for _ in range(hardware.ranks)],
+        *[dict(engine) for _ in range(hardware.engines)],
+        *([reader] if scorer else []),
+    ]
 
 
 def _bundle(cpus: int, *, gpus: int) -> dict[str, float]:
