@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipeline.generate.chat import load_tokenizer
+from pipeline.generate.chat import load_chat
 from pipeline.generate.client import Slice, slice_of
 from pipeline.generate.engine import EngineSettings
 from pipeline.generate.journal import Journal
@@ -81,7 +81,7 @@ class Native:
         use = RewardUse(name="answer", ref="even", weight=1.0, args={})
         self.service = RolloutService(
             [self.engine],
-            load_tokenizer(job.model),
+            load_chat(job.model),
             EvenTokens(),
             rewards=[use],
             system={"train": None},

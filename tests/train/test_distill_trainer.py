@@ -80,6 +80,6 @@ def test_on_policy_resumes_with_the_same_bits(
 def test_prompts_without_room_are_an_error(
     make_job: MakeJob, tiny_model: Path, sft_rows: Path
 ) -> None:
-    job = make_job(spec=stage(max_tokens=2, mode="on_policy"))
+    job = make_job(spec=stage(max_tokens=2, mode="on_policy", steps=1))
     with pytest.raises(ValueError, match="none of 40 prompts leaves room in max_tokens=2"):
         distill_trainer.train_on_policy(job, sft_rows, tiny_model)
