@@ -61,9 +61,12 @@ def run(
         progress = Progress(plan, folder, console, finished=artifacts)
         waiting = [stage for stage in stages if stage.name not in artifacts]
         if waiting:
-            hardware = plan.recipe.hardware
-            scorer = any(i.role == "reward_model" for stage in plan.stages for i in stage.inputs)
-            with Cluster(hardware, device=plan.device, logs=folder.logs, scorer=scorer) as cluster:
+            with Cluster(
+                plan.recipe.hardware,
+                device=plan.device,
+                logs=folder.logs,
+                scorer=plan.recipe.has_reward_model,
+            ) as cluster:
                 artifacts |= run_inputs(plan, waiting, folder, cluster=cluster, console=console)
                 room = measured_room(plan, artifacts, log=console.log)
                 for stage in waiting:

@@ -1,9 +1,11 @@
 """Every shipped recipe loads, plans, and survives dumping."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+from pipeline.plan.estimate import estimate
 from pipeline.plan.plan import make_plan
 from pipeline.recipe.dump import dump_recipe
 from pipeline.recipe.load import load_recipe
@@ -47,3 +49,9 @@ def test_recipes_are_named_after_their_files(name: str) -> None:
 def test_recipes_state_only_differences() -> None:
     longest = max(len(path.read_text().splitlines()) for path in shipped_recipes().glob("*.yaml"))
     assert longest <= 100
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if re.search(r"-\d+n\d+g$", name)])
+def test_recipes_for_gpus_use_those_in_their_names(name: str) -> None:
+    nodes, gpus = (int(n) for n in re.search(r"-(\d+)n(\d+)g$", name).groups())  # type: ignore[union-attr]
+    assert estimate(load_recipe(name), device="cuda").gpus == nodes * gpus

@@ -54,3 +54,9 @@ class Recipe(Strict):
     """What the run may use."""
     report_to: list[Literal["tensorboard", "wandb", "trackio"]] = Field(default_factory=list)
     """Trackers that get the metrics too."""
+
+    @property
+    def has_reward_model(self) -> bool:
+        """Whether a stage is rewarded by a reward model, which scores in a process of its own."""
+        roles = {item.role for stage in self.stages.values() for item in stage.inputs()}
+        return "reward_model" in roles

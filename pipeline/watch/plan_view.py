@@ -95,12 +95,15 @@ def placement(plan: Plan) -> str:
     sharding = "" if hardware.sharding == "none" else f", DeepSpeed {hardware.sharding}"
     if plan.device == "cuda":
         trainer, engine = "GPU each", f"{hardware.gpus_per_engine} GPU each"
+        reader = "1 GPU"
     else:
         trainer = f"{hardware.threads_per_rank} CPU thread(s) each"
         engine = f"{hardware.threads_per_engine} CPU thread(s) each"
+        reader = f"{hardware.threads_per_engine} CPU thread(s)"
+    scorer = f"1 scorer, {reader}; " if plan.recipe.has_reward_model else ""
     return (
         f"placement on {plan.device}: {hardware.ranks} trainer(s), {trainer}{sharding}; "
-        f"{hardware.engines} engine(s), {engine}; {hardware.verifier_workers} verifier(s)"
+        f"{hardware.engines} engine(s), {engine}; {scorer}{hardware.verifier_workers} verifier(s)"
     )
 
 
