@@ -219,8 +219,8 @@ def job(model: Path, place: Path, **changes: Any) -> TrainJob:
 WORKER = """
 import pickle, sys
 from pathlib import Path
-from pipeline.train import sft
-sft.train(pickle.loads(Path(sys.argv[1]).read_bytes()), Path(sys.argv[2]))
+from pipeline.train import sft_trainer
+sft_trainer.train(pickle.loads(Path(sys.argv[1]).read_bytes()), Path(sys.argv[2]))
 """
 
 
