@@ -22,15 +22,6 @@ TASK_COLUMNS = ("worked", "answer", "question", "difficulty", "needed_depth", "t
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 
 
-def files_checked(recipe: Recipe) -> None:
-    """Check that prompt files can be read, row by row, and that models have all their files.
-
-    Raises PlanError naming the key, the path (and line) and what is wrong.
-    """
-    if mistakes := list(file_mistakes(recipe)):
-        raise PlanError("\n".join(mistakes))
-
-
 def name_mistakes(recipe: Recipe) -> Iterator[str]:
     if not recipe.stages:
         yield "stages: there are none; add one, for example r1: {kind: grpo, ...}"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.plan.checks import files_checked
+from pipeline.plan.checks import file_mistakes
 from tests.plan.plans import GRPO, SFT, model_folder, recipe_with, refusal
 
 
@@ -87,7 +87,7 @@ def test_a_malformed_row_is_named_by_file_and_line(tmp_path: Path) -> None:
 def test_incomplete_model_folders_are_refused(tmp_path: Path, missing: str, part: str) -> None:
     folder = model_folder(tmp_path / "model")
     recipe = recipe_with({"a": GRPO}, model={"path": str(folder)})
-    files_checked(recipe)
+    assert not list(file_mistakes(recipe))
     (folder / missing).unlink()
     text = refusal(recipe)
     assert text.startswith("model.path: ")
