@@ -192,7 +192,8 @@ def _with(sample: Sample, completion: str, kind: str) -> Sample:
 
 def _function(sample: Sample) -> str | None:
     """The function that a sample's tests call, if it has such tests."""
-    from rewards.sandbox.tests import BadTests, Call, Judged, read_tests
+    from rewards.sandbox.kinds import BadTests, Call, Judged
+    from rewards.sandbox.tests import read_tests
 
     try:
         tests = read_tests(sample.columns, sample.gold, entry_point=None)

@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from rewards.api import Reward, Sample, reward
-from rewards.sandbox import grade
+from rewards.sandbox import grade, hearing
 from rewards.sandbox.box import Box
 from rewards.sandbox.boxed_run import TIMEOUT, Broken, Limits
-from rewards.sandbox.tests import Judged, Stdio, Tests, read_tests
+from rewards.sandbox.kinds import Judged, Stdio, Tests
+from rewards.sandbox.tests import read_tests
 from rewards.sandbox.ways import Isolation
 from rewards.text_format import reasoning_and_answer
 
@@ -99,7 +100,7 @@ def _graded(
 ) -> grade.Grade:
     box = _box("program", isolation)
     if isinstance(tests, Judged):
-        return grade.by_judge(box, _box("judge", isolation), program, tests, limits)
+        return hearing.by_judge(box, _box("judge", isolation), program, tests, limits)
     if isinstance(tests[0], Stdio):
         cases = [case for case in tests if isinstance(case, Stdio)]
         return grade.by_stdio(box, program, cases, limits, every=partial, spoken=language)

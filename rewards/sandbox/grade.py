@@ -9,13 +9,12 @@ from typing import Any
 
 from rewards.sandbox.box import Box
 from rewards.sandbox.boxed_run import Broken, Limits, Run
-from rewards.sandbox.decode import NotPlain, decoded, source_of, value_of
+from rewards.sandbox.decode import NotPlain, decoded, value_of
+from rewards.sandbox.kinds import Call, Stdio
 from rewards.sandbox.languages import ENVIRONMENT, language
-from rewards.sandbox.tests import Call, Judged, Stdio
 from rewards.sandbox.ways import Isolation
 
 WRONG_ANSWER = "wrong answer"
-JUDGE_LIMITS = Limits(cpu_s=20.0, memory_mib=1024)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +33,9 @@ def by_calls(
     box: Box, program: str, calls: Sequence[Call], limits: Limits, *, every: bool
 ) -> Grade:
     """Define the program once and evaluate every call in it; stops at a failure unless `every`."""
-    run = box.run(_serving(program), limits)
+    run = box.run(serving(program), limits)
     passed, trouble, detail = 0, "", ""
-    started = _started(run)
+    started = start_trouble(run)
     if started is None:
         for call in calls:
             answer = run.ask(call.source)
@@ -56,27 +55,27 @@ def by_calls(
     )
 
 
-def _serving(program: str) -> dict[str, Any]:
+def serving(program: str) -> dict[str, Any]:
     return {"mode": "serve", "judge": False, "name": "solution", "program": program}
 
 
-def _started(run: Run) -> str | None:
+def start_trouble(run: Run) -> str | None:
     """What went wrong while the program was defined, or None; empty when it just ended."""
     answer = run.receive()
     if answer is None:
         return ""
-    message = _message(answer)
-    return None if message == "defined" else _raised(message)
+    message = message_of(answer)
+    return None if message == "defined" else words_of(message)
 
 
-def _message(answer: bytes) -> Any:
+def message_of(answer: bytes) -> Any:
     try:
         return decoded(answer)
     except NotPlain:
         return None
 
 
-def _raised(message: Any) -> str:
+def words_of(message: Any) -> str:
     match message:
         case ["raised", str(name)]:
             return f"raised {name[:60]}"
@@ -85,7 +84,7 @@ def _raised(message: Any) -> str:
 
 def _wrong(call: Call, answer: bytes) -> str:
     """Empty when the answer is the expected one."""
-    message = _message(answer)
+    message = message_of(answer)
     match message:
         case ["value", code]:
             try:
@@ -94,7 +93,7 @@ def _wrong(call: Call, answer: bytes) -> str:
             except (NotPlain, RecursionError):
                 return "it answered something else than a value"
             return "" if same else WRONG_ANSWER
-    return _raised(message)
+    return words_of(message)
 
 
 def by_stdio(
@@ -133,67 +132,6 @@ def _differs(output: bytes | None, expected: str) -> str:
     due = expected.rstrip().split("\n")
     same = [line.rstrip() for line in lines] == [line.rstrip() for line in due]
     return "" if same else WRONG_ANSWER
-
-
-def by_judge(box: Box, judge: Box, program: str, tests: Judged, limits: Limits) -> Grade:
-    """Run trusted test code in one sandbox and the program in another, and carry the calls over."""
-    run = box.run(_serving(program), limits)
-    started = _started(run)
-    job = {
-        "mode": "serve",
-        "judge": True,
-        "name": "tests",
-        "program": tests.source,
-        "setup": tests.setup,
-        "functions": list(tests.functions),
-        "entry": tests.entry,
-    }
-    outcome, detail = started or "silent", ""
-    if started is None:
-        court = judge.run(job, JUDGE_LIMITS)
-        outcome, detail = _hearing(court, run)
-        court.end()
-    end, ending = run.end()
-    if outcome == "silent":
-        outcome = ending or "it ended before it had answered"
-    passed = int(outcome == "passed")
-    trouble = "" if passed else outcome
-    return Grade(passed=passed, total=1, trouble=trouble, cpu_s=end.cpu_s, detail=detail[:300])
-
-
-def _hearing(court: Run, run: Run) -> tuple[str, str]:
-    """``passed``, or the trouble and the call it was in; ``silent`` when the program ended."""
-    call = ""
-    while True:
-        statement = court.receive()
-        match None if statement is None else _message(statement):
-            case ["passed"]:
-                return "passed", ""
-            case ["failed", "AssertionError"]:
-                return WRONG_ANSWER, call
-            case ["failed", str(name)]:
-                return f"the tests raised {name}", call
-            case ["call", str(name), args, kwargs]:
-                call = f"{name}(*{source_of(value_of(args))}, **{source_of(value_of(kwargs))})"
-                answer = run.ask(call.replace("Opaque()", "object()"))
-                if answer is None:
-                    return "silent", call
-                court.send(_carried(answer))
-            case _:
-                return "the tests took too long", call
-
-
-def _carried(answer: bytes) -> str:
-    """A program's answer as the judge's side reads it."""
-    match _message(answer):
-        case ["value", code]:
-            try:
-                return f"value {source_of(value_of(code))}"
-            except (NotPlain, RecursionError):
-                return "value Opaque()"
-        case ["raised", str(name)] if name.isidentifier():
-            return f"raised {name}"
-    return "value Opaque()"
 
 
 def report(isolation: Isolation = "best") -> dict[str, Any]:

@@ -1,61 +1,14 @@
-"""Tests of programs as data: what to ask the program, and what its answer should be.
-
-Three kinds. Standard input and output; calls with their expected values; and, for test code that
-is more than a list of equalities, the code itself, to be run where the program is not, with each
-call of a function under test going out to the program (:class:`Judged`).
-"""
+"""The tests of a row, in the shapes that data sets have them."""
 
 from __future__ import annotations
 
 import ast
-import builtins
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-MAX_LITERAL = 1_000_000
-BUILTINS = set(dir(builtins))
-MODULES = {
-    "bisect", "cmath", "collections", "copy", "datetime", "functools", "heapq", "itertools",
-    "math", "operator", "random", "re", "string", "sys",
-}  # fmt: skip
-"""Modules that test code may use without importing them, as it ran beside the program's imports."""
-
-
-class BadTests(ValueError):
-    """The tests of a row cannot be read; it says what is wrong with them."""
-
-
-@dataclass(frozen=True)
-class Stdio:
-    """A whole run of the program: what it reads and what it should print."""
-
-    input: str
-    expected: str
-
-
-@dataclass(frozen=True)
-class Call:
-    """An expression for the program to evaluate, and the value it should have."""
-
-    source: str
-    expected: Any
-    truth: bool = False
-    """Whether only the truth of the value counts, as in ``assert f(x)``."""
-
-
-@dataclass(frozen=True)
-class Judged:
-    """Trusted test code, the trusted code before it, and the functions it gets from the program."""
-
-    source: str
-    setup: str
-    functions: tuple[str, ...]
-    entry: str | None
-
-
-Tests = Sequence[Stdio] | Sequence[Call] | Judged
+from rewards.sandbox.asserts import from_code
+from rewards.sandbox.kinds import BadTests, Call, Stdio, Tests
 
 
 def read_tests(
@@ -82,7 +35,7 @@ def read_tests(
     if isinstance(tests, list) and all(isinstance(item, str) for item in tests):
         tests = "\n".join(tests)
     if isinstance(tests, str):
-        return _from_code(tests, setup=_setup(columns), entry=entry)
+        return from_code(tests, setup=_setup(columns), entry=entry)
     if isinstance(tests, Mapping) and "inputs" in tests:
         tests = _paired(tests)
     if not isinstance(tests, list) or not all(isinstance(item, Mapping) for item in tests):
@@ -144,149 +97,3 @@ def _call(case: Mapping[str, Any], *, entry: str | None) -> Call:
     args = [repr(value) for value in case.get("args", [])]
     args += [f"{key}={value!r}" for key, value in case.get("kwargs", {}).items()]
     return Call(f"{name}({', '.join(args)})", case["expected"])
-
-
-def _from_code(source: str, *, setup: str, entry: str | None) -> Tests:
-    try:
-        tree = ast.parse(source)
-    except SyntaxError as error:
-        raise BadTests(f"test code does not parse: {error}") from error
-    functions = (entry,) if entry else tuple(_free_names(tree, setup))
-    shadowed = not functions  # the program redefines a built-in, such as sum
-    calls = _as_calls(tree.body, entry=entry, any_name=shadowed)
-    if calls:
-        return calls
-    if entry is None and _defines_check(tree.body):
-        raise BadTests("tests that define check(candidate) need an entry_point")
-    if not functions:
-        raise BadTests("test code calls no function of the program")
-    return Judged(source, _imports(tree) + setup, functions, entry)
-
-
-def _imports(tree: ast.Module) -> str:
-    """Imports of the modules that test code uses without saying so."""
-    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    return "".join(f"import {name}\n" for name in sorted(used & MODULES))
-
-
-def _defines_check(body: Sequence[ast.stmt]) -> bool:
-    return any(isinstance(node, ast.FunctionDef) and node.name == "check" for node in body)
-
-
-def _as_calls(
-    body: Sequence[ast.stmt], *, entry: str | None, any_name: bool = False
-) -> list[Call] | None:
-    """The tests as calls and values, or None when they are more than that."""
-    calls: list[Call] = []
-    for node in body:
-        match node:
-            case ast.FunctionDef(name="check", body=inner) if entry and len(node.args.args) == 1:
-                candidate = node.args.args[0].arg
-                renamed = [_renamed(part, candidate, entry) for part in inner]
-                inner_calls = _as_calls(renamed, entry=entry)
-                if not inner_calls:
-                    return None
-                calls += inner_calls
-            case ast.Assert(test=test):
-                call = _assertion(test, known=set() if any_name else BUILTINS)
-                if call is None:
-                    return None
-                calls.append(call)
-            case ast.Expr(value=ast.Constant()) | ast.Pass():
-                continue
-            case ast.Assign(targets=[ast.Name(id="METADATA")]):
-                continue
-            case ast.Expr(value=ast.Call(func=ast.Name(id="check"))):
-                continue
-            case _:
-                return None
-    return calls or None
-
-
-def _renamed(node: ast.stmt, name: str, replacement: str) -> ast.stmt:
-    for part in ast.walk(node):
-        if isinstance(part, ast.Name) and part.id == name:
-            part.id = replacement
-    return node
-
-
-def _assertion(test: ast.expr, *, known: set[str]) -> Call | None:
-    """``f(x) == value``, ``f(x) is True``, ``f(x)`` or ``not f(x)``; f is no `known` name."""
-    match test:
-        case ast.Compare(left=left, ops=[ast.Eq() | ast.Is()], comparators=[right]):
-            for call, value in ((left, right), (right, left)):
-                if _calls_unknown(call, known):
-                    try:
-                        return Call(ast.unparse(call), constant(value))
-                    except (ValueError, TypeError, OverflowError):
-                        return None
-        case ast.UnaryOp(op=ast.Not(), operand=call) if _calls_unknown(call, known):
-            return Call(ast.unparse(call), False, truth=True)
-        case call if _calls_unknown(call, known):
-            return Call(ast.unparse(call), True, truth=True)
-    return None
-
-
-def _calls_unknown(node: ast.expr, known: set[str]) -> bool:
-    return (
-        isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id not in known
-    )
-
-
-def constant(node: ast.expr) -> Any:
-    """The value of an expression of literals and of constructors of plain data.
-
-    Raises:
-        ValueError: when it is more than that.
-    """
-    match node:
-        case ast.Constant(value=value):
-            return value
-        case ast.List(elts=items):
-            return [constant(item) for item in items]
-        case ast.Tuple(elts=items):
-            return tuple(constant(item) for item in items)
-        case ast.Set(elts=items):
-            return {constant(item) for item in items}
-        case ast.Dict(keys=keys, values=values):
-            pairs = zip(keys, values, strict=True)
-            return {constant(key): constant(value) for key, value in pairs if key is not None}
-        case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return -constant(operand)
-        case ast.BinOp(left=left, op=ast.Add() | ast.Sub() | ast.Mult(), right=right):
-            return _combined(node.op, constant(left), constant(right))
-        case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in _CONSTRUCTORS:
-            return _CONSTRUCTORS[name](*[constant(arg) for arg in args])
-    raise ValueError("no constant")
-
-
-_CONSTRUCTORS = {
-    kind.__name__: kind
-    for kind in (set, frozenset, tuple, list, dict, float, int, complex, str, bytes)
-}
-
-
-def _combined(operator: ast.operator, left: Any, right: Any) -> Any:
-    size = max(len(side) for side in (left, right, "") if isinstance(side, (str, list, tuple)))
-    count = max((abs(side) for side in (left, right) if isinstance(side, int)), default=1)
-    if isinstance(operator, ast.Mult) and size * count > MAX_LITERAL:
-        raise ValueError("too long")
-    if isinstance(operator, ast.Add):
-        return left + right
-    return left - right if isinstance(operator, ast.Sub) else left * right
-
-
-def _free_names(tree: ast.Module, setup: str) -> Iterator[str]:
-    """Names that test code calls and neither it, its setup nor Python defines."""
-    bound = BUILTINS | MODULES
-    for part in [*ast.walk(tree), *ast.walk(ast.parse(setup or "pass"))]:
-        match part:
-            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
-                bound.add(name)
-            case ast.Name(id=name, ctx=ast.Store()) | ast.arg(arg=name):
-                bound.add(name)
-            case ast.alias(name=name, asname=asname):
-                bound.add(asname or name.partition(".")[0])
-    calls = [part.func for part in ast.walk(tree) if isinstance(part, ast.Call)]
-    called = [func.id for func in calls if isinstance(func, ast.Name)]
-    yield from dict.fromkeys(name for name in called if name not in bound)

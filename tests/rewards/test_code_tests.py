@@ -21,7 +21,8 @@ from rewards.code_tests import program_in
 from rewards.sandbox.box import Box
 from rewards.sandbox.boxed_run import Limits
 from rewards.sandbox.kernel import SIGNALS_SINCE, landlock_version
-from rewards.sandbox.tests import BadTests, Call, Judged, Stdio, read_tests
+from rewards.sandbox.kinds import BadTests, Call, Judged, Stdio
+from rewards.sandbox.tests import read_tests
 from rewards.sandbox.ways import Isolation, NoIsolation
 
 ROOT = Path(__file__).resolve().parents[2]
