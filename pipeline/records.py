@@ -26,6 +26,8 @@ class Prompt:
     question: str
     answer: str | None = None
     columns: Mapping[str, Any] = field(default_factory=dict)
+    place: str = field(default="", compare=False)
+    """Where its row stands, such as "rows.jsonl, line 3"; not stored, empty for generated ones."""
 
 
 def group_name(prompt_id: str, repeat: int) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.prompts import tasks
 from pipeline.prompts.prompt_error import PromptError
-from pipeline.prompts.prompt_rows import as_text, json_safe, split_at_mark
+from pipeline.prompts.row_values import as_text, json_safe, split_at_mark
 from pipeline.recipe.prompt_source import PromptSource
 from pipeline.recipe.recipe_errors import did_you_mean
 from pipeline.records import Prompt
@@ -27,7 +27,7 @@ def gym_prompts(source: PromptSource, task: str, seed: int) -> list[Prompt]:
     for round_ in range(GYM_ROUNDS):
         before = len(prompts)
         for entry in _draw_gym(task, source.options, size=draw, seed=_gym_seed(task, seed, round_)):
-            question = entry["question"].strip()
+            question = entry["question"]
             if question not in prompts and tasks.split_of(question) == source.split:
                 prompts[question] = _from_entry(source, task, question, entry)
                 if len(prompts) == size:

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from pipeline.prompts.prompt_error import PromptError
+from pipeline.prompts.row_values import as_text, json_safe, split_at_mark
 from pipeline.recipe.prompt_source import PromptSource
 from pipeline.recipe.recipe_errors import did_you_mean
 from pipeline.records import Prompt
@@ -115,7 +116,7 @@ def _from_row(
     columns = cast(dict[str, Any], json_safe({**worked, **others, **values}))
     if source.source_column is not None:
         _check_route(source, columns, routes, where=where)
-    return Prompt(id="", question=question, answer=answer, columns=columns)
+    return Prompt(id="", question=question, answer=answer, columns=columns, place=where)
 
 
 def _check_route(
@@ -145,32 +146,3 @@ def _missing(ours: str, theirs: str, row: Mapping[str, Any], *, where: str) -> s
         f"{where}: column {theirs!r} is missing{did_you_mean(theirs, row)}; "
         f"the row has {', '.join(row) or 'none'}; {fix}, or complete the row"
     )
-
-
-def as_text(value: Any, *, where: str, column: str) -> str:
-    """A question or answer as text; numbers are written out."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    if not isinstance(value, str):
-        raise PromptError(
-            f"{where}: column {column!r} holds a {type(value).__name__}, not text or a number"
-        )
-    if not value.strip():
-        raise PromptError(f"{where}: column {column!r} is empty; fill it or remove the row")
-    return value.strip()
-
-
-def split_at_mark(answer: str, mark: str, *, where: str) -> tuple[str, str]:
-    """(text before, text after) the last `mark`."""
-    before, mark_there, after = answer.rpartition(mark)
-    if not mark_there or not after.strip():
-        raise PromptError(
-            f"{where}: nothing follows {mark!r} (answer_after) in the answer {answer[-60:]!r}; "
-            "correct the row or answer_after"
-        )
-    return before.strip(), after.strip()
-
-
-def json_safe(value: Any) -> Any:
-    """The value as it comes back from JSON; what JSON cannot hold becomes text."""
-    return json.loads(json.dumps(value, default=str))

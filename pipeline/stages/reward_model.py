@@ -16,6 +16,7 @@ from pipeline.stages.context import Output, RunContext
 from pipeline.stages.harvest import preference_pairs
 from pipeline.stages.reject import ROLLOUTS_FILE
 from pipeline.stages.support import model_of, named, prompts_of, systems, train, train_job
+from pipeline.stages.training_rows import completion_of
 from pipeline.train import training_calls
 
 Pair = tuple[str, str, str]  # rendered prompt, chosen completion, rejected completion
@@ -77,8 +78,8 @@ def _from_prompts(ctx: RunContext, spec: RewardModelStage, model: Path) -> list[
     return [
         (
             chat.render(p.question, system),
-            str(p.columns["chosen"]),
-            str(p.columns["rejected"]),
+            completion_of(p, "chosen"),
+            completion_of(p, "rejected"),
         )
         for p in prompts_of(ctx, spec.pairs)
     ]

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from pipeline.artifacts import ArtifactError
 from pipeline.generate.chat import load_chat, without_opening
 from pipeline.plan.stage_plan import StagePlan
+from pipeline.prompts.row_values import as_text
 from pipeline.recipe.stage_base import Input
 from pipeline.records import Prompt
 from pipeline.stages.context import RunContext
@@ -52,14 +53,15 @@ def write_rows(ctx: RunContext, plan: StagePlan, *, model: Path) -> Path:
 def completion_of(prompt: Prompt, column: str) -> str:
     """What a prompts row teaches: its reasoning in think tags and the answer, or one column.
 
-    Raises KeyError naming the columns the row has.
+    Raises KeyError naming the columns the row has, PromptError for a value that is no text.
     """
     known: Mapping[str, Any] = {"answer": prompt.answer, **prompt.columns}
     if known.get(column) is None:
         raise KeyError(f"column {column!r} is not in prompt {prompt.id}; it has {sorted(known)}")
-    if column == WORKED:
-        return f"<think>{known[WORKED]}</think>{prompt.answer}"
-    return str(known[column])
+    if known[column] == "" and column == WORKED:  # a problem without steps
+        return f"<think></think>{prompt.answer}"
+    text = as_text(known[column], where=f"prompt {prompt.id}", column=column)
+    return f"<think>{text}</think>{prompt.answer}" if column == WORKED else text
 
 
 def _rows(ctx: RunContext, source: Input) -> Iterator[Row]:

@@ -126,7 +126,8 @@ def test_a_file_is_read_with_its_columns_mapped(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "rows.jsonl", row, row)
     columns = {"question": "problem", "answer": "solution", "grade": "level"}
     first, second = load(file=str(path), columns=columns)
-    assert (first.question, first.answer) == ("2+2?", "4")
+    assert (first.question, first.answer) == (" 2+2? ", "4")
+    assert (first.place, second.place) == (f"{path}, line 1", f"{path}, line 2")
     assert first.columns == {"grade": "easy", "tags": ["a"]}
     assert second.id == f"{first.id}-2"
 
@@ -169,7 +170,7 @@ GOOD = '{"question": "q", "answer": "a"}\n'
         ('{"Question": "q"}\n', {}, "line 1: column 'question' is missing; did you mean Questio"),
         ('{"question": ["q"]}\n', {}, "column 'question' holds a list, not text"),
         ('{"question": " "}\n', {}, "column 'question' is empty"),
-        ('{"question": "q", "answer": null}\n', {}, "column 'answer' holds a NoneType"),
+        ('{"question": "q", "answer": null}\n', {}, "column 'answer' is null; fill it"),
         (GOOD, {"columns": {"grade": "levle"}}, "column 'levle' is missing"),
         (GOOD, {"answer_after": "####"}, "nothing follows '####'"),
         ("\n", {}, "has no rows"),
