@@ -123,6 +123,8 @@ class Scored:
     reward: float | None
     components: Mapping[str, float | None]  # unweighted, by reward name
     verdicts: Mapping[str, str]  # by reward name
+    details: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Why the verdicts are what they are, by reward name; JSON values."""
 
 
 def prompts_table(prompts: Iterable[Prompt]) -> pa.Table:
@@ -165,6 +167,7 @@ _SCORED_SCHEMA = pa.schema(
         ("reward", pa.float64()),
         ("components", pa.string()),
         ("verdicts", pa.string()),
+        ("details", pa.string()),
     ]
 )
 _ROLLOUT_FIELDS = tuple(f.name for f in fields(Rollout))
@@ -180,6 +183,7 @@ def scored_table(scored: Sequence[Scored]) -> pa.Table:
             "reward": s.reward,
             "components": json.dumps(dict(s.components)),
             "verdicts": json.dumps(dict(s.verdicts)),
+            "details": json.dumps(dict(s.details)),
         }
         for s in scored
     ]
@@ -192,7 +196,7 @@ def scored_from_table(table: pa.Table) -> list[Scored]:
 
 
 def _scored(row: dict[str, Any]) -> Scored:
-    row.setdefault("repeat", 0)  # files of before the column
+    row = {"repeat": 0, "details": "{}"} | row  # files of before the columns
     for name in _TUPLES:
         row[name] = None if row[name] is None else tuple(row[name])
     return Scored(
@@ -201,6 +205,7 @@ def _scored(row: dict[str, Any]) -> Scored:
         reward=row["reward"],
         components=json.loads(row["components"]),
         verdicts=json.loads(row["verdicts"]),
+        details=json.loads(row["details"]),
     )
 
 

@@ -19,9 +19,11 @@ own error and never leads to another call.
 from __future__ import annotations
 
 import inspect
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from rewards.api import (
@@ -87,7 +89,8 @@ class RewardFunction:
             results = [_finished(self.function(*call.args, **call.kwargs)) for call in calls]
         except Exception as error:  # a user's function may raise anything
             hint = _GIVEN_TEXT if form == "trl" and not self.messages else ""
-            return self._faults(samples, f"raised {type(error).__name__}: {error}{hint}")
+            place = _place(error, self.function)
+            return self._faults(samples, f"raised {type(error).__name__}: {error}{place}{hint}")
         try:
             whole = results if form in ONE_CALL_A_SAMPLE else results[0]
             if form == "openrlhf" and isinstance(whole, Mapping) and "rewards" in whole:
@@ -148,6 +151,16 @@ def _form(signature: inspect.Signature) -> str | None:
     if first is None or first.kind in (first.KEYWORD_ONLY, first.VAR_KEYWORD):
         return None
     return "batch" if first.name == "samples" else "sample"
+
+
+def _place(error: Exception, function: Callable[..., Any]) -> str:
+    """The line that raised, of the code beside the function's: " (reward.py, line 3)", or nothing
+    where none of it did."""
+    code = getattr(inspect.unwrap(function), "__code__", None)  # C functions have none
+    folder = None if code is None else Path(code.co_filename).parent
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if Path(frame.filename).parent == folder]
+    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
 
 
 def _finished(result: Any) -> Any:

@@ -39,6 +39,8 @@ BUILTINS = {
     "repetition": "rewards.text_shape:repetition",
     "think_format": "rewards.text_format:think_format",
 }
+ABOUT_FORM = {"language", "length", "repetition", "think_format"}
+"""Built-ins that judge how a completion is written, and not whether its answer is right."""
 FORM_PARAMETERS = {
     "sample", "samples", "prompts", "completions", "completion_ids", "queries", "labels",
     "data_source", "solution_str", "ground_truth", "extra_info",
@@ -97,8 +99,8 @@ def resolve(ref: str, base: Path | None = None) -> RewardFunction:
         target = _builtin_target(ref)
     elif ":" not in ref:
         target = _entry_point(ref).value
-    where, name = _split(target, ref=ref)
-    module = _load_file(_file(where, ref=ref, base=base)) if _is_file(where) else None
+    where, name = split_reference(target, ref=ref)
+    module = _load_file(reward_file(where, ref=ref, base=base)) if is_file(where) else None
     if module is None:
         _search_last(base)
         try:
@@ -137,7 +139,7 @@ def _entry_point(ref: str) -> importlib.metadata.EntryPoint:
     )
 
 
-def _split(target: str, *, ref: str) -> tuple[str, str]:
+def split_reference(target: str, *, ref: str) -> tuple[str, str]:
     where, _, name = target.rpartition(":")
     if not where or not name.isidentifier():
         raise RewardNotFound(
@@ -146,11 +148,11 @@ def _split(target: str, *, ref: str) -> tuple[str, str]:
     return where, name
 
 
-def _is_file(where: str) -> bool:
+def is_file(where: str) -> bool:
     return where.endswith(".py") or "/" in where
 
 
-def _file(where: str, *, ref: str, base: Path | None) -> Path:
+def reward_file(where: str, *, ref: str, base: Path | None) -> Path:
     path = (base or Path.cwd()) / Path(where).expanduser()
     if path.is_file():
         return path.resolve()
@@ -188,8 +190,10 @@ def _search_last(folder: Path | None) -> None:
 
 
 def _source_parameters(target: str, *, ref: str, base: Path | None) -> _Parameters:
-    where, name = _split(target, ref=ref)
-    path = _file(where, ref=ref, base=base) if _is_file(where) else _module_file(where, ref, base)
+    where, name = split_reference(target, ref=ref)
+    path = (
+        reward_file(where, ref=ref, base=base) if is_file(where) else module_file(where, ref, base)
+    )
     if path is None:
         return _Parameters(None)
     try:
@@ -233,13 +237,13 @@ def _parameter_names(node: ast.AST | None) -> tuple[str, ...] | None:
     return tuple(a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs))
 
 
-def _module_file(where: str, ref: str, base: Path | None) -> Path | None:
+def module_file(where: str, ref: str, base: Path | None) -> Path | None:
     """Source file of a module, found without importing its parents; None when it has none."""
     search: Sequence[str] | None = None
     spec: ModuleSpec | None = None
-    parts = where.split(".")
+    parts, near = where.split("."), base or Path.cwd()
     for index in range(len(parts)):
-        spec = _find(".".join(parts[: index + 1]), search, base if index == 0 else None)
+        spec = _find(".".join(parts[: index + 1]), search, near if index == 0 else None)
         if spec is None:
             raise _no_module(where, ref=ref, base=base)
         search = spec.submodule_search_locations

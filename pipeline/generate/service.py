@@ -3,6 +3,7 @@
 A plain class: `pipeline.cluster` runs it in an actor, tests run it with a fake engine.
 """
 
+import json
 import queue
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from pipeline.generate.chat import Chat, shown
 from pipeline.generate.engine import Engine
 from pipeline.generate.groups import Group
 from pipeline.generate.schedule import derived_seed
+from pipeline.generate.unscored import faults
 from pipeline.recipe.evaluate_stage import EvaluateStage
 from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.recipe.reject_stage import RejectStage
@@ -33,8 +35,10 @@ from rewards.api import Reward, Sample
 
 
 class RolloutError(RunFailed):
-    """Rollouts cannot be made: a prompt too long, or too many samples that nothing could score."""
+    """Rollouts cannot be made: a prompt is too long."""
 
+
+DETAIL_CHARACTERS = 2000  # of a reward's reasons for one sample that are journaled
 
 Depths = Mapping[str, Sequence[DepthRequest]]
 """Group (`pipeline.records.group_names`) -> how the depths of each of its samples are chosen."""
@@ -140,6 +144,8 @@ class RolloutService:
             _scored(rollout, text, uses, [f.result() for f in futures])
             for rollout, text, futures in pending
         ]
+        for line in faults(scored):
+            print(line, flush=True)  # into this process's log
         return in_groups(prompts, scored)
 
     def prompt_text(self, prompt: Prompt, source: str) -> str:
@@ -232,7 +238,18 @@ def _scored(
         reward=weighted_sum(components, {use.name: use.weight for use in uses}),
         components=components,
         verdicts={use.name: r.verdict for use, r in zip(uses, results, strict=True)},
+        details={
+            use.name: _bounded(r.detail) for use, r in zip(uses, results, strict=True) if r.detail
+        },
     )
+
+
+def _bounded(detail: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A reward's reasons as they are journaled; of long ones their beginnings, as text."""
+    if len(json.dumps(dict(detail))) <= DETAIL_CHARACTERS:
+        return detail
+    share = DETAIL_CHARACTERS // len(detail)
+    return {key: str(value)[:share] for key, value in detail.items()}
 
 
 def weighted_sum(

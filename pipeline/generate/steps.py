@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from pipeline.generate.groups import Group, choose, has_variance, unscored_share
@@ -10,16 +11,15 @@ from pipeline.generate.priced_depths import PricedDepths
 from pipeline.generate.schedule import prompts_of_step, replacements_of_step
 from pipeline.generate.service import (
     Depths,
-    RolloutError,
     RolloutService,
     Sampling,
     in_groups,
     sampling_of,
 )
+from pipeline.generate.unscored import check_scored
 from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.records import Prompt, Scored, group_names
 
-UNSCORED_LIMIT = 0.01  # share of a step that the rewards may fail to score; ours
 WATCH_TEMPERATURE, WATCH_TOP_P = 0.6, 0.95  # as R1 evaluates
 
 
@@ -58,7 +58,7 @@ class GrpoRollouts:
     def step(self, step: int) -> StepRollouts:
         """The groups of one step: from the journal where it has them, generated otherwise.
 
-        Raises RolloutError when more samples than the recipe allows could not be scored.
+        Raises TooManyUnscored when over 1 % of the samples could not be scored.
         """
         journaled = self._journal.read(step)
         if journaled is not None:
@@ -68,8 +68,13 @@ class GrpoRollouts:
         return made
 
     def held_out(self, step: int) -> dict[str, float]:
-        """Held-out accuracy at this step's weights, where the recipe watches it, over the samples
-        that were scored, and the share that was not. No accuracy where none was."""
+        """How the held-out prompts go at this step's weights, where the recipe watches them.
+
+        held_out_accuracy: share with a watched reward of at least 1, as an evaluation counts, of
+        the samples that it scored; held_out_unscored_share: of those that it did not;
+        held_out_reward/NAME: mean of each reward over what it scored. A reward that scored
+        nothing has neither accuracy nor mean.
+        """
         if self._spec.watch is None or step % self._spec.watch.every_steps:
             return {}
         groups = self._service.sample(
@@ -85,11 +90,12 @@ class GrpoRollouts:
             step=-1,
             version=step,
         )
-        values = [g.samples[0].components[self._watch_reward] for g in groups]
-        scored = [value for value in values if value is not None]
-        return {"held_out_unscored_share": 1.0 - len(scored) / len(values)} | (
-            {"held_out_accuracy": sum(scored) / len(scored)} if scored else {}
-        )
+        samples = [group.samples[0] for group in groups]
+        scored = _values(samples, self._watch_reward)
+        metrics = {"held_out_unscored_share": 1.0 - len(scored) / len(samples)}
+        if scored:
+            metrics["held_out_accuracy"] = _mean([value >= 1.0 for value in scored])
+        return metrics | _means(samples, prefix="held_out_reward/")
 
     def _make(self, step: int) -> StepRollouts:
         started = time.monotonic()
@@ -116,7 +122,7 @@ class GrpoRollouts:
             )
             if not batch:
                 break
-        self._check_scored(everything, step)
+        check_scored(everything, step=step)
         metrics = step_metrics(everything, seconds=time.monotonic() - sampled_from)
         metrics["resampled_groups"] = float(len(everything) - wanted)
         metrics["rollout_seconds"] = time.monotonic() - started
@@ -160,31 +166,12 @@ class GrpoRollouts:
         scored = [add_component(s, name, v, weight) for s, v in zip(samples, values, strict=True)]
         return in_groups(batch, scored)
 
-    def _check_scored(self, groups: Sequence[Group], step: int) -> None:
-        share = unscored_share(groups)
-        if share > UNSCORED_LIMIT:
-            reasons = sorted(
-                {
-                    f"{name}: {verdict}"
-                    for g in groups
-                    for s in g.samples
-                    if s.reward is None
-                    for name, verdict in s.verdicts.items()
-                    if s.components[name] is None
-                }
-            )
-            raise RolloutError(
-                f"step {step}: {share:.1%} of the samples could not be scored (limit "
-                f"{UNSCORED_LIMIT:.1%}): {'; '.join(reasons[:3])}"
-            )
-
 
 def add_component(scored: Scored, name: str, value: float, weight: float) -> Scored:
     """The same sample with one more reward component."""
     reward = None if scored.reward is None else scored.reward + weight * value
-    return Scored(
-        rollout=scored.rollout,
-        text=scored.text,
+    return replace(
+        scored,
         reward=reward,
         components={**scored.components, name: value},
         verdicts={**scored.verdicts, name: "scored"},
@@ -205,14 +192,20 @@ def step_metrics(groups: Sequence[Group], *, seconds: float) -> dict[str, float]
         "unscored_share": unscored_share(groups),
         "tokens_per_s": sum(tokens) / max(seconds, 1e-9),
     }
-    rewards = {"reward": [s.reward for s in samples]} | {
-        f"reward/{name}": [s.components[name] for s in samples] for name in samples[0].components
-    }
-    for name, values in rewards.items():
-        scored = [value for value in values if value is not None]
-        if scored:
-            metrics[name] = _mean(scored)
-    return metrics
+    totals = [s.reward for s in samples if s.reward is not None]
+    if totals:
+        metrics["reward"] = _mean(totals)
+    return metrics | _means(samples, prefix="reward/")
+
+
+def _means(samples: Sequence[Scored], *, prefix: str) -> dict[str, float]:
+    """Mean of each reward over what it scored, by prefix and name."""
+    by_name = {name: _values(samples, name) for name in samples[0].components}
+    return {f"{prefix}{name}": _mean(values) for name, values in by_name.items() if values}
+
+
+def _values(samples: Sequence[Scored], name: str) -> list[float]:
+    return [value for s in samples if (value := s.components[name]) is not None]
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -13,6 +13,7 @@ from pipeline.recipe.reward_spec import Judge
 from pipeline.recipe.routing import possible_judges
 from pipeline.recipe.schema import Recipe, Stage
 from pipeline.recipe.stage_base import Input
+from rewards.source_files import source_files
 
 _MODEL_SUFFIXES = (".json", ".safetensors", ".bin", ".jinja", ".model", ".txt")
 _SAMPLED_BYTES = 64 * 2**20  # weights above this are fingerprinted by samples
@@ -42,11 +43,10 @@ def reward_identity(recipe: Recipe, reward: str, inputs: Iterable[Input]) -> lis
 
 
 def _judge_identity(judge: Judge, weight: float) -> list[Any]:
-    """A user's file counts by its contents, not by its place."""
-    where, _, function = judge.use.rpartition(":")
-    path = Path(where)
-    source = [file_sha256(path), function] if where and path.is_file() else judge.use
-    return [source, weight, judge.args]
+    """A user's code counts by the contents of its files, not by their place."""
+    files = source_files(judge.use)
+    code = {name: file_sha256(path) for name, path in files.items()}
+    return [[code, judge.use.rpartition(":")[2]] if code else judge.use, weight, judge.args]
 
 
 def prompts_identity(source: PromptSource, seed: int) -> dict[str, Any]:

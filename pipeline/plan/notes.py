@@ -1,10 +1,13 @@
-"""What a plan names that is no mistake: how completions will end. Loads no ML library."""
+"""What a plan names that is no mistake: how completions will end, by which reward held-out
+accuracy goes. Loads no ML library."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.models.model_texts import texts_of
+from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.recipe.model_source import ModelSource
+from pipeline.recipe.routing import watched_reward
 from pipeline.recipe.schema import Recipe
 
 
@@ -13,7 +16,21 @@ def notes_of(recipe: Recipe) -> list[str]:
     sources = {"model": recipe.model}
     for name, stage in recipe.stages.items():
         sources |= {f"stages.{name}.{key}": model for key, model in stage.own_models.items()}
-    return [note for key, source in sources.items() for note in _turn_notes(key, source)]
+    turns = [note for key, source in sources.items() for note in _turn_notes(key, source)]
+    return [*turns, *_watch_notes(recipe)]
+
+
+def _watch_notes(recipe: Recipe) -> Iterator[str]:
+    """Which of several rewards a held-out accuracy goes by, where the recipe leaves it open."""
+    for name, stage in recipe.stages.items():
+        if not isinstance(stage, GrpoStage) or stage.watch is None or stage.watch.reward:
+            continue
+        if len(stage.reward_names()) > 1:
+            reward = watched_reward(recipe, stage)
+            yield (
+                f"stages.{name}.watch: held-out accuracy is the share of completions with "
+                f"{reward} at 1 or more; watch.reward names another"
+            )
 
 
 def _turn_notes(key: str, source: ModelSource) -> Iterator[str]:

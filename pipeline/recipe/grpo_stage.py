@@ -22,6 +22,9 @@ class Watch(Strict):
     """Steps between two measurements."""
     size: PositiveInt = 200
     """The first so many of the prompts, one sample each."""
+    reward: str | None = None
+    """Which of the stage's rewards says that an answer is right, at a value of 1; default: the
+    first that judges more than how a completion is written."""
 
 
 class GrpoStage(FurtherTraining):
@@ -89,6 +92,12 @@ class GrpoStage(FurtherTraining):
             raise ValueError("rewards has no rule reward; name at least one entry of `rewards:`")
         if len(models) > 1:
             raise ValueError(f"rewards has {len(models)} reward models; give one at most")
+        watched = None if self.watch is None else self.watch.reward
+        if watched is not None and watched not in self.reward_names():
+            raise ValueError(
+                f"watch.reward: {watched} is none of the stage's rewards "
+                f"({', '.join(self.reward_names())}); name one of them, or add it to rewards"
+            )
         if self.prompts_per_step % self.updates_per_step:
             raise ValueError(
                 f"updates_per_step={self.updates_per_step} must divide "

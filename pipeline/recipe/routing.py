@@ -6,8 +6,10 @@ Answers of the whole recipe: a reward's routes name prompts entries, or the valu
 
 from collections.abc import Mapping, Sequence
 
+from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.recipe.reward_spec import Judge
 from pipeline.recipe.schema import Recipe
+from rewards.registry import ABOUT_FORM
 from rewards.routes import BY_ROW
 from rewards.routes import by_row as by_row_args
 
@@ -43,6 +45,18 @@ def possible_judges(recipe: Recipe, reward: str, entry: str) -> list[Judge]:
         return [judge for _, judge in spec.routes()]
     judge = judge_of(recipe, reward, entry)
     return [] if judge is None else [judge]
+
+
+def watched_reward(recipe: Recipe, stage: GrpoStage) -> str:
+    """The reward by which a stage's held-out accuracy is counted, as `Watch.reward` says."""
+    if stage.watch is not None and stage.watch.reward is not None:
+        return stage.watch.reward
+    form = {f"builtin:{name}" for name in ABOUT_FORM}
+    names = stage.reward_names()
+    about_answers = [
+        name for name in names if {judge.use for _, judge in recipe.rewards[name].routes()} - form
+    ]
+    return [*about_answers, *names][0]
 
 
 def row_routes(recipe: Recipe, entry: str) -> Mapping[str, Sequence[str]]:

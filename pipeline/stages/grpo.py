@@ -5,6 +5,7 @@ from functools import partial
 from pipeline.cluster.setups import GrpoSetup, PreferenceSetup
 from pipeline.plan.stage_plan import StagePlan
 from pipeline.recipe.grpo_stage import GrpoStage
+from pipeline.recipe.routing import watched_reward
 from pipeline.records import Prompt
 from pipeline.stages.context import Output, RunContext
 from pipeline.stages.support import model_of, named, prompts_of, serve, train_job, train_on_rollouts
@@ -17,8 +18,8 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
     assert isinstance(spec, GrpoStage)
     (init,) = named(plan, "init")
     model = model_of(ctx, init.name)
-    rewards = spec.reward_names()
-    serving = serve(ctx, model, rewards=rewards, version=-1)
+    watched = watched_reward(ctx.plan.recipe, spec)
+    serving = serve(ctx, model, rewards=spec.reward_names(), version=-1)
     serving.open_grpo(
         GrpoSetup(
             spec=spec,
@@ -27,11 +28,13 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
             seed=plan.seed,
             preference=_preference(ctx, spec),
             watch=_watched(ctx, spec),
-            watch_reward=rewards[0],
+            watch_reward=watched,
         )
     )
     job = train_job(ctx, plan, model=model)
     info = train_on_rollouts(ctx, plan, partial(training_calls.grpo, job))
+    if spec.watch is not None:
+        info["watched_reward"] = watched
     return Output(kind="checkpoint", info=info)
 
 

@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 
 from pipeline.artifacts import fingerprint
-from pipeline.generate.groups import Group, unscored_share
+from pipeline.generate.groups import Group
 from pipeline.generate.journal import Journal, StepRollouts
-from pipeline.generate.service import Depths, RolloutError, Sampling
-from pipeline.generate.steps import UNSCORED_LIMIT, step_metrics
+from pipeline.generate.service import Depths, Sampling
+from pipeline.generate.steps import step_metrics
+from pipeline.generate.unscored import check_scored
 from pipeline.plan.stage_plan import StagePlan
 from pipeline.records import Prompt, group_names
 from pipeline.stages.context import RunContext, Serving
@@ -34,8 +35,8 @@ def sample_in_chunks(
 
     Rollouts at another choice of `depths` are kept in a journal of their own beside the others.
     `shown` says whether the console gets a row for every chunk.
-    `serve` is called only when there is something left to generate. Raises RolloutError when more
-    than 1 % of a chunk could not be scored; it is not journaled, so a rerun makes it anew.
+    `serve` is called only when there is something left to generate. Raises TooManyUnscored when
+    over 1 % of a chunk could not be scored; it is not journaled, so a rerun makes it anew.
     """
     size = max(1, CHUNK_COMPLETIONS // sampling.samples)
     starts = range(0, len(prompts), size)
@@ -75,12 +76,7 @@ def _sampled(
     began = time.monotonic()
     asked = None if depths is None else {name: depths[name] for name in group_names(prompts)}
     groups = serving.sample(prompts, source=source, sampling=sampling, seed=seed, depths=asked)
-    share = unscored_share(groups)
-    if share > UNSCORED_LIMIT:
-        raise RolloutError(
-            f"{share:.1%} of the samples could not be scored (limit {UNSCORED_LIMIT:.1%}); "
-            "the rewards failed, not the model"
-        )
+    check_scored(groups)
     return StepRollouts(
         groups=groups, metrics=step_metrics(groups, seconds=time.monotonic() - began)
     )

@@ -17,6 +17,7 @@ from pipeline.records import Prompt, read_prompts
 from pipeline.recurrent.effort import CALIBRATION
 from pipeline.stages.context import Poll, RunContext, Serving, TrainingCall
 from pipeline.stages.prompt_room import positions_of
+from pipeline.stages.signal_watch import SignalWatch
 from pipeline.train.job import METRICS_FILE, STOP_FILE, STOPPED, TrainJob
 
 PROMPTS_FILE = "prompts.parquet"  # in a prompts artifact
@@ -104,11 +105,14 @@ def train_on_rollouts(
 
 
 def _followed(
-    ctx: RunContext, plan: StagePlan, follow: Poll, run: Callable[[Poll], dict[str, Any]]
+    ctx: RunContext,
+    plan: StagePlan,
+    follow: "MetricsFollower",
+    run: Callable[[Poll], dict[str, Any]],
 ) -> dict[str, Any]:
     (ctx.work / STOP_FILE).unlink(missing_ok=True)
     result = run(follow)
-    follow()
+    follow.finish()
     if result["status"] == STOPPED:
         raise Stopped(f"{plan.name} stopped after step {result['steps']}; the same command goes on")
     return {key: value for key, value in result.items() if key != "status"}
@@ -123,6 +127,7 @@ class MetricsFollower:
         self._as_shown = as_shown
         self._file = ctx.work / METRICS_FILE
         self._last_step = -1
+        self._signal = SignalWatch()
         self._seen_bytes = -1
 
     def __call__(self) -> None:
@@ -133,6 +138,16 @@ class MetricsFollower:
             if row["step"] > self._last_step:
                 self._last_step = row["step"]
                 self._ctx.console.metrics(self._name, self._as_shown(row))
+                self._warn(self._signal.see(row))
+
+    def finish(self) -> None:
+        """Show what is left, and what the stage lacked."""
+        self()
+        self._warn(self._signal.summary())
+
+    def _warn(self, sentence: str | None) -> None:
+        if sentence is not None:
+            self._ctx.console.log(f"warning: {self._name}: {sentence}")
 
     def _rows(self) -> list[dict[str, Any]]:
         if not self._file.exists() or self._file.stat().st_size == self._seen_bytes:

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,13 +57,24 @@ def _only(*keys: str) -> Callable[[Sequence[str]], Sequence[str]]:
     return lambda present: [key for key in keys if key in present]
 
 
+def several(keys: Iterable[str]) -> list[str]:
+    """The keys, where there is more than one: one alone says what another panel says."""
+    listed = list(keys)
+    return listed if len(listed) > 1 else []
+
+
+HELD_OUT = "Held-out accuracy"
 PANELS = (
     Panel(title="Reward", keys=_only("reward")),
     Panel(
         title="Reward components",
         keys=lambda present: [key for key in present if key.startswith("reward/")],
     ),
-    Panel(title="Held-out accuracy", keys=_only("held_out_accuracy"), scale="share"),
+    Panel(title=HELD_OUT, keys=_only("held_out_accuracy"), scale="share"),
+    Panel(
+        title="Held-out rewards",
+        keys=lambda present: several(k for k in present if k.startswith("held_out_reward/")),
+    ),
     Panel(title="Loss", keys=lambda present: [] if "reward" in present else _only("loss")(present)),
     Panel(title="Completion length (tokens)", keys=_only("completion_tokens")),
     Panel(title="Groups without variance", keys=_only("zero_variance_share"), scale="share"),
@@ -87,7 +98,7 @@ def pictures(rows: Sequence[Row]) -> list[tuple[str, str]]:
 
 def curve_png(rows: Sequence[Row], out: Path, *, title: str) -> Path:
     """Reward and held-out accuracy by step, side by side, on white."""
-    shown = [panel for panel in PANELS if panel.title in ("Reward", "Held-out accuracy")]
+    shown = [panel for panel in PANELS if panel.title in ("Reward", HELD_OUT)]
     present = list(dict.fromkeys(key for row in rows for key in row))
     filled = [panel for panel in shown if panel.keys(present)]
     with matplotlib.rc_context({**_SETTINGS, "font.size": 10}):

@@ -14,7 +14,7 @@ from pipeline.artifacts import MANIFEST, write_atomic
 from pipeline.errors import WrongInput
 from pipeline.train.job import METRICS_FILE
 from pipeline.watch.console import duration
-from pipeline.watch.curves import curve_png, pictures
+from pipeline.watch.curves import HELD_OUT, curve_png, pictures
 from pipeline.watch.depth_section import depth_section
 from pipeline.watch.page import page_environment
 from pipeline.watch.rollout_log import show, steps_of
@@ -148,10 +148,17 @@ def _curves(run_dir: Path, names: Sequence[str]) -> list[dict[str, Any]]:
     ]
     groups: list[dict[str, Any]] = [{"stage": None, "pictures": lone}] if lone else []
     return groups + [
-        {"stage": name, "pictures": [(title, Markup(svg)) for title, svg in panels]}
+        {"stage": name, "pictures": [(_titled(run_dir, name, t), Markup(svg)) for t, svg in panels]}
         for name, panels in drawn.items()
         if len(panels) > 1
     ]
+
+
+def _titled(run_dir: Path, stage: str, title: str) -> str:
+    """A picture's title; held-out accuracy with the reward that counts it, once that is known."""
+    manifest = run_dir / "stages" / stage / MANIFEST
+    reward = _json(manifest)["info"].get("watched_reward") if manifest.is_file() else None
+    return f"{title} by {reward}" if reward and title == HELD_OUT else title
 
 
 def _funnels(run_dir: Path) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from rewards.api import Sample
 
 Order = Literal["written", "best", "worst"]
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # what a terminal would obey
+_REASON = 400  # characters of a reward's reason that a rollout shows
 _STEP_FILE = re.compile(r"step-(\d+)\.parquet")
 
 
@@ -39,7 +40,7 @@ def show(
     sort by reward, unscored rollouts last and first. Each row has `stage`, `step` (None for a
     reject stage), `prompt_id`, `sample`, `question`, `gold` (both None when the run folder no
     longer has the prompts), `completion`, `tokens`, `stop`, `reward`, `components` (unweighted,
-    by reward), `verdicts` (by reward) and `weight_version`.
+    by reward), `verdicts` and `details` (why, by reward) and `weight_version`.
 
     Raises RolloutsError naming what there is instead.
     """
@@ -189,6 +190,7 @@ def _row(scored: Scored, prompt: Prompt | None, *, stage: str, step: int | None)
         "reward": scored.reward,
         "components": dict(scored.components),
         "verdicts": dict(scored.verdicts),
+        "details": {name: dict(detail) for name, detail in scored.details.items()},
         "weight_version": scored.rollout.weight_version,
     }
 
@@ -206,6 +208,8 @@ def _panel(row: Mapping[str, Any]) -> Panel:
         grid.add_row(
             Text(name), Text(shown, "yellow" if value is None else _style(value)), Text(verdict)
         )
+        for key, reason in row["details"].get(name, {}).items():
+            grid.add_row("", "", Text(harmless(f"{key}: {reason}")[:_REASON], "dim"))
     question = Text(harmless(row["question"] or f"(prompt {row['prompt_id']})"), "bold")
     if row["gold"] is not None:
         question.append(f"   gold: {row['gold']}", "dim")

@@ -244,7 +244,11 @@ class Bench:
             depths=(2,),
         )
         return Scored(
-            rollout=rollout, text="", reward=self.value, components={"a": self.value}, verdicts={}
+            rollout=rollout,
+            text="",
+            reward=self.value,
+            components={"a": self.value},
+            verdicts={"a": "x"},
         )
 
     def call(self, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:

@@ -18,6 +18,7 @@ from pipeline.generate.service import (
     weighted_sum,
 )
 from pipeline.generate.steps import GrpoRollouts
+from pipeline.generate.unscored import TooManyUnscored
 from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.records import Prompt, Request
 from pipeline.recurrent.request import DepthRequest
@@ -162,7 +163,9 @@ def test_unscored_samples_stop_the_run_with_the_reason(
     make_service: Callable[..., Any], prompts: list[Prompt], tmp_path: Path
 ) -> None:
     service, _ = make_service(right_when_even, lambda sample: None)
-    with pytest.raises(RolloutError, match=r"step 0: 100.0% .* answer: broken"):
+    with pytest.raises(
+        TooManyUnscored, match=r"step 0: 100.0% .*: answer: broken, sample p\d+/0 \(24 such\)"
+    ):
         rollouts_of(service, tmp_path, prompts).step(0)
     assert not list(tmp_path.iterdir())
 
@@ -199,8 +202,27 @@ def test_watched_accuracy_is_of_the_scored_samples(
     def row(watch: list[Prompt]) -> dict[str, float]:
         return rollouts_of(service, tmp_path, prompts, spec=spec, watch=watch).held_out(0)
 
-    assert row(watched) == {"held_out_accuracy": 0.5, "held_out_unscored_share": 0.5}
+    assert row(watched) == {
+        "held_out_accuracy": 0.5,
+        "held_out_reward/answer": 0.5,
+        "held_out_unscored_share": 0.5,
+    }
     assert row(watched[2:]) == {"held_out_unscored_share": 1.0}
+
+
+def test_watched_accuracy_counts_right_answers_and_means_are_apart(
+    make_service: Callable[..., Any], prompts: list[Prompt], tmp_path: Path
+) -> None:
+    """A reward of parts: two of four answers are right, at 1 and at 2; the mean is no accuracy."""
+    values = dict(zip("abcd", (1.0, 2.0, 0.9, -0.5), strict=True))
+    service, _ = make_service(
+        right_when_even, lambda sample: values.get(sample.id.split("/")[0], 1.0)
+    )
+    watched = [replace(prompts[0], id=name) for name in values]
+    spec = stage(watch={"prompts": "train", "every_steps": 1, "size": 4})
+    row = rollouts_of(service, tmp_path, prompts, spec=spec, watch=watched).held_out(0)
+    assert row["held_out_accuracy"] == 0.5
+    assert row["held_out_reward/answer"] == pytest.approx(0.85)
 
 
 def test_an_engine_failure_reaches_the_caller(

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from pipeline.plan.plan import make_plan
 from pipeline.recipe.sft_stage import SftStage
 from tests.plan.plans import GRPO, TWO_ENTRIES, fingerprint, model_folder, r1, recipe_with, routed
@@ -115,4 +117,51 @@ def test_large_weights_are_told_apart_by_samples(tmp_path: Path) -> None:
     with (folder / "model.safetensors").open("r+b") as stream:
         stream.seek(-1, 2)
         stream.write(b"x")
+    assert fingerprint(recipe, "a") != before
+
+
+HELPERS = {
+    "beside.py": "import beside",
+    "words.py": "from words import count",
+    "package/__init__.py": "import package",
+    "package/inner.py": "from package import inner",
+    "package/deep/leaf.py": "import package.deep.leaf as leaf",
+    "late.py": "def late():\n    import late",
+}
+
+
+@pytest.mark.parametrize("helper", HELPERS)
+@pytest.mark.parametrize("ref", ["my/reward.py:score", "reward_module:score"])
+def test_fingerprints_follow_what_a_reward_imports_from_its_folder(
+    helper: str, ref: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "my" if "/" in ref else tmp_path
+    for name in HELPERS:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x = 1")
+    stem = "reward.py" if "/" in ref else "reward_module.py"
+    (folder / stem).write_text(f"{HELPERS[helper]}\ndef score(sample): return 1.0\n")
+
+    def reason() -> str:
+        return fingerprint(recipe_with({"a": GRPO}, rewards={"answer": {"use": ref}}), "a")
+
+    before = reason()
+    (folder / "stranger.py").write_text("x = 2")  # nothing imports it
+    assert reason() == before
+    (folder / helper).write_text("x = 2")
+    assert reason() != before
+
+
+def test_fingerprints_follow_helpers_of_helpers_and_circles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "reward.py").write_text("import one\ndef score(sample): return 1.0\n")
+    (tmp_path / "one.py").write_text("import two")
+    (tmp_path / "two.py").write_text("import one\nimport torch")
+    recipe = recipe_with({"a": GRPO}, rewards={"answer": {"use": "reward.py:score"}})
+    before = fingerprint(recipe, "a")
+    (tmp_path / "two.py").write_text("import one\nlimit = 3")
     assert fingerprint(recipe, "a") != before

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from pipeline.plan.notes import notes_of
 from pipeline.plan.plan import make_plan
-from pipeline.recipe.routing import judge_of, judges
+from pipeline.recipe.grpo_stage import GrpoStage
+from pipeline.recipe.routing import judge_of, judges, watched_reward
 from pipeline.recipe.schema import Recipe
 from tests.plan.plans import GRPO, ROUTED, TWO_ENTRIES, recipe_with, refusal, routed
 
@@ -108,3 +110,40 @@ def test_a_row_without_a_route_is_refused(tmp_path: Path) -> None:
 def test_routes_by_value_need_the_column_named(tmp_path: Path) -> None:
     recipe = recipe_with({"a": GRPO}, rewards={"answer": BY_ROW})
     assert "name it: source_column: COLUMN" in refusal(recipe)
+
+
+SHAPES = {name: {"use": f"builtin:{name}"} for name in ("repetition", "length", "think_format")}
+
+
+@pytest.mark.parametrize(
+    ("names", "watched"),
+    [
+        (["answer"], "answer"),
+        (["repetition", "answer"], "answer"),
+        (["think_format", "length", "mine", "answer"], "mine"),
+        (["length", "repetition"], "length"),
+    ],
+)
+def test_held_out_accuracy_goes_by_the_first_reward_about_answers(
+    names: list[str], watched: str
+) -> None:
+    rewards = {**SHAPES, "answer": {"use": "builtin:exact_match"}, "mine": {"use": "json:loads"}}
+    watch = {"prompts": "train"}
+    recipe = recipe_with({"a": {**GRPO, "rewards": names, "watch": watch}}, rewards=rewards)
+    stage = recipe.stages["a"]
+    assert isinstance(stage, GrpoStage)
+    assert watched_reward(recipe, stage) == watched
+    notes = [note for note in notes_of(recipe) if f"completions with {watched} at 1" in note]
+    assert len(notes) == (len(names) > 1)
+
+
+def test_the_recipe_may_name_the_watched_reward() -> None:
+    watch = {"prompts": "train", "reward": "length"}
+    content = {**GRPO, "rewards": ["answer", "length"], "watch": watch}
+    rewards = {**SHAPES, "answer": {"use": "builtin:exact_match"}}
+    recipe = recipe_with({"a": content}, rewards=rewards)
+    stage = recipe.stages["a"]
+    assert isinstance(stage, GrpoStage)
+    assert watched_reward(recipe, stage) == "length"
+    with pytest.raises(ValueError, match=r"watch.reward: think_format is none of the stage's"):
+        recipe_with({"a": {**content, "watch": {**watch, "reward": "think_format"}}})

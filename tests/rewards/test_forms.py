@@ -1,6 +1,7 @@
 """Every signature that is recognised, and what each is given."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -171,3 +172,26 @@ def test_numpy_numbers_count_as_numbers() -> None:
     for result in (numpy.float32(0.5), numpy.array(0.5)):
         assert recognise(lambda sample, r=result: r, ref="r")([sample])[0].value == 0.5
     assert recognise(lambda samples: numpy.array([0.5]), ref="r")([sample])[0].value == 0.5
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ("{}['x']", "raised KeyError: 'x' (words.py, line 3)"),
+        ("import helper; helper.fail()", "raised ValueError: no (helper.py, line 2)"),
+        ("import json; json.loads('?')", "(words.py, line 3)"),
+    ],
+)
+def test_what_raises_is_named_with_its_line(
+    call: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last line of the user's own code, wherever it called."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "helper.py").write_text("def fail():\n    raise ValueError('no')\n")
+    (tmp_path / "words.py").write_text(f"\ndef score(sample):\n    {call}\n")
+    function = resolve("words.py:score", base=tmp_path)
+    (result,) = function([replace(SAMPLES[0], id="p/3")])
+    assert result.value is None
+    error = result.detail["error"]
+    assert "sample 'p/3'" in error
+    assert message in error

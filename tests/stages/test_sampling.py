@@ -8,7 +8,8 @@ import pytest
 
 from pipeline.generate.groups import Group
 from pipeline.generate.journal import Journal
-from pipeline.generate.service import RolloutError, Sampling
+from pipeline.generate.service import Sampling
+from pipeline.generate.unscored import TooManyUnscored
 from pipeline.records import Prompt, Rollout, Scored
 from pipeline.recurrent.request import DepthRequest
 from pipeline.stages.sampling import sample_in_chunks
@@ -99,7 +100,7 @@ def test_an_unscored_chunk_is_refused_and_made_again(tmp_path: Path) -> None:
         )
         return list(found)
 
-    with pytest.raises(RolloutError, match=r"2\.0% of the samples could not be scored"):
+    with pytest.raises(TooManyUnscored, match=r"2\.0% of the samples could not be scored"):
         run()
     assert [g.prompt_id for g in run()] == [p.id for p in prompts]
     assert not rewards

@@ -66,6 +66,7 @@ def test_the_last_step_of_the_last_stage_comes_by_default(run_dir: Path) -> None
         "reward": 0.5,
         "components": {"answer": 0.5, "format": 1.0},
         "verdicts": {"answer": "correct", "format": "[ok]"},
+        "details": {},
         "weight_version": 4,
     }
 

@@ -13,13 +13,11 @@ from pipeline.depth.bench import Bench
 from pipeline.depth.head_job import head_job
 from pipeline.depth.members import step_prices, step_requests
 from pipeline.depth.trainer_jobs import RlUpdate
-from pipeline.generate.groups import unscored_share
 from pipeline.generate.journal import Journal, StepRollouts
 from pipeline.generate.schedule import derived_seed, prompts_of_step
-from pipeline.generate.service import RolloutError
 from pipeline.generate.steps import step_metrics
+from pipeline.generate.unscored import check_scored
 from pipeline.records import Prompt, group_names
-from pipeline.stages.sampling import UNSCORED_LIMIT
 from pipeline.stages.support import check_stop, prompts_of
 from pipeline.train.job import METRICS_FILE
 
@@ -116,11 +114,7 @@ class Steps:
             seed=derived_seed(self._course.seed, "step", step),
             depths=step_requests(spec, prices, seed=self._course.seed, step=step),
         )
-        if (share := unscored_share(groups)) > UNSCORED_LIMIT:
-            raise RolloutError(
-                f"step {step}: {share:.1%} of the samples could not be scored (limit "
-                f"{UNSCORED_LIMIT:.1%}); the rewards failed, not the model"
-            )
+        check_scored(groups, step=step)
         return StepRollouts(
             groups=groups, metrics=step_metrics(groups, seconds=time.monotonic() - began)
         )

@@ -10,7 +10,7 @@ import pytest
 from pipeline.depth.rl import policy_part
 from pipeline.depth.rl.policy_part import CLIP, update_of
 from pipeline.errors import Stopped
-from pipeline.generate.service import RolloutError
+from pipeline.generate.unscored import TooManyUnscored
 from pipeline.recipe.depth_stage import DepthStage
 
 MakeBench = Callable[..., Any]
@@ -55,7 +55,7 @@ def test_a_journaled_step_is_not_sampled_again(make_bench: MakeBench, tmp_path: 
 
 
 def test_rewards_that_fail_stop_the_stage(make_bench: MakeBench, tmp_path: Path) -> None:
-    with pytest.raises(RolloutError, match="could not be scored"):
+    with pytest.raises(TooManyUnscored, match="could not be scored"):
         steps(make_bench(value=None), tmp_path)
 
 
