@@ -35,6 +35,11 @@ def engine_environment(settings: EngineSettings) -> dict[str, str]:
     }
 
 
+SEED = (
+    "seed"  # in a request's extra arguments: the seed of its draws, where the engine draws itself
+)
+
+
 class VllmEngine:
     """An `Engine` around vLLM's in-process LLM engine."""
 
@@ -52,10 +57,7 @@ class VllmEngine:
             from pipeline.recurrent.vllm_plugin import register
 
             register()  # for this process, also where the installed metadata is older
-        if settings.device == "cpu":
-            # vLLM's CPU runner breaks on part of a prompt whose request has a seed of its own
-            options["enable_chunked_prefill"] = False
-        else:
+        if settings.device != "cpu":
             options["gpu_memory_utilization"] = settings.gpu_memory_fraction
             options["tensor_parallel_size"] = settings.gpus
             options["weight_transfer_config"] = {"backend": "nccl"}
@@ -71,6 +73,11 @@ class VllmEngine:
             seed=0,
             **options,
         ).llm_engine
+        self.own_draws = settings.device == "cpu"
+        if self.own_draws:
+            from pipeline.generate.vllm_sampler import install
+
+            self._engine.collective_rpc(install)
 
     def generate(self, requests: Sequence[Request], *, version: int) -> Iterator[Rollout]:
         """Yield each request's rollout as it ends.
@@ -87,7 +94,7 @@ class VllmEngine:
         try:
             for name, one in in_flight.items():
                 one.name = self._engine.add_request(
-                    name, _prompt(one.request, one.depth), _sampling(one.request, one.depth)
+                    name, _prompt(one.request, one.depth), self._sampling(one.request, one.depth)
                 )
             while in_flight:
                 outputs = [output for output in self._engine.step() if output.finished]
@@ -125,6 +132,25 @@ class VllmEngine:
                 "iterate: leave Request.depth out, or generate with a recurrent model"
             )
         return None
+
+    def _sampling(self, request: Request, depth: DepthRequest | None) -> Any:
+        """vLLM's parameters. On the CPU our sampler reads the seed, and vLLM makes no generator."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        extra = {} if depth is None else {"depth": asdict(depth)}
+        if self.own_draws:
+            extra |= {SEED: request.seed}
+        return SamplingParams(
+            temperature=request.temperature,
+            top_p=request.top_p,
+            seed=None if self.own_draws else request.seed,
+            max_tokens=request.max_tokens,
+            logprobs=0,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            extra_args=extra or None,
+        )
 
     def _take(self, over: Sequence["_InFlight"]) -> list[tuple[list[int], list[float]]]:
         """Depths and their log-probabilities of requests that ended; empty for a dense model."""
@@ -237,19 +263,3 @@ def _prompt(request: Request, depth: DepthRequest | None) -> dict[str, Any]:
 
 def _reload(worker: Any, tensors: list[tuple[str, Any]]) -> None:
     worker.model_runner.reload_weights(weights_iterator=iter(tensors))
-
-
-def _sampling(request: Request, depth: DepthRequest | None) -> Any:
-    from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind
-
-    return SamplingParams(
-        temperature=request.temperature,
-        top_p=request.top_p,
-        seed=request.seed,
-        max_tokens=request.max_tokens,
-        logprobs=0,
-        detokenize=False,
-        output_kind=RequestOutputKind.FINAL_ONLY,
-        extra_args=None if depth is None else {"depth": asdict(depth)},
-    )

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from pipeline.generate.chat import load_chat
 from pipeline.generate.engine import EngineSettings, WeightVersionError
+from pipeline.generate.inverse_cdf import sample, token_draws
 from pipeline.generate.vllm_engine import VllmEngine
 from pipeline.generate.weights import folder_weights, pack, unpack
 from pipeline.models.materialize import materialize
@@ -99,6 +100,31 @@ def test_a_request_does_not_depend_on_its_batch(engine: VllmEngine) -> None:
     alone = by_sample(engine, batch[5:6], version=0)
     assert {i: r.tokens for i, r in together.items()} == {i: r.tokens for i, r in backwards.items()}
     assert alone[5].tokens == together[5].tokens
+
+
+@torch.no_grad()
+def test_tokens_are_drawn_by_seed_and_position_alone(
+    engine: VllmEngine, model: PreTrainedModel
+) -> None:
+    """The same rule as the native engine's, greedy requests and other temperatures beside."""
+    batch = [
+        replace(r, temperature=temperature)
+        for r, temperature in zip(requests(6), [1.0, 0.0, 0.7] * 2, strict=True)
+    ]
+    for r in engine.generate(batch, version=engine.version):
+        request = batch[r.sample]
+        ids = torch.tensor([[*r.prompt_tokens, *r.tokens]])
+        last = len(r.prompt_tokens) - 1
+        logits = model(ids).logits[0, last:-1]
+        greedy = request.temperature == 0.0
+        tokens, _ = sample(
+            logits,
+            temperature=torch.full((len(logits),), 1.0 if greedy else request.temperature),
+            top_p=None,
+            greedy=torch.full((len(logits),), greedy),
+            draws=torch.from_numpy(token_draws(r.seed, first=last, count=len(r.tokens))),
+        )
+        assert tuple(tokens.tolist()) == r.tokens
 
 
 def test_new_weights_are_used_and_old_versions_refused(
@@ -258,9 +284,9 @@ def test_decoding_equals_the_parallel_replay(
 def test_a_token_and_its_depth_do_not_depend_on_the_batch(deep_engine: VllmEngine) -> None:
     batch = at_depth(lambda i: RULES[("sampled", "schedule", "rules")[i % 3]](i))
     together = by_sample(deep_engine, batch, version=0)
-    for sample in (3, 4, 5):
-        alone = by_sample(deep_engine, batch[sample : sample + 1], version=0)[sample]
-        assert (alone.tokens, alone.depths) == (together[sample].tokens, together[sample].depths)
+    for number in (3, 4, 5):
+        alone = by_sample(deep_engine, batch[number : number + 1], version=0)[number]
+        assert (alone.tokens, alone.depths) == (together[number].tokens, together[number].depths)
 
 
 @torch.no_grad()

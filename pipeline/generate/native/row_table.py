@@ -6,7 +6,7 @@ by array operations. Its states stay on the device, in `session`.
 
 import numpy as np
 
-from pipeline.generate.native.sampler import token_draws
+from pipeline.generate.inverse_cdf import token_draws
 from pipeline.records import Request, Rollout, StopReason
 from pipeline.recurrent.request import RULES, DepthRequest
 from pipeline.recurrent.shape import RecurrentShape, rollout_flops

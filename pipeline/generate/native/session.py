@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.generate.inverse_cdf import sample
 from pipeline.generate.native.admission import Admission
 from pipeline.generate.native.forward import RowModel
 from pipeline.generate.native.row_exits import RowExits
 from pipeline.generate.native.row_table import ENTERING, IDLE, LEAVING, RUNNING, Rows
-from pipeline.generate.native.sampler import sample
 from pipeline.records import Request, Rollout
 from pipeline.recurrent.shape import RecurrentShape
 

@@ -68,7 +68,7 @@ def _batch(runner: Any) -> Batch:
             log.track(
                 name,
                 params.extra_args,
-                seed=params.seed,
+                seed=(params.extra_args or {}).get("seed", params.seed),
                 prompt_tokens=request.num_prompt_tokens,
             )
         )

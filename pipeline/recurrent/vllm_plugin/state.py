@@ -63,6 +63,6 @@ class RecurrentModelState(DefaultModelState):
         self.model.depths.track(
             new.req_id,
             params.extra_args,
-            seed=params.seed,
+            seed=(params.extra_args or {}).get("seed", params.seed),
             prompt_tokens=len(new.prompt_token_ids),
         )

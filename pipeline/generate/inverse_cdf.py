@@ -6,6 +6,8 @@ from torch import Tensor
 
 from pipeline.recurrent.counter import TOKEN, uniform
 
+BLOCK = 256  # words
+
 
 def token_draws(seed: int, *, first: int, count: int) -> np.ndarray:
     """Uniform draws, float64 [count], of the tokens after positions `first` and on."""
@@ -36,14 +38,39 @@ def sample(
     if top_p is not None:
         scaled = nucleus(scaled, top_p)
     logprobs = scaled.log_softmax(-1)
-    cdf = logprobs.double().exp_().cumsum(-1)
-    # a draw may round up to the CDF's end, past the last token that has any probability
-    mass = torch.nextafter(cdf[:, -1], torch.zeros_like(cdf[:, -1]))
-    target = torch.minimum(draws * cdf[:, -1], mass)
-    tokens = torch.searchsorted(cdf, target[:, None], right=True)
+    tokens = inverse_cdf(logprobs.exp(), draws)[:, None]
     if greedy is not None:
         tokens = torch.where(greedy[:, None], scaled.argmax(-1, keepdim=True), tokens)
     return tokens[:, 0], logprobs.gather(-1, tokens)[:, 0]
+
+
+def inverse_cdf(weights: Tensor, draws: Tensor) -> Tensor:
+    """[N] int64, the first index at which a row's running sum exceeds its draw's share of the sum.
+
+    In two steps, first the block of `BLOCK` words and then the word in it, which takes one pass
+    over the weights. No index of weight 0 is ever drawn.
+
+    Args:
+        weights: [N, V] float32, none negative, each row with a positive one.
+        draws: [N] float64 in [0, 1).
+    """
+    rows, words = weights.shape
+    blocks = -(-words // BLOCK)
+    if words % BLOCK:
+        weights = torch.nn.functional.pad(weights, (0, blocks * BLOCK - words))
+    weights = weights.view(rows, blocks, BLOCK)
+    ends = weights.sum(-1).double().cumsum(-1)
+    target = _below(draws * ends[:, -1], ends[:, -1])[:, None]
+    block = torch.searchsorted(ends, target, right=True)
+    before = torch.where(block > 0, ends.gather(-1, (block - 1).clamp_min(0)), 0.0)
+    inside = weights.gather(1, block[:, :, None].expand(rows, 1, BLOCK))[:, 0].double().cumsum(-1)
+    word = torch.searchsorted(inside, _below(target - before, inside[:, -1:]), right=True)
+    return (block * BLOCK + word)[:, 0]
+
+
+def _below(target: Tensor, end: Tensor) -> Tensor:
+    """The target, under the end: rounding may have put it there, past all that has weight."""
+    return torch.minimum(target, torch.nextafter(end, torch.zeros_like(end)))
 
 
 def nucleus(logits: Tensor, top_p: Tensor) -> Tensor:
