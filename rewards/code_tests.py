@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rewards.api import Reward, Sample, reward
+from rewards.program_text import Wanted, program_in
 from rewards.sandbox import grade, hearing
 from rewards.sandbox.box import Box
 from rewards.sandbox.boxed_run import TIMEOUT, Broken, Limits
-from rewards.sandbox.kinds import Judged, Stdio, Tests
+from rewards.sandbox.kinds import Call, Judged, Referenced, Stdio, Tests
+from rewards.sandbox.same import COMPARE, Compare, Rules
 from rewards.sandbox.tests import read_tests
 from rewards.sandbox.ways import Isolation
 from rewards.text_format import reasoning_and_answer
@@ -24,15 +27,23 @@ VERDICTS = (
     "passed", "wrong_answer", "error", "timeout", "no_code", "no_tests",
 )  # fmt: skip
 
-_FENCE = re.compile(
-    r"^[ \t]*(```+|~~~+)[ \t]*([\w+#.-]*)[^\n]*\n(.*?)^[ \t]*\1[ \t]*$",
-    re.MULTILINE | re.DOTALL,
-)
 _boxes = threading.local()
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Setting:
+    """How a program is run and its answers compared."""
+
+    limits: Limits
+    rules: Rules
+    partial: bool
+    language: str | Mapping[str, Any]
+    isolation: Isolation
+    packages: tuple[str, ...]
+
+
 @reward(
-    version="2",
+    version="3",
     isolation="process",
     cpu_s=60.0,
     wall_s=600.0,
@@ -45,77 +56,114 @@ def code_tests(
     *,
     cpu_s: float = 5.0,
     memory_mib: int = 512,
+    output_mib: float = 1.0,
     partial: bool = False,
     entry_point: str | None = None,
+    compare: Compare = "lines",
+    tolerance: float | None = None,
     language: str | Mapping[str, Any] = "python",
+    packages: Sequence[str] = (),
     isolation: Isolation = "best",
 ) -> Reward:
     """1.0 when the program passes all its tests, else 0.0, or the share passed with `partial`.
 
-    The program is the last fenced block of code after the reasoning, or all of that text. Its
-    tests are in the sample's columns or its gold: see :func:`rewards.sandbox.tests.read_tests`.
+    The program is the last fenced block of code after the reasoning that defines what is tested
+    (see :mod:`rewards.program_text`). Its tests are in the sample's columns or its gold: see
+    :func:`rewards.sandbox.tests.read_tests`.
 
     Args:
         cpu_s: CPU seconds per run. A run is one test for standard input and output, else all.
         memory_mib: memory per run in MiB.
+        output_mib: what a run may print, or answer to one call, in MiB.
         partial: give the share of tests passed.
         entry_point: function under test, for tests that do not name it.
-        language: ``python``, ``javascript``, ``c``, or ``{file, commands}`` (standard input only).
+        compare: standard output by ``lines``, ``tokens`` or ``exact`` characters.
+        tolerance: how far numbers may be off, absolute or relative, instead of what
+            :class:`rewards.sandbox.same.Rules` allows.
+        language: ``python``, ``javascript``, ``c``, ``cpp``, or ``{file, commands}``.
+        packages: installed packages that programs and tests may import, such as ``[numpy]``.
         isolation: the best that the machine offers, or ``bubblewrap`` or ``landlock`` alone
             (see :mod:`rewards.sandbox.ways`); ``none`` runs the program with this user's rights.
 
     Raises:
         NoIsolation: where nothing that `isolation` allows works.
         BadTests: when the tests cannot be read.
+        ValueError: for an argument that is none of those above.
 
     Verdicts: passed, wrong_answer, error, timeout, no_code, and no_tests, which is not scored.
     """
+    if compare not in COMPARE:
+        raise ValueError(f"compare is one of {', '.join(COMPARE)}, not {compare!r}")
     tests = read_tests(sample.columns, sample.gold, entry_point=entry_point)
     if tests is None:
         return Reward(value=None, verdict="no_tests")
-    program = program_in(reasoning_and_answer(sample)[1])
+    program = program_in(reasoning_and_answer(sample)[1], _wanted(tests, sample, language))
     if not program.strip():
         return Reward(value=0.0, verdict="no_code")
-    limits = Limits(cpu_s=cpu_s, memory_mib=memory_mib)
+    setting = _Setting(
+        limits=Limits(cpu_s=cpu_s, memory_mib=memory_mib, output_mib=output_mib),
+        rules=Rules(compare=compare, tolerance=tolerance),
+        partial=partial,
+        language=language,
+        isolation=isolation,
+        packages=tuple(packages),
+    )
     try:
-        result = _graded(program, tests, limits, partial, language, isolation)
+        result = _graded(program, tests, setting)
     except Broken:  # it says nothing about the program; the next run starts a fresh sandbox
-        result = _graded(program, tests, limits, partial, language, isolation)
+        result = _graded(program, tests, setting)
     return _reward(result, partial=partial)
 
 
-def program_in(text: str) -> str:
-    """The last fenced block of code, or the whole text when there is none."""
-    blocks = _FENCE.findall(text[-200_000:])
-    return blocks[-1][2] if blocks else text
-
-
-def _graded(
-    program: str,
-    tests: Tests,
-    limits: Limits,
-    partial: bool,
-    language: str | Mapping[str, Any],
-    isolation: Isolation,
-) -> grade.Grade:
-    box = _box("program", isolation)
+def _wanted(tests: Tests, sample: Sample, language: str | Mapping[str, Any]) -> Wanted:
+    """What the tests ask a program for."""
+    spoken = language if isinstance(language, str) else ""
+    prompt = sample.columns.get("prompt") or sample.prompt
+    prompt = prompt if isinstance(prompt, str) else ""
     if isinstance(tests, Judged):
-        return hearing.by_judge(box, _box("judge", isolation), program, tests, limits)
+        names = (tests.entry,) if tests.entry else tests.functions
+        return Wanted(names=_words(names), language=spoken, prompt=prompt)
+    if isinstance(tests, Referenced):
+        return Wanted(names=(tests.function,), language=spoken, prompt=prompt)
+    if isinstance(tests[0], Stdio):
+        reads = any(isinstance(case, Stdio) and case.input.strip() for case in tests)
+        return Wanted(reads=reads, language=spoken)
+    sources = [case.source for case in tests if isinstance(case, Call)]
+    return Wanted(names=_words(sources), language=spoken, prompt=prompt)
+
+
+def _words(sources: Sequence[str]) -> tuple[str, ...]:
+    """The name that each call begins with, in order; of a method, the class."""
+    heads = (re.match(r"\w+", source) for source in sources)
+    return tuple(dict.fromkeys(head[0] for head in heads if head))
+
+
+def _graded(program: str, tests: Tests, setting: _Setting) -> grade.Grade:
+    box = _box("program", setting)
+    limits, rules, every = setting.limits, setting.rules, setting.partial
+    if isinstance(tests, Judged):
+        return hearing.by_judge(box, _box("judge", setting), program, tests, limits)
+    if isinstance(tests, Referenced):
+        judge = _box("judge", setting)
+        return grade.by_reference(box, judge, program, tests, limits, rules, every=every)
     if isinstance(tests[0], Stdio):
         cases = [case for case in tests if isinstance(case, Stdio)]
-        return grade.by_stdio(box, program, cases, limits, every=partial, spoken=language)
-    if language != "python":
+        return grade.by_stdio(
+            box, program, cases, limits, rules, every=every, spoken=setting.language
+        )
+    if setting.language != "python":
         raise ValueError("calls are tested in Python only; other languages read standard input")
-    calls = [case for case in tests if not isinstance(case, Stdio)]
-    return grade.by_calls(box, program, calls, limits, every=partial)
+    calls = [case for case in tests if isinstance(case, Call)]
+    return grade.by_calls(box, program, calls, limits, rules, every=every)
 
 
-def _box(role: str, isolation: Isolation) -> Box:
+def _box(role: str, setting: _Setting) -> Box:
     """This thread's sandbox for a role, started once."""
-    boxes: dict[tuple[str, str], Box] = _boxes.__dict__.setdefault("open", {})
-    if (role, isolation) not in boxes:
-        boxes[role, isolation] = Box(isolation)
-    return boxes[role, isolation]
+    boxes: dict[tuple[Any, ...], Box] = _boxes.__dict__.setdefault("open", {})
+    key = (role, setting.isolation, setting.packages)
+    if key not in boxes:
+        boxes[key] = Box(setting.isolation, packages=setting.packages)
+    return boxes[key]
 
 
 def _reward(result: grade.Grade, *, partial: bool) -> Reward:
@@ -126,9 +174,11 @@ def _reward(result: grade.Grade, *, partial: bool) -> Reward:
     else:
         verdict = "wrong_answer" if result.trouble == grade.WRONG_ANSWER else "error"
     share = result.passed / result.total
-    detail = {"passed": result.passed, "tests": result.total}
+    detail: dict[str, Any] = {"passed": result.passed, "tests": result.total}
     if result.trouble:
-        detail |= {"trouble": result.trouble, "test": result.detail}
+        words = {"trouble": result.trouble, "test": result.detail, "limit": result.limit}
+        words |= {"test_number": result.number, "expected": result.expected, "got": result.got}
+        detail |= {name: word for name, word in words.items() if word}
     return Reward(
         value=share if partial else float(verdict == "passed"),
         verdict=verdict,

@@ -21,25 +21,30 @@ from typing import Any
 
 from rewards.sandbox import seccomp
 from rewards.sandbox.boxed_run import MAX_PROCESSES, Broken, Limits, Run, RunEnd, has_bytes
+from rewards.sandbox.packages import Packages, installed
 from rewards.sandbox.ways import Isolation, Way, refusal, ways
 
 SHARED_USER_SPARE = 512
 """Tasks that a user may have beyond those of now, where the kernel counts all of them."""
 START_WALL_S = 60.0
 _KERNEL = Path(__file__).with_name("kernel.py")
+_PROGRAM_SIDE = Path(__file__).with_name("program_side.py")
 _ZYGOTE = Path(__file__).with_name("zygote.py")
 
 
 class Box:
     """One sandbox with its zygote, for one run at a time; a context manager.
 
+    Its programs may import Python's own modules, and `packages`, which are imported once.
+
     Raises:
         NoIsolation: when no way that `isolation` allows works on this machine.
+        ValueError: when a package is not installed.
     """
 
-    def __init__(self, isolation: Isolation = "best", *, readable: Sequence[str] = ()) -> None:
+    def __init__(self, isolation: Isolation = "best", *, packages: Sequence[str] = ()) -> None:
         self.isolation: Isolation = isolation
-        self._readable = tuple(readable)
+        self._packages = installed(packages)
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._folder: str | None = None
@@ -103,7 +108,7 @@ class Box:
         if has_bytes(self._control.fileno(), deadline):
             body = self._control.recv(100)
         fields = body.split()
-        if len(fields) != 5:
+        if len(fields) != 6:
             self.close()
             raise Broken("the sandbox died during a run")
         if fields[4] != b"0":
@@ -113,11 +118,12 @@ class Box:
             cpu_s=float(fields[1]),
             peak_kib=int(fields[2]),
             stopped=fields[3] == b"1",
+            bound=fields[5].decode(),
         )
 
     def _start(self) -> Way:
         failures = []
-        for way in ways(self.isolation, readable=self._readable):
+        for way in ways(self.isolation, readable=self._packages.readable):
             trouble = self._try(way)
             if trouble is None:
                 return way
@@ -140,6 +146,7 @@ class Box:
                 descriptors.append(filter_file)
             python = [os.path.realpath(sys.executable), "-I", "-S", "-X", "utf8", "-c"]
             setup = _setup(way, self._folder or "/tmp", theirs.fileno(), call_filter)
+            setup |= {"roots": self._packages.roots, "modules": self._packages.modules}
             try:
                 process = subprocess.Popen(
                     [*command, *python, _ZYGOTE.read_text(), repr(setup)],
@@ -148,7 +155,7 @@ class Box:
                     stderr=subprocess.PIPE,
                     pass_fds=descriptors,
                     start_new_session=way.name != "bubblewrap",  # outlives us to clean up
-                    env=_environment(self._folder or "/tmp"),
+                    env=_environment(self._folder or "/tmp", self._packages),
                 )
             except OSError as error:
                 ours.close()
@@ -174,11 +181,14 @@ def _setup(way: Way, folder: str, control: int, call_filter: bytes | None) -> di
         "library": os.path.dirname(os.__file__),
         "filter": call_filter,
         "kernel": _KERNEL.read_text(),
+        "program_side": _PROGRAM_SIDE.read_text(),
     }
 
 
-def _environment(folder: str) -> dict[str, str]:
-    return {"PATH": "/usr/bin:/bin", "HOME": folder, "TMPDIR": folder, "PYTHONHASHSEED": "0"}
+def _environment(folder: str, packages: Packages) -> dict[str, str]:
+    one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    ours = {"PATH": "/usr/bin:/bin", "HOME": folder, "TMPDIR": folder, "PYTHONHASHSEED": "0"}
+    return ours | (one_thread if packages.modules else {})  # a fork leaves threads behind
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -17,6 +17,12 @@ FILE_MIB = 16
 MAX_PROCESSES = 32
 TIMEOUT = "timeout"
 """The trouble of a run that used up its time."""
+TOO_MUCH_OUTPUT = "too much output"
+COMPILER_FAILED = 72
+"""The exit code of a run whose preparing command failed (see zygote.py)."""
+LAST_WORDS = 2000
+"""Bytes of standard error that are looked at when a run fails."""
+_OUT_OF_MEMORY = ("MemoryError", "bad_alloc", "out of memory", "OutOfMemory", "allocate memory")
 
 
 class Broken(RuntimeError):
@@ -29,7 +35,12 @@ class Limits:
 
     cpu_s: float = 5.0
     memory_mib: int = 512
-    output_bytes: int = 1 << 20
+    output_mib: float = 1.0
+
+    @property
+    def output_bytes(self) -> int:
+        """The most that a run may print, or answer to one call."""
+        return int(self.output_mib * (1 << 20))
 
     @property
     def wall_s(self) -> float:
@@ -72,6 +83,8 @@ class RunEnd:
     cpu_s: float
     peak_kib: int
     stopped: bool
+    bound: str = "-"
+    """The bound that its processes passed together: wall, cpu, memory, processes or files."""
 
     def trouble(self, limits: Limits, wall_s: float) -> str | None:
         """What went wrong: `TIMEOUT`, a stop, a signal or an exit code in words; else None."""
@@ -79,12 +92,40 @@ class RunEnd:
         if self.stopped:
             return "it stopped itself"
         out_of_time = self.cpu_s >= 0.8 * limits.cpu_s or wall_s >= limits.wall_s
+        if self.bound in ("processes", "memory", "files"):
+            return f"too many {self.bound}" if self.bound != "memory" else "too much memory"
         if signal_number == signal.SIGXCPU or (signal_number == signal.SIGKILL and out_of_time):
             return TIMEOUT
         if signal_number:
             return f"signal {signal_number}"
         code = os.waitstatus_to_exitcode(self.status)
+        if code == COMPILER_FAILED:
+            return "it does not compile"
         return f"exit code {code}" if code else None
+
+    def limit(self, limits: Limits, words: str) -> str:
+        """The limit that the run met, with the argument that raises it; empty when it met none.
+
+        Args:
+            words: the trouble, with what the program said of it.
+        """
+        if words.startswith(TIMEOUT):
+            if self.cpu_s >= 0.8 * limits.cpu_s:
+                spent = f"{limits.cpu_s:g} s of CPU time"
+            else:
+                spent = f"{limits.wall_s:g} s of wall time (20 s and 10 times cpu_s)"
+            return f"{spent}; args: {{cpu_s: {2 * limits.cpu_s:g}}} allows more"
+        if words.startswith(TOO_MUCH_OUTPUT):
+            more = f"args: {{output_mib: {2 * limits.output_mib:g}}} allows more"
+            return f"{limits.output_mib:g} MiB of output; {more}"
+        if self.bound == "memory" or any(mark in words for mark in _OUT_OF_MEMORY):
+            more = f"args: {{memory_mib: {2 * limits.memory_mib}}} allows more"
+            return f"{limits.memory_mib} MiB of memory; {more}"
+        if self.bound == "processes":
+            return f"{MAX_PROCESSES} processes, which no argument raises"
+        if self.bound == "files" or "signal 25" in words or "No space left" in words:
+            return f"{TMP_MIB} MiB of files, {FILE_MIB} in one, which no argument raises"
+        return ""
 
 
 class Runner(Protocol):
@@ -112,6 +153,12 @@ class Run:
         stdin_in, self.stdin = os.pipe()
         self.stdout, stdout_out = os.pipe()
         self._open = {self.requests, self.answers, self.stdin, self.stdout}
+        self.errors = b""
+        """The end of a whole program's standard error."""
+        self.silence = ""
+        """Why an answer was not taken, when it is known."""
+        if job["mode"] == "serve":
+            self.close(self.stdin)  # a function that reads gets the end of the input at once
         theirs = (request_in, answer_out, stdin_in, stdout_out)
         try:
             box.begin(job, theirs)
@@ -150,7 +197,10 @@ class Run:
         if header is None:
             return None
         size = int.from_bytes(header, "big")
-        return None if size > self._limits.output_bytes else self._exactly(size)
+        if size > self._limits.output_bytes:
+            self.silence = TOO_MUCH_OUTPUT
+            return None
+        return self._exactly(size)
 
     def _exactly(self, size: int) -> bytes | None:
         data = b""
@@ -167,12 +217,13 @@ class Run:
         """Feed standard input and collect standard output; None when there was too much."""
         os.set_blocking(self.stdin, False)
         output = bytearray()
-        while True:
+        reading = [self.stdout, self.answers]
+        while reading:
             writing = [self.stdin] if stdin and self.stdin in self._open else []
             if not writing:
                 self.close(self.stdin)
             left_s = self.deadline - time.monotonic()
-            readable, writable, _ = select.select([self.stdout], writing, [], max(left_s, 0))
+            readable, writable, _ = select.select(reading, writing, [], max(left_s, 0))
             if not readable and not writable:
                 raise Broken("a run outlived its wall limit")
             if writable:
@@ -180,13 +231,17 @@ class Run:
                     stdin = stdin[os.write(self.stdin, stdin[:65536]) :]
                 except BrokenPipeError:
                     stdin = b""
-            if readable:
-                more = os.read(self.stdout, 65536)
-                output += more
+            for descriptor in readable:
+                more = os.read(descriptor, 65536)
                 if not more:
-                    return bytes(output)
-                if len(output) > self._limits.output_bytes:
-                    return None
+                    reading.remove(descriptor)
+                elif descriptor == self.stdout:
+                    output += more
+                    if len(output) > self._limits.output_bytes:
+                        return None
+                else:
+                    self.errors = (self.errors + more)[-LAST_WORDS:]
+        return bytes(output)
 
     def end(self) -> tuple[RunEnd, str | None]:
         """Let the run go and wait for its end; what was wrong with it, if anything."""

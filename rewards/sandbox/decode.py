@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from typing import Any
 
 MAX_DEPTH = 210
@@ -20,6 +21,32 @@ class Opaque:
         return False
 
     __hash__ = object.__hash__
+
+
+@dataclass(frozen=True, eq=False)
+class Items:
+    """What yields items without being a list: an iterator (spent by now), a view, a deque."""
+
+    kind: str
+    """``iterator``, ``dict_keys``, ``dict_values``, ``dict_items`` or ``deque``."""
+    items: list[Any]
+
+    def __eq__(self, other: object) -> bool:
+        """As in Python: no list is equal to it."""
+        if not isinstance(other, Items) or self.kind != other.kind or self.kind == "iterator":
+            return False
+        return self.items == other.items
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+_SOURCES = {
+    "iterator": "iter({})",
+    "dict_keys": "dict.fromkeys({}).keys()",
+    "dict_values": "dict(enumerate({})).values()",
+    "dict_items": "dict({}).items()",
+    "deque": "__import__('collections').deque({})",
+}
 
 
 def decoded(body: bytes) -> Any:
@@ -58,6 +85,10 @@ def value_of(message: Any, *, depth: int = 0) -> Any:
             return _collected(kind, values)
         case ["dict", list(items)]:
             return _dictionary(items, depth=depth + 1)
+        case [str(kind), list(items)] if kind in _SOURCES:
+            return Items(kind, [value_of(item, depth=depth + 1) for item in items])
+        case ["range", limits]:
+            return _range(value_of(limits, depth=depth + 1))
         case ["opaque", str()]:
             return Opaque()
     raise NotPlain("no encoded value")
@@ -68,6 +99,13 @@ def _float(text: str) -> float:
         return float(text)
     except ValueError as error:
         raise NotPlain(f"no number: {text[:40]}") from error
+
+
+def _range(limits: Any) -> range:
+    match limits:
+        case [int(start), int(stop), int(step)] if step:
+            return range(start, stop, step)
+    raise NotPlain("no range")
 
 
 def _collected(kind: str, items: list[Any]) -> Any:
@@ -95,6 +133,8 @@ def source_of(value: Any) -> str:
     """Python source whose value is `value`; plain data only, opaque things by their name."""
     if isinstance(value, Opaque):
         return "Opaque()"
+    if isinstance(value, Items):
+        return _SOURCES[value.kind].format(source_of(value.items))
     if isinstance(value, float):
         return repr(value)  # inf and nan are names where this is evaluated
     if isinstance(value, complex):

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rewards.sandbox.box import Box
-from rewards.sandbox.boxed_run import Broken, Limits, Run
+from rewards.sandbox.boxed_run import TIMEOUT, TOO_MUCH_OUTPUT, Broken, Limits, Run
 from rewards.sandbox.decode import NotPlain, decoded, value_of
-from rewards.sandbox.kinds import Call, Stdio
+from rewards.sandbox.kinds import BadTests, Call, Referenced, Stdio
 from rewards.sandbox.languages import ENVIRONMENT, language
+from rewards.sandbox.same import Rules, same_output, same_value
 from rewards.sandbox.ways import Isolation
 
 WRONG_ANSWER = "wrong answer"
+
+
+JUDGE_LIMITS = Limits(cpu_s=20.0, memory_mib=1024)
+"""For code that is trusted: tests, and reference solutions."""
+FLOAT_SLIP = 1e-6
+"""What EvalPlus allows numbers with a fraction (its ``unsafe_execute``)."""
+MAX_REFERENCES = 32
+_ANSWERS: dict[Referenced, list[Any]] = {}
+MAX_SHOWN = 300
+"""Characters of a test, an expected or an actual answer in a report."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,36 +38,131 @@ class Grade:
     """Empty, `WRONG_ANSWER`, `TIMEOUT`, or what the program did instead of answering."""
     cpu_s: float = 0.0
     detail: str = ""
+    """The call or the input that went wrong."""
+    expected: str = ""
+    got: str = ""
+    limit: str = ""
+    """The limit that was met, with the argument that raises it."""
+    number: int = 0
+    """Which test went wrong first, from 1; 0 when it was none of them."""
 
 
-def by_calls(
-    box: Box, program: str, calls: Sequence[Call], limits: Limits, *, every: bool
-) -> Grade:
-    """Define the program once and evaluate every call in it; stops at a failure unless `every`."""
-    run = box.run(serving(program), limits)
-    passed, trouble, detail = 0, "", ""
-    started = start_trouble(run)
-    if started is None:
-        for call in calls:
-            answer = run.ask(call.source)
-            if answer is None:
-                break
-            wrong = _wrong(call, answer)
-            passed += not wrong
-            if wrong and not trouble:
-                trouble, detail = wrong, call.source
-                if not every:
-                    break
-    end, ending = run.end()
-    if not trouble and passed < len(calls):
-        trouble = started or ending or "it ended before it had answered"
+@dataclass(frozen=True, kw_only=True)
+class _Failure:
+    trouble: str
+    test: str = ""
+    number: int = 0
+    expected: str = ""
+    got: str = ""
+    limit: str = ""
+
+
+def _grade(passed: int, total: int, cpu_s: float, failure: _Failure | None) -> Grade:
+    if failure is None:
+        return Grade(passed=passed, total=total, cpu_s=cpu_s)
     return Grade(
-        passed=passed, total=len(calls), trouble=trouble, cpu_s=end.cpu_s, detail=detail[:300]
+        passed=passed,
+        total=total,
+        cpu_s=cpu_s,
+        trouble=failure.trouble,
+        detail=shortened(failure.test),
+        expected=shortened(failure.expected),
+        got=shortened(failure.got),
+        limit=failure.limit,
+        number=failure.number,
     )
 
 
-def serving(program: str) -> dict[str, Any]:
-    return {"mode": "serve", "judge": False, "name": "solution", "program": program}
+def shortened(text: str) -> str:
+    """Text for a report: both ends of what is long, and no control characters but line breaks."""
+    if len(text) > MAX_SHOWN:
+        text = f"{text[: MAX_SHOWN - 60]} ... {text[-50:]}"
+    return "".join(one if one.isprintable() or one == "\n" else "\ufffd" for one in text)
+
+
+def by_calls(
+    box: Box, program: str, calls: Sequence[Call], limits: Limits, rules: Rules, *, every: bool
+) -> Grade:
+    """Define the program once and evaluate every call in it; stops at a failure unless `every`."""
+    run = box.run(serving(program, calls[0]), limits)
+    passed, failure, number = 0, None, 0
+    started = start_trouble(run)
+    if started is None:
+        for number, call in enumerate(calls, start=1):
+            answer = run.ask(call.source)
+            if answer is None:
+                break
+            wrong = _wrong(call, answer, rules)
+            passed += wrong is None
+            if wrong and not failure:
+                failure = replace(wrong, test=call.source, number=number)
+                if not every:
+                    break
+    end, ending = run.end()
+    if failure is None and passed < len(calls):
+        test = calls[number - 1].source if number else ""
+        words = started or run.silence or ending or "it ended before it had answered"
+        failure = _Failure(trouble=words, test=test, number=number)
+    if failure is not None:
+        failure = replace(failure, limit=end.limit(limits, failure.trouble))
+    return _grade(passed, len(calls), end.cpu_s, failure)
+
+
+def by_reference(
+    box: Box,
+    judge: Box,
+    program: str,
+    tests: Referenced,
+    limits: Limits,
+    rules: Rules,
+    *,
+    every: bool,
+) -> Grade:
+    """Have the reference answer in another sandbox, then put the program to the same calls.
+
+    Raises:
+        BadTests: when the reference itself does not answer.
+    """
+    values = _answers(judge, tests)
+    pairs = zip(tests.calls, values, strict=True)
+    calls = [Call(source, value, function=tests.function) for source, value in pairs]
+    if rules.tolerance is None:
+        rules = replace(rules, tolerance=tests.tolerance or FLOAT_SLIP)
+    return by_calls(box, program, calls, limits, rules, every=every)
+
+
+def _answers(judge: Box, tests: Referenced) -> list[Any]:
+    """The reference's values, remembered for the next programs of the same row."""
+    if tests not in _ANSWERS:
+        run = judge.run(serving(tests.reference), JUDGE_LIMITS)
+        trouble, values = start_trouble(run), []
+        for source in tests.calls if trouble is None else ():
+            answer = run.ask(source)
+            message = None if answer is None else message_of(answer)
+            match message:
+                case ["value", code]:
+                    values.append(value_of(code))
+                case _:
+                    trouble = f"{source}: {words_of(message) if message else 'no answer'}"
+                    break
+        run.end()
+        if trouble is not None:
+            raise BadTests(
+                f"the reference solution (canonical_solution) fails: {shortened(trouble)}; "
+                "mend it, or drop the row"
+            )
+        if len(_ANSWERS) >= MAX_REFERENCES:
+            _ANSWERS.clear()
+        _ANSWERS[tests] = values
+    return _ANSWERS[tests]
+
+
+def serving(program: str, call: Call | None = None) -> dict[str, Any]:
+    """A job that defines a program and asks it; `call` says what is offered to it."""
+    job = {"mode": "serve", "judge": False, "name": "solution", "program": program}
+    if call is not None:
+        job |= {"lend": call.lend, "function": call.function}
+    return job
 
 
 def start_trouble(run: Run) -> str | None:
@@ -76,24 +182,41 @@ def message_of(answer: bytes) -> Any:
 
 
 def words_of(message: Any) -> str:
+    """What an answer that is no value says: ``raised ValueError: its words (line 3)``."""
     match message:
-        case ["raised", str(name)]:
+        case ["raised", str(name), str(text), int(line)]:
+            place = f" (line {line})" * (line > 0)
+            return shortened(f"raised {name[:60]}{': ' * bool(text)}{text[:200]}{place}")
+        case ["raised", str(name), *_]:
             return f"raised {name[:60]}"
     return "it answered something else than a value"
 
 
-def _wrong(call: Call, answer: bytes) -> str:
-    """Empty when the answer is the expected one."""
+def _wrong(call: Call, answer: bytes, rules: Rules) -> _Failure | None:
+    """None when the answer is the expected one."""
     message = message_of(answer)
     match message:
         case ["value", code]:
             try:
                 value = value_of(code)
-                same = bool(value) == call.expected if call.truth else value == call.expected
+                if call.truth:
+                    same = bool(value) == call.expected
+                else:
+                    options = (call.expected, *call.others)
+                    same = any(same_value(value, due, rules, json=call.json) for due in options)
             except (NotPlain, RecursionError):
-                return "it answered something else than a value"
-            return "" if same else WRONG_ANSWER
-    return words_of(message)
+                return _Failure(trouble="it answered something else than a value")
+            if same:
+                return None
+            return _Failure(trouble=WRONG_ANSWER, expected=_shown(call.expected), got=_shown(value))
+    return _Failure(trouble=words_of(message))
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)
+    except (RecursionError, ValueError):  # too deep, or too many digits for text
+        return f"a {type(value).__name__} too large to show"
 
 
 def by_stdio(
@@ -101,37 +224,53 @@ def by_stdio(
     program: str,
     cases: Sequence[Stdio],
     limits: Limits,
+    rules: Rules,
     *,
     every: bool,
     spoken: str | Mapping[str, Any] = "python",
 ) -> Grade:
-    """Run the program once per case; its output must match line by line, trailing space aside."""
-    job: dict[str, Any] = {"mode": "main", "program": program}
+    """Run the program once per case, and compare what it prints as `rules` say."""
+    job: dict[str, Any] = {"mode": "main", "program": program, "lend": cases[0].lend}
     if spoken != "python":
         tools = language(spoken)
         commands = [list(command) for command in tools.commands]
         job |= {"mode": "command", "file": tools.file, "commands": commands}
         job["environment"] = ENVIRONMENT
-    passed, trouble, detail, cpu_s = 0, "", "", 0.0
-    for case in cases:
+    passed, failure, cpu_s = 0, None, 0.0
+    for number, case in enumerate(cases, start=1):
         run = box.run(dict(job), limits)
-        output = run.talk(case.input.encode())
+        output = run.talk(case.input.encode("utf-8", "surrogatepass"))
         end, ending = run.end()
         cpu_s += end.cpu_s
-        wrong = "too much output" if output is None else ending or _differs(output, case.expected)
-        passed += not wrong
-        if wrong and not trouble:
-            trouble, detail = wrong, case.input[:300]
+        wrong = _output_failure(output, ending, run.errors, case, rules)
+        passed += wrong is None
+        if wrong and not failure:
+            limit = end.limit(limits, wrong.trouble)
+            failure = replace(wrong, test=case.input, number=number, limit=limit)
             if not every:
                 break
-    return Grade(passed=passed, total=len(cases), trouble=trouble, cpu_s=cpu_s, detail=detail)
+    return _grade(passed, len(cases), cpu_s, failure)
 
 
-def _differs(output: bytes | None, expected: str) -> str:
-    lines = (output or b"").decode(errors="replace").rstrip().split("\n")
-    due = expected.rstrip().split("\n")
-    same = [line.rstrip() for line in lines] == [line.rstrip() for line in due]
-    return "" if same else WRONG_ANSWER
+def _output_failure(
+    output: bytes | None, ending: str | None, errors: bytes, case: Stdio, rules: Rules
+) -> _Failure | None:
+    if output is None:
+        return _Failure(trouble=TOO_MUCH_OUTPUT)
+    text = output.decode(errors="replace")
+    if ending:
+        last = "" if ending == TIMEOUT else _last_words(errors)
+        return _Failure(trouble=f"{ending}{': ' * bool(last)}{last}", got=text)
+    if same_output(text, case.expected, rules):
+        return None
+    return _Failure(trouble=WRONG_ANSWER, expected=case.expected, got=text)
+
+
+def _last_words(errors: bytes) -> str:
+    """What a program said last on standard error: of a compiler, its first complaint."""
+    lines = [line.strip() for line in errors.decode(errors="replace").splitlines() if line.strip()]
+    complaint = next((line for line in lines if ": error:" in line or "Error: " in line), None)
+    return shortened(complaint or lines[-1] if lines else "")
 
 
 def report(isolation: Isolation = "best") -> dict[str, Any]:

@@ -9,10 +9,16 @@ from pathlib import Path
 from rewards.sandbox.box import Box
 from rewards.sandbox.boxed_run import Limits, Run
 from rewards.sandbox.decode import NotPlain, source_of, value_of
-from rewards.sandbox.grade import WRONG_ANSWER, Grade, message_of, serving, start_trouble
+from rewards.sandbox.grade import (
+    JUDGE_LIMITS,
+    WRONG_ANSWER,
+    Grade,
+    message_of,
+    serving,
+    start_trouble,
+)
 from rewards.sandbox.kinds import Judged
 
-JUDGE_LIMITS = Limits(cpu_s=20.0, memory_mib=1024)
 _JUDGE = Path(__file__).with_name("judge.py")
 
 
@@ -78,6 +84,6 @@ def _carried(answer: bytes) -> str:
                 return f"value {source_of(value_of(code))}"
             except (NotPlain, RecursionError):
                 return "value Opaque()"
-        case ["raised", str(name)] if name.isidentifier():
+        case ["raised", str(name), *_] if name.isidentifier():
             return f"raised {name}"
     return "value Opaque()"

@@ -6,7 +6,8 @@ from __future__ import annotations
 def judge(job: dict, space: dict, send, receive, encode_value, name_of) -> None:  # noqa: ANN001
     """Run trusted tests; each call of a function under test goes out and its result comes in."""
     plain = {"inf": float("inf"), "nan": float("nan"), "__builtins__": {}}
-    plain.update(set=set, frozenset=frozenset, complex=complex, Opaque=Opaque)
+    plain.update(set=set, frozenset=frozenset, complex=complex, Opaque=Opaque, dict=dict)
+    plain.update(iter=iter, range=range, enumerate=enumerate, __import__=__import__)
 
     def proxy(name: str):  # noqa: ANN202  a function of any signature
         def call(*args: object, **kwargs: object) -> object:

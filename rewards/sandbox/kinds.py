@@ -1,8 +1,9 @@
-"""What a program is asked: the three kinds of tests, as data.
+"""What a program is asked: the kinds of tests, as data.
 
 Standard input and output; calls with their expected values; and, for test code that is more than a
 list of equalities, the code itself, to be run where the program is not, with each call of a
-function under test going out to the program (:class:`Judged`).
+function under test going out to the program (:class:`Judged`). Calls may also come with a
+reference in place of values (:class:`Referenced`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ class Stdio:
 
     input: str
     expected: str
+    lend: bool = False
+    """Whether a Python program may use the common modules without importing them."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,14 @@ class Call:
     expected: Any
     truth: bool = False
     """Whether only the truth of the value counts, as in ``assert f(x)``."""
+    json: bool = False
+    """Whether `expected` came from JSON, whose lists also stand for tuples."""
+    others: tuple[Any, ...] = ()
+    """Values that are right besides `expected`."""
+    function: str | None = None
+    """The function that is called, where data names it; it may be a method of ``Solution``."""
+    lend: bool = False
+    """As in :class:`Stdio`."""
 
 
 @dataclass(frozen=True)
@@ -44,4 +55,15 @@ class Judged:
     entry: str | None
 
 
-Tests = Sequence[Stdio] | Sequence[Call] | Judged
+@dataclass(frozen=True, kw_only=True)
+class Referenced:
+    """Calls whose expected values are those of a trusted program, which runs apart."""
+
+    reference: str
+    calls: tuple[str, ...]
+    function: str
+    tolerance: float | None
+    """How far numbers may be off; None for what EvalPlus allows floats, 1e-6."""
+
+
+Tests = Sequence[Stdio] | Sequence[Call] | Judged | Referenced

@@ -6,8 +6,10 @@ that a run has left behind: it is process 1 of its own pid namespace, or it and 
 Landlock domain of their own. It never sees an expected answer.
 
 On its control socket it receives one message per run, with five descriptors: the job itself, the
-run's requests and answers, its standard input and output. It answers with five numbers: status, CPU
-seconds, peak KiB, whether the run stopped itself, whether files are left that resist removal.
+run's requests and answers, its standard input and output. It answers with six words: status, CPU
+seconds, peak KiB, whether the run stopped itself, whether files are left that resist removal, and
+the bound that it passed, or a dash. Of a run that is not asked anything, the answers are its
+standard error.
 """
 
 from __future__ import annotations
@@ -23,8 +25,9 @@ import sys
 import time
 
 SETUP: dict = eval(sys.argv[1])  # of our own parent: plain data
-"""``way``, ``uid``, ``folder``, ``control``, ``parent``, ``library``, ``readable``, ``filter`` and
-the source text of :mod:`rewards.sandbox.kernel`."""
+"""``way``, ``uid``, ``folder``, ``control``, ``parent``, ``library``, ``readable``, ``filter``, the
+``roots`` and ``modules`` of packages, and the source texts of :mod:`rewards.sandbox.kernel` and
+:mod:`rewards.sandbox.program_side`."""
 ALONE = SETUP["way"] != "none"  # whether all that this process may signal belongs to a run
 FOLDER = SETUP["folder"]
 BLANK = "/dev/null"
@@ -34,12 +37,16 @@ TICKS = posix.sysconf("SC_CLK_TCK")
 
 
 control = _socket.socket(fileno=SETUP["control"])
+program_side = type(sys)("program_side")
 
 
 def main() -> None:
     kernel = type(sys)("kernel")
     exec(SETUP["kernel"], kernel.__dict__)
     kernel.control(kernel.DUMPABLE, 0)  # no child can open its memory or descriptors
+    sys.path += SETUP["roots"]
+    for name in SETUP["modules"]:
+        __import__(name)
     if SETUP["way"] == "landlock":
         withdraw(kernel)
     elif SETUP["uid"] is not None:
@@ -50,6 +57,8 @@ def main() -> None:
         rules = kernel.ruleset(readable=SETUP["readable"], writable=writable)
     for name in [name for name in sys.modules if "ctypes" in name]:
         del sys.modules[name]
+    exec(compile(SETUP["program_side"], "program_side.py", "exec"), program_side.__dict__)
+    program_side.offer_exits()
     _signal.signal(_signal.SIGALRM, watch)
     _signal.signal(_signal.SIGTERM, leave)
     compile("1", "<warm>", "eval")
@@ -103,6 +112,7 @@ def withdraw(kernel) -> None:  # noqa: ANN001  a module made here
 child = 0
 spent_s = 0.0
 bounds: dict = {}
+passed_bound = "-"
 
 
 def leave(*_: object) -> None:
@@ -128,17 +138,20 @@ def end_everything(*_: object) -> None:
 
 def watch(*_: object) -> None:
     """Several times a second: end a run that passes a bound which no resource limit keeps."""
+    global passed_bound
     try:
         if not control.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT):
             leave()  # a signal at the parent's death would not pass a change of user id
     except BlockingIOError:
         pass
-    if time.monotonic() > bounds["deadline"] or (ALONE and too_much()):
+    bound = "wall" if time.monotonic() > bounds["deadline"] else ALONE and too_much()
+    if bound:
+        passed_bound = bound
         end_everything()
 
 
-def too_much() -> bool:
-    """Whether the processes of the run together passed a bound."""
+def too_much() -> str:
+    """The bound that the processes of the run together passed, or nothing."""
     global spent_s
     processes = cpu_s = memory_bytes = 0
     for name in posix.listdir("/proc"):
@@ -151,11 +164,13 @@ def too_much() -> bool:
                     memory_bytes + use[1],
                 )
     spent_s = max(spent_s, cpu_s)
-    if processes > bounds["processes"] or cpu_s > bounds["cpu_s"]:
-        return True
+    if processes > bounds["processes"]:
+        return "processes"
+    if cpu_s > bounds["cpu_s"]:
+        return "cpu"
     if SETUP["way"] == "landlock" and size(FOLDER) > bounds["file_bytes"]:
-        return True  # bubblewrap's /tmp has a size of its own
-    return memory_bytes > bounds["memory_bytes"]
+        return "files"  # bubblewrap's /tmp has a size of its own
+    return "memory" if memory_bytes > bounds["memory_bytes"] else ""
 
 
 def usage(pid: int) -> tuple[float, int] | None:
@@ -191,24 +206,15 @@ def size(path: str) -> int:
 
 
 def run(job: dict, descriptors: list[int], protect) -> bytes:  # noqa: ANN001  a function
-    global child, spent_s
-    spent_s = 0.0
+    global child, spent_s, passed_bound
+    spent_s, passed_bound = 0.0, "-"
     bounds.update(job["bounds"], deadline=time.monotonic() + job["wall_s"])
     child = posix.fork()
     if child == 0:
         status = 70
         try:
-            begin(job, descriptors, protect)
-            status = 0
-        except SystemExit as error:
-            status = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
-        except BaseException:
-            status = 1
+            status = begin(job, descriptors, protect)
         finally:
-            try:  # noqa: SIM105  contextlib is not imported here
-                sys.stdout.flush()
-            except BaseException:
-                pass
             posix._exit(status & 255)
     for descriptor in descriptors:
         posix.close(descriptor)
@@ -225,7 +231,7 @@ def run(job: dict, descriptors: list[int], protect) -> bytes:  # noqa: ANN001  a
     child = 0
     left = clean()
     cpu_s = max(use.ru_utime + use.ru_stime, spent_s)
-    return f"{status} {cpu_s:.4f} {use.ru_maxrss} {stopped:d} {left}".encode()
+    return f"{status} {cpu_s:.4f} {use.ru_maxrss} {stopped:d} {left} {passed_bound}".encode()
 
 
 def clean() -> int:
@@ -252,17 +258,18 @@ def remove(path: str) -> None:
     posix.rmdir(path)
 
 
-def begin(job: dict, descriptors: list[int], protect) -> None:  # noqa: ANN001  a function
+def begin(job: dict, descriptors: list[int], protect) -> int:  # noqa: ANN001  a function
     """In the child: take the run's descriptors and limits, then do what the job says."""
     requests, answers, stdin, stdout = descriptors
+    asked = job["mode"] == "serve"
     posix.setsid()
-    posix.dup2(stdin, 0)
-    posix.dup2(stdout, 1)
     blank = posix.open(BLANK, posix.O_WRONLY)
-    posix.dup2(blank, 2)
+    posix.dup2(stdin, 0)
+    posix.dup2(blank if asked else stdout, 1)  # nobody reads what one prints who is asked
+    posix.dup2(blank if asked else answers, 2)
     protect()
     high = posix.dup(requests), posix.dup(answers)  # both above 4, as the control socket is open
-    if job["mode"] == "serve":
+    if asked:
         posix.dup2(high[0], 3)
         posix.dup2(high[1], 4)
         posix.closerange(5, 256)
@@ -277,10 +284,10 @@ def begin(job: dict, descriptors: list[int], protect) -> None:  # noqa: ANN001  
     if job["mode"] == "command":
         command(job)
     elif job["mode"] == "main":
-        module = sys.modules["__main__"] = type(sys)("__main__")
-        exec(compile(job["program"], "program.py", "exec"), module.__dict__)
+        return program_side.run_whole(job)
     else:
         serve(job, 3, 4)
+    return 0
 
 
 def command(job: dict) -> None:
@@ -305,11 +312,10 @@ def command(job: dict) -> None:
 
 
 def serve(job: dict, requests: int, answers: int) -> None:
-    """Define the program, then evaluate what is asked, one answer to each request."""
+    """Hand the program's side, or the judge's, its module and a way to speak with the outside."""
     module = type(sys)(job["name"])
     sys.modules[job["name"]] = module
-    space = module.__dict__
-    write, read, encode, evaluate = posix.write, posix.read, encode_value, eval  # before patches
+    write, read = posix.write, posix.read  # before a program patches them
 
     def send(text: str) -> None:
         data = text.encode("utf-8", "surrogatepass")
@@ -333,63 +339,13 @@ def serve(job: dict, requests: int, answers: int) -> None:
     if job["judge"]:
         side: dict = {}
         exec(marshal.loads(job["judge"]), side)
-        side["judge"](job, space, send, receive, encode_value, name_of)
+        side["judge"](job, module.__dict__, send, receive, program_side.encode_value, name_of)
         return
-    try:
-        exec(compile(job["program"], "program.py", "exec"), space)
-        send('"defined"')
-    except BaseException as error:
-        send(f'["raised", {name_of(error)}]')
-        posix._exit(0)
-    while True:
-        source = receive()
-        try:
-            send(f'["value", {encode(evaluate(source, space), 0)}]')
-        except BaseException as error:
-            send(f'["raised", {name_of(error)}]')
+    program_side.serve(job, module.__dict__, send, receive)
 
 
 def name_of(error: BaseException) -> str:
-    name = type(error).__name__
-    return _json.encode_basestring_ascii(name if type(name) is str else "Exception")
-
-
-def encode_value(value: object, depth: int) -> str:
-    """Plain data as JSON: numbers as text, containers tagged with their type."""
-    if depth > 200:
-        raise RecursionError
-    if value is None:
-        return "null"
-    if value is True:
-        return "true"
-    if value is False:
-        return "false"
-    kind = type(value)
-    if isinstance(value, str) and kind is str:
-        return _json.encode_basestring_ascii(value)
-    if isinstance(value, int):
-        return f'["int", "{int.__format__(int.__index__(value), "x")}"]'
-    if isinstance(value, float):
-        return f'["float", "{float.__repr__(float.__float__(value))}"]'
-    if isinstance(value, str):
-        return _json.encode_basestring_ascii(str.__str__(value))
-    if isinstance(value, complex):
-        return f'["complex", "{value.real!r}", "{value.imag!r}"]'
-    if isinstance(value, (bytes, bytearray)):
-        return f'["bytes", "{bytes(value).hex()}"]'
-    if isinstance(value, dict):
-        pairs = [
-            (encode_value(k, depth + 1), encode_value(v, depth + 1)) for k, v in dict.items(value)
-        ]
-        return f'["dict", [{", ".join([f"[{key}, {item}]" for key, item in pairs])}]]'
-    for name, base in CONTAINERS:
-        if isinstance(value, base):
-            parts = [encode_value(item, depth + 1) for item in base.__iter__(value)]
-            return f'["{name}", [{", ".join(parts)}]]'
-    return f'["opaque", {_json.encode_basestring_ascii(kind.__name__)}]'
-
-
-CONTAINERS: tuple = (("list", list), ("tuple", tuple), ("set", set), ("frozenset", frozenset))
+    return _json.encode_basestring_ascii(program_side.parts_of(error)[0])
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ import pytest
 
 import rewards
 from rewards import Pool, Reward, Sample
-from rewards.code_tests import program_in
 from rewards.sandbox.box import Box
 from rewards.sandbox.boxed_run import Limits
 from rewards.sandbox.kernel import SIGNALS_SINCE, landlock_version
@@ -50,12 +49,6 @@ def pool() -> Iterator[Pool]:
 def graded(pool: Pool, program: str, columns: dict[str, Any], **args: Any) -> Reward:
     sample = Sample(prompt="", completion=program, columns=columns, id="case")
     return pool.submit("builtin:code_tests", sample, args=args).result()
-
-
-def test_program_in_a_completion() -> None:
-    text = "First:\n```python\nx = 1\n```\nBetter:\n```py\nx = 2\n```\nDone."
-    assert program_in(text) == "x = 2\n"
-    assert program_in("x = 3") == "x = 3"
 
 
 @pytest.mark.parametrize(
