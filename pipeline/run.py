@@ -14,6 +14,7 @@ from pipeline.plan.stage_plan import Plan, StagePlan
 from pipeline.recipe.dump import dump_recipe
 from pipeline.stages import distill, evaluate, export, grpo, reject, reward_model, sft
 from pipeline.stages.context import Console, Output, RunContext
+from pipeline.stages.drop_log import write_room_drops
 from pipeline.stages.progress import Progress, RunResult
 from pipeline.stages.run_folder import RunFolder
 from pipeline.stages.run_inputs import measured_room, run_inputs
@@ -69,6 +70,7 @@ def run(
             ) as cluster:
                 artifacts |= run_inputs(plan, waiting, folder, cluster=cluster, console=console)
                 room = measured_room(plan, artifacts, log=console.log)
+                write_room_drops(folder.path, room.drops)
                 for stage in waiting:
                     if stopping.is_set():
                         raise Stopped(f"stopped before {stage.name}; the same command goes on")

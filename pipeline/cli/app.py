@@ -179,21 +179,16 @@ def data_check(
     ] = None,
     as_json: Json = False,
 ) -> Answer:
-    """Load every prompts entry and check that each gold answer scores 1 under its own reward."""
-    from pipeline.cli.data_check import check_data
+    """Load every prompts entry and check its golds: each scores 1 under its own reward, no question
+    has two, and no row is both trained on and evaluated on. Exit code 2: a gold is wrong."""
+    from pipeline.cli.data_check import check_data, show_check
 
     plan = _planned(recipe, overrides or [])
-    entries = check_data(plan.recipe, reward=reward)
-    wrong = sum(len(entry["problems"]) for entry in entries)
-
-    def show() -> None:
-        for entry in entries:
-            print(f"{entry['prompts']:12} {entry['rows']:>8,} rows  {entry['checked']}")
-            for row in entry["problems"][:ERROR_LINES]:
-                print(f"  row {row['row']}: {row['problem']}: {row['answer']!r}")
-
+    check = check_data(plan.recipe, reward=reward)
     return Answer(
-        document={"ok": not wrong, "prompts": entries}, show=show, code=WRONG if wrong else OK
+        document=check.document(),
+        show=lambda: show_check(check, limit=ERROR_LINES),
+        code=OK if check.is_sound else WRONG,
     )
 
 

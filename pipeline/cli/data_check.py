@@ -1,22 +1,63 @@
 """Data proves itself: every prompts entry loads, and its gold answers score full marks."""
 
 from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from typing import Any
 
+from pipeline.measure.drops import Drop, drop_rows
 from pipeline.plan.stage_plan import PlanError
+from pipeline.prompts.entries import Entry, load_entry, source_prompts
+from pipeline.prompts.findings import Finding, SameGold, recipe_findings
 from pipeline.prompts.golds import check_golds
-from pipeline.prompts.sources import load_prompts
 from pipeline.recipe.recipe_errors import did_you_mean
 from pipeline.recipe.reward_spec import Judge
-from pipeline.recipe.routing import judge_of, row_routes
+from pipeline.recipe.routing import judge_of
 from pipeline.recipe.schema import Recipe
 from pipeline.records import Prompt
 from rewards.api import Reward, Sample
 from rewards.pool import Pool
 
 
-def check_data(recipe: Recipe, *, reward: str | None = None) -> list[dict[str, Any]]:
-    """One row per prompts entry: `prompts`, `rows`, `checked` (in words) and `problems`.
+@dataclass(frozen=True, kw_only=True)
+class DataCheck:
+    """What was found in a recipe's data."""
+
+    entries: list[dict[str, Any]]
+    """By prompts entry: `prompts`, `rows`, `dropped`, `checked` (in words) and `problems`."""
+    findings: list[Finding]
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether every gold is right, as far as can be told."""
+        wrong = any(entry["problems"] for entry in self.entries)
+        return not wrong and all(finding.level != "error" for finding in self.findings)
+
+    def document(self) -> dict[str, Any]:
+        """What `stepwell data check --json` prints."""
+        return {
+            "ok": self.is_sound,
+            "prompts": self.entries,
+            "findings": [finding.document() for finding in self.findings],
+        }
+
+
+def show_check(check: DataCheck, *, limit: int) -> None:
+    """Print it, with `limit` wrong golds of an entry at most."""
+    for entry in check.entries:
+        print(f"{entry['prompts']:12} {entry['rows']:>8,} rows  {entry['checked']}")
+        for drop in entry["dropped"]:
+            print(f"  {Drop(**drop).sentence}")
+        for row in entry["problems"][:limit]:
+            place = row["place"] or f"row {row['row']}"
+            print(f"  {place}: {row['problem']}: {row['answer']!r}")
+        if len(entry["problems"]) > limit:
+            print(f"  and {len(entry['problems']) - limit} more")
+    for finding in check.findings:
+        print(f"{finding.level}: {finding.sentence}")
+
+
+def check_data(recipe: Recipe, *, reward: str | None = None) -> DataCheck:
+    """Load every prompts entry and judge its golds.
 
     Golds are judged by `reward`, by default the first evaluate stage's. Entries that no stage
     samples from are only loaded.
@@ -30,18 +71,34 @@ def check_data(recipe: Recipe, *, reward: str | None = None) -> list[dict[str, A
         raise PlanError(f"rewards.{name}: there is no such reward{guess} (rewards has {known})")
     inputs = [item for stage in recipe.stages.values() for item in stage.inputs()]
     sampled = {item.name for item in inputs if item.is_sampled}
-    entries = []
+    judges = {entry: judge_of(recipe, name, entry) for entry in recipe.prompts if entry in sampled}
+    sources = {entry: source_prompts(recipe, entry) for entry in recipe.prompts}
+    loaded = {entry: load_entry(recipe, entry, loaded=sources) for entry in recipe.prompts}
     with Pool(recipe.hardware.verifier_workers) as pool:
-        for entry, source in recipe.prompts.items():
-            routes = row_routes(recipe, entry)
-            prompts = load_prompts(entry, source, seed=recipe.seed, routes=routes)
-            judge = judge_of(recipe, name, entry) if entry in sampled else None
-            problems = _problems(pool, prompts, judge) if judge else []
-            checked = f"gold answers wrong under {name}: {len(problems)}" if judge else "loaded"
-            entries.append(
-                {"prompts": entry, "rows": len(prompts), "checked": checked, "problems": problems}
-            )
-    return entries
+        findings = recipe_findings(
+            recipe,
+            {entry: content.prompts for entry, content in loaded.items()},
+            near=True,
+            same_gold=lambda entry: _same_gold(pool, judges.get(entry)),
+        )
+        entries = [
+            _entry(pool, entry, content, judges.get(entry), reward=name)
+            for entry, content in loaded.items()
+        ]
+    return DataCheck(entries=entries, findings=findings)
+
+
+def _entry(
+    pool: Pool, name: str, content: Entry, judge: Judge | None, *, reward: str
+) -> dict[str, Any]:
+    problems = _problems(pool, content.prompts, judge) if judge else []
+    return {
+        "prompts": name,
+        "rows": len(content.prompts),
+        "dropped": drop_rows(content.drops),
+        "checked": f"gold answers wrong under {reward}: {len(problems)}" if judge else "loaded",
+        "problems": problems,
+    }
 
 
 def _judge(recipe: Recipe) -> str:
@@ -59,11 +116,26 @@ def _problems(pool: Pool, prompts: list[Prompt], judge: Judge) -> list[dict[str,
     return check_golds(prompts, lambda prompt: scores[prompt.id].result().value)
 
 
-def _gold_sample(prompt: Prompt) -> Sample:
+def _same_gold(pool: Pool, judge: Judge | None) -> SameGold | None:
+    """Whether the judge takes one row's gold for another's; None without a judge."""
+    if judge is None:
+        return None
+
+    def same(row: Prompt, other: Prompt) -> bool:
+        if row.answer is None or other.answer is None:
+            return row.answer == other.answer
+        sample = _gold_sample(replace(other, answer=row.answer), gold=other.answer)
+        return pool.submit(judge.use, sample, args=judge.args).result().value == 1.0
+
+    return same
+
+
+def _gold_sample(prompt: Prompt, *, gold: str | None = None) -> Sample:
+    """The completion that gives the prompt's answer, to be judged by it or by another gold."""
     return Sample(
         prompt=prompt.question,
         completion=f"<think>It is given.</think>{prompt.answer}",
-        gold=prompt.answer,
+        gold=prompt.answer if gold is None else gold,
         columns=prompt.columns,
         id=prompt.id,
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from pipeline.plan.batches import batch_of
 from pipeline.plan.model_origin import first_source, max_iterations, positions, stored_config
 from pipeline.plan.stage_plan import PlanError
+from pipeline.prompts import entries
 from pipeline.prompts.prompt_error import PromptError
 from pipeline.prompts.sources import check_source
 from pipeline.recipe.hardware import Hardware
@@ -55,6 +56,7 @@ def _prompt_mistakes(recipe: Recipe) -> Iterator[str]:
             check_source(name, source, routes=row_routes(recipe, name))
         except PromptError as error:
             yield str(error)
+        yield from entries.reference_mistakes(recipe, name)
 
 
 def reward_mistakes(recipe: Recipe) -> Iterator[str]:

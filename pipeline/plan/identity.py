@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import file_sha256
+from pipeline.prompts.entries import reference_sources
 from pipeline.recipe.hardware import Hardware
 from pipeline.recipe.model_source import ModelSource
 from pipeline.recipe.prompt_source import PromptSource
@@ -49,8 +50,15 @@ def _judge_identity(judge: Judge, weight: float) -> list[Any]:
     return [[code, judge.use.rpartition(":")[2]] if code else judge.use, weight, judge.args]
 
 
+def entry_identity(recipe: Recipe, name: str) -> dict[str, Any]:
+    """A prompts entry by its source and by the sets that it is decontaminated by."""
+    references = reference_sources(recipe, name).values()
+    content = prompts_identity(recipe.prompts[name], recipe.seed)
+    return content | {"decontaminate": [prompts_identity(r, recipe.seed) for r in references]}
+
+
 def prompts_identity(source: PromptSource, seed: int) -> dict[str, Any]:
-    content = source.model_dump(mode="json")
+    content = source.model_dump(mode="json", exclude={"decontaminate"})
     content["seed"] = seed if source.seed is None else source.seed
     if source.file is not None:
         content["file"] = file_sha256(Path(source.file))

@@ -15,9 +15,9 @@ from pipeline.plan.checks import (
 )
 from pipeline.plan.device import device_of
 from pipeline.plan.identity import (
+    entry_identity,
     hardware_identity,
     model_identity,
-    prompts_identity,
     reward_identity,
     spec_identity,
 )
@@ -88,8 +88,8 @@ def _circle(needs: Mapping[str, Sequence[str]], waiting: Sequence[str]) -> list[
 
 def _planned(recipe: Recipe, order: Iterable[str], *, device: str) -> Plan:
     prints = {BASE: fingerprint(__version__, "model", model_identity(recipe.model))}
-    for name, source in recipe.prompts.items():
-        prints[name] = fingerprint(__version__, "prompts", prompts_identity(source, recipe.seed))
+    for name in recipe.prompts:
+        prints[name] = fingerprint(__version__, "prompts", entry_identity(recipe, name))
     stages = []
     for name in order:
         spec = recipe.stages[name]

@@ -13,12 +13,14 @@ def check_golds(
     """The prompts whose gold answer does not score full marks (1.0) under its own reward.
 
     `score` gives the reward of a prompt's own answer, or None when nothing could score it. Each
-    row has `row` (from 1), `id`, `question`, `answer`, `score` and `problem`.
+    row has `row` (from 1), `place` (file and line; empty for generated ones), `id`, `question`,
+    `answer`, `score` and `problem`.
     """
     checked = ((row, p, *_problem(p, score)) for row, p in enumerate(prompts, start=1))
     return [
         {
             "row": row,
+            "place": prompt.place,
             "id": prompt.id,
             "question": prompt.question,
             "answer": prompt.answer,

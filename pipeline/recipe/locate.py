@@ -5,11 +5,14 @@ falls back to the data that ships with the package. What is nowhere stays as it 
 the plan to refuse in the user's words.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.recipe.places import data_path, gguf_files
+
+_ENTRY_NAME = re.compile(r"[\w-]+")
 
 Kind = Literal["path", "gguf", "function"]
 """A file or folder; a GGUF file or `package:NAME`; `path/file.py:fn`."""
@@ -56,11 +59,16 @@ def _split(text: str, kind: Kind) -> tuple[str, str]:
     return name, f"{colon}{function}"
 
 
-def _places(content: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], str, Kind]]:
-    """(section, key, kind) of every text that may name a file."""
+def _places(content: Mapping[str, Any]) -> Iterator[tuple[Any, Any, Kind]]:
+    """(section or list, key, kind) of every text that may name a file."""
     for section, key, kind in _keys(content):
         if isinstance(section, dict) and isinstance(section.get(key), str):
             yield section, key, kind
+    for entry in entries(content, "prompts"):
+        references = entry.get("decontaminate")
+        for place, reference in enumerate(references if isinstance(references, list) else ()):
+            if isinstance(reference, str) and not _ENTRY_NAME.fullmatch(reference):
+                yield references, place, "path"
 
 
 def _keys(content: Mapping[str, Any]) -> Iterator[tuple[Any, str, Kind]]:

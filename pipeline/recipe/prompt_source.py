@@ -45,6 +45,9 @@ class PromptSource(Strict):
     too_long: Literal["refuse", "drop"] = "refuse"
     """Prompts that leave no room for `max_tokens` in the model's positions: `refuse` ends the run
     before its first stage, `drop` leaves them out and says how many."""
+    decontaminate: list[str] = Field(default_factory=list)
+    """Entries or files whose questions are left out of this one: equal ones, whatever their case,
+    spacing and punctuation, and those with 13 words in a row in common (GPT-3, appendix C)."""
     source_column: str | None = None
     """Rewards go by this column of a row, not by the entry's name."""
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pipeline.artifacts import Artifact, write_atomic
 from pipeline.plan.stage_plan import Plan
 from pipeline.stages.context import Console
+from pipeline.stages.drop_log import log_drops, run_drops
 from pipeline.stages.run_folder import RunFolder
 
 Status = Literal["waiting", "running", "done", "failed", "stopped"]
@@ -33,6 +34,7 @@ class RunResult:
     stages: list[StageState]
     results: list[dict[str, Any]] = field(default_factory=list)
     depth: Mapping[str, Any] | None = None  # of the last depth stage
+    dropped: list[dict[str, Any]] = field(default_factory=list)  # drops with their `place`
 
     def document(self) -> dict[str, Any]:
         """What `stepwell run --json` prints."""
@@ -40,6 +42,7 @@ class RunResult:
             "run_dir": str(self.run_dir),
             "stages": [vars(state) for state in self.stages],
             "results": self.results,
+            "dropped": self.dropped,
         } | ({} if self.depth is None else {"depth": self.depth})
 
 
@@ -68,8 +71,9 @@ class Progress:
         self.save()
 
     def publish(self, name: str, artifact: Artifact) -> None:
-        """A stage is done."""
+        """A stage is done; what it left out is logged."""
         self._publish(name, artifact)
+        log_drops(f"stages.{name}", artifact.manifest.info, self._console)
         self._console.stage(name, "done", seconds=artifact.manifest.seconds)
         self.save()
 
@@ -100,6 +104,7 @@ class Progress:
             stages=list(self._states.values()),
             results=results,
             depth=of_kind["depth"][-1]["depth"] if of_kind["depth"] else None,
+            dropped=run_drops(self._folder.path),
         )
 
     def _publish(self, name: str, artifact: Artifact) -> None:

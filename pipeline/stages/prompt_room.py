@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.generate.chat import Chat, load_chat
+from pipeline.measure.drops import Drop
 from pipeline.plan.stage_plan import Plan, PlanError
 from pipeline.records import Prompt
 
@@ -23,6 +24,7 @@ class PromptRoom:
 
     longest_tokens: int = 0  # of a prompt over ALLOWANCE_TOKENS
     left_out: Mapping[str, frozenset[str]] = field(default_factory=dict)  # ids by prompts entry
+    drops: tuple[Drop, ...] = ()  # the same, counted
 
     @property
     def tokens(self) -> int:
@@ -61,7 +63,7 @@ def prompt_room(
     """
     positions = positions_of(model)
     chat = load_chat(model)
-    longest, left_out = 0, {}
+    longest, left_out, drops = 0, {}, []
     for name, (stage, completion) in sampled_entries(plan).items():
         if name not in prompts:
             continue
@@ -80,8 +82,17 @@ def prompt_room(
                 raise PlanError(f"{sentence}; {fix}")
             log(f"{sentence}; left out")
             left_out[name] = frozenset(over)
+            drops.append(
+                Drop(
+                    what="prompts",
+                    reason=f"longer than {room} tokens",
+                    dropped=len(over),
+                    total=len(rows),
+                    key=f"prompts.{name}.too_long",
+                )
+            )
         longest = max([longest, *(n for id_, n in lengths.items() if id_ not in over)])
-    return PromptRoom(longest_tokens=longest, left_out=left_out)
+    return PromptRoom(longest_tokens=longest, left_out=left_out, drops=tuple(drops))
 
 
 def long_prompts(

@@ -2,6 +2,7 @@
 
 run folder/
   recipe.yaml state.json results.json     what was asked, how far it is, what came out
+  findings.json                           what is odd about the prompts
   stages/NAME/                            published artifacts
   inputs/NAME/                            the base model and the prompts
   work/NAME/  journal/NAME/  metrics/     what a resume goes on from; logs/ by process
@@ -18,6 +19,7 @@ from pipeline.artifacts import Artifact, open_artifact, write_atomic
 from pipeline.errors import WrongInput
 from pipeline.plan.stage_plan import Plan, PlanError, StagePlan
 
+FINDINGS_FILE = "findings.json"
 FINGERPRINT_FILE = "fingerprint"  # in a work folder: which plan of the stage it belongs to
 
 

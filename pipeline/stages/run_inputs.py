@@ -1,19 +1,23 @@
 """What a run reads: the base model and the prompts, as artifacts of its folder."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from pipeline.artifacts import Artifact, fresh_folder, open_artifact, publish
+from pipeline.artifacts import Artifact, fresh_folder, open_artifact, publish, write_atomic
 from pipeline.errors import RunFailed
+from pipeline.measure.drops import drop_rows
 from pipeline.models import model_calls
 from pipeline.plan.stage_plan import Plan, StagePlan
-from pipeline.prompts.sources import load_prompts
-from pipeline.recipe.routing import row_routes
+from pipeline.prompts.entries import load_entry
+from pipeline.prompts.findings import recipe_findings
 from pipeline.recipe.stage_base import BASE
-from pipeline.records import read_prompts, write_prompts
+from pipeline.records import Prompt, read_prompts, write_prompts
 from pipeline.stages.context import Cluster, Console
+from pipeline.stages.drop_log import log_drops
 from pipeline.stages.prompt_room import PromptRoom, prompt_room, sampled_entries
-from pipeline.stages.run_folder import RunFolder, set_aside
+from pipeline.stages.run_folder import FINDINGS_FILE, RunFolder, set_aside
 from pipeline.stages.support import MODEL_FOLDER, PROMPTS_FILE
 
 
@@ -27,25 +31,40 @@ def run_inputs(
 ) -> Iterator[tuple[str, Artifact]]:
     """By name, the base model and every prompts entry that the stages need.
 
+    What is odd about prompts that are new is logged, and kept in the run folder.
+
     Raises RunFailed for a model that cannot be loaded, PromptError for prompts.
     """
+    artifacts: dict[str, Artifact] = {}
+    fresh: dict[str, list[Prompt]] = {}
     for name in _needed(plan, stages):
         path = folder.input(name)
         fingerprint = plan.fingerprints[name]
         if path.exists():
             artifact = open_artifact(path)
             if artifact.manifest.fingerprint == fingerprint:
+                artifacts[name] = artifact
                 yield name, artifact
                 continue
             set_aside(path)
         draft = fresh_folder(folder.work(f".input-{name}"))
+        info: dict[str, Any] = {}
         if name == BASE:
             console.log("loading the base model")
             _load_base(plan, draft, cluster)
         else:
-            _load_prompts(plan, name, draft)
+            entry = load_entry(plan.recipe, name)
+            write_prompts(entry.prompts, draft / PROMPTS_FILE)
+            fresh[name] = entry.prompts
+            info = {"rows": len(entry.prompts), "drops": drop_rows(entry.drops)}
+            log_drops(f"prompts.{name}", info, console)
         kind = "checkpoint" if name == BASE else "prompts"
-        yield name, publish(draft, path, kind=kind, stage=name, fingerprint=fingerprint)
+        artifacts[name] = publish(
+            draft, path, kind=kind, stage=name, fingerprint=fingerprint, info=info
+        )
+        yield name, artifacts[name]
+    if fresh:
+        _log_findings(plan, folder, console, fresh | _stored_prompts(artifacts, besides=fresh))
 
 
 def measured_room(
@@ -78,8 +97,21 @@ def _load_base(plan: Plan, draft: Path, cluster: Cluster) -> None:
         raise RunFailed(f"the base model ({where}) cannot be loaded: {error}") from error
 
 
-def _load_prompts(plan: Plan, name: str, draft: Path) -> None:
-    source = plan.recipe.prompts[name]
-    routes = row_routes(plan.recipe, name)
-    seed = plan.recipe.seed if source.seed is None else source.seed
-    write_prompts(load_prompts(name, source, seed=seed, routes=routes), draft / PROMPTS_FILE)
+def _stored_prompts(
+    artifacts: Mapping[str, Artifact], *, besides: Container[str]
+) -> dict[str, list[Prompt]]:
+    return {
+        name: read_prompts(artifact.path / PROMPTS_FILE)
+        for name, artifact in artifacts.items()
+        if artifact.manifest.kind == "prompts" and name not in besides
+    }
+
+
+def _log_findings(
+    plan: Plan, folder: RunFolder, console: Console, prompts: Mapping[str, Sequence[Prompt]]
+) -> None:
+    findings = recipe_findings(plan.recipe, prompts)
+    for finding in findings:
+        console.log(f"{finding.level}: {finding.sentence}")
+    documents = [finding.document() for finding in findings]
+    write_atomic(folder.path / FINDINGS_FILE, json.dumps(documents, indent=1))

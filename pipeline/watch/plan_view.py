@@ -8,7 +8,9 @@ from typing import Any
 from rich.console import Console as Terminal
 from rich.table import Table
 
+from pipeline.measure.drops import drop_rows
 from pipeline.plan.batches import batch_of
+from pipeline.plan.data_notes import data_notes
 from pipeline.plan.estimate import Estimate, StageEstimate, estimate
 from pipeline.plan.notes import notes_of
 from pipeline.plan.stage_plan import Plan, StagePlan
@@ -22,12 +24,15 @@ def plan_document(plan: Plan) -> dict[str, Any]:
     """What `stepwell plan --json` prints."""
     guess = estimate(plan.recipe, device=plan.device)
     estimates = {stage.name: stage for stage in guess.stages}
+    data = data_notes(plan.recipe)
     return {
         "name": plan.recipe.name,
         "seed": plan.recipe.seed,
         "device": plan.device,
         "placement": placement(plan),
         "notes": notes_of(plan.recipe),
+        "findings": [finding.document() for finding in data.findings],
+        "dropped": drop_rows(data.drops),
         "stages": [
             {
                 "name": stage.name,
@@ -67,6 +72,8 @@ def show_plan(plan: Plan, *, would_run: Sequence[str] | None = None) -> None:
             print(f"{stage.name}: {text}{_scorer_text(estimates[stage.name])}")
     for note in notes_of(plan.recipe):
         print(f"note: {note}")
+    for sentence in data_notes(plan.recipe).sentences:
+        print(sentence)
     print(_total(guess))
     for text in guess.assumptions:
         print(f"  assumed: {text}")

@@ -325,6 +325,38 @@ def test_data_check_counts_rows_and_wrong_golds(
     assert [problem["row"] for problem in entry["problems"]] == [2]
 
 
+def test_data_check_names_what_is_odd_and_what_is_left_out(
+    recipe: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def rows(name: str, **golds: str) -> None:
+        lines = [json.dumps({"question": f"{q}?", "answer": a}) for q, a in golds.items()]
+        (tmp_path / name).write_text("\n".join(lines))
+
+    rows("train.jsonl", one="1", two="2", ONE="1.0")
+    rows("test.jsonl", Two="2")
+    command = [recipe, "--json", "stages.cold=null", "stages.reason.init=base"]
+    command += ["prompts.train={file: train.jsonl}", "prompts.test={file: test.jsonl}"]
+    command += ["rewards.answer={use: 'builtin:math_answer'}", "stages.report.prompts=test"]
+    assert main(["data", "check", *command]) == OK  # 1 and 1.0 are one answer
+    (finding,) = document(capfd)["findings"]
+    assert (finding["kind"], finding["total"]) == ("in_held_out", 1)
+    assert main(["plan", *command]) == OK
+    assert finding in document(capfd)["findings"]
+    command += ["prompts.train.decontaminate=[test]"]
+    assert main(["data", "check", *command]) == OK
+    checked = document(capfd)
+    (drop,) = checked["prompts"][0]["dropped"]
+    assert (drop["dropped"], drop["total"], checked["findings"]) == (1, 3, [])
+    assert main(["plan", *command]) == OK
+    assert document(capfd)["dropped"] == [drop]
+    rows("train.jsonl", one="1", two="2", ONE="3")
+    (tmp_path / "train.jsonl").open("a").write('\n{"question": "one?", "answer": "4"}')
+    assert main(["data", "check", *command]) == WRONG
+    checked = document(capfd)
+    (finding,) = checked["findings"]
+    assert (finding["kind"], finding["level"], checked["ok"]) == ("two_golds", "error", False)
+
+
 def test_data_check_judges_each_row_by_its_source(
     recipe: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

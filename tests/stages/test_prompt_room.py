@@ -10,6 +10,7 @@ import pytest
 from pipeline.plan.plan import PlanError, make_plan
 from pipeline.recipe.schema import Recipe
 from pipeline.records import Prompt, write_prompts
+from pipeline.stages.drop_log import run_drops, write_room_drops
 from pipeline.stages.prompt_room import ALLOWANCE_TOKENS, PromptRoom, prompt_room
 from pipeline.stages.support import PROMPTS_FILE, engine_settings, prompts_of
 
@@ -77,6 +78,10 @@ def test_what_does_not_fit_is_left_out_where_the_entry_says_so(
     assert room.left_out == {"train": {"p1"}}
     assert room.longest_tokens == 6001
     assert "1 of 3 prompts" in said[0]
+    write_room_drops(tmp_path, room.drops)
+    (drop,) = run_drops(tmp_path)
+    assert (drop["place"], drop["dropped"], drop["total"]) == ("prompts.train", 1, 3)
+    assert drop["key"] == "prompts.train.too_long"
     write_prompts(rows, tmp_path / PROMPTS_FILE)
     ctx: Any = SimpleNamespace(room=room, artifacts={"train": SimpleNamespace(path=tmp_path)})
     assert [p.id for p in prompts_of(ctx, "train")] == ["p0", "p2"]
