@@ -17,6 +17,9 @@ from pipeline.recurrent.request import DepthRequest
 
 StopReason = Literal["eos", "length"]
 
+Message = Mapping[str, str]
+"""One turn of a conversation: `role` (system, user or assistant) and `content`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
@@ -28,6 +31,10 @@ class Prompt:
     columns: Mapping[str, Any] = field(default_factory=dict)
     place: str = field(default="", compare=False)
     """Where its row stands, such as "rows.jsonl, line 3"; not stored, empty for generated ones."""
+    context: tuple[Message, ...] = ()
+    """What was said before the question, a system message of the row's own among it."""
+    golds: tuple[str, ...] = ()
+    """All answers that are right, where there are several; `answer` is the first."""
 
 
 def group_name(prompt_id: str, repeat: int) -> str:
@@ -128,19 +135,35 @@ class Scored:
 
 
 def prompts_table(prompts: Iterable[Prompt]) -> pa.Table:
-    """The parquet form of prompts; `columns` travels as JSON."""
+    """The parquet form of prompts; `columns`, `context` and `golds` travel as JSON."""
     rows = [
-        {"id": p.id, "question": p.question, "answer": p.answer, "columns": json.dumps(p.columns)}
+        {
+            "id": p.id,
+            "question": p.question,
+            "answer": p.answer,
+            "columns": json.dumps(p.columns),
+            "context": json.dumps(p.context),
+            "golds": json.dumps(p.golds),
+        }
         for p in prompts
     ]
-    schema = pa.schema([(k, pa.string()) for k in ("id", "question", "answer", "columns")])
-    return pa.Table.from_pylist(rows, schema=schema)
+    names = ("id", "question", "answer", "columns", "context", "golds")
+    return pa.Table.from_pylist(rows, schema=pa.schema([(name, pa.string()) for name in names]))
 
 
 def read_prompts(path: Path) -> list[Prompt]:
     """Prompts from the parquet file that `prompts_table` made."""
-    rows = pq.read_table(path).to_pylist()
-    return [Prompt(**{**row, "columns": json.loads(row["columns"])}) for row in rows]
+    return [
+        Prompt(
+            id=row["id"],
+            question=row["question"],
+            answer=row["answer"],
+            columns=json.loads(row["columns"]),
+            context=tuple(json.loads(row.get("context", "[]"))),
+            golds=tuple(json.loads(row.get("golds", "[]"))),
+        )
+        for row in pq.read_table(path).to_pylist()
+    ]
 
 
 def write_prompts(prompts: Iterable[Prompt], path: Path) -> None:

@@ -12,7 +12,8 @@ from the recipe's ``args``. ``None`` means "not scored": the sample is masked, n
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import wraps
 from typing import Any, Literal, TypeVar, get_args
 
 Isolation = Literal["inline", "process", "sandbox"]
@@ -34,6 +35,8 @@ class Sample:
     """Decoded completion without the closing special tokens; ``<think>`` tags are kept."""
     gold: str | None = None
     """Reference answer, where the prompt has one."""
+    golds: tuple[str, ...] = ()
+    """All reference answers, where there are several; ``gold`` is the first."""
     columns: Mapping[str, Any] = field(default_factory=dict)
     """Other columns of the prompt's row."""
     id: str = ""
@@ -130,6 +133,29 @@ def _declared(given: Mapping[str, Any]) -> Traits:
     if isinstance(verdicts, str) or not all(isinstance(one, str) for one in verdicts):
         raise TypeError(f"verdicts is a sequence of texts, not {verdicts!r}")
     return Traits(**{**given, "verdicts": tuple(verdicts)})
+
+
+def any_gold(judge: Callable[..., Reward]) -> Callable[..., Reward]:
+    """Let a function that compares with ``sample.gold`` accept any of several golds: the best of
+    its rewards counts.
+
+    >>> @any_gold
+    ... def same(sample: Sample) -> Reward:
+    ...     return Reward(value=float(sample.completion == sample.gold), verdict="compared")
+    >>> same(Sample(prompt="", completion="b", gold="a", golds=("a", "b"))).value
+    1.0
+    """
+
+    @wraps(judge)
+    def judged(sample: Sample, **args: Any) -> Reward:
+        rewards = []
+        for gold in sample.golds or (sample.gold,):
+            rewards.append(judge(replace(sample, gold=gold, golds=()), **args))
+            if rewards[-1].value == 1.0:
+                break
+        return max(rewards, key=lambda one: float("-inf") if one.value is None else one.value)
+
+    return judged
 
 
 def infra_error(message: str, *, ref: str, sample: Sample, **detail: Any) -> Reward:

@@ -94,7 +94,7 @@ def code_tests(
     """
     if compare not in COMPARE:
         raise ValueError(f"compare is one of {', '.join(COMPARE)}, not {compare!r}")
-    tests = read_tests(sample.columns, sample.gold, entry_point=entry_point)
+    tests = read_tests(sample.columns, list(sample.golds) or sample.gold, entry_point=entry_point)
     if tests is None:
         return Reward(value=None, verdict="no_tests")
     program = program_in(reasoning_and_answer(sample)[1], _wanted(tests, sample, language))

@@ -84,10 +84,15 @@ def _of_trl(
     columns = {name: [sample.columns.get(name) for sample in samples] for name in names}
     for name in signature.parameters:
         if name in GOLD_NAMES and name not in columns:
-            columns[name] = [sample.gold for sample in samples]
+            columns[name] = [_gold(sample) for sample in samples]
     conversational = all(isinstance(sample.columns.get("messages"), list) for sample in samples)
     texts = _as_messages(samples) if messages or conversational else _as_text(samples)
     return texts | columns
+
+
+def _gold(sample: Sample) -> str | list[str] | None:
+    """The gold, or the list of them where there are several, as the row has it."""
+    return list(sample.golds) or sample.gold
 
 
 def _as_text(samples: Sequence[Sample]) -> dict[str, list[Any]]:
@@ -99,7 +104,8 @@ def _as_text(samples: Sequence[Sample]) -> dict[str, list[Any]]:
 
 def _as_messages(samples: Sequence[Sample]) -> dict[str, list[Any]]:
     def prompt_of(sample: Sample) -> list[dict[str, str]]:
-        return sample.columns.get("messages") or [{"role": "user", "content": sample.prompt}]
+        turns = sample.columns.get("messages") or [{"role": "user", "content": sample.prompt}]
+        return turns[:-1] if turns[-1].get("role") == "assistant" else turns
 
     return {
         "prompts": [prompt_of(sample) for sample in samples],
@@ -113,7 +119,7 @@ def _of_verl(sample: Sample) -> dict[str, Any]:
     return {
         "data_source": sample.columns.get("data_source", ""),
         "solution_str": sample.completion,
-        "ground_truth": sample.gold,
+        "ground_truth": _gold(sample),
         "extra_info": dict(sample.columns),
     }
 
@@ -122,7 +128,7 @@ def _of_openrlhf(samples: Sequence[Sample]) -> dict[str, Any]:
     return {
         "queries": [sample.prompt + sample.completion for sample in samples],
         "prompts": [sample.prompt for sample in samples],
-        "labels": [sample.gold for sample in samples],
+        "labels": [_gold(sample) for sample in samples],
     }
 
 

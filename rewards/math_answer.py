@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rewards.api import Reward, Sample, reward
+from rewards.api import Reward, Sample, any_gold, reward
 from rewards.final_answer import answer_in, final_answer
 from rewards.math_compare import compare
 
@@ -21,8 +21,9 @@ VERDICTS = (
     timeout_value=0.0,
     verdicts=VERDICTS,
 )
+@any_gold
 def math_answer(sample: Sample, *, worked_out: bool = False) -> Reward:
-    """1.0 when the completion's one final answer equals the gold, else 0.0.
+    """1.0 when the completion's one final answer equals the gold, or any of several, else 0.0.
 
     The gold may be written as in GSM8K (``... #### 42``), between dollar signs, boxed, or bare.
     ``detail`` tells what was extracted and how, what was compared, and the rule that decided.

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from rewards.api import Reward, Sample, reward
+from rewards.api import Reward, Sample, any_gold, reward
 from rewards.final_answer import final_answer
 from rewards.text_format import reasoning_and_answer
 
@@ -37,6 +37,7 @@ _TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
     deterministic=True,
     verdicts=("correct", "wrong", "no_answer", "several_answers", "no_gold"),
 )
+@any_gold
 def choice(sample: Sample, *, letters: str = "ABCDE") -> Reward:
     """1.0 when the one final answer is the gold's letter: ``B``, ``(B)``, ``B. Paris``.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rewards.api import Reward, Sample, reward
+from rewards.api import Reward, Sample, any_gold, reward
 
 OPEN, CLOSE = "<think>", "</think>"
 
@@ -70,6 +70,7 @@ def _format_verdict(completion: str, *, opened: bool) -> str:
     deterministic=True,
     verdicts=("correct", "wrong", "no_answer", "no_gold"),
 )
+@any_gold
 def exact_match(sample: Sample, *, ignore_case: bool = False) -> Reward:
     """1.0 when the answer after the reasoning is the gold, runs of white space counting as one.
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.models.turn_end import TurnEnd, one_of, turn_end_in
-from pipeline.records import Rollout
+from pipeline.records import Message, Rollout
 
 GUARD = "\ufdd0"
 """Breaks a control token's text after its first character: one of the code points that Unicode
@@ -57,16 +57,20 @@ class Chat:
     tokenizer: Any
     ends: tuple[int, ...]
 
-    def render(self, question: str, system: str | None) -> str:
-        """The prompt text: through the chat template where there is one, as it stands otherwise.
+    def render(self, question: str, system: str | None, context: Sequence[Message] = ()) -> str:
+        """The prompt text: through the chat template where there is one, line after line otherwise.
 
-        Control tokens in the question are marked, so that `prompt_ids` leaves them text.
+        `context`: the turns before the question. Control tokens in them and in the question are
+        marked, so that `prompt_ids` leaves them text.
         """
-        user = guarded(question, self._controls)
-        if self.tokenizer.chat_template is None:
-            return f"{system}\n{user}" if system else user
         messages = [{"role": "system", "content": system}] if system else []
-        messages.append({"role": "user", "content": user})
+        for turn in (*context, {"role": "user", "content": question}):
+            text = turn["content"]
+            answered = turn["role"] == "assistant"
+            content = self.as_history(text) if answered else guarded(text, self._controls)
+            messages.append({"role": turn["role"], "content": content})
+        if self.tokenizer.chat_template is None:
+            return "\n".join(message["content"] for message in messages)
         return self.tokenizer.apply_chat_template(
             messages, add_generation_prompt=True, tokenize=False
         )
@@ -87,6 +91,14 @@ class Chat:
         """Token ids of completions, without an end: tokens of turns in them are text, other
         tokens of the model (`<think>`, tools) are tokens."""
         return self._encoded([guarded(text, self._turns) for text in texts])
+
+    def continuations_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of parts of rendered prompts that follow an answer."""
+        return self._encoded(texts)
+
+    def as_history(self, answer: str) -> str:
+        """An earlier answer as `render` puts it into a template."""
+        return guarded(answer, self._turns)
 
     def completion_text(self, rollout: Rollout) -> str:
         """The completion as a reward sees it: what was generated, without end and padding."""

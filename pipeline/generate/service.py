@@ -125,10 +125,7 @@ class RolloutService:
         for each sample of each prompt.
         """
         names = group_names(prompts)
-        texts = {
-            name: self._chat.render(p.question, self._system[source])
-            for name, p in zip(names, prompts, strict=True)
-        }
+        texts = {name: self.prompt_text(p, source) for name, p in zip(names, prompts, strict=True)}
         requests = self._requests(prompts, texts, sampling, seed, step)
         if depths is not None:
             requests = with_depths(requests, depths, samples=sampling.samples)
@@ -150,7 +147,7 @@ class RolloutService:
 
     def prompt_text(self, prompt: Prompt, source: str) -> str:
         """The prompt as `Chat.render` has it."""
-        return self._chat.render(prompt.question, self._system[source])
+        return self._chat.render(prompt.question, self._system[source], prompt.context)
 
     def _requests(
         self,
@@ -296,6 +293,7 @@ def _sample(
         prompt=shown(text),
         completion=completion,
         gold=prompt.answer,
+        golds=prompt.golds,
         columns=prompt.columns,
         id=f"{rollout.group}/{rollout.sample}",
         step=step,

@@ -9,6 +9,7 @@ from pipeline.plan.model_origin import first_source, max_iterations, positions, 
 from pipeline.plan.stage_plan import PlanError
 from pipeline.prompts import entries
 from pipeline.prompts.prompt_error import PromptError
+from pipeline.prompts.row_files import row_files
 from pipeline.prompts.sources import check_source
 from pipeline.recipe.hardware import Hardware
 from pipeline.recipe.model_source import ModelSource
@@ -46,12 +47,12 @@ def file_mistakes(recipe: Recipe) -> Iterator[str]:
 
 def _prompt_mistakes(recipe: Recipe) -> Iterator[str]:
     for name, source in recipe.prompts.items():
-        if source.file is not None and not Path(source.file).is_file():
-            yield (
-                f"prompts.{name}.file: there is no file {source.file}{_near(source.file)}; "
-                "write a path relative to the recipe or to the current folder"
-            )
-            continue
+        if source.file is not None:
+            try:
+                row_files(source.file)
+            except PromptError as error:
+                yield f"prompts.{name}.file: {error}"
+                continue
         try:
             check_source(name, source, routes=row_routes(recipe, name))
         except PromptError as error:

@@ -6,10 +6,13 @@ a mixed-precision Adam holds 16 bytes per parameter (ZeRO, arXiv 1910.02054).
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from pipeline.plan.model_origin import first_source
 from pipeline.plan.sizes import ModelShape, optimizer_bytes, shape_of
+from pipeline.prompts.file_rows import file_rows
+from pipeline.prompts.row_files import row_files
 from pipeline.recipe.hardware import Hardware
 from pipeline.recipe.prompt_source import PromptSource
 from pipeline.recipe.schema import Recipe, Stage
@@ -235,11 +238,15 @@ def _rows(recipe: Recipe, name: str) -> float:
 def _source_rows(source: PromptSource) -> float:
     if source.size is not None:
         return source.size
-    path = Path(source.file) if source.file else None
-    if path is None or not path.is_file():
+    if source.file is None:
         return UNKNOWN_ROWS
-    with path.open("rb") as stream:
-        return sum(1 for line in stream if line.strip())
+    return sum(_rows_in(path, path.stat().st_mtime_ns) for path in row_files(source.file))
+
+
+@cache
+def _rows_in(path: Path, changed_ns: int) -> int:
+    """Rows of a file as it stood at a time: every stage that reads it asks."""
+    return sum(1 for _ in file_rows(path))
 
 
 def _total(values: Iterable[float | None]) -> float | None:

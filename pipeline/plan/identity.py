@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.artifacts import file_sha256
 from pipeline.prompts.entries import reference_sources
+from pipeline.prompts.row_files import row_files
 from pipeline.recipe.hardware import Hardware
 from pipeline.recipe.model_source import ModelSource
 from pipeline.recipe.prompt_source import PromptSource
@@ -61,7 +62,11 @@ def prompts_identity(source: PromptSource, seed: int) -> dict[str, Any]:
     content = source.model_dump(mode="json", exclude={"decontaminate"})
     content["seed"] = seed if source.seed is None else source.seed
     if source.file is not None:
-        content["file"] = file_sha256(Path(source.file))
+        content["file"] = [file_sha256(path) for path in row_files(source.file)]
+    if source.hub is not None and Path(source.hub).is_dir():
+        files = sorted(path for path in Path(source.hub).rglob("*") if path.is_file())
+        names = [str(path.relative_to(source.hub)) for path in files]
+        content["hub"] = dict(zip(names, map(file_sha256, files), strict=True))
     return content
 
 

@@ -7,14 +7,13 @@ their disguise (:mod:`pipeline.prompts.plain_words`).
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.artifacts import file_sha256
 from pipeline.prompts.overlap import NGRAM, Match, equal_questions, find_matches
 from pipeline.prompts.plain_words import text_key
+from pipeline.prompts.row_files import row_files
 from pipeline.recipe.schema import Recipe
-from pipeline.recipe.section import listed
 from pipeline.records import Prompt
 
 Kind = Literal["two_golds", "duplicate", "in_held_out", "near_held_out", "same_entry"]
@@ -262,7 +261,7 @@ def _share_a_file(recipe: Recipe, name: str, other: str) -> bool:
 
 def _digests(recipe: Recipe, name: str) -> set[str]:
     file = recipe.prompts[name].file
-    return set() if file is None else {file_sha256(Path(path)) for path in listed(file)}
+    return set() if file is None else {file_sha256(path) for path in row_files(file)}
 
 
 def _beside(row: Prompt, other: Prompt) -> str:

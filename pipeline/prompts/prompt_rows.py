@@ -1,12 +1,13 @@
-"""Rows of hub data sets and JSONL files -> Prompts, refused at the first that is wrong."""
+"""Rows of files and data sets -> Prompts, refused at the first that is wrong."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
+from pipeline.prompts.conversations import is_conversation, question_in, turns_of
 from pipeline.prompts.prompt_error import PromptError
+from pipeline.prompts.row_limits import check_row
+from pipeline.prompts.row_shape import MESSAGES, Reading, Shape, read_row, shape_of, value_at
 from pipeline.prompts.row_values import as_text, json_safe, split_at_mark
 from pipeline.recipe.prompt_source import PromptSource
 from pipeline.recipe.recipe_errors import did_you_mean
@@ -17,76 +18,29 @@ Routes = Mapping[str, Sequence[str]]
 
 NO_ROUTES: Routes = MappingProxyType({})
 
+MAX_QUESTION = 2**22
+"""Characters of a question. Ours: over what any model reads."""
 
-def hub_rows(source: PromptSource, hub: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(row from 1, row) of a data set; `hub` is an id or a folder, with `:CONFIG` after it."""
-    import datasets
-
-    repository, _, configuration = hub.partition(":")
-    try:
-        rows = datasets.load_dataset(repository, configuration or None, split=source.split)
-    except ConnectionError as error:
-        raise PromptError(
-            f"data set {repository} cannot be fetched: {error}; connect to the network, fill the "
-            "Hugging Face cache beforehand, or save it as JSON lines and use file:"
-        ) from error
-    except (OSError, ValueError) as error:  # no such data set, configuration or split
-        raise PromptError(
-            f"data set {repository} cannot be read: {error} "
-            "(a configuration is written hub: ID:CONFIG)"
-        ) from error
-    return enumerate(cast(Iterable[dict[str, Any]], rows), start=1)
-
-
-def json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line from 1, row) of a JSONL file; blank lines are skipped."""
-    with path.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-            except json.JSONDecodeError as error:
-                raise PromptError(
-                    f"{path}, line {number}, column {error.colno}: not JSON ({error.msg}); "
-                    "write one JSON object per line"
-                ) from error
-            except UnicodeDecodeError as error:
-                raise PromptError(
-                    f"{path}, line {number}: byte {error.start + 1} is not UTF-8; save it as UTF-8"
-                ) from error
-            if not isinstance(row, dict):
-                raise PromptError(
-                    f"{path}, line {number}: a {type(row).__name__} where a JSON object such as "
-                    '{"question": "...", "answer": "..."} is expected'
-                )
-            yield number, row
+PREFERENCES = ("chosen", "rejected")
+"""Columns of completions that a reward model learns from; a conversation ends with one."""
 
 
 def prompts_of_rows(
     source: PromptSource,
-    rows: Iterable[tuple[int, dict[str, Any]]],
+    rows: Iterable[tuple[str, dict[str, Any]]],
     routes: Routes,
     *,
     origin: str,
-    unit: str,
 ) -> Iterator[Prompt]:
-    """Rows of a hub data set or a file. Each has `question`; all or none have `answer`."""
-    theirs = source.columns.get("answer", "answer")
-    promised = "answer" in source.columns or source.answer_after is not None
-    count, has_answer = 0, promised
-    for number, row in rows:
+    """Prompts of (where it stands, row). The first row decides what holds question and gold; all
+    or none have a gold."""
+    count, shape = 0, None
+    for where, row in rows:
         if count == source.size:
             return
-        where = f"{origin}, {unit} {number}"
-        if count == 0:
-            has_answer = promised or theirs in row
-        if theirs in row and not has_answer:
-            raise PromptError(
-                f"{where}: the row has {theirs!r} and the first row has none; "
-                "give every row an answer, or none"
-            )
-        yield _from_row(source, row, routes, where=where, has_answer=has_answer)
+        check_row(row, where=where)
+        shape = shape or shape_of(source, row, where=where)
+        yield _from_row(source, shape, row, routes, where=where)
         count += 1
     if count == 0:
         raise PromptError(f"{origin} has no rows; give it at least one")
@@ -97,26 +51,66 @@ def prompts_of_rows(
 
 
 def _from_row(
-    source: PromptSource, row: Mapping[str, Any], routes: Routes, *, where: str, has_answer: bool
+    source: PromptSource, shape: Shape, row: Mapping[str, Any], routes: Routes, *, where: str
 ) -> Prompt:
-    names = {"question": "question", **({"answer": "answer"} if has_answer else {})}
-    names |= source.columns
-    for ours, theirs in names.items():
-        if theirs not in row:
-            raise PromptError(_missing(ours, theirs, row, where=where))
-    values = {ours: row[theirs] for ours, theirs in names.items()}
-    question = as_text(values.pop("question"), where=where, column=names["question"])
-    answer, worked = None, {}
-    if has_answer:
-        answer = as_text(values.pop("answer"), where=where, column=names["answer"])
-        if source.answer_after is not None:
-            before, answer = split_at_mark(answer, source.answer_after, where=where)
-            worked = {"worked": before}
-    others = {theirs: row[theirs] for theirs in row if theirs not in names.values()}
-    columns = cast(dict[str, Any], json_safe({**worked, **others, **values}))
+    mapped = {k: v for k, v in source.columns.items() if k not in ("question", "answer")}
+    values = {k: value_at(row, v, ours=k, where=where) for k, v in mapped.items()}
+    reading = read_row(shape, row, where=where)
+    if source.system is not None and any(t["role"] == "system" for t in reading.context):
+        raise PromptError(
+            f"{where}: the row has a system message of its own, and the recipe another; "
+            "remove system from the recipe, or the message from the rows"
+        )
+    if len(reading.question) > MAX_QUESTION:
+        raise PromptError(
+            f"{where}: the question has {len(reading.question):,} characters, and no model reads "
+            f"over {MAX_QUESTION:,}; shorten it or remove the row"
+        )
+    golds, worked = _golds(source, reading, where=where) if shape.has_answer else ((), {})
+    used = {*reading.columns, *mapped.values()}
+    others = {theirs: value for theirs, value in row.items() if theirs not in used}
+    others |= _preferred(others, where=where)
+    turns = {MESSAGES: reading.conversation} if reading.conversation else {}
+    columns = cast(dict[str, Any], json_safe({**worked, **turns, **others, **values}))
     if source.source_column is not None:
         _check_route(source, columns, routes, where=where)
-    return Prompt(id="", question=question, answer=answer, columns=columns, place=where)
+    return Prompt(
+        id="",
+        question=reading.question,
+        answer=golds[0] if golds else None,
+        columns=columns,
+        place=where,
+        context=reading.context,
+        golds=golds if len(golds) > 1 else (),
+    )
+
+
+def _golds(
+    source: PromptSource, reading: Reading, *, where: str
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """(every acceptable gold, the reasoning before the first one's mark by the column's name)."""
+    several = reading.answer if isinstance(reading.answer, list) else [reading.answer]
+    column = reading.answer_column
+    if not several:
+        raise PromptError(f"{where}: column {column!r} is an empty list; fill it or remove the row")
+    texts = [as_text(value, where=where, column=column) for value in several]
+    if source.answer_after is None:
+        return tuple(dict.fromkeys(texts)), {}
+    parts = [split_at_mark(text, source.answer_after, where=where) for text in texts]
+    return tuple(dict.fromkeys(gold for _, gold in parts)), {"worked": parts[0][0]}
+
+
+def _preferred(columns: Mapping[str, Any], *, where: str) -> dict[str, str]:
+    """Chosen and rejected completions that are stored as whole conversations."""
+    texts = {}
+    for name in PREFERENCES:
+        if is_conversation(columns.get(name)):
+            place = f"{where}: column {name!r}"
+            _, _, completion = question_in(turns_of(columns[name], where=place), where=place)
+            if completion is None:
+                raise PromptError(f"{place} ends without an answer; correct or remove the row")
+            texts[name] = completion
+    return texts
 
 
 def _check_route(
@@ -137,12 +131,3 @@ def _check_route(
                 f"{did_you_mean(value, known)} (it has {', '.join(known)}); add one, or correct "
                 "the row"
             )
-
-
-def _missing(ours: str, theirs: str, row: Mapping[str, Any], *, where: str) -> str:
-    """The sentence about a column that a row lacks."""
-    fix = f"map it with columns: {{{ours}: NAME}}" if ours == theirs else "correct columns"
-    return (
-        f"{where}: column {theirs!r} is missing{did_you_mean(theirs, row)}; "
-        f"the row has {', '.join(row) or 'none'}; {fix}, or complete the row"
-    )

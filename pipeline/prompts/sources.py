@@ -1,27 +1,26 @@
-"""Prompt sources -> Prompts: our tasks, reasoning-gym, hub data sets and JSONL files.
+"""Prompt sources -> Prompts: our tasks, reasoning-gym, hub data sets and files.
 
 Every source fails on its first wrong row with the file (or data set), the row, the column and the
 fix. Data libraries load only when a source needs them.
 """
 
 import hashlib
+import json
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 from pipeline.prompts import tasks
+from pipeline.prompts.file_rows import file_rows
 from pipeline.prompts.gym_problems import gym_prompts
+from pipeline.prompts.json_rows import PlacedRow
+from pipeline.prompts.library_rows import hub_rows
 from pipeline.prompts.prompt_error import PromptError
-from pipeline.prompts.prompt_rows import (
-    NO_ROUTES,
-    Routes,
-    hub_rows,
-    json_rows,
-    prompts_of_rows,
-)
+from pipeline.prompts.prompt_rows import NO_ROUTES, Routes, prompts_of_rows
+from pipeline.prompts.row_files import row_files
 from pipeline.recipe.prompt_source import PromptSource
 from pipeline.recipe.recipe_errors import did_you_mean
 from pipeline.recipe.section import listed
@@ -36,6 +35,7 @@ _ONLY_FOR: Mapping[str, tuple[str, ...]] = {
     "care": ("task",),
     "options": ("gym",),
     "columns": ("hub", "file"),
+    "template": ("hub", "file"),
     "answer_after": ("gym", "hub", "file"),
     "source_column": ("hub", "file"),
 }
@@ -59,7 +59,8 @@ def load_prompts(
     - task: `task`, `worked`, `difficulty`, `needed_depth`
     - gym: `gym` (the task's name) and `entry` (what its scorer takes)
     - hub, file: the row's other columns, under the recipe's names where `columns` maps them;
-      with `answer_after`, `worked` is the text before the mark unless the row has a `worked`
+      with `answer_after`, `worked` is the text before the mark unless the row has a `worked`; of a
+      conversation, `messages` is the whole of it
 
     Raises PromptError naming the entry, the row and the column.
     """
@@ -71,8 +72,7 @@ def load_prompts(
         elif source.gym is not None:
             rows = gym_prompts(source, source.gym, seed)
         elif source.hub is not None:
-            entries = hub_rows(source, source.hub)
-            rows = prompts_of_rows(source, entries, routes, origin=source.hub, unit="row")
+            rows = prompts_of_rows(source, _hub_rows(source), routes, origin=source.hub)
         else:
             rows = _file_rows(source, routes)
         return _with_ids(rows)
@@ -96,9 +96,9 @@ def check_source(name: str, source: PromptSource, *, routes: Routes = NO_ROUTES)
 
 
 def check_file(source: PromptSource, *, routes: Routes = NO_ROUTES) -> int:
-    """Read every row that a JSONL source will use and return their number.
+    """Read every row that a source of files will use and return their number.
 
-    Raises PromptError naming the file, the line and the column.
+    Raises PromptError naming the file, the line or row, and the column.
     """
     return sum(1 for _ in _file_rows(source, routes))
 
@@ -175,20 +175,37 @@ def _from_problem(problem: tasks.Problem) -> Prompt:
 
 
 def _file_rows(source: PromptSource, routes: Routes) -> Iterator[Prompt]:
-    path = Path(source.file or "")
-    if not path.is_file():
-        siblings = [p.name for p in path.parent.glob("*.jsonl")] if path.parent.is_dir() else []
-        hint = did_you_mean(path.name, siblings)
-        raise PromptError(f"file {path} does not exist{hint}; correct its path")
-    return prompts_of_rows(source, json_rows(path), routes, origin=str(path), unit="line")
+    files = row_files(source.file or [])
+    origin = str(files[0]) if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
+    return prompts_of_rows(source, _rows_of(files), routes, origin=origin)
+
+
+def _rows_of(files: Sequence[Path]) -> Iterator[PlacedRow]:
+    for file in files:
+        count = 0
+        for place, row in file_rows(file):
+            yield f"{file}, {place}", row
+            count += 1
+        if count == 0:
+            raise PromptError(f"{file} has no rows; give it at least one")
+
+
+def _hub_rows(source: PromptSource) -> Iterator[PlacedRow]:
+    hub = source.hub or ""
+    for place, row in hub_rows(source, hub):
+        yield f"{hub}, {place}", row
 
 
 def _with_ids(prompts: Iterable[Prompt]) -> list[Prompt]:
-    """The prompts with ids from their questions; repeated questions get a counter."""
+    """The prompts with ids from their questions, and what was said before; repeated ones get a
+    counter."""
     counts: Counter[str] = Counter()
     with_ids: list[Prompt] = []
     for prompt in prompts:
-        digest = hashlib.sha1(prompt.question.encode(), usedforsecurity=False).hexdigest()[:16]
+        asked = prompt.question
+        if prompt.context:
+            asked = json.dumps([*prompt.context, asked])
+        digest = hashlib.sha1(asked.encode(), usedforsecurity=False).hexdigest()[:16]
         counts[digest] += 1
         suffix = f"-{counts[digest]}" if counts[digest] > 1 else ""
         with_ids.append(replace(prompt, id=digest + suffix))

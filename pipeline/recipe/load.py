@@ -26,7 +26,7 @@ _RECURRENT_SIZES = {"core", "prelude", "coda", "iterations", "max_iterations"}
 _PROMPT_SOURCES = ("task", "gym", "hub", "file")
 _SOURCE_DETAILS = (
     "size", "split", "difficulty", "distractors", "care", "columns", "options", "answer_after",
-    "source_column",
+    "source_column", "template",
 )  # fmt: skip
 """Keys of prompts that only some sources know."""
 

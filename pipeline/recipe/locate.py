@@ -5,6 +5,7 @@ falls back to the data that ships with the package. What is nowhere stays as it 
 the plan to refuse in the user's words.
 """
 
+import glob
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -14,17 +15,20 @@ from pipeline.recipe.places import data_path, gguf_files
 
 _ENTRY_NAME = re.compile(r"[\w-]+")
 
-Kind = Literal["path", "gguf", "function"]
-"""A file or folder; a GGUF file or `package:NAME`; `path/file.py:fn`."""
+Kind = Literal["path", "gguf", "function", "rows", "hub"]
+"""A file or folder; a GGUF file or `package:NAME`; `path/file.py:fn`; a file of rows or a pattern;
+a folder where there is one, else an id of the hub."""
 
 
 def locate_beside(content: dict[str, Any], folder: Path) -> None:
     """Make absolute what lies in `folder`, that of the file which the content was read from."""
     for section, key, kind in _places(content):
         name, suffix = _split(section[key], kind)
-        path = folder / name
-        if name and (path.is_file() if kind == "function" else path.exists()):
-            section[key] = f"{path.resolve()}{suffix}"
+        if name and _is_there(folder / name, kind):
+            section[key] = f"{(folder / name).resolve()}{suffix}"
+        elif kind == "rows" and glob.has_magic(name):
+            beside = f"{glob.escape(str(folder.resolve()))}/{name}"
+            section[key] = beside if glob.glob(beside, recursive=True) else name
 
 
 def locate(content: dict[str, Any]) -> None:
@@ -44,10 +48,40 @@ def _gguf(text: str) -> str:
     return str(files[0].resolve()) if len(files) == 1 else text
 
 
+def _rows(text: str) -> str:
+    """A pattern becomes absolute by the folder that it begins with."""
+    if not glob.has_magic(text) or data_path(text) != text:
+        return data_path(text)
+    parts = Path(text).expanduser().parts
+    fixed = next(place for place, part in enumerate(parts) if glob.has_magic(part))
+    base = str(Path(*parts[:fixed]))
+    located = data_path(base)
+    return text if not Path(located).is_dir() else str(Path(glob.escape(located), *parts[fixed:]))
+
+
+def _hub(text: str) -> str:
+    path = Path(text).expanduser()
+    return str(path.resolve()) if text and _is_there(path, "hub") else text
+
+
+def _is_there(path: Path, kind: Kind) -> bool:
+    try:
+        match kind:
+            case "function":
+                return path.is_file()
+            case "hub":
+                return path.is_dir()
+        return path.exists()
+    except OSError:  # no name that a file can have
+        return False
+
+
 _LOCATED: Mapping[Kind, Callable[[str], str]] = {
     "path": data_path,
     "gguf": _gguf,
     "function": _function,
+    "rows": _rows,
+    "hub": _hub,
 }
 
 
@@ -60,15 +94,18 @@ def _split(text: str, kind: Kind) -> tuple[str, str]:
 
 
 def _places(content: Mapping[str, Any]) -> Iterator[tuple[Any, Any, Kind]]:
-    """(section or list, key, kind) of every text that may name a file."""
+    """(section or list, key or index, kind) of every text that may name a file."""
     for section, key, kind in _keys(content):
-        if isinstance(section, dict) and isinstance(section.get(key), str):
+        value = section.get(key) if isinstance(section, dict) else None
+        if isinstance(value, str):
             yield section, key, kind
+        if isinstance(value, list) and kind == "rows":
+            yield from ((value, i, kind) for i, one in enumerate(value) if isinstance(one, str))
     for entry in entries(content, "prompts"):
         references = entry.get("decontaminate")
         for place, reference in enumerate(references if isinstance(references, list) else ()):
             if isinstance(reference, str) and not _ENTRY_NAME.fullmatch(reference):
-                yield references, place, "path"
+                yield references, place, "rows"
 
 
 def _keys(content: Mapping[str, Any]) -> Iterator[tuple[Any, str, Kind]]:
@@ -77,7 +114,8 @@ def _keys(content: Mapping[str, Any]) -> Iterator[tuple[Any, str, Kind]]:
         yield source, "path", "path"
         yield source, "gguf", "gguf"
     for entry in entries(content, "prompts"):
-        yield entry, "file", "path"
+        yield entry, "file", "rows"
+        yield entry, "hub", "hub"
     for reward in entries(content, "rewards"):
         routes = reward.get("by_source")
         for judge in (reward, *entries(reward, "by_source")):

@@ -43,7 +43,10 @@ def data_path(text: str) -> str:
     candidates = [path]
     if path.parts[:1] == ("data",):
         candidates += [_PACKAGE / "_data" / Path(*path.parts[1:]), _PACKAGE.parent / path]
-    return next((str(p.resolve()) for p in candidates if p.exists()), text)
+    try:
+        return next((str(p.resolve()) for p in candidates if p.exists()), text)
+    except OSError:  # no name that a file can have
+        return text
 
 
 def gguf_files(reference: str) -> list[Path]:

@@ -1,5 +1,7 @@
 """`prompts:`: where questions and their gold answers come from."""
 
+from collections.abc import Iterator
+from string import Formatter
 from typing import Any, Literal
 
 from pydantic import (
@@ -19,9 +21,10 @@ class PromptSource(Strict):
     gym: str | None = None
     """A reasoning-gym task."""
     hub: str | None = None
-    """A Hugging Face data set id, `ID` or `ID:CONFIG`."""
-    file: str | None = None
-    """JSON lines: one object with `question` and perhaps `answer` a line."""
+    """A Hugging Face data set, `ID` or `ID:CONFIG`, or a folder that holds one."""
+    file: str | list[str] | None = None
+    """Rows with `question` and perhaps `answer`, as JSON, CSV, parquet or Arrow: a file, a pattern
+    with `*`, or a list of them."""
     size: PositiveInt | None = None
     """Rows: the first so many; required for task and gym."""
     split: str = "train"
@@ -35,7 +38,10 @@ class PromptSource(Strict):
     care: tuple[Fraction, Fraction] = (1.0, 1.0)
     """Of a task: share of the steps written in `worked`, both ends included."""
     columns: dict[str, str] = Field(default_factory=dict)
-    """Our names for theirs: `{question: THEIRS, answer: THEIRS, ...}`."""
+    """Our names for theirs: `{question: THEIRS, answer: THEIRS, ...}`; `OUTER.INNER` is a value
+    inside of a column. A list as answer holds several that are right."""
+    template: str | None = None
+    """The question from several columns: `"{instruction}\\n\\n{input}"`; `{{` is a brace."""
     options: dict[str, Any] = Field(default_factory=dict)
     """A gym task's own configuration."""
     system: str | None = None
@@ -62,4 +68,30 @@ class PromptSource(Strict):
         exactly_one(self, "task", "gym", "hub", "file")
         if (self.task or self.gym) and self.size is None:
             raise ValueError("size is missing: generated prompts need a number of rows")
+        if self.template is not None:
+            if "question" in self.columns:
+                raise ValueError("template makes the question; remove columns.question")
+            if not any(name for _, name in template_parts(self.template)):
+                raise ValueError("template names no column; write one in braces: {NAME}")
         return self
+
+
+def template_parts(template: str) -> Iterator[tuple[str, str | None]]:
+    """(text, the column after it, None at the end) of a template.
+
+    >>> list(template_parts("Q: {question}!"))
+    [('Q: ', 'question'), ('!', None)]
+
+    Raises ValueError for a brace that names no column.
+    """
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError as error:
+        raise ValueError(f"template: {error}; a brace itself is written twice") from error
+    for text, name, form, conversion in parts:
+        if name is not None and (form or conversion or not name.strip()):
+            raise ValueError(
+                f"template: {{{name}{'!' + conversion if conversion else ''}"
+                f"{':' + form if form else ''}}} names no column; a brace itself is written twice"
+            )
+        yield text, name

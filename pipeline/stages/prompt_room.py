@@ -103,8 +103,10 @@ def long_prompts(
     A token has a byte at least, so most prompts are told by their size alone.
     """
     around = len(chat.prompt_ids(chat.render("", system))) + SLACK_TOKENS
-    doubtful = [p for p in prompts if len(p.question.encode()) + around > over]
-    lengths = {p.id: len(chat.prompt_ids(chat.render(p.question, system))) for p in doubtful}
+    doubtful = [p for p in prompts if p.context or len(p.question.encode()) + around > over]
+    lengths = {
+        p.id: len(chat.prompt_ids(chat.render(p.question, system, p.context))) for p in doubtful
+    }
     return {id_: length for id_, length in lengths.items() if length > over}
 
 

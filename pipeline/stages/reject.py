@@ -59,17 +59,20 @@ def _write_rows(
 ) -> None:
     spec = plan.spec
     assert isinstance(spec, RejectStage)
-    questions = {p.id: p.question for p in prompts}
+    asked = {p.id: p for p in prompts}
     chat = load_chat(model_of(ctx, spec.policy))
     system = systems(ctx)[spec.prompts]
     policy = ctx.artifacts[spec.policy].manifest.fingerprint
     rows = [
         {
-            "question": questions[s.rollout.prompt_id],
-            "completion": with_opening(chat.render(questions[s.rollout.prompt_id], system), s.text),
+            "question": prompt.question,
+            "context": json.dumps(prompt.context),
+            "completion": with_opening(
+                chat.render(prompt.question, system, prompt.context), s.text
+            ),
             "source": spec.prompts,
             "prompt_id": s.rollout.prompt_id,
-            "prompt_hash": prompt_hash(questions[s.rollout.prompt_id]),
+            "prompt_hash": prompt_hash(prompt.question),
             "policy": f"{spec.policy}@{policy[:16]}",
             "seed": s.rollout.seed,
             "sample": s.rollout.sample,
@@ -77,8 +80,9 @@ def _write_rows(
             "filters": "finished,correct,readable,new",
         }
         for s in kept
+        for prompt in (asked[s.rollout.prompt_id],)
     ]
-    text = ("question", "completion", "source", "prompt_id", "prompt_hash", "policy")
+    text = ("question", "context", "completion", "source", "prompt_id", "prompt_hash", "policy")
     schema = pa.schema(
         [
             *((name, pa.string()) for name in text),

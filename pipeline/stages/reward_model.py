@@ -6,12 +6,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.generate.chat import load_chat, with_opening, without_opening
+from pipeline.generate.chat import Chat, load_chat, with_opening, without_opening
 from pipeline.generate.groups import Group
 from pipeline.plan.stage_plan import StagePlan
 from pipeline.recipe.reject_stage import RejectStage
 from pipeline.recipe.reward_model_stage import RewardModelStage
-from pipeline.records import read_scored
+from pipeline.records import Prompt, read_scored
 from pipeline.stages.context import Output, RunContext
 from pipeline.stages.harvest import preference_pairs
 from pipeline.stages.reject import ROLLOUTS_FILE
@@ -50,7 +50,7 @@ def _from_harvest(ctx: RunContext, spec: RewardModelStage, model: Path) -> list[
     source = next(s.spec for s in ctx.plan.stages if s.name == spec.pairs)
     assert isinstance(source, RejectStage)
     chat, policy = load_chat(model), load_chat(model_of(ctx, source.policy))
-    questions = {p.id: p.question for p in prompts_of(ctx, source.prompts)}
+    prompts = {p.id: p for p in prompts_of(ctx, source.prompts)}
     system = systems(ctx)[source.prompts]
     scored = read_scored(ctx.artifacts[spec.pairs].path / ROLLOUTS_FILE)
     size = source.samples_per_prompt
@@ -60,15 +60,18 @@ def _from_harvest(ctx: RunContext, spec: RewardModelStage, model: Path) -> list[
     ]
     pairs = preference_pairs(groups, source.rewards, source.threshold)
 
-    def fitted(question: str, text: str) -> str:
-        """The policy's completion as one of the reward model's own prompt."""
-        whole = with_opening(policy.render(question, system), text)
-        return without_opening(chat.render(question, system), whole)
+    def rendered(by: Chat, asked: Prompt) -> str:
+        return by.render(asked.question, system, asked.context)
 
-    asked = [questions[chosen.rollout.prompt_id] for chosen, _ in pairs]
+    def fitted(asked: Prompt, text: str) -> str:
+        """The policy's completion as one of the reward model's own prompt."""
+        whole = with_opening(rendered(policy, asked), text)
+        return without_opening(rendered(chat, asked), whole)
+
+    asked = [prompts[chosen.rollout.prompt_id] for chosen, _ in pairs]
     return [
-        (chat.render(q, system), fitted(q, chosen.text), fitted(q, rejected.text))
-        for q, (chosen, rejected) in zip(asked, pairs, strict=True)
+        (rendered(chat, p), fitted(p, chosen.text), fitted(p, rejected.text))
+        for p, (chosen, rejected) in zip(asked, pairs, strict=True)
     ]
 
 
@@ -77,7 +80,7 @@ def _from_prompts(ctx: RunContext, spec: RewardModelStage, model: Path) -> list[
     system = systems(ctx)[spec.pairs]
     return [
         (
-            chat.render(p.question, system),
+            chat.render(p.question, system, p.context),
             completion_of(p, "chosen"),
             completion_of(p, "rejected"),
         )

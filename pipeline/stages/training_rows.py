@@ -1,7 +1,7 @@
 """Rows to fine-tune on: (question, completion) from prompts columns and harvests, rendered."""
 
+import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.artifacts import ArtifactError
-from pipeline.generate.chat import load_chat, without_opening
+from pipeline.generate.chat import Chat, load_chat, without_opening
+from pipeline.generate.turns import training_texts
 from pipeline.plan.stage_plan import StagePlan
+from pipeline.prompts.conversations import is_conversation, turns_of
 from pipeline.prompts.row_values import as_text
 from pipeline.recipe.stage_base import Input
 from pipeline.records import Prompt
@@ -21,32 +23,22 @@ HARVEST_FILE = "rows.parquet"  # in a reject artifact: question, source, complet
 WORKED = "worked"  # a column with the reasoning that leads to the answer
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One example before rendering. `source` names the prompts entry it came from."""
-
-    question: str
-    completion: str
-    source: str
-
-
 def write_rows(ctx: RunContext, plan: StagePlan, *, model: Path) -> Path:
-    """The stage's rows rendered for `model`'s chat template, as a parquet file in `work`.
+    """The stage's rows rendered for `model`'s chat template, as a parquet file in `work`: `prompt`,
+    `completion`, and in `further` the later turns of a conversation.
 
     Raises ValueError when there are none.
     """
     chat = load_chat(model)
-    system = systems(ctx)
-    rows = [row for i in named(plan, "rows") for row in _rows(ctx, i)]
+    rows = [row for source in named(plan, "rows") for row in _rows(ctx, source, chat)]
     if not rows:
         sources = ", ".join(i.name for i in named(plan, "rows"))
         raise ValueError(f"{plan.name}: no rows to train on in {sources}")
-    prompts = [chat.render(row.question, system[row.source]) for row in rows]
-    completions = [
-        without_opening(prompt, row.completion) for prompt, row in zip(prompts, rows, strict=True)
-    ]
+    prompts, completions, further = zip(*((p, c, more) for p, c, *more in rows), strict=True)
     path = ctx.work / "rows.parquet"
-    pq.write_table(pa.table({"prompt": prompts, "completion": completions}), path)
+    lists = pa.array(further, type=pa.list_(pa.string()))
+    columns = {"prompt": pa.array(prompts), "completion": pa.array(completions), "further": lists}
+    pq.write_table(pa.table(columns), path)
     return path
 
 
@@ -64,14 +56,28 @@ def completion_of(prompt: Prompt, column: str) -> str:
     return f"<think>{text}</think>{prompt.answer}" if column == WORKED else text
 
 
-def _rows(ctx: RunContext, source: Input) -> Iterator[Row]:
-    if source.column is not None:
-        for prompt in prompts_of(ctx, source.name):
-            completion = completion_of(prompt, source.column)
-            yield Row(question=prompt.question, completion=completion, source=source.name)
+def _rows(ctx: RunContext, source: Input, chat: Chat) -> Iterator[list[str]]:
+    """[prompt, completion, ...] of every row, as `training_texts` has them."""
+    if source.column is None:
+        yield from _harvested(ctx, source, chat)
         return
+    system = systems(ctx)[source.name]
+    for prompt in prompts_of(ctx, source.name):
+        value = prompt.columns.get(source.column)
+        if is_conversation(value):
+            where = f"prompt {prompt.id}: column {source.column!r}"
+            turns = turns_of(value, where=where)
+            yield from training_texts(chat, turns, system=system)
+            continue
+        text = chat.render(prompt.question, system, prompt.context)
+        yield [text, without_opening(text, completion_of(prompt, source.column))]
+
+
+def _harvested(ctx: RunContext, source: Input, chat: Chat) -> Iterator[list[str]]:
     path = ctx.artifacts[source.name].path / HARVEST_FILE
     if not path.exists():
         raise ArtifactError(f"{path.parent} has no {HARVEST_FILE}; is it a reject stage?")
-    for row in pq.read_table(path, columns=["question", "completion", "source"]).to_pylist():
-        yield Row(**row)
+    for row in pq.read_table(path).to_pylist():
+        context = json.loads(row.get("context", "[]"))
+        text = chat.render(row["question"], systems(ctx)[row["source"]], context)
+        yield [text, without_opening(text, row["completion"])]

@@ -31,7 +31,8 @@ from pipeline.train.token_rows import row_order, steps_for, token_rows
 def train(
     job: TrainJob, rows: Path, *, callbacks: Sequence[TrainerCallback] = ()
 ) -> dict[str, Any]:
-    """Fine-tune `job.model` on a parquet file with string columns `prompt` and `completion`.
+    """Fine-tune `job.model` on a parquet file with string columns `prompt` and `completion`, and
+    perhaps a list `further` with a conversation's later turns (see `token_rows`).
 
     Prompts are rendered through the chat template, completions end without end-of-sequence token.
     Goes on from the newest complete checkpoint in `job.work`. With the specification of a
@@ -100,12 +101,14 @@ def _examples(job: TrainJob, rows: Path, chat: Chat) -> tuple[Dataset, Mapping[s
     """Token rows that fit, packed when the recipe says so, and what was counted on the way."""
     spec = job.spec
     assert isinstance(spec, SftStage | DistillStage)
-    table = pq.read_table(rows, columns=["prompt", "completion"])
+    table = pq.read_table(rows)
+    names = table.column_names
     found = token_rows(
         chat,
         table["prompt"].to_pylist(),
         table["completion"].to_pylist(),
         completion_only=True,
+        further=table["further"].to_pylist() if "further" in names else None,
     )
     fitting = [row for row in found if len(row.input_ids) <= spec.max_tokens]
     if not fitting:

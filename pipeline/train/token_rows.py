@@ -25,18 +25,29 @@ def token_rows(
     completions: Sequence[str],
     *,
     completion_only: bool,
+    further: Sequence[Sequence[str]] | None = None,
 ) -> list[TokenRow]:
     """Prompt, completion and end of turn as training examples.
 
-    Prompt and completion are tokenized apart, as they are when the model generates.
+    Prompt and completion are tokenized apart, as they are when the model generates. `further` has
+    a conversation's later turns by row: what stands before an answer, the answer, and so on; each
+    answer is a completion with its end of turn.
     """
     rows = []
-    for prompt, completion in zip(
-        chat.prompts_ids(prompts), chat.completions_ids(completions), strict=True
+    for prompt, completion, more in zip(
+        chat.prompts_ids(prompts),
+        chat.completions_ids(completions),
+        further or [()] * len(prompts),
+        strict=True,
     ):
-        answer = [*completion, chat.row_end]
-        hidden = [IGNORED] * len(prompt) if completion_only else prompt
-        rows.append(TokenRow(input_ids=prompt + answer, labels=hidden + answer))
+        befores = [prompt, *chat.continuations_ids(more[::2])]
+        answers = [completion, *chat.completions_ids(more[1::2])]
+        row = TokenRow(input_ids=[], labels=[])
+        for before, answer in zip(befores, answers, strict=True):
+            row.input_ids.extend([*before, *answer, chat.row_end])
+            hidden = [IGNORED] * len(before) if completion_only else before
+            row.labels.extend([*hidden, *answer, chat.row_end])
+        rows.append(row)
     return rows
 
 

@@ -121,6 +121,7 @@ def _sample(
         prompt=prompt.question if rendered is None else rendered(rollout.prompt_tokens),
         completion=scored.text,
         gold=prompt.answer,
+        golds=prompt.golds,
         columns=prompt.columns,
         id=f"{place}/{rollout.prompt_id}/{rollout.sample}",
         step=step,

@@ -20,7 +20,7 @@ _PARTS = ("public_tests", "private_tests", "generated_tests")
 
 
 def read_tests(
-    columns: Mapping[str, Any], gold: str | None, *, entry_point: str | None
+    columns: Mapping[str, Any], gold: str | list[str] | None, *, entry_point: str | None
 ) -> Tests | None:
     """The tests of a row; None when it has none.
 
@@ -92,9 +92,12 @@ def _function(columns: Mapping[str, Any]) -> str | None:
     return methods[-1] if methods else None
 
 
-def _referenced(columns: Mapping[str, Any], gold: str | None, *, entry: str | None) -> Referenced:
+def _referenced(
+    columns: Mapping[str, Any], gold: str | list[str] | None, *, entry: str | None
+) -> Referenced:
     """EvalPlus' inputs, whose outputs are those of the reference solution."""
-    reference = columns.get("canonical_solution") or gold
+    solution = gold[0] if isinstance(gold, list) else gold  # any of them is right
+    reference = columns.get("canonical_solution") or solution
     if not reference or not entry:
         raise BadTests(
             "base_input and plus_input are inputs without outputs; they need the columns "

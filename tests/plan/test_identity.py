@@ -165,3 +165,24 @@ def test_fingerprints_follow_helpers_of_helpers_and_circles(
     before = fingerprint(recipe, "a")
     (tmp_path / "two.py").write_text("import one\nlimit = 3")
     assert fingerprint(recipe, "a") != before
+
+
+def test_fingerprints_follow_every_file_and_data_folder(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    rows = [tmp_path / "a.jsonl", tmp_path / "b.jsonl", tmp_path / "folder" / "train.jsonl"]
+    for path in rows:
+        path.write_text('{"question": "q", "answer": "a"}\n')
+
+    def prints() -> list[str]:
+        sources = [{"file": str(tmp_path / "*.jsonl")}, {"hub": str(tmp_path / "folder")}]
+        return [
+            make_plan(recipe_with({"a": GRPO}, prompts={"train": source})).fingerprints["train"]
+            for source in sources
+        ]
+
+    several, folder = prints()
+    rows[1].write_text('{"question": "q", "answer": "b"}\n')
+    assert prints()[0] != several
+    assert prints()[1] == folder
+    rows[2].write_text('{"question": "q", "answer": "b"}\n')
+    assert prints()[1] != folder

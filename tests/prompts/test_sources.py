@@ -85,7 +85,7 @@ def test_ids_come_from_the_question() -> None:
         ({"gym": "leg_counting", "size": 2, "options": {"min_animals": -1}}, "refuses its options"),
         ({"gym": "coin_flip", "size": 100_000, "options": {"max_trials": 3}}, "distinct train"),
         ({"file": "x.jsonl", "split": "test"}, "a file has no splits"),
-        ({"file": "missing.jsonl"}, "missing.jsonl does not exist"),
+        ({"file": "missing.jsonl"}, "there is no file missing.jsonl"),
     ],
 )
 def test_a_wrong_source_is_refused(source: dict[str, Any], said: str) -> None:

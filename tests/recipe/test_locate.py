@@ -2,13 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline.plan.plan import make_plan
 from pipeline.plan.stage_plan import PlanError
+from pipeline.prompts.row_files import row_files
 from pipeline.recipe.dump import dump_recipe
 from pipeline.recipe.load import load_recipe
+from pipeline.recipe.locate import locate, locate_beside
 from pipeline.recipe.places import data_path
 from pipeline.recipe.schema import Recipe
 
@@ -130,3 +133,34 @@ def test_shipped_data_is_found_from_anywhere(
     (tmp_path / "data" / "models").mkdir(parents=True)
     assert data_path("data/models") == str(tmp_path / "data" / "models")
     assert data_path("rows.jsonl") == "rows.jsonl"
+
+
+def test_patterns_lists_and_data_folders_are_found_beside_the_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "odd [name]"
+    (home / "rows" / "saved").mkdir(parents=True)
+    (home / "rows" / "a.jsonl").touch()
+    here = tmp_path / "here"
+    (here / "own").mkdir(parents=True)
+    monkeypatch.chdir(here)
+    content: dict[str, Any] = {
+        "prompts": {
+            "pattern": {"file": "rows/*.jsonl"},
+            "several": {"file": ["rows/a.jsonl", "own/*.csv", "no*.jsonl", "none/*.jsonl"]},
+            "saved": {"hub": "rows/saved"},
+            "hub": {"hub": "openai/gsm8k:main"},
+        }
+    }
+    locate_beside(content, home)
+    locate(content)
+    prompts = content["prompts"]
+    assert row_files(prompts["pattern"]["file"]) == [home / "rows" / "a.jsonl"]
+    assert prompts["several"]["file"] == [
+        str(home / "rows" / "a.jsonl"),
+        str(here / "own" / "*.csv"),
+        str(here / "no*.jsonl"),
+        "none/*.jsonl",
+    ]
+    assert prompts["saved"]["hub"] == str(home / "rows" / "saved")
+    assert prompts["hub"]["hub"] == "openai/gsm8k:main"

@@ -195,3 +195,43 @@ def test_what_raises_is_named_with_its_line(
     error = result.detail["error"]
     assert "sample 'p/3'" in error
     assert message in error
+
+
+@pytest.mark.parametrize(
+    ("name", "completion", "golds"),
+    [
+        ("math_answer", "\\boxed{4}", ("5", "2+2", "4.0")),
+        ("exact_match", "four", ("4", "four")),
+        ("choice", "The answer is (b).", ("A", "B")),
+    ],
+)
+def test_any_of_several_golds_is_right(name: str, completion: str, golds: tuple[str, ...]) -> None:
+    function = resolve(f"builtin:{name}")
+    sample = Sample(prompt="", completion=completion, gold=golds[0], golds=golds)
+    none_right = replace(sample, golds=golds[:1])
+    right, wrong = function([sample, none_right])
+    assert (right.value, right.verdict) == (1.0, "correct")
+    assert (wrong.value, wrong.verdict) == (0.0, "wrong")
+
+
+def test_other_libraries_functions_are_given_the_list_of_golds() -> None:
+    def trl(completions: list[str], answer: list[Any], **_: Any) -> list[float]:
+        return [float(c in a) for c, a in zip(completions, answer, strict=True)]
+
+    def verl(data_source: str, solution_str: str, ground_truth: Any, extra_info: Any) -> float:
+        return float(solution_str in ground_truth)
+
+    sample = Sample(prompt="", completion="four", gold="4", golds=("4", "four"))
+    for function in (trl, verl):
+        assert recognise(function, ref="x")([sample])[0].value == 1.0
+
+
+def test_a_conversation_is_given_without_the_answer_that_its_row_ends_with() -> None:
+    def reads(prompts: list[list[dict[str, str]]], completions: list[Any]) -> list[float]:
+        assert [turn["role"] for turn in prompts[0]] == ["user"]
+        return [1.0]
+
+    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "gold"}]
+    sample = Sample(prompt="?", completion="a", columns={"messages": turns})
+    (reward,) = recognise(reads, ref="x")([sample])
+    assert reward.value == 1.0, reward.detail

@@ -1,0 +1,99 @@
+"""Conversations as people store them -> turns with `role` and `content`.
+
+OpenAI's messages (`role`, `content`), ShareGPT's (`from`, `value`), contents in parts
+(`[{"type": "text", "text": ...}]`), and columns of roles and of contents are read. Tools are not.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.prompts.prompt_error import PromptError
+from pipeline.recipe.recipe_errors import did_you_mean
+from pipeline.records import Message
+
+COLUMNS = ("messages", "conversations", "conversation", "prompt")
+"""Where rows have their conversation when the recipe does not say."""
+
+ROLES: Mapping[str, str] = {
+    **dict.fromkeys(("system", "developer"), "system"),
+    **dict.fromkeys(("user", "human", "prompter"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "bot", "model"), "assistant"),
+}
+_ROLE_KEYS, _CONTENT_KEYS = ("role", "from"), ("content", "value")
+
+
+def is_conversation(value: Any) -> bool:
+    """Whether a value is a list of turns, or columns of roles and of contents."""
+    if isinstance(value, Mapping):
+        lists = [value.get(key) for key in (*_ROLE_KEYS, *_CONTENT_KEYS) if key in value]
+        return len(lists) == 2 and all(isinstance(one, list) for one in lists)
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(turn, Mapping) for turn in value)
+        and any(key in value[0] for key in _ROLE_KEYS)
+    )
+
+
+def turns_of(value: Any, *, where: str) -> list[Message]:
+    """The turns of a conversation, without system messages that are empty.
+
+    Raises PromptError naming the turn that is none, or that uses tools.
+    """
+    if isinstance(value, Mapping):
+        columns = zip(*value.values(), strict=False)
+        value = [dict(zip(value, turn, strict=True)) for turn in columns]
+    turns = [_turn(turn, where=f"{where}, turn {n}") for n, turn in enumerate(value, start=1)]
+    return [turn for turn in turns if turn["content"]]
+
+
+def question_in(
+    turns: Sequence[Message], *, where: str
+) -> tuple[tuple[Message, ...], str, str | None]:
+    """(turns before the question, the last user turn, the assistant's answer to it if any).
+
+    Raises PromptError where no user turn is followed by nothing or by one answer.
+    """
+    asked = [place for place, turn in enumerate(turns) if turn["role"] == "user"]
+    if not asked:
+        raise PromptError(f"{where}: no turn is the user's; add one, or remove the row")
+    last = asked[-1]
+    after = turns[last + 1 :]
+    if len(after) > 1 or any(turn["role"] != "assistant" for turn in after):
+        roles = ", ".join(turn["role"] for turn in after)
+        raise PromptError(
+            f"{where}: after the last user turn come {roles}; end the conversation with it, or "
+            "with one answer of the assistant"
+        )
+    return tuple(turns[:last]), turns[last]["content"], after[0]["content"] if after else None
+
+
+def _turn(turn: Any, *, where: str) -> Message:
+    if not isinstance(turn, Mapping):
+        raise PromptError(f"{where}: no object with role and content; correct or remove the row")
+    name = next((turn[key] for key in _ROLE_KEYS if key in turn), None)
+    if not isinstance(name, str) or name.lower() not in ROLES:
+        guess = did_you_mean(str(name), ROLES)
+        raise PromptError(
+            f"{where}: the role {name!r} is not read{guess} (system, user and assistant are; tools "
+            "are not); correct or remove the row"
+        )
+    role = ROLES[name.lower()]
+    if turn.get("tool_calls") or turn.get("function_call") or turn.get("weight") in (0, 0.0):
+        raise PromptError(
+            f"{where}: turns that call tools, or have weight 0, are not read; remove the row"
+        )
+    content = _content(next((turn[key] for key in _CONTENT_KEYS if key in turn), None))
+    if content is None:
+        raise PromptError(f"{where}: its content is no text; correct or remove the row")
+    if not content.strip() and role != "system":
+        raise PromptError(f"{where}: its content is empty; fill it or remove the row")
+    return {"role": role, "content": content if content.strip() else ""}
+
+
+def _content(value: Any) -> str | None:
+    """A turn's text; None where there is anything but text."""
+    if isinstance(value, list):
+        texts = [part.get("text") if isinstance(part, Mapping) else part for part in value]
+        return "".join(texts) if all(isinstance(text, str) for text in texts) else None
+    return value if isinstance(value, str) else None
