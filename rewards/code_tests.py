@@ -142,7 +142,7 @@ def _graded(program: str, tests: Tests, setting: _Setting) -> grade.Grade:
     box = _box("program", setting)
     limits, rules, every = setting.limits, setting.rules, setting.partial
     if isinstance(tests, Judged):
-        return hearing.by_judge(box, _box("judge", setting), program, tests, limits)
+        return hearing.by_judge(box, _box("judge", setting), program, tests, limits, every=every)
     if isinstance(tests, Referenced):
         judge = _box("judge", setting)
         return grade.by_reference(box, judge, program, tests, limits, rules, every=every)
@@ -154,6 +154,9 @@ def _graded(program: str, tests: Tests, setting: _Setting) -> grade.Grade:
     if setting.language != "python":
         raise ValueError("calls are tested in Python only; other languages read standard input")
     calls = [case for case in tests if isinstance(case, Call)]
+    reason = hearing.idle_calls(box, calls)
+    if reason:
+        return grade.Grade(passed=0, total=0, detail=reason)
     return grade.by_calls(box, program, calls, limits, rules, every=every)
 
 
@@ -167,6 +170,8 @@ def _box(role: str, setting: _Setting) -> Box:
 
 
 def _reward(result: grade.Grade, *, partial: bool) -> Reward:
+    if not result.total:
+        return Reward(value=None, verdict="no_tests", detail={"reason": result.detail})
     if not result.trouble:
         verdict = "passed"
     elif result.trouble == TIMEOUT:
@@ -175,6 +180,8 @@ def _reward(result: grade.Grade, *, partial: bool) -> Reward:
         verdict = "wrong_answer" if result.trouble == grade.WRONG_ANSWER else "error"
     share = result.passed / result.total
     detail: dict[str, Any] = {"passed": result.passed, "tests": result.total}
+    if result.checks is not None:
+        detail["checks"] = result.checks
     if result.trouble:
         words = {"trouble": result.trouble, "test": result.detail, "limit": result.limit}
         words |= {"test_number": result.number, "expected": result.expected, "got": result.got}

@@ -3,42 +3,74 @@
 from __future__ import annotations
 
 import ast
-import builtins
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from rewards.sandbox.kinds import BadTests, Call, Judged, Tests
+from rewards.sandbox.program_names import BUILTINS, program_names
 
 MAX_LITERAL = 1_000_000
-BUILTINS = set(dir(builtins))
-MODULES = {
-    "bisect", "cmath", "collections", "copy", "datetime", "functools", "heapq", "itertools",
-    "math", "operator", "random", "re", "string", "sys",
-}  # fmt: skip
-"""Modules that test code may use without importing them, as it ran beside the program's imports."""
+MAX_VALUES = 6
 
 
 def from_code(source: str, *, setup: str, entry: str | None) -> Tests:
+    """The tests that code holds: calls with their values, or code for a judge.
+
+    Raises:
+        BadTests: when it does not parse, or asks for what a judge cannot do.
+    """
     try:
         tree = ast.parse(source)
-    except SyntaxError as error:
+        ast.parse(setup)
+    except (SyntaxError, ValueError) as error:
         raise BadTests(f"test code does not parse: {error}") from error
-    functions = (entry,) if entry else tuple(_free_names(tree, setup))
-    shadowed = not functions  # the program redefines a built-in, such as sum
+    taken = program_names(source, tree, setup=setup, entry=entry)
+    called = {node.func.id for node in ast.walk(tree) if _is_named_call(node)}
+    needs_entry = _defines_check(tree.body) and entry is None and "check" not in called
+    if needs_entry:
+        raise BadTests("tests that define check(candidate) need an entry_point")
+    shadowed = not taken.names and not taken.modules  # the program redefines a built-in
     calls = _as_calls(tree.body, entry=entry, any_name=shadowed)
     if calls:
         return calls
-    if entry is None and _defines_check(tree.body):
-        raise BadTests("tests that define check(candidate) need an entry_point")
-    if not functions:
-        raise BadTests("test code calls no function of the program")
-    return Judged(source, _imports(tree) + setup, functions, entry)
+    return Judged(
+        source=source,
+        setup="".join(f"import {name}\n" for name in taken.unsaid) + setup,
+        functions=taken.names,
+        entry=entry,
+        classes=taken.classes,
+        modules=taken.modules,
+        star=taken.star,
+        imports=taken.imports,
+        checked="check" in called,
+        values=tuple(_values(tree)),
+    )
 
 
-def _imports(tree: ast.Module) -> str:
-    """Imports of the modules that test code uses without saying so."""
-    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    return "".join(f"import {name}\n" for name in sorted(used & MODULES))
+def _is_named_call(node: ast.AST) -> TypeGuard[Any]:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+
+
+def _values(tree: ast.Module) -> Iterator[str]:
+    """Source of the values that test code compares with, as a program that knows nothing may."""
+    yield from ("(None,)", "(0,)", "('',)", "([],)", "(True,)", "(False,)")
+    seen: set[str] = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Compare(left=left, comparators=others):
+                sides = [left, *others]
+            case ast.Call(func=ast.Attribute(attr=name), args=sides) if name.startswith("assert"):
+                pass
+            case _:
+                continue
+        for side in sides:
+            try:
+                text = f"({ast.unparse(side)},)" if constant(side) is not None else ""
+            except (ValueError, TypeError, OverflowError):
+                continue
+            if text and text not in seen and len(seen) < MAX_VALUES:
+                seen.add(text)
+                yield text
 
 
 def _defines_check(body: Sequence[ast.stmt]) -> bool:
@@ -146,19 +178,3 @@ def _combined(operator: ast.operator, left: Any, right: Any) -> Any:
     if isinstance(operator, ast.Add):
         return left + right
     return left - right if isinstance(operator, ast.Sub) else left * right
-
-
-def _free_names(tree: ast.Module, setup: str) -> Iterator[str]:
-    """Names that test code calls and neither it, its setup nor Python defines."""
-    bound = BUILTINS | MODULES
-    for part in [*ast.walk(tree), *ast.walk(ast.parse(setup or "pass"))]:
-        match part:
-            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
-                bound.add(name)
-            case ast.Name(id=name, ctx=ast.Store()) | ast.arg(arg=name):
-                bound.add(name)
-            case ast.alias(name=name, asname=asname):
-                bound.add(asname or name.partition(".")[0])
-    calls = [part.func for part in ast.walk(tree) if isinstance(part, ast.Call)]
-    called = [func.id for func in calls if isinstance(func, ast.Name)]
-    yield from dict.fromkeys(name for name in called if name not in bound)

@@ -44,6 +44,7 @@ class Box:
 
     def __init__(self, isolation: Isolation = "best", *, packages: Sequence[str] = ()) -> None:
         self.isolation: Isolation = isolation
+        self.packages = tuple(packages)
         self._packages = installed(packages)
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None

@@ -45,6 +45,8 @@ class Grade:
     """The limit that was met, with the argument that raises it."""
     number: int = 0
     """Which test went wrong first, from 1; 0 when it was none of them."""
+    checks: int | None = None
+    """How many checks a judge made; None where tests are data."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,89 +1,272 @@
-"""A program before a judge: test code in one sandbox, the program in another, calls in between."""
+"""A program before a judge: test code in one sandbox, the program in another, calls in between.
+
+judge (tests)            here (answers are decoded)          witness (the program)
+  | ask: an expression ------> | -------------------------------> | evaluates
+  | <------ value, raised ---- | <------- JSON, never believed -- |
+  | <------ visit (a function of the tests is called) ----------- |
+  | reply -------------------> | -------------------------------> |
+  | report: passed, total, checks, first failure
+"""
 
 from __future__ import annotations
 
+import ast
 import marshal
-from functools import cache
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from pathlib import Path
+from typing import Any
 
 from rewards.sandbox.box import Box
 from rewards.sandbox.boxed_run import Limits, Run
-from rewards.sandbox.decode import NotPlain, source_of, value_of
+from rewards.sandbox.decode import NotPlain
 from rewards.sandbox.grade import (
     JUDGE_LIMITS,
     WRONG_ANSWER,
     Grade,
+    by_calls,
     message_of,
     serving,
-    start_trouble,
+    shortened,
 )
-from rewards.sandbox.kinds import Judged
+from rewards.sandbox.kinds import BadTests, Call, Judged
+from rewards.sandbox.program_names import BUILTINS
+from rewards.sandbox.rewritten import rewritten
+from rewards.sandbox.same import Rules
+from rewards.sandbox.testimony import spelled
 
-_JUDGE = Path(__file__).with_name("judge.py")
+NULL_LIMITS = Limits(cpu_s=2.0, memory_mib=1024)
+_COURT = Path(__file__).with_name("court")
+_PACKAGE = "rewards.sandbox.court"
+_JUDGE = (
+    "witness", "remote", "record", "collect", "fixtures", "pytest_stand_in", "nulls", "judge",
+)  # fmt: skip
+_REMEMBERED: dict[tuple[Judged, tuple[str, ...]], str] = {}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a judge reports; `trouble` is empty when all tests passed."""
+
+    passed: int = 0
+    total: int = 0
+    checks: int = 0
+    trouble: str = ""
+    test: str = ""
+    expected: str = ""
+    got: str = ""
 
 
 @cache
-def _judge_code() -> bytes:
-    """The judge's code, compiled once: sandboxes run the interpreter that this process runs."""
-    return marshal.dumps(compile(_JUDGE.read_text(), "judge.py", "exec"))
+def _parts(*names: str) -> list[tuple[str, bytes]]:
+    """Modules with their code, compiled once: sandboxes run the interpreter of this process."""
+    parts = [(_PACKAGE, marshal.dumps(compile("", "court", "exec")))]
+    for name in names:
+        code = compile((_COURT / f"{name}.py").read_text(), f"{name}.py", "exec")
+        parts.append((f"{_PACKAGE}.{name}", marshal.dumps(code)))
+    return parts
 
 
-def by_judge(box: Box, judge: Box, program: str, tests: Judged, limits: Limits) -> Grade:
-    """Run trusted test code in one sandbox and the program in another, and carry the calls over."""
-    run = box.run(serving(program), limits)
-    started = start_trouble(run)
-    job = {
+@lru_cache(maxsize=512)
+def _code(tests: Judged) -> bytes:
+    tree = rewritten(ast.parse(tests.source))
+    return marshal.dumps(compile(tree, "tests.py", "exec", dont_inherit=True))
+
+
+def _job(tests: Judged, *, null: str | None, told: str = "", every: bool = False) -> dict[str, Any]:
+    unittest = "unittest" in {name.partition(".")[0] for name in tests.imports}
+    order = [*_JUDGE[:-1], "unittest_runs", "judge"] if unittest else _JUDGE
+    return {
         "mode": "serve",
-        "judge": _judge_code(),
+        "parts": _parts(*order),
         "name": "tests",
-        "program": tests.source,
+        "program": _code(tests),
         "setup": tests.setup,
-        "functions": list(tests.functions),
+        "names": list(tests.functions),
+        "classes": tests.classes,
+        "modules": list(tests.modules),
+        "imports": [*tests.imports, *(["unittest"] if unittest else [])],
         "entry": tests.entry,
+        "checked": tests.checked,
+        "null": null,
+        "told": told,
+        "every": every,
     }
-    outcome, detail = started or "silent", ""
-    if started is None:
-        court = judge.run(job, JUDGE_LIMITS)
-        outcome, detail = _hearing(court, run)
-        court.end()
+
+
+def idle(judge: Box, tests: Judged) -> str:
+    """Why tests ask nothing of a program, or empty when they ask something.
+
+    They are put to programs that know nothing: every name is there, and every call gives the same
+    value. Tests that fail a check for one of these depend on what a program answers. No program
+    has a part in this, and so no influence on it.
+
+    Raises:
+        BadTests: when they need what a judge does not have.
+    """
+    key = tests, judge.packages
+    if key not in _REMEMBERED:
+        if len(_REMEMBERED) > 2000:
+            _REMEMBERED.clear()
+        _REMEMBERED[key] = _idle(judge, tests)
+    return _REMEMBERED[key]
+
+
+def _idle(judge: Box, tests: Judged) -> str:
+    errors = total = 0
+    for null in ("None", *tests.values):
+        report = _reported(judge.run(_job(tests, null=null), NULL_LIMITS), None)
+        if report.trouble == WRONG_ANSWER:
+            return ""
+        if "raised ModuleNotFoundError" in report.trouble:
+            raise BadTests(
+                f"{report.trouble}; the sandbox has Python's own modules, and installed ones that "
+                "args name: {packages: [numpy]}; the program is imported as solution"
+            )
+        errors += bool(report.trouble)
+        total = max(total, report.total)
+    if errors and _checks_names(tests):
+        return ""
+    if not total:
+        return (
+            "no check runs: name test functions test_..., test classes Test... or derive them "
+            "from unittest.TestCase, or call them"
+        )
+    return "they pass for programs that know nothing: compare what a call returns with a value"
+
+
+def _checks_names(tests: Judged) -> bool:
+    """Whether any check is written where a name of the program is used."""
+    tree = ast.parse(tests.source)
+    names = {*tests.functions, *tests.modules}
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Module)):
+            parts = list(ast.walk(node))
+            used = any(isinstance(part, ast.Name) and part.id in names for part in parts)
+            if used and any(_is_check(part) for part in parts):
+                return True
+    return False
+
+
+def _is_check(node: ast.AST) -> bool:
+    match node:
+        case ast.Assert() | ast.Raise(exc=ast.expr()):
+            return True
+        case ast.Call(func=ast.Attribute(attr=name)):
+            return name.startswith("assert") or name == "raises"
+    return False
+
+
+def idle_calls(box: Box, calls: Sequence[Call]) -> str:
+    """Why calls ask nothing, or empty: they hold without a program, as its names are built-ins."""
+    heads = {call.source.partition("(")[0] for call in calls}
+    if not heads <= BUILTINS:
+        return ""
+    grade = by_calls(box, "", calls, NULL_LIMITS, Rules(), every=False)
+    return "" if grade.trouble else "they pass without a program: they call built-in functions only"
+
+
+def by_judge(
+    box: Box, judge: Box, program: str, tests: Judged, limits: Limits, *, every: bool = False
+) -> Grade:
+    """Run trusted test code in one sandbox and the program in another, and carry the calls over.
+
+    A grade of no tests says in its detail why the tests ask nothing.
+
+    Raises:
+        BadTests: when the tests need what a judge does not have.
+    """
+    reason = idle(judge, tests)
+    if reason:
+        return Grade(passed=0, total=0, detail=reason)
+    job = serving(program) | {"parts": _parts("witness"), "names": list(tests.functions)}
+    run = box.run(job | {"star": tests.star}, limits)
+    opening = run.receive()
+    message = message_of(opening) if opening is not None else None
+    match message:
+        case ["defined", list(pairs)]:
+            told = f"[{', '.join(f'({name!r}, {_spelled(value)})' for name, value in pairs)}]"
+            court = judge.run(_job(tests, null=None, told=told, every=every), JUDGE_LIMITS)
+            report = _reported(court, run)
+        case ["raised", *_]:
+            report = Report(trouble=_raised(message))
+        case _:
+            report = Report(trouble="ended")
     end, ending = run.end()
-    if outcome == "silent":
-        outcome = ending or "it ended before it had answered"
-    passed = int(outcome == "passed")
-    trouble = "" if passed else outcome
-    return Grade(passed=passed, total=1, trouble=trouble, cpu_s=end.cpu_s, detail=detail[:300])
+    trouble = report.trouble
+    if trouble == "ended":
+        trouble = run.silence or ending or "it ended before it had answered"
+    return Grade(
+        passed=report.passed,
+        total=max(report.total, 1),
+        trouble=trouble,
+        cpu_s=end.cpu_s,
+        detail=shortened(report.test),
+        expected=shortened(report.expected),
+        got=shortened(report.got),
+        limit=end.limit(limits, trouble) if trouble else "",
+        checks=report.checks,
+    )
 
 
-def _hearing(court: Run, run: Run) -> tuple[str, str]:
-    """``passed``, or the trouble and the call it was in; ``silent`` when the program ended."""
-    call = ""
-    while True:
-        statement = court.receive()
-        match None if statement is None else message_of(statement):
-            case ["passed"]:
-                return "passed", ""
-            case ["failed", "AssertionError"]:
-                return WRONG_ANSWER, call
-            case ["failed", str(name)]:
-                return f"the tests raised {name}", call
-            case ["call", str(name), args, kwargs]:
-                call = f"{name}(*{source_of(value_of(args))}, **{source_of(value_of(kwargs))})"
-                answer = run.ask(call.replace("Opaque()", "object()"))
-                if answer is None:
-                    return "silent", call
-                court.send(_carried(answer))
-            case _:
-                return "the tests took too long", call
+def _reported(court: Run, run: Run | None) -> Report:
+    """Carry questions and answers until the judge reports.
+
+    Raises:
+        BadTests: when the judge refuses the tests.
+    """
+    try:
+        while True:
+            statement = court.receive()
+            match None if statement is None else message_of(statement):
+                case ["report", [passed, total, checks, _], words]:
+                    return Report(passed, total, checks, *words)
+                case ["refused", str(words)]:
+                    raise BadTests(words)
+                case [("ask" | "reply") as kind, str(source)] if run is not None:
+                    answer = run.ask(f"{kind} {source}" if kind == "ask" else source)
+                    court.send("ended" if answer is None else _carried(answer))
+                case _:
+                    return Report(trouble="the tests took too long")
+    finally:
+        court.end()
 
 
 def _carried(answer: bytes) -> str:
     """A program's answer as the judge's side reads it."""
-    match message_of(answer):
-        case ["value", code]:
-            try:
-                return f"value {source_of(value_of(code))}"
-            except (NotPlain, RecursionError):
-                return "value Opaque()"
-        case ["raised", str(name), *_] if name.isidentifier():
-            return f"raised {name}"
-    return "value Opaque()"
+    try:
+        match message_of(answer):
+            case ["value", value, list(changes), str(printed)]:
+                return f"value ({spelled(value)}, {_changed(changes)}, {printed!r})"
+            case ["raised", list(kinds), args, str(text), int(line), int(number), changes, printed]:
+                names = [str(kind) for kind in kinds] or ["builtins.Exception"]
+                told = f"{names!r}, {spelled(args)}, {text!r}, {line}, {number}"
+                return f"raised ({told}, {_changed(changes)}, {str(printed)!r})"
+            case ["visit", int(number), str(what), str(name), args, kwargs, str(printed)]:
+                told = f"{number}, {what!r}, {name!r}, {spelled(args)}, {spelled(kwargs)}"
+                return f"visit ({told}, {printed!r})"
+    except (NotPlain, RecursionError, ValueError, TypeError):
+        pass
+    return "value (Opaque(), [], '')"
+
+
+def _raised(message: list[Any]) -> str:
+    """What a program raised while it was defined, in words."""
+    match message:
+        case ["raised", [str(kind), *_], _, str(text), int(line), *_]:
+            words = f"{kind.rpartition('.')[2]}{': ' * bool(text)}{text}"
+            return f"raised {words[:300]}{f' (line {line} of the program)' * bool(line)}"
+    return "it answered something else than a value"
+
+
+def _changed(changes: Any) -> str:
+    pairs = (f"({int(number)}, {spelled(value)})" for number, value in changes)
+    return f"[{', '.join(pairs)}]"
+
+
+def _spelled(value: Any) -> str:
+    try:
+        return spelled(value)
+    except (NotPlain, RecursionError):
+        return "Opaque()"

@@ -45,14 +45,27 @@ class Call:
     """As in :class:`Stdio`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Judged:
-    """Trusted test code, the trusted code before it, and the functions it gets from the program."""
+    """Trusted test code, the trusted code before it, and what they take from the program."""
 
     source: str
     setup: str
     functions: tuple[str, ...]
+    """Names from the program: functions, classes, values."""
     entry: str | None
+    classes: tuple[str, ...] = ()
+    """Those of the names that read as classes."""
+    modules: tuple[str, ...] = ()
+    """Names of modules under which the program is imported."""
+    star: bool = False
+    """Whether any public name of the program may be used."""
+    imports: tuple[str, ...] = ()
+    """Other modules that the tests use."""
+    checked: bool = False
+    """Whether the code calls its own ``check`` function."""
+    values: tuple[str, ...] = ()
+    """Source of values, each in a tuple, that a program which knows nothing may answer."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,6 @@ standard error.
 
 from __future__ import annotations
 
-import _json
 import _signal  # pyright: ignore[reportMissingImports]
 import _socket
 import gc
@@ -336,16 +335,19 @@ def serve(job: dict, requests: int, answers: int) -> None:
             data += more
         return data
 
-    if job["judge"]:
-        side: dict = {}
-        exec(marshal.loads(job["judge"]), side)
-        side["judge"](job, module.__dict__, send, receive, program_side.encode_value, name_of)
+    if "parts" in job:  # one of the two halves of a hearing
+        hear(job, module.__dict__, send, receive)
         return
     program_side.serve(job, module.__dict__, send, receive)
 
 
-def name_of(error: BaseException) -> str:
-    return _json.encode_basestring_ascii(program_side.parts_of(error)[0])
+def hear(job: dict, space: dict, send, receive) -> None:  # noqa: ANN001  functions of serve
+    """Load the parts of a half of a hearing and start the last one."""
+    part = sys
+    for name, code in job["parts"]:
+        part = sys.modules[name] = type(sys)(name)
+        exec(marshal.loads(code), part.__dict__)
+    part.main(job, space, send, receive)
 
 
 if __name__ == "__main__":

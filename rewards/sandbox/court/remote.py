@@ -1,0 +1,468 @@
+"""The program as the judge sees it: names, objects and errors that live in another process.
+
+Plain data comes as itself. Anything else is a :class:`Thing`, which asks the program for its
+attributes, items and results. What decides a test stays here: a thing is equal to itself only, and
+in nothing, unless it is an object of a class that the tests name (:class:`Whole`), whose own rules
+are what is tested; even that is equal to no plain data.
+"""
+
+from __future__ import annotations
+
+import _json
+import builtins
+import sys
+
+from rewards.sandbox.court.witness import MADE, MAX_DEPTH, MUTABLE, PLAIN, made
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+quoted = _json.encode_basestring_ascii
+
+
+class Ended(BaseException):
+    """The program ended instead of answering."""
+
+
+class Opaque:
+    """Something that could not be read: equal to nothing."""
+
+    def __eq__(self, other: object) -> bool:
+        return False
+
+    __hash__ = object.__hash__
+
+
+class Line:
+    """The way to the program: one question at a time, answered before the next."""
+
+    def __init__(self, send: Callable, receive: Callable, classes: tuple[str, ...]) -> None:
+        self.send, self.receive, self.classes = send, receive, classes
+        self.over = False
+        self.calls = 0
+        self.last = ""
+        """The last call of the program, as it would be written."""
+        self.guests: list[Any] = []
+        self.things: dict[int, Thing] = {}
+        self.errors: dict[str, type] = {}
+        self.whole = False
+        self.scope: dict[str, Any] = {
+            "__builtins__": {},
+            "inf": float("inf"),
+            "nan": float("nan"),
+            "set": set,
+            "frozenset": frozenset,
+            "complex": complex,
+            "Opaque": Opaque,
+            "thing": self.thing,
+            "data": self.data,
+            "made": made,
+            "guest": self.guests.__getitem__,
+        }
+
+    def names(self, source: str) -> dict[str, Any]:
+        """The program's names with their values, from what it told when it was defined."""
+        told = dict(eval(source, self.scope))
+        for name in self.classes:
+            value = told.get(name)
+            if type(value) is Thing and _kind(value) == "class":
+                _become_whole(value)
+        return told
+
+    def ask(self, source: str, *, whole: bool = False, handed: tuple = ()) -> Any:
+        """The value of an expression in the program; what it changed of `handed` changes here."""
+        if self.over:
+            raise Ended
+        self.send(f'["ask", {quoted(source)}]')
+        while True:
+            kind, _, text = self.receive().partition(" ")
+            if kind == "ended":
+                self.over = True
+                raise Ended
+            self.whole = whole
+            try:
+                told = eval(text, self.scope)
+            except Exception:  # it was told something that no program tells
+                return Opaque()
+            if kind == "value":
+                value, changes, printed = told
+                self.take(changes, printed, handed)
+                return value
+            if kind == "raised":
+                error, changes, printed = self.error(*told[:-2]), *told[-2:]
+                self.take(changes, printed, handed)
+                raise error
+            self.send(f'["reply", {quoted(self.visit(*told))}]')
+
+    def take(self, changes: list, printed: str, handed: tuple) -> None:
+        """Show what the program printed, and change arguments as it changed them."""
+        if printed:
+            sys.stdout.write(printed)
+        for number, value in changes:
+            if number < len(handed):
+                _renew(handed[number], value)
+
+    def call(self, function: Thing, args: tuple, kwargs: dict, *, whole: bool) -> Any:
+        self.calls += 1
+        inside = ", ".join(
+            [*map(self.spelled, args), *(f"{k}={self.spelled(kwargs[k])}" for k in kwargs)]
+        )
+        self.last = f"{_name(function)}({', '.join(inside)})"[:1000]
+        table = "".join(f"{k!r}: {self.spelled(v)}, " for k, v in kwargs.items())
+        listed = "".join(f"{self.spelled(value)}, " for value in args)
+        source = f"_call(_o({_number(function)}), ({listed}), {{{table}}})"
+        return self.ask(source, whole=whole, handed=(*args, *kwargs.values()))
+
+    def visit(self, number: int, what: str, name: str, args: list, kwargs: dict, said: str) -> str:
+        """Do with something of ours what the program does with it; the answer, for its side."""
+        if said:
+            sys.stdout.write(said)
+        try:
+            host = self.guests[number]
+            if what == "call":
+                return f"returned {self.spelled(host(*args, **kwargs))}"
+            if what == "special" and _is_open(host):
+                value = getattr(type(host), name)(host, *args)
+                return f"returned {self.spelled(list(value) if name == '__iter__' else value)}"
+            if name.startswith("_") or not _is_open(host):
+                raise AttributeError(name)
+            if what == "set":
+                setattr(host, name, args[0])
+                return "returned None"
+            return f"returned {self.spelled(getattr(host, name))}"
+        except Exception as error:
+            plain = [arg for arg in error.args if isinstance(arg, (str, int, float))]
+            return f"threw ({type(error).__name__!r}, {plain!r})"
+
+    def patch(self, module: str, name: str, value: Any, *, on: bool) -> None:
+        """What a test replaces in a module of the standard library is replaced there too."""
+        self.ask(f"_patch({module!r}, {name!r}, {self.spelled(value)}, {on})")
+
+    def thing(self, number: int, sort: str, names: list[str]) -> Any:
+        if sort == "iterator":
+            return _yielded(self, number, whole=self.whole)
+        if sort == "error":
+            return self.error_class(names)
+        if sort == "coroutine":
+            return _awaited(self, number)
+        if number not in self.things:
+            self.things[number] = _new(Thing, self, number, sort, names[0])
+        thing = self.things[number]
+        if self.whole and type(thing) is Thing:
+            _become_whole(thing)
+        return thing
+
+    def data(self, number: int, name: str, value: Any) -> Any:
+        """Plain data of a class of the program's, such as a named tuple: with its attributes."""
+
+        def read(_: Any, attribute: str) -> Any:
+            return self.ask(f"_get(_o({number}), {attribute!r})")
+
+        return type(name, (type(value),), {"__getattr__": read})(value)
+
+    def error(
+        self, names: list[str], args: list, text: str, line: int, number: int
+    ) -> BaseException:
+        """An error of the program's, as its nearest kin here."""
+        kind = self.error_class(names)
+        error = kind.__new__(kind, *args) if issubclass(kind, OSError) else kind.__new__(kind)
+        error.args = tuple(args)
+        error.of_program = (kind.__name__, text, line)  # pyright: ignore[reportAttributeAccessIssue]
+        if getattr(kind, "of_program", None):
+            error.read = lambda name: self.ask(f"_get(_o({number}), {name!r})")  # pyright: ignore
+        return error
+
+    def error_class(self, names: list[str]) -> type[BaseException]:
+        """The class of errors with these names, its own and its bases'."""
+        module, _, name = names[0].rpartition(".")
+        kind = getattr(sys.modules.get(module), name, None)
+        if module != "__main__" and isinstance(kind, type) and issubclass(kind, BaseException):
+            return kind
+        if names[0] not in self.errors:
+            base = self.error_class(names[1:]) if len(names) > 1 else Exception
+            own = {"of_program": True, "__str__": _words, "__getattr__": _read}
+            self.errors[names[0]] = type(name or "Exception", (base,), own)
+        return self.errors[names[0]]
+
+    def spelled(self, value: Any, depth: int = 0) -> str:
+        """Python source that stands for a value in the program's process."""
+        if depth > MAX_DEPTH:
+            raise RecursionError("nested too deeply")
+        kind = type(value)
+        if value is None or kind is bool or kind is str or kind is bytes:
+            return repr(value)
+        if kind is Thing or kind is Whole:
+            return f"_o({_number(value)})"
+        if isinstance(value, PLAIN):
+            return self.spelled_plain(value, depth)
+        name = f"{kind.__module__}.{kind.__qualname__}"
+        if name in MADE:
+            return f"_made({name!r}, ({self.spelled(MADE[name](value))[1:-1]},))"
+        if name == "_io.StringIO":
+            return f"_text({value.getvalue()[value.tell() :]!r})"
+        if callable(value) or _is_open(value):
+            for number, guest in enumerate(self.guests):
+                if guest is value:
+                    return f"_guest({number})"
+            self.guests.append(value)
+            return f"_guest({len(self.guests) - 1})"
+        return "object()"
+
+    def spelled_plain(self, value: Any, depth: int) -> str:
+        if isinstance(value, int):
+            return f"{int(value):#x}" if abs(value) > 10**18 else repr(int(value))
+        if isinstance(value, float):
+            return float.__repr__(value)
+        if isinstance(value, str):
+            return str.__repr__(value)
+        if isinstance(value, complex):
+            return f"complex({value.real!r}, {value.imag!r})"
+        if isinstance(value, (bytes, bytearray)):
+            return f"bytearray({bytes(value)!r})" if isinstance(value, bytearray) else repr(value)
+        if isinstance(value, dict):
+            pairs = [
+                f"{self.spelled(k, depth + 1)}: {self.spelled(v, depth + 1)}"
+                for k, v in dict.items(value)
+            ]
+            return f"{{{', '.join(pairs)}}}"
+        parts = "".join(f"{self.spelled(item, depth + 1)}, " for item in value)
+        if isinstance(value, list):
+            return f"[{parts}]"
+        if isinstance(value, tuple):
+            return f"({parts})"
+        return f"set([{parts}])" if isinstance(value, set) else f"frozenset([{parts}])"
+
+
+class Thing:
+    """Something of the program's that is no plain data."""
+
+    __slots__ = ("_kind", "_line", "_name", "_number")
+
+    __class__ = property(lambda self: _class_of(self))  # type: ignore[assignment]
+    __doc__ = property(lambda self: _ask(self, "{}.__doc__"))  # type: ignore[assignment]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        whole = type(self) is Whole
+        return object.__getattribute__(self, "_line").call(self, args, kwargs, whole=whole)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "__dict__":
+            raise AttributeError(name)
+        value = _ask(self, f"_get({{}}, {name!r})")
+        if type(value) in (Thing, Whole):
+            object.__setattr__(value, "_name", f"{_name(self)}.{name}")
+        return value
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        _ask(self, f"_set({{}}, {name!r}, {{}})", value)
+
+    def __delattr__(self, name: str) -> None:
+        _ask(self, f"_unset({{}}, {name!r})")
+
+    def __eq__(self, other: Any) -> bool:
+        if type(other) in (Thing, Whole):
+            same = _number(self) == _number(other)
+            has_rule = Whole in (type(self), type(other))
+            return same or (has_rule and _ask(self, "_same({}, {})", other) is True)
+        if type(other) not in MUTABLE:
+            return False
+        plain = _ask(self, "_plain({})")
+        return type(plain) is type(other) and plain == other
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(_number(self))
+
+    def __instancecheck__(self, value: object) -> bool:
+        return type(value) in (Thing, Whole) and bool(_ask(self, "isinstance({1}, {0})", value))
+
+    def __iter__(self) -> Iterator:
+        yield from _ask(self, "iter({})")
+
+    def __enter__(self) -> Any:
+        value = _ask(self, "{}.__enter__()")
+        return self if type(value) is type(self) and value == self else value
+
+    def __exit__(self, kind: type | None, *_: object) -> Any:
+        name = kind.__name__ if kind is not None else None
+        return _ask(self, f"_leave({{}}, {name!r})")
+
+
+class Whole(Thing):
+    """An object of a class that the tests name, or that class: its own rules hold among its kin."""
+
+    __slots__ = ()
+
+    __eq__ = Thing.__eq__
+
+    def __hash__(self) -> int:
+        return hash(_ask(self, "hash({})"))
+
+    def __contains__(self, value: Any) -> bool:
+        return _ask(self, "({1} in {0})", value) is True
+
+
+def _offer(kind: type, templates: dict[str, str]) -> None:
+    for name, template in templates.items():
+
+        def operation(self: Any, *args: Any, _template: str = template) -> Any:
+            return _ask(self, _template, *args)
+
+        setattr(kind, name, operation)
+
+
+_offer(
+    Thing,
+    {
+        "__getitem__": "({}[{}])",
+        "__setitem__": "_item({}, {}, {})",
+        "__delitem__": "_drop({}, {})",
+        "__len__": "len({})",
+        "__bool__": "bool({})",
+        "__str__": "str({})",
+        "__repr__": "repr({})",
+        "__format__": "format({}, {})",
+        "__float__": "float({})",
+        "__int__": "int({})",
+        "__index__": "{}.__index__()",
+        "__reversed__": "reversed({})",
+    },
+)
+_SIGNS = {
+    "add": "+", "sub": "-", "mul": "*", "truediv": "/", "floordiv": "//", "mod": "%", "pow": "**",
+    "matmul": "@", "and": "&", "or": "|", "xor": "^", "lshift": "<<", "rshift": ">>",
+}  # fmt: skip
+_ORDERS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+_offer(Whole, {f"__{name}__": f"({{}} {sign} {{}})" for name, sign in (_SIGNS | _ORDERS).items()})
+_offer(Whole, {f"__r{name}__": f"({{1}} {sign} {{0}})" for name, sign in _SIGNS.items()})
+_offer(Whole, {"__neg__": "(-{})", "__pos__": "(+{})", "__abs__": "abs({})", "__invert__": "(~{})"})
+
+
+def _new(kind: type, line: Line, number: int, sort: str, name: str) -> Any:
+    thing = object.__new__(kind)
+    for key, value in (("_line", line), ("_number", number), ("_kind", sort), ("_name", name)):
+        object.__setattr__(thing, key, value)
+    return thing
+
+
+def _class_of(thing: Any) -> type:
+    """A class with the name of the thing's own."""
+    sort, name = _kind(thing), _name(thing)
+    name = {"class": "type", "function": "function"}.get(sort, name.removesuffix(" object"))
+    return type(name, (), {})
+
+
+def _become_whole(thing: Any) -> None:
+    object.__dict__["__class__"].__set__(thing, Whole)
+
+
+def _number(thing: Any) -> int:
+    return object.__getattribute__(thing, "_number")
+
+
+def _kind(thing: Any) -> str:
+    return object.__getattribute__(thing, "_kind")
+
+
+def _name(thing: Any) -> str:
+    return object.__getattribute__(thing, "_name")
+
+
+def _ask(thing: Any, template: str, *others: Any) -> Any:
+    line: Line = object.__getattribute__(thing, "_line")
+    source = template.format(f"_o({_number(thing)})", *map(line.spelled, others))
+    return line.ask(source, whole=type(thing) is Whole)
+
+
+def _yielded(line: Line, number: int, *, whole: bool) -> Iterator:
+    """An iterator of the program's: a generator here, asked for one item at a time."""
+    while True:
+        try:
+            item = line.ask(f"next(_o({number}))", whole=whole)
+        except StopIteration:
+            return
+        yield item
+
+
+async def _awaited(line: Line, number: int) -> Any:
+    return line.ask(f"_await(_o({number}))")
+
+
+def _is_open(value: object) -> bool:
+    """Whether the program may read attributes: of objects of the tests' classes, and of mocks."""
+    kind = type(value)
+    if isinstance(value, type):
+        return False
+    return kind.__module__ == "__main__" or kind.__module__ == "unittest.mock"
+
+
+def _renew(mine: Any, theirs: Any) -> None:
+    """Change a list, dict or set here as it was changed there, with what is inside."""
+    if type(mine) is not type(theirs) or type(mine) not in MUTABLE:
+        return
+    if type(mine) is list:
+        mine[:] = [_merged(*pair) for pair in zip(mine, theirs)] + theirs[len(mine) :]  # noqa: B905
+    elif type(mine) is dict:
+        items = [(key, _merged(mine.get(key), item)) for key, item in theirs.items()]
+        mine.clear()
+        mine.update(items)
+    elif type(mine) is set:
+        mine.clear()
+        mine.update(theirs)
+    else:
+        mine[:] = theirs
+
+
+def _merged(mine: Any, theirs: Any) -> Any:
+    if type(mine) is type(theirs) and type(mine) in MUTABLE:
+        _renew(mine, theirs)
+        return mine
+    return theirs
+
+
+def _words(error: Any) -> str:
+    told = error.__dict__.get("of_program")
+    return told[1] if told else BaseException.__str__(error)
+
+
+def _read(error: Any, name: str) -> Any:
+    read = error.__dict__.get("read")
+    if read is None or name.startswith("__"):
+        raise AttributeError(name)
+    return read(name)
+
+
+class Missing:
+    """A name of the tests that the program does not define."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        error = NameError(f"name {self.name!r} is not defined")
+        error.of_program = ("NameError", str(error), 0)  # pyright: ignore
+        raise error
+
+    def __getattr__(self, name: str) -> Any:
+        return self()
+
+
+class ProgramModule(type(builtins)):
+    """What tests import as the program."""
+
+    def __init__(self, name: str, value_of: Callable[[str], Any], line: Any) -> None:
+        super().__init__(name)
+        self.__dict__.update(__path__=[], __getattr__=value_of, _line=line)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("__"):
+            self._line.patch("solution", name, value, on=True)
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        self._line.patch("solution", name, None, on=False)
+        super().__delattr__(name)
