@@ -6,6 +6,7 @@ turns inputs into bytes, which are decoded strictly and compared here.
 
 from __future__ import annotations
 
+import atexit
 import re
 import threading
 from collections.abc import Mapping, Sequence
@@ -59,6 +60,7 @@ def code_tests(
     output_mib: float = 1.0,
     partial: bool = False,
     entry_point: str | None = None,
+    changed_argument: int | None = None,
     compare: Compare = "lines",
     tolerance: float | None = None,
     language: str | Mapping[str, Any] = "python",
@@ -77,6 +79,8 @@ def code_tests(
         output_mib: what a run may print, or answer to one call, in MiB.
         partial: give the share of tests passed.
         entry_point: function under test, for tests that do not name it.
+        changed_argument: the argument, from 0, that a function changes in place: its value after
+            the call is what is expected, for cases that do not say so.
         compare: standard output by ``lines``, ``tokens`` or ``exact`` characters.
         tolerance: how far numbers may be off, absolute or relative, instead of what
             :class:`rewards.sandbox.same.Rules` allows.
@@ -94,7 +98,8 @@ def code_tests(
     """
     if compare not in COMPARE:
         raise ValueError(f"compare is one of {', '.join(COMPARE)}, not {compare!r}")
-    tests = read_tests(sample.columns, list(sample.golds) or sample.gold, entry_point=entry_point)
+    gold = list(sample.golds) or sample.gold
+    tests = read_tests(sample.columns, gold, entry_point=entry_point, changed=changed_argument)
     if tests is None:
         return Reward(value=None, verdict="no_tests")
     program = program_in(reasoning_and_answer(sample)[1], _wanted(tests, sample, language))
@@ -128,7 +133,7 @@ def _wanted(tests: Tests, sample: Sample, language: str | Mapping[str, Any]) -> 
     if isinstance(tests[0], Stdio):
         reads = any(isinstance(case, Stdio) and case.input.strip() for case in tests)
         return Wanted(reads=reads, language=spoken)
-    sources = [case.source for case in tests if isinstance(case, Call)]
+    sources = [case.function or case.source for case in tests if isinstance(case, Call)]
     return Wanted(names=_words(sources), language=spoken, prompt=prompt)
 
 
@@ -165,8 +170,16 @@ def _box(role: str, setting: _Setting) -> Box:
     boxes: dict[tuple[Any, ...], Box] = _boxes.__dict__.setdefault("open", {})
     key = (role, setting.isolation, setting.packages)
     if key not in boxes:
+        if not boxes:
+            atexit.register(_close, boxes)
         boxes[key] = Box(setting.isolation, packages=setting.packages)
     return boxes[key]
+
+
+def _close(boxes: dict[tuple[Any, ...], Box]) -> None:
+    """End the sandboxes and wait for them, so that none is left to whoever adopts orphans."""
+    for box in boxes.values():
+        box.close()
 
 
 def _reward(result: grade.Grade, *, partial: bool) -> Reward:

@@ -220,7 +220,7 @@ class Pool:
                     task.future.set_exception(error)
         finally:
             for worker in workers.values():
-                worker.kill()
+                worker.close()
 
     def _place(self, job: Job) -> _Place:
         """The folders that a sandboxed worker must see for this job; None for any other worker."""
@@ -294,7 +294,7 @@ class Pool:
         self._remember(task.key, reward, description)
         task.future.set_result(reward)
         if message.get("grown_mb", 0) > RECYCLE_MB:
-            worker.kill()
+            worker.close()
             return None
         return worker
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import pickle
+import select
 import signal
 import subprocess
 import sys
@@ -26,6 +27,9 @@ from rewards.worker import Job
 
 PREPARE_WALL_S = 600.0
 """For importing a user's module, which may load a large library on a busy machine."""
+
+END_WALL_S = 5.0
+"""For ending when there are no more jobs."""
 
 _BOOT = (
     "import sys; sys.path.append({root!r}); from rewards.worker import main; "
@@ -149,6 +153,15 @@ class WorkerHandle:
 
     def _death(self, *, in_check: bool) -> WorkerDeath:
         return WorkerDeath(self.kill(), in_check=in_check)
+
+    def close(self) -> None:
+        """Let the worker end by itself, and what it started before it; kill it if it does not."""
+        if self._process.returncode is None and self._process.stdin is not None:
+            self._process.stdin.close()
+            poller = select.poll()
+            poller.register(self._pidfd, select.POLLIN)
+            poller.poll(END_WALL_S * 1000)
+        self.kill()
 
     def kill(self) -> int:
         """End the process group; the exit code, negative for the signal that ended the worker.

@@ -193,13 +193,18 @@ def _environment(folder: str, packages: Packages) -> dict[str, str]:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask a zygote to end, so that it takes its runs along; kill one that does not."""
-    process.terminate()
-    try:
-        process.wait(timeout=5)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    """Let a zygote end whose socket was closed, with its runs; then ask it to, then kill it.
+
+    It ends before bubblewrap does, which so waits for it: no process is left for others to reap.
+    """
+    for insist in (None, process.terminate, process.kill):
+        if insist is not None:
+            insist()
+        try:
+            process.wait(timeout=5)
+            break
+        except subprocess.TimeoutExpired:
+            continue
     if process.stderr is not None:
         process.stderr.close()
 

@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rewards.sandbox.kinds import BadTests, Call, Stdio
@@ -20,20 +21,29 @@ SHAPES = (
 """What a message about cases ends with."""
 
 
-def cases_of(tests: Any, *, function: str | None) -> list[Stdio] | list[Call]:
+def cases_of(
+    tests: Any, *, function: str | None, changed: int | None = None
+) -> list[Stdio] | list[Call]:
     """The cases in decoded JSON; empty when it has none.
 
     Args:
         function: what is called where a case does not say it.
+        changed: the argument, from 0, whose value after the call is expected, in place of what the
+            call returns; a case may have its own.
 
     Raises:
         BadTests: when they can be read in no shape that :mod:`rewards.sandbox.tests` lists.
     """
     if isinstance(tests, Mapping):
-        return cases_of(_listed(tests), function=tests.get("fn_name") or function)
+        name = tests.get("fn_name") or function
+        return cases_of(_listed(tests), function=name, changed=changed)
     if not isinstance(tests, list) or not all(isinstance(item, Mapping) for item in tests):
         raise BadTests(f"tests are neither code nor cases but {_brief(tests)}; {SHAPES}")
-    cases = [_case(case, function=function, number=n) for n, case in enumerate(tests, start=1)]
+    shared = {} if changed is None else {"changed_argument": changed}
+    cases = [
+        _case({**shared, **case}, function=function, number=number)
+        for number, case in enumerate(tests, start=1)
+    ]
     calls = [case for case in cases if isinstance(case, Call)]
     whole = [case for case in cases if isinstance(case, Stdio)]
     if calls and whole:
@@ -69,16 +79,17 @@ def _case(case: Mapping[str, Any], *, function: str | None, number: int) -> Stdi
     name = case.get("function") or case.get("fn_name") or function
     given = next((case[key] for key in _INPUTS if key in case), "")
     if "expected" in case:
-        arguments = case.get("args", [])
-        return _call(name, arguments, case.get("kwargs", {}), case["expected"], number=number)
+        call = _call(name, case.get("args", []), case.get("kwargs", {}), number=number)
+        return _after(replace(call, expected=case["expected"]), case)
     if kind == "apps":
-        return _apps_call(name, given, output, number=number)
-    if kind == "functional":
-        arguments = _lines_of_json(given, number=number)
-        return _call(name, arguments, {}, _json_or_text(output), lend=True, number=number)
-    if kind == "function_call" or case.get("fn_name"):
-        arguments = _json_or_text(given) if isinstance(given, str) else given
-        return _call(name, arguments, {}, _json_or_text(output), lend=True, number=number)
+        return _after(_apps_call(name, given, output, number=number), case)
+    if kind in ("functional", "function_call") or case.get("fn_name"):
+        if kind == "functional":
+            arguments = _lines_of_json(given, number=number)
+        else:
+            arguments = _json_or_text(given)
+        call = _call(name, arguments, {}, number=number)
+        return _after(replace(call, expected=_json_or_text(output), lend=True), case)
     return Stdio(_text(given), _text(output), lend=kind is not None)
 
 
@@ -86,12 +97,10 @@ def _call(
     name: Any,
     arguments: Any,
     named: Mapping[str, Any],
-    expected: Any,
     *,
     number: int,
-    others: tuple[Any, ...] = (),
-    lend: bool = False,
 ) -> Call:
+    """A call that expects None."""
     if not isinstance(name, str) or not re.fullmatch(r"\w+(\(\))?(\.\w+)*", name):
         raise BadTests(
             f"case {number} has arguments, and nothing says of which function; add a column "
@@ -104,7 +113,21 @@ def _call(
     parts = [literal(value) for value in arguments]
     parts += [f"{key}={literal(value)}" for key, value in named.items()]
     source = f"{name}({', '.join(parts)})"
-    return Call(source, expected, json=True, others=others, function=name, lend=lend)
+    return Call(source, None, json=True, function=name)
+
+
+def _after(call: Call, case: Mapping[str, Any]) -> Call:
+    """The call, or what it leaves of the argument that the case names as ``changed_argument``."""
+    changed = case.get("changed_argument")
+    if changed is None:
+        return call
+    if isinstance(changed, bool) or not isinstance(changed, int) or changed < 0:
+        raise BadTests(
+            f"changed_argument is {_brief(changed)}; write the number of an argument, from 0"
+        )
+    arguments = call.source.removeprefix(f"{call.function}")
+    source = f"(lambda *a, **k: ({call.function}(*a, **k), a[{changed}])[1]){arguments}"
+    return replace(call, source=source)
 
 
 def _apps_call(name: Any, given: Any, output: Any, *, number: int) -> Call:
@@ -114,7 +137,8 @@ def _apps_call(name: Any, given: Any, output: Any, *, number: int) -> Call:
         output = _json_or_text(output)
     arguments = [_whole_keys(value) for value in given] if isinstance(given, list) else given
     others = (output[0],) if isinstance(output, list) and len(output) == 1 else ()
-    return _call(name, arguments, {}, output, others=others, lend=True, number=number)
+    call = _call(name, arguments, {}, number=number)
+    return replace(call, expected=output, others=others, lend=True)
 
 
 def _whole_keys(value: Any) -> Any:

@@ -20,7 +20,11 @@ _PARTS = ("public_tests", "private_tests", "generated_tests")
 
 
 def read_tests(
-    columns: Mapping[str, Any], gold: str | list[str] | None, *, entry_point: str | None
+    columns: Mapping[str, Any],
+    gold: str | list[str] | None,
+    *,
+    entry_point: str | None,
+    changed: int | None = None,
 ) -> Tests | None:
     """The tests of a row; None when it has none.
 
@@ -29,15 +33,18 @@ def read_tests(
     of :data:`NAMES`, else from the gold. They may be assertions, a ``check(candidate)`` function,
     or JSON: a list of ``{"input", "output"}`` or of ``{"args", "expected"}``, or a table of
     ``{"inputs", "outputs", "fn_name"}``. ``setup``, ``test_setup_code`` or HumanEval's ``prompt``
-    is trusted code that the tests may use.
+    is trusted code that the tests may use. A case, or the row, may say in ``changed_argument``
+    which argument's value after the call is expected.
 
     Raises:
         BadTests: when they can be read as none of these; it says what to write instead.
     """
     entry = entry_point or columns.get("entry_point") or _function(columns)
+    changed = columns.get("changed_argument") if changed is None else changed
     if any(columns.get(name) for name in _PACKED):
         parts = [_unpacked(columns[name], name) for name in _PACKED if columns.get(name)]
-        return cases_of([case for part in parts for case in part], function=entry) or None
+        cases = [case for part in parts for case in part]
+        return cases_of(cases, function=entry, changed=changed) or None
     if any(columns.get(name) for name in ("base_input", "plus_input")):
         return _referenced(columns, gold, entry=entry)
     if any(columns.get(name) for name in _PARTS):
@@ -52,7 +59,7 @@ def read_tests(
         tests = "\n".join(tests)
     if isinstance(tests, str):
         return from_code(tests, setup=_setup(columns), entry=entry)
-    return cases_of(tests, function=entry) or None
+    return cases_of(tests, function=entry, changed=changed) or None
 
 
 def _json_or_text(text: str) -> Any:

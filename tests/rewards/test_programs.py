@@ -1,8 +1,10 @@
 """``builtin:code_tests`` on programs as models write them, and what it says of those that fail."""
 
 import math
+import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -212,6 +214,25 @@ def test_packages_are_an_option(pool: Pool, isolation: str) -> None:
     other = "import torch\n" + NUMPY
     assert graded(pool, other, columns, packages=["numpy"], isolation=isolation).value == 0.0
     assert "nothing" in str(graded(pool, NUMPY, columns, packages=["nothing"]).detail["error"])
+
+
+def test_nothing_is_left_of_finished_workers() -> None:
+    """No process that waits to be reaped either, also of those that ran out of time."""
+    others = offspring(os.getpid())
+    with Pool(2) as pool:
+        graded(pool, "def f(x):\n    while True: pass", CALL, cpu_s=1)
+        graded(pool, "import os\nos.fork()\ndef f(x):\n    return x", CALL)
+        started = offspring(os.getpid()) - others
+    assert len(started) >= 4
+    assert [pid for pid in started if Path(f"/proc/{pid}").exists()] == []
+
+
+def offspring(pid: int) -> set[int]:
+    """The processes below one."""
+    below = set[int]()
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        below |= set(map(int, (task / "children").read_text().split()))
+    return below.union(*map(offspring, below))
 
 
 def test_infinite_numbers_are_no_fault(pool: Pool) -> None:
