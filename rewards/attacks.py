@@ -176,6 +176,8 @@ PROGRAMS = {
 }  # fmt: skip
 """NAME stands for the function under test."""
 
+ENDS_THE_PARENT = {"a stop of the parent"}
+
 _NUMBER = re.compile(r"(?<![\w.{_^])-?\d+(?:\.\d+)?(?![\d.])")
 
 

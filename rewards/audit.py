@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from rewards.api import INFRA_ERROR, Reward, Sample
-from rewards.attacks import NEED_ONE_ANSWER, PROGRAMS, TEXTS, mutations
+from rewards.attacks import ENDS_THE_PARENT, NEED_ONE_ANSWER, PROGRAMS, TEXTS, mutations
 from rewards.cases import Case, golds_of
+from rewards.idle_tests import idle_attacks
 from rewards.pool import Pool
 from rewards.registry import RewardNotFound, check
 from rewards.sandbox.grade import report
@@ -141,7 +142,8 @@ def attack(
 ) -> dict[str, Any]:
     """Offer what deserves nothing; whatever is paid full marks is a hole.
 
-    Cases with tests get the programs of :mod:`rewards.attacks`; others its texts, and mutations of
+    Cases with tests get the programs of :mod:`rewards.attacks`, and their own tests in shapes that
+    ask nothing (:mod:`rewards.idle_tests`); others its texts, and mutations of
     their golds. Without cases a few golds of our own are used. What the reward does not score
     (None) is not paid.
 
@@ -169,7 +171,10 @@ def _attacks(cases: Sequence[Case], *, code: bool, limit: int) -> Iterator[tuple
         programs = [Sample(prompt="", completion="", gold=DEFAULT_TESTS, id="add")]
     for sample in programs[:limit]:
         name = _function(sample) or "solution"
+        yield from idle_attacks(sample)
         for kind, program in PROGRAMS.items():
+            if kind in ENDS_THE_PARENT and not code:
+                continue  # under a reward that runs programs with our rights, this very process
             yield kind, _with(sample, program.replace("NAME", name), kind)
     if programs or code:
         return
@@ -200,7 +205,7 @@ def _function(sample: Sample) -> str | None:
     except BadTests:
         return None
     if isinstance(tests, Judged):
-        return tests.entry or tests.functions[0]
+        return tests.entry or next(iter(tests.functions), None)
     if tests and isinstance(tests[0], Call):
         return tests[0].source.partition("(")[0]
     return None

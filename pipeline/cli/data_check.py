@@ -15,6 +15,7 @@ from pipeline.recipe.routing import judge_of
 from pipeline.recipe.schema import Recipe
 from pipeline.records import Prompt
 from rewards.api import Reward, Sample
+from rewards.lazy_programs import idle_tests, paid_for_nothing
 from rewards.pool import Pool
 
 
@@ -96,9 +97,15 @@ def _entry(
         "prompts": name,
         "rows": len(content.prompts),
         "dropped": drop_rows(content.drops),
-        "checked": f"gold answers wrong under {reward}: {len(problems)}" if judge else "loaded",
+        "checked": _words(problems, reward) if judge else "loaded",
         "problems": problems,
     }
+
+
+def _words(problems: list[dict[str, Any]], reward: str) -> str:
+    weak = sum(row["score"] == 1.0 for row in problems)
+    words = f"gold answers wrong under {reward}: {len(problems) - weak}"
+    return f"{words}, weak tests: {weak}" if weak else words
 
 
 def _judge(recipe: Recipe) -> str:
@@ -107,13 +114,20 @@ def _judge(recipe: Recipe) -> str:
 
 
 def _problems(pool: Pool, prompts: list[Prompt], judge: Judge) -> list[dict[str, Any]]:
-    """Prompts whose own answer does not score 1. All are under way at once."""
+    """Prompts whose own answer does not score 1, or whose tests pay a program that does nothing.
+
+    All are under way at once.
+    """
     scores: dict[str, Future[Reward]] = {
         prompt.id: pool.submit(judge.use, _gold_sample(prompt), args=judge.args)
         for prompt in prompts
         if prompt.answer is not None
     }
-    return check_golds(prompts, lambda prompt: scores[prompt.id].result().value)
+    samples = [_gold_sample(prompt) for prompt in prompts]
+    weak = paid_for_nothing(pool, samples, judge.use, args=judge.args)
+    earned = {name: future.result() for name, future in scores.items()}
+    idle = {name: idle_tests(reward) for name, reward in earned.items()}
+    return check_golds(prompts, lambda prompt: earned[prompt.id].value, tests=idle | weak)
 
 
 def _same_gold(pool: Pool, judge: Judge | None) -> SameGold | None:
