@@ -12,6 +12,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm, apply_rotary_pos_emb
 
 from .config import RecurrentConfig
+from .shared_prefix import SharedPrefix
 
 KeyValue = tuple[Tensor, Tensor]
 """Keys and values, [B, K, S, D] each."""
@@ -45,12 +46,14 @@ class Attention(nn.Module):
         return q, k, v
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | SharedPrefix | None) -> Tensor:
     """Attention of q [B, H, T, D] over k and v [B, K, S, D]: [B, T, H * D].
 
     `mask` is boolean [B, 1, T, S], true where attention is allowed. Without one, several queries
-    attend causally and a single one to everything.
+    attend causally and a single one to everything. A layout is that of rows in one sequence.
     """
+    if isinstance(mask, SharedPrefix):
+        return mask.attend(q, k, v).flatten(2)
     grouped = q.shape[1] != k.shape[1]
     causal = mask is None and q.shape[2] > 1
     out = F.scaled_dot_product_attention(
@@ -116,7 +119,7 @@ class Block(GradientCheckpointingLayer):
         self,
         hidden: Tensor,
         rope: KeyValue,
-        mask: Tensor | None,
+        mask: Tensor | SharedPrefix | None,
         past: KeyValue | None = None,
         active: Tensor | None = None,
         last: KeyValue | None = None,

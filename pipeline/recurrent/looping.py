@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from .blocks import KeyValue
 from .config import RecurrentConfig
 from .position_exits import PositionExits
+from .shared_prefix import SharedPrefix
 from .token_batch import TokenBatch
 
 
@@ -46,19 +47,19 @@ class _Inside:
     rows: Tensor | None  # [b] their indices in the batch; None: all
     embedded: Tensor  # [b, T, h]
     rope: KeyValue  # [b, T, D] each
-    mask: Tensor | None  # [b or 1, 1, T, S]
+    mask: Tensor | SharedPrefix | None  # [b or 1, 1, T, S]
     caps: Tensor | int  # [b, T]
     last: list[dict[int, KeyValue]]  # each token's last keys and values, by layer and slot
 
     def only(self, stay: Tensor) -> "_Inside":
         """Those of the sequences whose indices `stay` [c] are given."""
         assert isinstance(self.caps, Tensor)
-        shared = self.mask is None or self.mask.shape[0] == 1
+        each = isinstance(self.mask, Tensor) and self.mask.shape[0] > 1
         return _Inside(
             rows=stay if self.rows is None else self.rows[stay],
             embedded=self.embedded[stay],
             rope=(self.rope[0][stay], self.rope[1][stay]),
-            mask=self.mask if shared or self.mask is None else self.mask[stay],
+            mask=self.mask[stay] if each and isinstance(self.mask, Tensor) else self.mask,
             caps=self.caps[stay],
             last=[
                 {slot: (k[stay], v[stay]) for slot, (k, v) in slots.items()} for slots in self.last

@@ -33,6 +33,7 @@ from .observer import Readout
 from .policy import HaltingPolicy
 from .position_exits import PositionExits
 from .request import DepthRequest
+from .shared_prefix import SharedPrefix
 from .token_batch import TokenBatch, prepare
 
 
@@ -138,6 +139,7 @@ class RecurrentModel(RecurrentPreTrainedModel):
         depth_seed: Tensor | None = None,
         output_hidden_states: bool | None = None,
         readout: Readout | None = None,
+        layout: SharedPrefix | None = None,
         **_: Any,  # trainers pass num_items_in_batch and the like
     ) -> RecurrentOutput:
         """Hidden states of a batch, each position at its own depth.
@@ -156,6 +158,7 @@ class RecurrentModel(RecurrentPreTrainedModel):
             depth_seed: [B] seeds of a sampled policy; default: zeros.
             output_hidden_states: return the states after every iteration.
             readout: the head, for rules that look at predictions.
+            layout: of rows that stand in one sequence, B being 1; with `position_ids`.
 
         Raises:
             ValueError: for contradicting or impossible depths, foreign caches or masks, and
@@ -166,14 +169,16 @@ class RecurrentModel(RecurrentPreTrainedModel):
             raise ValueError("give exactly one of input_ids and inputs_embeds")
         embedded: Tensor = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         use_cache = self.config.use_cache and not self.training if use_cache is None else use_cache
+        use_cache = use_cache and layout is None
         stepwise = depth_request is not None or self.config.warm_start
         batch = prepare(
             embedded * self.config.embedding_scale,
             attention_mask=attention_mask,
             position_ids=position_ids,
             cache=cache_for(self.config, past_key_values, fresh=use_cache or stepwise),
+            layout=layout,
         )
-        if stepwise and batch.packed is not None:
+        if stepwise and (batch.packed is not None or layout is not None):
             raise ValueError("packed sequences take neither a depth_request nor a warm start")
         depth = self.config.num_iterations if num_iterations is None else num_iterations
         caps = depth if depths is None else batch.caps(depths)
@@ -364,6 +369,7 @@ class RecurrentForCausalLM(RecurrentPreTrainedModel, GenerationMixin):
         depth_request: DepthRequest | None = None,
         depth_seed: Tensor | None = None,
         output_hidden_states: bool | None = None,
+        layout: SharedPrefix | None = None,
         **kwargs: Any,
     ) -> RecurrentOutput:
         """Logits [B, T, V], and the loss where `labels` [B, T] are given (-100 is ignored).
@@ -384,6 +390,7 @@ class RecurrentForCausalLM(RecurrentPreTrainedModel, GenerationMixin):
             depth_seed=depth_seed,
             output_hidden_states=output_hidden_states,
             readout=self.lm_head,
+            layout=layout,
         )
         keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         out.logits = self.lm_head(out.last_hidden_state[:, keep])

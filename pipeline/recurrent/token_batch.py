@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from .blocks import KeyValue
 from .cache import RecurrentCache
 from .request import DepthRequest
+from .shared_prefix import SharedPrefix
 
 
 def prepare(
@@ -22,11 +23,15 @@ def prepare(
     attention_mask: Tensor | None,
     position_ids: Tensor | None,
     cache: RecurrentCache | None,
+    layout: SharedPrefix | None = None,
 ) -> "TokenBatch":
     """The batch of embeddings [B, T, h] behind a cache; see `RecurrentModel.forward`.
 
     Raises ValueError for a mask that does not cover the cached and the new tokens.
     """
+    if layout is not None:
+        assert position_ids is not None  # they begin anew in every row
+        return TokenBatch(embedded, None, position_ids, None, 0, layout=layout)
     past = cache.get_seq_length() if cache is not None else 0
     rows, new, _ = embedded.shape
     if attention_mask is not None and attention_mask.shape != (rows, past + new):
@@ -57,9 +62,13 @@ class TokenBatch:
     cache: RecurrentCache | None
     offset: int  # tokens in the cache before these
     packed: Tensor | None = None  # [B, T] which of a row's packed sequences
+    layout: SharedPrefix | None = None  # of rows that stand in one sequence
 
     def __post_init__(self) -> None:
         self.rows, self.new, _ = self.embedded.shape
+        self.mask: Tensor | SharedPrefix | None = self.layout
+        if self.layout is not None:
+            return
         self.mask = _mask(self.attention_mask, past=self.offset, new=self.new, like=self.embedded)
         if self.packed is not None:
             together = (self.packed[:, :, None] == self.packed[:, None])[:, None]

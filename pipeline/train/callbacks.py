@@ -30,12 +30,6 @@ Extra = Callable[[], Mapping[str, float]]
 _RENAMED = {
     "learning_rate": "lr",
     "mean_token_accuracy": "token_accuracy",
-    "completions/mean_length": "completion_tokens",
-    "completions/clipped_ratio": "truncated_share",
-    "frac_reward_zero_std": "zero_variance_share",
-    "sampling/sampling_logp_difference/max": "logprob_gap",
-    "sampling/sampling_logp_difference/mean": "logprob_gap_mean",
-    "clip_ratio/region_mean": "clipped_share",
 }
 _DROPPED = {"epoch", "num_tokens", "num_input_tokens_seen", "total_flos", "step_time"}
 
@@ -192,16 +186,14 @@ class ReferenceKeeper(TrainerCallback):
 def renamed(logs: Mapping[str, float]) -> dict[str, float]:
     """A trainer's log row under our names; what only it understands is left out.
 
-    >>> renamed({"loss": 1.0, "learning_rate": 0.1, "epoch": 0.5, "rewards/answer/mean": 1.0})
-    {'loss': 1.0, 'lr': 0.1, 'reward/answer': 1.0}
+    >>> renamed({"loss": 1.0, "learning_rate": 0.1, "epoch": 0.5})
+    {'loss': 1.0, 'lr': 0.1}
     """
-    row: dict[str, float] = {}
-    for key, value in logs.items():
-        if key.startswith("rewards/") and key.endswith("/mean") and "passed_on" not in key:
-            row[f"reward/{key.removeprefix('rewards/').removesuffix('/mean')}"] = value
-        elif key in _RENAMED or not (key in _DROPPED or "/" in key):
-            row[_RENAMED.get(key, key)] = value
-    return row
+    return {
+        _RENAMED.get(key, key): value
+        for key, value in logs.items()
+        if key not in _DROPPED and "/" not in key
+    }
 
 
 def read_metrics(file: Path) -> list[dict[str, Any]]:

@@ -100,9 +100,9 @@ def test_other_ranks_write_nothing(make_job: MakeJob) -> None:
     assert not job.work.exists()
 
 
-def test_reward_names_lose_their_decoration() -> None:
-    logs = {"rewards/answer/mean": 0.5, "rewards/answer/std": 0.1, "frac_reward_zero_std": 0.25}
-    assert renamed(logs) == {"reward/answer": 0.5, "zero_variance_share": 0.25}
+def test_rows_have_our_names() -> None:
+    logs = {"learning_rate": 0.5, "rewards/answer/std": 0.1, "epoch": 2.0, "kl": 0.25}
+    assert renamed(logs) == {"lr": 0.5, "kl": 0.25}
 
 
 def test_stop_file_is_seen_at_rollout_boundaries_only(make_job: MakeJob) -> None:

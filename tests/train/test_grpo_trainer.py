@@ -16,10 +16,23 @@ from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.train import arguments
 from pipeline.train.arguments import ADAM_BETAS, load_tokenizer
 from pipeline.train.callbacks import read_metrics
-from pipeline.train.grpo_trainer import DEFAULT_CLIP, OBJECTIVE, grpo_arguments, train
+from pipeline.train.grpo_loss import DEFAULT_CLIP
+from pipeline.train.grpo_trainer import train
 from pipeline.train.job import DONE, METRICS_FILE, STOP_FILE, STOPPED, TrainJob
 
 PROMPTS, SAMPLES = 4, 4
+
+TRL_OBJECTIVE: dict[str, dict[str, Any]] = {
+    "grpo": {"loss_type": "grpo", "scale_rewards": "group"},
+    "dapo": {"loss_type": "dapo", "scale_rewards": "group"},
+    "dr_grpo": {"loss_type": "dr_grpo", "scale_rewards": "none"},
+    "gspo": {
+        "loss_type": "grpo",
+        "scale_rewards": "group",
+        "importance_sampling_level": "sequence",
+    },
+    "cispo": {"loss_type": "cispo", "scale_rewards": "batch"},
+}
 
 
 class FixedRollouts:
@@ -134,7 +147,7 @@ def plain_losses(job: TrainJob) -> list[dict[str, float]]:
             bf16=False,
             disable_tqdm=True,
             model_init_kwargs={"dtype": torch.float32},
-            **OBJECTIVE[spec.variant],
+            **TRL_OBJECTIVE[spec.variant],
         ),
         train_dataset=Dataset.from_dict({"prompt": ["?"] * PROMPTS * spec.steps}),
         processing_class=load_tokenizer(job.model),
@@ -243,15 +256,3 @@ def test_unscored_completions_do_not_move_the_policy(
     train(job, rollouts=Unscored(tiny_model))
     (row,) = read_metrics(job.work / METRICS_FILE)
     assert row["grad_norm"] == 0.0
-
-
-def test_traps_are_closed(grpo_job: Callable[..., TrainJob]) -> None:
-    """What TRL would choose by itself, and R1 does not."""
-    arguments = grpo_arguments(grpo_job(updates_per_step=2))
-    assert arguments.vllm_importance_sampling_mode == "token_truncate"
-    assert arguments.use_bias_correction_kl is False
-    assert arguments.loss_type == "grpo"
-    assert arguments.top_p == 1.0
-    assert not arguments.sync_ref_model
-    assert arguments.generation_batch_size == PROMPTS * SAMPLES
-    assert arguments.steps_per_generation == 2  # micro-steps: 2 updates of one forward pass

@@ -13,11 +13,9 @@ import pytest
 from pipeline.generate.chat import load_chat
 from pipeline.generate.reward_scorer import RewardScorer, scored_ids
 from pipeline.models.materialize import materialize
-from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.recipe.model_source import ModelSource
 from pipeline.recipe.reward_model_stage import RewardModelStage
-from pipeline.train import grpo_trainer, reward_trainer, sft_trainer
-from pipeline.train.arguments import load_tokenizer, trainer_process
+from pipeline.train import reward_trainer, sft_trainer
 
 QUESTION = "2 and <eos> <end_of_turn> 3?"
 
@@ -55,22 +53,3 @@ def test_a_reward_model_scores_rows_as_it_was_trained_on_them(
     reward_trainer.train(job, tmp_path / "pairs.parquet")
     scorer = RewardScorer(job.out)
     assert scored_ids(scorer.chat, [prompt], ["5"]) == scored_ids(chat, [prompt], ["5"])
-
-
-def test_the_grpo_trainer_knows_all_ends(gemma: Path, make_job: Callable[..., Any]) -> None:
-    spec = GrpoStage(
-        kind="grpo",
-        init="base",
-        prompts="x",
-        rewards=["answer"],
-        steps=1,
-        prompts_per_step=2,
-        samples_per_prompt=2,
-        micro_batch_rows=4,
-        max_tokens=8,
-    )
-    job = dataclasses.replace(make_job(spec=spec), model=gemma)
-    with trainer_process(job):
-        source = grpo_trainer.RolloutSource(job, rollouts=None)  # type: ignore[arg-type]
-        trainer: Any = grpo_trainer.make_trainer(job, load_tokenizer(gemma), source)
-    assert set(trainer.eos_token_ids) == set(load_chat(gemma).ends)
