@@ -8,6 +8,7 @@ from typing import Any, TypeGuard
 
 from rewards.sandbox.kinds import BadTests, Call, Judged, Tests
 from rewards.sandbox.program_names import BUILTINS, program_names
+from rewards.sandbox.sides import sides_apart
 
 MAX_LITERAL = 1_000_000
 MAX_VALUES = 6
@@ -43,6 +44,7 @@ def from_code(source: str, *, setup: str, entry: str | None) -> Tests:
         star=taken.star,
         imports=taken.imports,
         checked="check" in called,
+        carries=sides_apart(tree),
         values=tuple(_values(tree)),
     )
 

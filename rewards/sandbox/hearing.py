@@ -85,6 +85,7 @@ def _job(tests: Judged, *, null: str | None, told: str = "", every: bool = False
         "setup": tests.setup,
         "names": list(tests.functions),
         "classes": tests.classes,
+        "carries": tests.carries,
         "modules": list(tests.modules),
         "imports": [*tests.imports, *(["unittest"] if unittest else [])],
         "entry": tests.entry,
@@ -114,7 +115,7 @@ def idle(judge: Box, tests: Judged) -> str:
 
 
 def _idle(judge: Box, tests: Judged) -> str:
-    errors = total = 0
+    errors = checks = 0
     for null in ("None", *tests.values):
         report = _reported(judge.run(_job(tests, null=null), NULL_LIMITS), None)
         if report.trouble == WRONG_ANSWER:
@@ -125,10 +126,10 @@ def _idle(judge: Box, tests: Judged) -> str:
                 "args name: {packages: [numpy]}; the program is imported as solution"
             )
         errors += bool(report.trouble)
-        total = max(total, report.total)
+        checks = max(checks, report.checks)
     if errors and _checks_names(tests):
         return ""
-    if not total:
+    if not checks:
         return (
             "no check runs: name test functions test_..., test classes Test... or derive them "
             "from unittest.TestCase, or call them"
@@ -195,6 +196,8 @@ def by_judge(
             report = Report(trouble="ended")
     end, ending = run.end()
     trouble = report.trouble
+    if not trouble and not report.total:
+        trouble = "no test ran to its end"
     if trouble == "ended":
         trouble = run.silence or ending or "it ended before it had answered"
     return Grade(

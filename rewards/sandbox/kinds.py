@@ -64,6 +64,9 @@ class Judged:
     """Other modules that the tests use."""
     checked: bool = False
     """Whether the code calls its own ``check`` function."""
+    carries: bool = False
+    """Whether no comparison has both sides from arguments and results: then what a call with a
+    result changes in place may come over, and no program can set what it is compared with."""
     values: tuple[str, ...] = ()
     """Source of values, each in a tuple, that a program which knows nothing may answer."""
 

@@ -27,7 +27,7 @@ class Session:
 
     def __init__(self, job: dict, space: dict, log: record.Record, line: Any) -> None:
         self.job, self.space, self.log, self.line = job, space, log, line
-        self.passed = self.total = 0
+        self.passed = self.total = self.tries = 0
         self.first: record.Failure | None = None
 
     def prepare(self, names: dict[str, Any]) -> None:
@@ -54,8 +54,13 @@ class Session:
         checks = self.log.checks
         if not self.test("the tests", self.run_module, leaving=True):
             return
-        if self.log.checks == checks:
-            self.total = self.passed = 0
+        checks = self.log.checks - checks
+        self.tries = 0
+        self.run_members()
+        if self.tries and not checks:  # the module only defines tests
+            self.total, self.passed = self.total - 1, self.passed - 1
+
+    def run_members(self) -> None:
         for name, value in list(self.space.items()):
             if self.first is not None and not self.job["every"]:
                 return
@@ -106,6 +111,7 @@ class Session:
         """Run one test and count it; whether it passed."""
         if self.line.over:
             return False
+        self.tries += 1
         before = len(self.log.failures)
         self.log.open.clear()
         failure = None

@@ -24,7 +24,7 @@ def main(job: dict, space: dict, send: Callable, receive: Callable) -> None:
     """Run the tests and report: passed, total, checks, and the first failure."""
     log = record.Record()
     if job["null"] is None:
-        line: Any = remote.Line(send, receive, job["classes"])
+        line: Any = remote.Line(send, receive, job)
         told = line.names(job["told"])
 
         def value_of(name: str) -> Any:
@@ -44,7 +44,7 @@ def main(job: dict, space: dict, send: Callable, receive: Callable) -> None:
         told = names = dict.fromkeys(job["names"], Nothing)
     for module in job["modules"]:
         sys.modules[module] = remote.ProgramModule(module, value_of, line)
-        sys.modules[module].__dict__["__all__"] = list(told)
+        sys.modules[module].__dict__["__all__"] = [name for name in job["names"] if name in told]
     session = collect.Session(job, space, log, line)
     try:
         session.prepare(names)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 quoted = _json.encode_basestring_ascii
+SPECIAL = ("__enter__", "__iter__", "__len__", "__str__", "__repr__", "__getitem__", "__lt__")
+"""What the program may do, besides calls, with objects of the tests' classes."""
 
 
 class Ended(BaseException):
@@ -38,8 +40,10 @@ class Opaque:
 class Line:
     """The way to the program: one question at a time, answered before the next."""
 
-    def __init__(self, send: Callable, receive: Callable, classes: tuple[str, ...]) -> None:
-        self.send, self.receive, self.classes = send, receive, classes
+    def __init__(self, send: Callable, receive: Callable, job: dict) -> None:
+        self.send, self.receive, self.classes = send, receive, job["classes"]
+        self.carries = job["carries"]
+        """Whether changes in place come over also from calls with a result."""
         self.over = False
         self.calls = 0
         self.last = ""
@@ -88,11 +92,12 @@ class Line:
                 return Opaque()
             if kind == "value":
                 value, changes, printed = told
-                self.take(changes, printed, handed)
+                carries = value is None or self.carries
+                self.take(changes if carries else [], printed, handed)
                 return value
             if kind == "raised":
                 error, changes, printed = self.error(*told[:-2]), *told[-2:]
-                self.take(changes, printed, handed)
+                self.take(changes if self.carries else [], printed, handed)
                 raise error
             self.send(f'["reply", {quoted(self.visit(*told))}]')
 
@@ -101,7 +106,7 @@ class Line:
         if printed:
             sys.stdout.write(printed)
         for number, value in changes:
-            if number < len(handed):
+            if 0 <= number < len(handed):
                 _renew(handed[number], value)
 
     def call(self, function: Thing, args: tuple, kwargs: dict, *, whole: bool) -> Any:
@@ -123,11 +128,13 @@ class Line:
             host = self.guests[number]
             if what == "call":
                 return f"returned {self.spelled(host(*args, **kwargs))}"
-            if what == "special" and _is_open(host):
+            if what == "special" and name in SPECIAL and _is_open(host):
                 value = getattr(type(host), name)(host, *args)
                 return f"returned {self.spelled(list(value) if name == '__iter__' else value)}"
             if name.startswith("_") or not _is_open(host):
                 raise AttributeError(name)
+            if what == "set" and (_is_mock(host) or callable(getattr(type(host), name, None))):
+                raise AttributeError(f"{name} is not for the program to set")
             if what == "set":
                 setattr(host, name, args[0])
                 return "returned None"
@@ -177,8 +184,8 @@ class Line:
     def error_class(self, names: list[str]) -> type[BaseException]:
         """The class of errors with these names, its own and its bases'."""
         module, _, name = names[0].rpartition(".")
-        kind = getattr(sys.modules.get(module), name, None)
-        if module != "__main__" and isinstance(kind, type) and issubclass(kind, BaseException):
+        kind = getattr(sys.modules.get(module), name, None) if _has_errors(module) else None
+        if isinstance(kind, type) and issubclass(kind, (Exception, SystemExit)):
             return kind
         if names[0] not in self.errors:
             base = self.error_class(names[1:]) if len(names) > 1 else Exception
@@ -315,6 +322,17 @@ def _offer(kind: type, templates: dict[str, str]) -> None:
         setattr(kind, name, operation)
 
 
+def _ordered(sign: str) -> Callable[[Any, Any], Any]:
+    """An order holds among objects by the program's rule; with plain data there is none."""
+
+    def holds(self: Any, other: Any) -> Any:
+        if type(other) is not Whole:
+            return NotImplemented
+        return _ask(self, f"({{}} {sign} {{}})", other) is True
+
+    return holds
+
+
 _offer(
     Thing,
     {
@@ -337,8 +355,10 @@ _SIGNS = {
     "matmul": "@", "and": "&", "or": "|", "xor": "^", "lshift": "<<", "rshift": ">>",
 }  # fmt: skip
 _ORDERS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">="}
-_offer(Whole, {f"__{name}__": f"({{}} {sign} {{}})" for name, sign in (_SIGNS | _ORDERS).items()})
+_offer(Whole, {f"__{name}__": f"({{}} {sign} {{}})" for name, sign in _SIGNS.items()})
 _offer(Whole, {f"__r{name}__": f"({{1}} {sign} {{0}})" for name, sign in _SIGNS.items()})
+for _name, _sign in _ORDERS.items():
+    setattr(Whole, f"__{_name}__", _ordered(_sign))
 _offer(Whole, {"__neg__": "(-{})", "__pos__": "(+{})", "__abs__": "abs({})", "__invert__": "(~{})"})
 
 
@@ -392,12 +412,22 @@ async def _awaited(line: Line, number: int) -> Any:
     return line.ask(f"_await(_o({number}))")
 
 
+def _has_errors(module: str) -> bool:
+    """Whether a program may raise the errors of a module: Python's, not those that steer tests."""
+    top = module.partition(".")[0]
+    return top in sys.stdlib_module_names and top not in ("unittest", "doctest", "__main__")
+
+
 def _is_open(value: object) -> bool:
     """Whether the program may read attributes: of objects of the tests' classes, and of mocks."""
     kind = type(value)
-    if isinstance(value, type):
+    if isinstance(value, type) or any(base.__module__ == "unittest.case" for base in kind.__mro__):
         return False
-    return kind.__module__ == "__main__" or kind.__module__ == "unittest.mock"
+    return kind.__module__ == "__main__" or _is_mock(value)
+
+
+def _is_mock(value: object) -> bool:
+    return any(base.__module__ == "unittest.mock" for base in type(value).__mro__)
 
 
 def _renew(mine: Any, theirs: Any) -> None:

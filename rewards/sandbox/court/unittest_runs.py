@@ -76,6 +76,7 @@ class Result(unittest.TestResult):
     def startTest(self, test: Any) -> None:
         super().startTest(test)
         self.failure, self.skips = None, False
+        self.session.tries += 1
         self.before = len(self.session.log.failures)
 
     def stopTest(self, test: Any) -> None:
