@@ -172,7 +172,7 @@ def _box(role: str, setting: _Setting) -> Box:
     if key not in boxes:
         if not boxes:
             atexit.register(_close, boxes)
-        boxes[key] = Box(setting.isolation, packages=setting.packages)
+        boxes[key] = Box(setting.isolation, packages=setting.packages, parts=hearing.parts(role))
     return boxes[key]
 
 

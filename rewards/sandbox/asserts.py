@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any, TypeGuard
 
 from rewards.sandbox.kinds import BadTests, Call, Judged, Tests
@@ -14,6 +15,7 @@ MAX_LITERAL = 1_000_000
 MAX_VALUES = 6
 
 
+@lru_cache(maxsize=512)
 def from_code(source: str, *, setup: str, entry: str | None) -> Tests:
     """The tests that code holds: calls with their values, or code for a judge.
 

@@ -35,15 +35,23 @@ _ZYGOTE = Path(__file__).with_name("zygote.py")
 class Box:
     """One sandbox with its zygote, for one run at a time; a context manager.
 
-    Its programs may import Python's own modules, and `packages`, which are imported once.
+    Its programs may import Python's own modules, and `packages`, which are imported once. `parts`
+    are modules of ours that its runs may start: marshalled pairs of a name and code.
 
     Raises:
         NoIsolation: when no way that `isolation` allows works on this machine.
         ValueError: when a package is not installed.
     """
 
-    def __init__(self, isolation: Isolation = "best", *, packages: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        isolation: Isolation = "best",
+        *,
+        packages: Sequence[str] = (),
+        parts: bytes | None = None,
+    ) -> None:
         self.isolation: Isolation = isolation
+        self._parts = parts
         self.packages = tuple(packages)
         self._packages = installed(packages)
         self._process: subprocess.Popen[bytes] | None = None
@@ -140,7 +148,7 @@ class Box:
         if way.name != "bubblewrap":
             self._folder = tempfile.mkdtemp(prefix="stepwell-", dir="/tmp")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs, _as_file(call_filter) as filter_file:
+        with theirs, _as_file(call_filter) as filter_file, _as_file(self._parts) as parts_file:
             command, descriptors = list(way.command), [theirs.fileno()]
             if way.name == "bubblewrap" and filter_file is not None:
                 command += ["--seccomp", str(filter_file)]
@@ -148,6 +156,8 @@ class Box:
             python = [os.path.realpath(sys.executable), "-I", "-S", "-X", "utf8", "-c"]
             setup = _setup(way, self._folder or "/tmp", theirs.fileno(), call_filter)
             setup |= {"roots": self._packages.roots, "modules": self._packages.modules}
+            setup["parts"] = parts_file
+            descriptors += [] if parts_file is None else [parts_file]
             try:
                 process = subprocess.Popen(
                     [*command, *python, _ZYGOTE.read_text(), repr(setup)],
@@ -240,11 +250,11 @@ def _tasks_of_user() -> int:
 
 @contextmanager
 def _as_file(content: bytes | None) -> Iterator[int | None]:
-    """A descriptor from which bubblewrap reads the seccomp filter."""
+    """A descriptor from which bubblewrap reads the seccomp filter, or the zygote its parts."""
     if content is None:
         yield None
         return
-    descriptor = os.memfd_create("seccomp")
+    descriptor = os.memfd_create("content")
     try:
         os.write(descriptor, content)
         os.lseek(descriptor, 0, os.SEEK_SET)

@@ -40,8 +40,10 @@ NULL_LIMITS = Limits(cpu_s=2.0, memory_mib=1024)
 _COURT = Path(__file__).with_name("court")
 _PACKAGE = "rewards.sandbox.court"
 _JUDGE = (
-    "witness", "remote", "record", "collect", "fixtures", "pytest_stand_in", "nulls", "judge",
+    "witness", "record", "remote", "collect", "fixtures", "pytest_stand_in", "unittest_runs",
+    "nulls", "judge",
 )  # fmt: skip
+_WITNESS = ("witness",)
 _REMEMBERED: dict[tuple[Judged, tuple[str, ...]], str] = {}
 
 
@@ -59,13 +61,16 @@ class Report:
 
 
 @cache
-def _parts(*names: str) -> list[tuple[str, bytes]]:
-    """Modules with their code, compiled once: sandboxes run the interpreter of this process."""
-    parts = [(_PACKAGE, marshal.dumps(compile("", "court", "exec")))]
-    for name in names:
-        code = compile((_COURT / f"{name}.py").read_text(), f"{name}.py", "exec")
-        parts.append((f"{_PACKAGE}.{name}", marshal.dumps(code)))
-    return parts
+def parts(role: str) -> bytes:
+    """What a sandbox needs for hearings, as ``judge`` or as ``program``: see :class:`Box`.
+
+    Compiled once: sandboxes run the interpreter of this process.
+    """
+    pairs = [(_PACKAGE, compile("", "court", "exec"))]
+    for name in _JUDGE if role == "judge" else _WITNESS:
+        source = (_COURT / f"{name}.py").read_text()
+        pairs.append((f"{_PACKAGE}.{name}", compile(source, f"{name}.py", "exec")))
+    return marshal.dumps(pairs)
 
 
 @lru_cache(maxsize=512)
@@ -76,10 +81,9 @@ def _code(tests: Judged) -> bytes:
 
 def _job(tests: Judged, *, null: str | None, told: str = "", every: bool = False) -> dict[str, Any]:
     unittest = "unittest" in {name.partition(".")[0] for name in tests.imports}
-    order = [*_JUDGE[:-1], "unittest_runs", "judge"] if unittest else _JUDGE
     return {
         "mode": "serve",
-        "parts": _parts(*order),
+        "part": f"{_PACKAGE}.judge",
         "name": "tests",
         "program": _code(tests),
         "setup": tests.setup,
@@ -181,7 +185,7 @@ def by_judge(
     reason = idle(judge, tests)
     if reason:
         return Grade(passed=0, total=0, detail=reason)
-    job = serving(program) | {"parts": _parts("witness"), "names": list(tests.functions)}
+    job = serving(program) | {"part": f"{_PACKAGE}.witness", "names": list(tests.functions)}
     run = box.run(job | {"star": tests.star}, limits)
     opening = run.receive()
     message = message_of(opening) if opening is not None else None

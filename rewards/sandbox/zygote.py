@@ -25,8 +25,8 @@ import time
 
 SETUP: dict = eval(sys.argv[1])  # of our own parent: plain data
 """``way``, ``uid``, ``folder``, ``control``, ``parent``, ``library``, ``readable``, ``filter``, the
-``roots`` and ``modules`` of packages, and the source texts of :mod:`rewards.sandbox.kernel` and
-:mod:`rewards.sandbox.program_side`."""
+``roots`` and ``modules`` of packages, the descriptor of ``parts``, and the source texts of
+:mod:`rewards.sandbox.kernel` and :mod:`rewards.sandbox.program_side`."""
 ALONE = SETUP["way"] != "none"  # whether all that this process may signal belongs to a run
 FOLDER = SETUP["folder"]
 BLANK = "/dev/null"
@@ -46,6 +46,8 @@ def main() -> None:
     sys.path += SETUP["roots"]
     for name in SETUP["modules"]:
         __import__(name)
+    if SETUP["parts"] is not None:
+        load_parts(SETUP["parts"])
     if SETUP["way"] == "landlock":
         withdraw(kernel)
     elif SETUP["uid"] is not None:
@@ -76,6 +78,15 @@ def main() -> None:
         posix.close(job)
         protect = (lambda: kernel.restrict(rules)) if rules is not None else (lambda: None)
         control.send(run(marshal.loads(text), descriptors, protect))
+
+
+def load_parts(descriptor: int) -> None:
+    """Modules that runs may start, loaded once for all of them."""
+    text = posix.pread(descriptor, posix.fstat(descriptor).st_size, 0)
+    posix.close(descriptor)
+    for name, code in marshal.loads(text):
+        part = sys.modules[name] = type(sys)(name)
+        exec(code, part.__dict__)
 
 
 def become(uid: int) -> None:
@@ -335,19 +346,10 @@ def serve(job: dict, requests: int, answers: int) -> None:
             data += more
         return data
 
-    if "parts" in job:  # one of the two halves of a hearing
-        hear(job, module.__dict__, send, receive)
+    if "part" in job:  # one of the two halves of a hearing
+        sys.modules[job["part"]].main(job, module.__dict__, send, receive)
         return
     program_side.serve(job, module.__dict__, send, receive)
-
-
-def hear(job: dict, space: dict, send, receive) -> None:  # noqa: ANN001  functions of serve
-    """Load the parts of a half of a hearing and start the last one."""
-    part = sys
-    for name, code in job["parts"]:
-        part = sys.modules[name] = type(sys)(name)
-        exec(marshal.loads(code), part.__dict__)
-    part.main(job, space, send, receive)
 
 
 if __name__ == "__main__":
