@@ -144,7 +144,7 @@ def _idle(judge: Box, tests: Judged) -> str:
 def _checks_names(tests: Judged) -> bool:
     """Whether any check is written where a name of the program is used."""
     tree = ast.parse(tests.source)
-    names = {*tests.functions, *tests.modules}
+    names = {*tests.functions, *_aliases(tree, tests)}
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Module)):
             parts = list(ast.walk(node))
@@ -152,6 +152,17 @@ def _checks_names(tests: Judged) -> bool:
             if used and any(_is_check(part) for part in parts):
                 return True
     return False
+
+
+def _aliases(tree: ast.Module, tests: Judged) -> set[str]:
+    """Names by which test code has the program, or what it imports from it."""
+    imports = [node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))]
+    return {
+        alias.asname or alias.name.partition(".")[0]
+        for node in imports
+        for alias in node.names
+        if (node.module if isinstance(node, ast.ImportFrom) else alias.name) in tests.modules
+    }
 
 
 def _is_check(node: ast.AST) -> bool:

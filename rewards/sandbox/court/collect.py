@@ -6,16 +6,12 @@ import sys
 import types
 
 from rewards.sandbox.court import record
-from rewards.sandbox.court.remote import Ended
+from rewards.sandbox.court.remote import Ended, Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
-
-
-class Refused(Exception):
-    """The tests ask for what a judge does not offer; the words say what to write instead."""
 
 
 class Skipped(BaseException):

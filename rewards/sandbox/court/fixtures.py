@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import types
 
-from rewards.sandbox.court import collect
+from rewards.sandbox.court import collect, remote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Fixture:
         self.__name__ = function.__name__
 
     def __call__(self, *_: Any, **__: Any) -> Any:
-        raise collect.Refused(f"fixture {self.__name__} is called; name it as a parameter instead")
+        raise remote.Refused(f"fixture {self.__name__} is called; name it as a parameter instead")
 
 
 class Mark:
@@ -78,7 +78,7 @@ def runs(
     tables += [_rows(fixture) for fixture in needs if fixture.params is not None]
     for count, values in enumerate(_product(tables)):
         if count >= MAX_RUNS:
-            raise collect.Refused(f"{name} has more than {MAX_RUNS:,} sets of parameters")
+            raise remote.Refused(f"{name} has more than {MAX_RUNS:,} sets of parameters")
         shown = ", ".join(f"{key.strip('!')}={value!r}" for key, value in values.items())
         title = f"{name}[{shown[:200]}]" if values else name
         yield title, lambda values=values: Scene(session, owner).play(function, wanted, values)
@@ -106,7 +106,7 @@ def _used(marks: list[Mark]) -> list[str]:
 def _table(mark: Mark) -> list[dict[str, Any]]:
     """The rows of ``parametrize``, each with its names."""
     if mark.kwargs.get("indirect"):
-        raise collect.Refused("parametrize(indirect=...) is not offered; give the values directly")
+        raise remote.Refused("parametrize(indirect=...) is not offered; give the values directly")
     call = dict(zip(("argnames", "argvalues"), mark.args), **mark.kwargs)  # noqa: B905
     names = call["argnames"]
     bare = isinstance(names, str)
@@ -121,7 +121,7 @@ def _table(mark: Mark) -> list[dict[str, Any]]:
         else:
             values = (row,) if bare and len(names) == 1 else tuple(row)
         if len(values) != len(names):
-            raise collect.Refused(f"parametrize has {len(names)} names and a row of {len(values)}")
+            raise remote.Refused(f"parametrize has {len(names)} names and a row of {len(values)}")
         table.append(dict(zip(names, values)))  # noqa: B905
     return table
 
@@ -280,7 +280,7 @@ class Scene:
         if entry and name in ("candidate", "solution", "func", "function", "fn"):
             return self.session.space[entry]
         reason = REFUSED.get(name, "define it in the test code under @pytest.fixture")
-        raise collect.Refused(f"there is no fixture {name} here: {reason}")
+        raise remote.Refused(f"there is no fixture {name} here: {reason}")
 
 
 def _call(function: Any, argument: object) -> None:

@@ -49,7 +49,7 @@ def main(job: dict, space: dict, send: Callable, receive: Callable) -> None:
     try:
         session.prepare(names)
         session.run()
-    except collect.Refused as error:
+    except remote.Refused as error:
         send(f'["refused", {quoted(str(error))}]')
         return
     report = [session.passed, session.total, log.checks, line.calls]

@@ -24,6 +24,10 @@ SPECIAL = ("__enter__", "__iter__", "__len__", "__str__", "__repr__", "__getitem
 """What the program may do, besides calls, with objects of the tests' classes."""
 
 
+class Refused(Exception):
+    """The tests ask for what a judge does not offer; the words say what to write instead."""
+
+
 class Ended(BaseException):
     """The program ended instead of answering."""
 
@@ -204,8 +208,8 @@ class Line:
             return f"_o({_number(value)})"
         if isinstance(value, PLAIN):
             return self.spelled_plain(value, depth)
-        name = f"{kind.__module__}.{kind.__qualname__}"
-        if name in MADE:
+        name = f"{kind.__module__}.{kind.__qualname__}".replace("numpy.ndarray", "numpy.array")
+        if name in MADE and getattr(value, "tzinfo", None) is None:
             return f"_made({name!r}, ({self.spelled(MADE[name](value))[1:-1]},))"
         if name == "_io.StringIO":
             return f"_text({value.getvalue()[value.tell() :]!r})"
@@ -287,8 +291,23 @@ class Thing:
     def __instancecheck__(self, value: object) -> bool:
         return type(value) in (Thing, Whole) and bool(_ask(self, "isinstance({1}, {0})", value))
 
+    def __mro_entries__(self, bases: tuple) -> tuple:
+        raise Refused(
+            f"a class of the tests derives from the program's {_name(self)}, which lives in "
+            "another process; test an object of it, or define the derived class in the program"
+        )
+
     def __iter__(self) -> Iterator:
-        yield from _ask(self, "iter({})")
+        items = _ask(self, "iter({})")
+        if type(items) not in (Thing, Whole):
+            yield from items
+            return
+        while True:
+            try:
+                item = _ask(items, "next({})")
+            except StopIteration:
+                return
+            yield item
 
     def __enter__(self) -> Any:
         value = _ask(self, "{}.__enter__()")
@@ -348,6 +367,7 @@ _offer(
         "__int__": "int({})",
         "__index__": "{}.__index__()",
         "__reversed__": "reversed({})",
+        "__next__": "next({})",
     },
 )
 _SIGNS = {

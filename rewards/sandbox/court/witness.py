@@ -25,11 +25,21 @@ MADE = {
     "decimal.Decimal": lambda value: [str(value)],
     "fractions.Fraction": lambda value: [value.numerator, value.denominator],
     "datetime.date": lambda value: [value.year, value.month, value.day],
+    "datetime.datetime": lambda value: [
+        value.year, value.month, value.day, value.hour, value.minute, value.second,
+        value.microsecond,
+    ],
+    "datetime.time": lambda value: [value.hour, value.minute, value.second, value.microsecond],
+    "uuid.UUID": lambda value: [str(value)],
+    "pathlib.PosixPath": lambda value: [str(value)],
     "datetime.timedelta": lambda value: [value.days, value.seconds, value.microseconds],
     "collections.deque": lambda value: [list(value)],
+    "numpy.array": lambda value: [value.tolist(), str(value.dtype)],
     "builtins.range": lambda value: [value.start, value.stop, value.step],
 }  # fmt: skip
 """Classes of the standard library that go over by value, with their constructor's arguments."""
+HEAP_TYPE = 1 << 9
+"""The flag of classes that Python code defines; an iterator of such a class is also an object."""
 quoted = _json.encode_basestring_ascii
 
 
@@ -170,9 +180,12 @@ class Witness:
                 return f'["data", {self.number_of(value)}, {quoted(kind.__name__)}, {plain}]'
         numpy = sys.modules.get("numpy")
         if numpy is not None and isinstance(value, (numpy.ndarray, numpy.generic)):
-            return self.told(value.tolist(), depth + 1)
+            items = self.told(value.tolist(), depth + 1)
+            if type(value) is not numpy.ndarray or value.dtype.kind not in "biufcU":
+                return items
+            return f'["made", "numpy.array", ["list", [{items}, {quoted(str(value.dtype))}]]]'
         name = f"{kind.__module__}.{kind.__qualname__}"
-        if name in MADE:
+        if name in MADE and getattr(value, "tzinfo", None) is None:
             return f'["made", {quoted(name)}, {self.told(MADE[name](value), depth + 1)}]'
         return f'["thing", {self.number_of(value)}, {quoted(_sort(value))}, {_named(value)}]'
 
@@ -279,7 +292,7 @@ def _sort(value: Any) -> str:
     kind = type(value)
     if kind.__name__ == "coroutine":
         return "coroutine"
-    if hasattr(kind, "__next__"):
+    if hasattr(kind, "__next__") and not kind.__flags__ & HEAP_TYPE:
         return "iterator"
     return "function" if kind.__name__ in ("function", "builtin_function_or_method") else "object"
 
