@@ -2,8 +2,9 @@
 
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from threading import Event
 
 from pipeline.artifacts import Artifact, fresh_folder, publish, write_atomic
 from pipeline.cluster.driver import Cluster
@@ -18,7 +19,8 @@ from pipeline.stages.drop_log import write_room_drops
 from pipeline.stages.progress import Progress, RunResult
 from pipeline.stages.run_folder import RunFolder
 from pipeline.stages.run_inputs import measured_room, run_inputs
-from pipeline.stages.stop_signal import stop_signal
+from pipeline.stages.run_log import RunLog
+from pipeline.stages.stop_signal import stop_if, stop_signal
 from pipeline.train.job import CHECKPOINTS
 
 STAGES: Mapping[str, Callable[[StagePlan, RunContext], Output]] = {
@@ -54,39 +56,67 @@ def run(
     """
     stages = stages_until(plan, from_stage, to_stage)
     folder = RunFolder((run_dir or Path("runs") / plan.recipe.name).resolve())
-    with folder.lock(), stop_signal() as stopping:
+    with (
+        folder.lock(),
+        RunLog.opened(folder.logs / "run.log", console) as log,
+        stop_signal(tell=log.log) as stopping,
+    ):
         write_atomic(folder.path / "recipe.yaml", dump_recipe(plan.recipe))
         if from_stage is not None:
             folder.redo(plan, from_stage)
         artifacts = {s.name: artifact for s in stages if (artifact := folder.finished(s))}
-        progress = Progress(plan, folder, console, finished=artifacts)
+        progress = Progress(plan, folder, log, finished=artifacts)
         waiting = [stage for stage in stages if stage.name not in artifacts]
-        if waiting:
-            with Cluster(
-                plan.recipe.hardware,
-                device=plan.device,
-                logs=folder.logs,
-                scorer=plan.recipe.has_reward_model,
-            ) as cluster:
-                artifacts |= run_inputs(plan, waiting, folder, cluster=cluster, console=console)
-                room = measured_room(plan, artifacts, log=console.log)
-                write_room_drops(folder.path, room.drops)
-                for stage in waiting:
-                    if stopping.is_set():
-                        raise Stopped(f"stopped before {stage.name}; the same command goes on")
-                    context = RunContext(
-                        plan=plan,
-                        run_dir=folder.path,
-                        work=folder.begin(stage),
-                        out=fresh_folder(folder.work(f".{stage.name}.out")),
-                        artifacts=artifacts,
-                        cluster=cluster,
-                        console=console,
-                        stopping=stopping.is_set,
-                        room=room,
-                    )
-                    artifacts[stage.name] = _run_stage(stage, context, folder, progress)
+        try:
+            artifacts |= _run_stages(waiting, artifacts, plan, folder, progress, log, stopping)
+        except BaseException as error:
+            reason = _named(error)
+            log.note(reason)
+            progress.end("stopped" if isinstance(error, Stopped) else "failed", error=reason)
+            raise
         return progress.result(artifacts)
+
+
+def _run_stages(
+    stages: Sequence[StagePlan],
+    finished: Mapping[str, Artifact],
+    plan: Plan,
+    folder: RunFolder,
+    progress: Progress,
+    console: Console,
+    stopping: Event,
+) -> dict[str, Artifact]:
+    """What the stages read and make, by name."""
+    if not stages:
+        return {}
+    artifacts = dict(finished)
+    with Cluster(
+        plan.recipe.hardware,
+        device=plan.device,
+        logs=folder.logs,
+        scorer=plan.recipe.has_reward_model,
+        stopping=stopping.is_set,
+    ) as cluster:
+        for name, artifact in run_inputs(plan, stages, folder, cluster=cluster, console=console):
+            artifacts[name] = artifact
+            stop_if(stopping.is_set, before=stages[0].name)
+        room = measured_room(plan, artifacts, log=console.log)
+        write_room_drops(folder.path, room.drops)
+        for stage in stages:
+            stop_if(stopping.is_set, before=stage.name)
+            context = RunContext(
+                plan=plan,
+                run_dir=folder.path,
+                work=folder.begin(stage),
+                out=fresh_folder(folder.work(f".{stage.name}.out")),
+                artifacts=artifacts,
+                cluster=cluster,
+                console=console,
+                stopping=stopping.is_set,
+                room=room,
+            )
+            artifacts[stage.name] = _run_stage(stage, context, folder, progress)
+    return artifacts
 
 
 def _run_stage(
@@ -98,14 +128,15 @@ def _run_stage(
     progress.show(stage.name, "running")
     try:
         output = STAGES[stage.kind](stage, context)
-    except Stopped:
+    except Stopped as stop:
         seconds = time.monotonic() - began
         write_atomic(clock, str(seconds))
-        progress.show(stage.name, "stopped", seconds=seconds)
+        progress.show(stage.name, "stopped", seconds=seconds, error=str(stop))
         raise
     except Exception as error:  # any stage failure becomes one sentence with its place
-        progress.show(stage.name, "failed", seconds=time.monotonic() - began)
-        raise StageFailed(_failure(stage, folder, error)) from error
+        reason = _named(error)
+        progress.show(stage.name, "failed", seconds=time.monotonic() - began, error=reason)
+        raise StageFailed(_failure(stage, folder, reason)) from error
     fingerprints = context.plan.fingerprints
     artifact = publish(
         context.out,
@@ -122,13 +153,16 @@ def _run_stage(
     return artifact
 
 
-def _failure(stage: StagePlan, folder: RunFolder, error: Exception) -> str:
-    expected = isinstance(error, StepwellError)
-    what = str(error) if expected else f"{type(error).__name__}: {error}"
+def _named(error: BaseException) -> str:
+    """What an error says; of one that nobody expected its kind, too."""
+    return str(error) if isinstance(error, StepwellError) else f"{type(error).__name__}: {error}"
+
+
+def _failure(stage: StagePlan, folder: RunFolder, reason: str) -> str:
     step = folder.last_step(stage.name)
     last = "" if step is None else f"\nlast good step: {step}"
     return (
-        f"stage {stage.name} ({stage.kind}) failed: {what}{last}\n"
+        f"stage {stage.name} ({stage.kind}) failed: {reason}{last}\n"
         f"logs: {folder.logs}\n"
         "what is finished is kept: mend the cause and run the same command again"
     )

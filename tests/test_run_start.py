@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import FAILED, WRONG
+from pipeline.watch.report import write_report
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = """
@@ -93,9 +94,21 @@ def test_a_base_model_cut_short(project: Path) -> None:
 
 
 def test_a_process_that_dies_while_it_starts(project: Path) -> None:
-    """Its log cannot be written: there is a file where the folder of logs belongs."""
-    (project / "run").mkdir()
-    (project / "run" / "logs").write_text("")
+    """Its log cannot be written: there is a folder in its place. The end is kept, and reported."""
+    (project / "run" / "logs" / "trainer-0.log").mkdir(parents=True)
     document = failure(project, "--run-dir", "run")
     assert document["exit_code"] == FAILED
     assert "trainer-0 died" in document["error"]
+    (row,) = json.loads((project / "run" / "state.json").read_text())
+    assert row["status"] == "failed"
+    assert "trainer-0 died" in row["error"]
+    assert "trainer-0 died" in (project / "run" / "logs" / "run.log").read_text()
+    assert "trainer-0 died" in write_report(project / "run").read_text()
+
+
+def test_a_folder_of_logs_that_is_a_file(project: Path) -> None:
+    (project / "run").mkdir()
+    (project / "run" / "logs").write_text("")
+    document = failure(project, "--run-dir", "run")
+    assert document["exit_code"] == WRONG
+    assert "the run's log cannot be written" in document["error"]

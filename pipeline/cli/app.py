@@ -5,6 +5,7 @@ Nothing here loads an ML library before a command needs it.
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -18,6 +19,7 @@ from pipeline.cli.answer import INTERRUPTED, Answer, Json, UsageError
 from pipeline.cli.convert_command import convert
 from pipeline.cli.reward_commands import reward_app
 from pipeline.errors import OK, STOPPED, WRONG, StepwellError
+from pipeline.stages.stop_signal import handlers
 from rewards.cases import BadCases
 from rewards.registry import RewardNotFound
 
@@ -340,7 +342,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     With `--json`, what libraries print goes to standard error, and the document alone to standard
     output; a failure is a document with `error`.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    with handlers(signal.default_int_handler):  # any of the signals interrupts, until a run begins
+        return _main(list(sys.argv[1:] if arguments is None else arguments))
+
+
+def _main(given: list[str]) -> int:
     os.environ.setdefault("PYTHONSAFEPATH", "1")  # for every process we start
     if "--json" not in given:
         code, _ = _answered(given, as_json=False)

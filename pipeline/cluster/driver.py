@@ -20,7 +20,7 @@ from pipeline.cluster.actors import (
 )
 from pipeline.cluster.ray_session import ComponentFailed, first_line, join_ray, reserve
 from pipeline.cluster.setups import GrpoSetup, ServiceSetup
-from pipeline.errors import StepwellError
+from pipeline.errors import StepwellError, Stopped
 from pipeline.generate.client import RolloutClient
 from pipeline.generate.engine import EngineSettings
 from pipeline.generate.groups import Group
@@ -38,11 +38,21 @@ class Cluster:
     """Everything of a run that runs elsewhere than in its own process."""
 
     def __init__(
-        self, hardware: Hardware, *, device: str, logs: Path, scorer: bool = False
+        self,
+        hardware: Hardware,
+        *,
+        device: str,
+        logs: Path,
+        scorer: bool = False,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`scorer`: whether a stage is rewarded by a reward model, which has a place of its own."""
+        """`scorer`: whether a stage is rewarded by a reward model, which has a place of its own.
+
+        Once `stopping` says so, what is awaited ends in Stopped; a training is told by its `poll`.
+        """
         self._hardware = hardware
         self._with_scorer = scorer
+        self._stopping = stopping
         self._scorer: Any = None
         self._device = device
         self._logs = logs
@@ -75,7 +85,9 @@ class Cluster:
         """
         bundles = places(self._hardware, device=self._device, scorer=self._with_scorer)
         join_ray(self._hardware.ray_address, bundles)
-        self._placement = reserve(bundles, growing=self._hardware.ray_address is not None)
+        self._check_stop()
+        growing = self._hardware.ray_address is not None
+        self._placement = reserve(bundles, growing=growing, poll=self._check_stop)
         self._service = self._actor(ServiceActor, "rollouts", bundle=0, threads=1, concurrency=16)
         self._start_trainers()
         for index in range(self._hardware.engines):
@@ -153,14 +165,18 @@ class Cluster:
         self.wait(load)
         return self._scorer
 
-    def wait(self, reference: Any, *, poll: Callable[[], None] = lambda: None) -> Any:
-        """The reference's value; `poll` is called while it is awaited. Raises ComponentFailed."""
-        return self.wait_all([reference], poll=poll)[0]
+    def wait(self, reference: Any) -> Any:
+        """The reference's value. Raises ComponentFailed, or Stopped when a stop is asked for."""
+        return self.wait_all([reference])[0]
 
     def wait_all(
-        self, references: Sequence[Any], *, poll: Callable[[], None] = lambda: None
+        self, references: Sequence[Any], *, poll: Callable[[], None] | None = None
     ) -> list[Any]:
-        """Values of all references; the first that fails ends the wait."""
+        """Values of all references; the first that fails ends the wait.
+
+        `poll` is called while they are awaited, and then a wish to stop is its own business.
+        """
+        poll = poll or self._check_stop
         pending = list(references)
         while pending:
             done, pending = ray.wait(pending, timeout=0.2)
@@ -168,6 +184,10 @@ class Cluster:
                 self._get(reference)
             poll()
         return [self._get(reference) for reference in references]
+
+    def _check_stop(self) -> None:
+        if self._stopping():
+            raise Stopped("stopped; the same command goes on")
 
     def _get(self, reference: Any) -> Any:
         try:
@@ -182,7 +202,7 @@ class Cluster:
     def _death(self, error: RayActorError) -> str:
         name = self._names.get(error.actor_id, "a process")
         log = self._logs / f"{name}.log"
-        tail = log.read_text(errors="replace").splitlines()[-LOG_LINES:] if log.exists() else []
+        tail = log.read_text(errors="replace").splitlines()[-LOG_LINES:] if log.is_file() else []
         first, *more = str(error).strip().splitlines() or [type(error).__name__]
         cause = f" {more[-1].strip()}" if more else ""  # of an error while it started
         return "\n".join([f"{name} died: {first}{cause}; log: {log}", *tail])

@@ -1,8 +1,11 @@
 """Ray itself: one started here or one that runs already, and places for the run's processes."""
 
 import os
+import signal
 import socket
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -10,7 +13,8 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 
 from pipeline.errors import RunFailed
 
-PLACEMENT_WAIT_S = 120.0
+PLACEMENT_WAIT_S = 120
+KEPT_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 OBJECT_STORE_SHARE = 0.15  # of memory; it holds one copy of the weights on their way to engines
 REACH_S = 5.0  # for a connection to an existing cluster
 JOIN = (
@@ -48,7 +52,8 @@ def join_ray(address: str | None, bundles: Sequence[Mapping[str, float]]) -> Non
             "object_store_memory": _object_store_bytes(),
         }
     try:
-        ray.init(**settings)
+        with signals_kept():
+            ray.init(**settings)
     except Exception as error:  # what sockets, gRPC and Ray's own processes raise
         raise ComponentFailed(
             f"Ray at {address} cannot be joined: {first_line(error)}; {JOIN}"
@@ -57,8 +62,26 @@ def join_ray(address: str | None, bundles: Sequence[Mapping[str, float]]) -> Non
         ) from error
 
 
-def reserve(bundles: list[dict[str, float]], *, growing: bool) -> PlacementGroup:
-    """A place for each bundle. A `growing` cluster, which may get more nodes, is waited for.
+@contextmanager
+def signals_kept() -> Iterator[None]:
+    """Signals are handled afterwards as before: Ray puts a handler of its own for SIGTERM in their
+    place, which ends the process in an abort."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {number: signal.getsignal(number) for number in KEPT_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def reserve(
+    bundles: list[dict[str, float]], *, growing: bool, poll: Callable[[], None] = lambda: None
+) -> PlacementGroup:
+    """A place for each bundle. A `growing` cluster, which may get more nodes, is waited for, and
+    `poll` called meanwhile.
 
     Raises ComponentFailed when the cluster has less.
     """
@@ -66,8 +89,10 @@ def reserve(bundles: list[dict[str, float]], *, growing: bool) -> PlacementGroup
     fits = all(sum(b.get(k, 0) for b in bundles) <= there.get(k, 0) for k in ("CPU", "GPU"))
     if fits or growing:
         placement = placement_group(bundles, strategy="PACK")
-        if placement.wait(PLACEMENT_WAIT_S):
-            return placement
+        for _ in range(PLACEMENT_WAIT_S):
+            if placement.wait(1):
+                return placement
+            poll()
         remove_placement_group(placement)
     resources = ", ".join(f"{there.get(kind, 0):g} {kind}" for kind in ("CPU", "GPU"))
     raise ComponentFailed(

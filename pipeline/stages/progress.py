@@ -24,6 +24,7 @@ class StageState:
     status: Status = "waiting"
     seconds: float = 0.0
     artifact: str | None = None
+    error: str | None = None  # why it failed or stopped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +64,12 @@ class Progress:
             console.stage(name, "finished before", seconds=artifact.manifest.seconds)
         self.save()
 
-    def show(self, name: str, status: Status, *, seconds: float = 0.0) -> None:
+    def show(
+        self, name: str, status: Status, *, seconds: float = 0.0, error: str | None = None
+    ) -> None:
         """A stage has come to a new state."""
         state = self._states[name]
-        state.status, state.seconds = status, seconds
+        state.status, state.seconds, state.error = status, seconds, error
         self._console.stage(name, status, seconds=seconds)
         self.save()
 
@@ -76,6 +79,15 @@ class Progress:
         log_drops(f"stages.{name}", artifact.manifest.info, self._console)
         self._console.stage(name, "done", seconds=artifact.manifest.seconds)
         self.save()
+
+    def end(self, status: Status, *, error: str) -> None:
+        """The run ended early: where no stage says so, the next one to run did not begin."""
+        states = self._states.values()
+        if any(state.status in ("failed", "stopped") for state in states):
+            return
+        waiting = [state for state in states if state.status != "done"]
+        if waiting:
+            self.show(waiting[0].name, status, error=error)
 
     def save(self) -> None:
         """Write the table for whoever looks at the run folder."""
@@ -109,7 +121,7 @@ class Progress:
 
     def _publish(self, name: str, artifact: Artifact) -> None:
         state = self._states[name]
-        state.status, state.seconds = "done", artifact.manifest.seconds
+        state.status, state.seconds, state.error = "done", artifact.manifest.seconds, None
         state.artifact = str(artifact.path)
 
     def _minutes(self, model: str) -> float:

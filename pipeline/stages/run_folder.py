@@ -5,7 +5,8 @@ run folder/
   findings.json                           what is odd about the prompts
   stages/NAME/                            published artifacts
   inputs/NAME/                            the base model and the prompts
-  work/NAME/  journal/NAME/  metrics/     what a resume goes on from; logs/ by process
+  work/NAME/  journal/NAME/  metrics/     what a resume goes on from
+  logs/run.log  logs/PROCESS.log          what the run said; what each process wrote
 """
 
 import fcntl

@@ -1,30 +1,54 @@
-"""Ctrl-C and SIGTERM: the first asks for a clean stop, the second ends at once."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first asks for a clean stop, the second ends at once."""
 
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 from pipeline.errors import Stopped
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOPPING = "stopping: a step that trains is finished first; Ctrl-C again ends at once"
+
 
 @contextmanager
-def stop_signal() -> Iterator[threading.Event]:
-    """An event that the first signal sets; the second one raises Stopped where it arrives."""
-    stopping = threading.Event()
+def stop_signal(*, tell: Callable[[str], None]) -> Iterator[threading.Event]:
+    """An event that the first signal sets, and tells; the second one raises Stopped where it
+    arrives. Further ones are ignored: the end is on its way. One that the parent process has set
+    to be ignored, as `nohup` does SIGHUP, stays so.
+    """
+    stopping, ending = threading.Event(), threading.Event()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
-        if stopping.is_set():
+        if not stopping.is_set():
+            stopping.set()
+            tell(STOPPING)
+        elif not ending.is_set():
+            ending.set()
             raise Stopped("stopped at once; the run goes on from its last checkpoint")
-        stopping.set()
 
+    with handlers(stop):
+        yield stopping
+
+
+def stop_if(stopping: Callable[[], bool], *, before: str) -> None:
+    """Raise Stopped once a stop was asked for."""
+    if stopping():
+        raise Stopped(f"stopped before {before}; the same command goes on")
+
+
+@contextmanager
+def handlers(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
+    """Handle the signals so for a while, but for those that are ignored."""
     previous: Mapping[int, Any] = {
-        number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)
+        number: signal.signal(number, handler)
+        for number in SIGNALS
+        if signal.getsignal(number) != signal.SIG_IGN
     }
     try:
-        yield stopping
+        yield
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        for number, old in previous.items():
+            signal.signal(number, old)

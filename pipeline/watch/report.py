@@ -112,7 +112,10 @@ def _json(path: Path) -> Any:
 
 def _stages(run_dir: Path) -> list[dict[str, Any]]:
     """The stages of state.json, artifacts relative to the run folder."""
-    stages = [{"seconds": 0.0, "artifact": None, **s} for s in _json(run_dir / "state.json")]
+    stages = [
+        {"seconds": 0.0, "artifact": None, "error": None, **s}
+        for s in _json(run_dir / "state.json")
+    ]
     for stage in stages:
         path = Path(stage["artifact"] or "")
         if path.is_relative_to(run_dir):
