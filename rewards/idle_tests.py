@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from rewards.api import Sample
-from rewards.sandbox.kinds import BadTests, Call, Judged
+from rewards.sandbox.kinds import BadTests, Call, Judged, Referenced
 from rewards.sandbox.tests import NAMES, read_tests
 
 SHAPES = {
@@ -44,7 +44,7 @@ def idle_attacks(sample: Sample) -> Iterator[tuple[str, Sample]]:
         return
     if isinstance(tests, Judged):
         name, body = tests.entry or next(iter(tests.functions), ""), tests.source
-    elif tests and not isinstance(tests, Judged) and isinstance(next(iter(tests)), Call):
+    elif tests and not isinstance(tests, Referenced) and isinstance(tests[0], Call):
         calls = [case for case in tests if isinstance(case, Call)]
         name = calls[0].source.partition("(")[0]
         body = "\n".join(f"assert {call.source} == {call.expected!r}" for call in calls)

@@ -40,8 +40,8 @@ NULL_LIMITS = Limits(cpu_s=2.0, memory_mib=1024)
 _COURT = Path(__file__).with_name("court")
 _PACKAGE = "rewards.sandbox.court"
 _JUDGE = (
-    "witness", "record", "remote", "collect", "fixtures", "pytest_stand_in", "unittest_runs",
-    "nulls", "judge",
+    "witness", "record", "things", "remote", "collect", "fixtures", "pytest_stand_in",
+    "unittest_runs", "nulls", "judge",
 )  # fmt: skip
 _WITNESS = ("witness",)
 _REMEMBERED: dict[tuple[Judged, tuple[str, ...]], str] = {}
@@ -269,7 +269,7 @@ def _carried(answer: bytes) -> str:
     return "value (Opaque(), [], '')"
 
 
-def _raised(message: list[Any]) -> str:
+def _raised(message: Any) -> str:
     """What a program raised while it was defined, in words."""
     match message:
         case ["raised", [str(kind), *_], _, str(text), int(line), *_]:

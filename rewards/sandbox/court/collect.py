@@ -6,7 +6,7 @@ import sys
 import types
 
 from rewards.sandbox.court import record
-from rewards.sandbox.court.remote import Ended, Refused
+from rewards.sandbox.court.things import Ended, Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import types
 
-from rewards.sandbox.court import collect, remote
+from rewards.sandbox.court import collect
+from rewards.sandbox.court.things import Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Fixture:
         self.__name__ = function.__name__
 
     def __call__(self, *_: Any, **__: Any) -> Any:
-        raise remote.Refused(f"fixture {self.__name__} is called; name it as a parameter instead")
+        raise Refused(f"fixture {self.__name__} is called; name it as a parameter instead")
 
 
 class Mark:
@@ -45,7 +46,7 @@ class Mark:
         one = args[0] if len(args) == 1 and not kwargs else None
         if isinstance(one, (types.FunctionType, type)) and self.name != "parametrize":
             own = one.__dict__.get("pytestmark", [])
-            one.pytestmark = [*(own if isinstance(own, list) else [own]), self]
+            one.pytestmark = [*(own if isinstance(own, list) else [own]), self]  # type: ignore[union-attr]
             return one
         mark = Mark(self.name, args, kwargs)
         return mark if self.name != "parametrize" else mark.put
@@ -78,7 +79,7 @@ def runs(
     tables += [_rows(fixture) for fixture in needs if fixture.params is not None]
     for count, values in enumerate(_product(tables)):
         if count >= MAX_RUNS:
-            raise remote.Refused(f"{name} has more than {MAX_RUNS:,} sets of parameters")
+            raise Refused(f"{name} has more than {MAX_RUNS:,} sets of parameters")
         shown = ", ".join(f"{key.strip('!')}={value!r}" for key, value in values.items())
         title = f"{name}[{shown[:200]}]" if values else name
         yield title, lambda values=values: Scene(session, owner).play(function, wanted, values)
@@ -106,7 +107,7 @@ def _used(marks: list[Mark]) -> list[str]:
 def _table(mark: Mark) -> list[dict[str, Any]]:
     """The rows of ``parametrize``, each with its names."""
     if mark.kwargs.get("indirect"):
-        raise remote.Refused("parametrize(indirect=...) is not offered; give the values directly")
+        raise Refused("parametrize(indirect=...) is not offered; give the values directly")
     call = dict(zip(("argnames", "argvalues"), mark.args), **mark.kwargs)  # noqa: B905
     names = call["argnames"]
     bare = isinstance(names, str)
@@ -121,7 +122,7 @@ def _table(mark: Mark) -> list[dict[str, Any]]:
         else:
             values = (row,) if bare and len(names) == 1 else tuple(row)
         if len(values) != len(names):
-            raise remote.Refused(f"parametrize has {len(names)} names and a row of {len(values)}")
+            raise Refused(f"parametrize has {len(names)} names and a row of {len(values)}")
         table.append(dict(zip(names, values)))  # noqa: B905
     return table
 
@@ -280,7 +281,7 @@ class Scene:
         if entry and name in ("candidate", "solution", "func", "function", "fn"):
             return self.session.space[entry]
         reason = REFUSED.get(name, "define it in the test code under @pytest.fixture")
-        raise remote.Refused(f"there is no fixture {name} here: {reason}")
+        raise Refused(f"there is no fixture {name} here: {reason}")
 
 
 def _call(function: Any, argument: object) -> None:

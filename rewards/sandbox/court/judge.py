@@ -9,7 +9,7 @@ from __future__ import annotations
 import _json
 import sys
 
-from rewards.sandbox.court import collect, record, remote
+from rewards.sandbox.court import collect, record, remote, things
 from rewards.sandbox.court.nulls import Nothing, NullLine
 
 TYPE_CHECKING = False
@@ -32,7 +32,7 @@ def main(job: dict, space: dict, send: Callable, receive: Callable) -> None:
                 raise AttributeError(f"the program defines no {name}")
             return told[name]
 
-        names = {name: told.get(name, remote.Missing(name)) for name in job["names"]}
+        names = {name: told.get(name, things.Missing(name)) for name in job["names"]}
     else:
         line = NullLine(eval(job["null"], {"inf": float("inf"), "nan": float("nan")}))
 
@@ -43,13 +43,13 @@ def main(job: dict, space: dict, send: Callable, receive: Callable) -> None:
 
         told = names = dict.fromkeys(job["names"], Nothing)
     for module in job["modules"]:
-        sys.modules[module] = remote.ProgramModule(module, value_of, line)
+        sys.modules[module] = things.ProgramModule(module, value_of, line)
         sys.modules[module].__dict__["__all__"] = [name for name in job["names"] if name in told]
     session = collect.Session(job, space, log, line)
     try:
         session.prepare(names)
         session.run()
-    except remote.Refused as error:
+    except things.Refused as error:
         send(f'["refused", {quoted(str(error))}]')
         return
     report = [session.passed, session.total, log.checks, line.calls]

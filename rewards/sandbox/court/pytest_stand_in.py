@@ -7,8 +7,9 @@ import os
 import sys
 import types
 
-from rewards.sandbox.court import collect, remote
+from rewards.sandbox.court import collect
 from rewards.sandbox.court.fixtures import Fixture, Mark, Param
+from rewards.sandbox.court.things import Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def module(session: collect.Session) -> types.ModuleType:
     def refuse(name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        raise remote.Refused(f"pytest.{name} is not offered; write the check as an assertion")
+        raise Refused(f"pytest.{name} is not offered; write the check as an assertion")
 
     pytest.__dict__.update(
         raises=raises, approx=approx, fixture=fixture, mark=Marks(), fail=fail, skip=skip,
@@ -144,7 +145,7 @@ class Warns:
     """``pytest.warns``: warnings of the program do not come over."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
-        raise remote.Refused("pytest.warns is not offered: warnings stay in the program's process")
+        raise Refused("pytest.warns is not offered: warnings stay in the program's process")
 
 
 class approx:
@@ -266,7 +267,7 @@ class MonkeyPatch:
         self.undoing.append(lambda: table.__setitem__(key, before))
 
     def setenv(self, name: str, value: str, prepend: str | None = None) -> None:
-        raise remote.Refused(
+        raise Refused(
             "monkeypatch.setenv is not offered: the program has an environment of its own"
         )
 

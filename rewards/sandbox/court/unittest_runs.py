@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 import unittest
 
-from rewards.sandbox.court import collect, record, remote
+from rewards.sandbox.court import collect, record
 from rewards.sandbox.court.pytest_stand_in import is_library
-from rewards.sandbox.court.remote import Ended
+from rewards.sandbox.court.things import Ended, Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Result(unittest.TestResult):
 
     def wrong(self, test: Any, error: Any) -> None:
         name = getattr(test, "_testMethodName", None) or str(test)
-        if isinstance(error[1], remote.Refused):
+        if isinstance(error[1], Refused):
             raise error[1]
         line = self.session.line
         failure = record.failure_of(error[1], f"{name}", line.last)

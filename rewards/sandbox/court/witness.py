@@ -178,16 +178,20 @@ class Witness:
             if not isinstance(value, MUTABLE):
                 plain = self.told_plain(value, depth)
                 return f'["data", {self.number_of(value)}, {quoted(kind.__name__)}, {plain}]'
-        numpy = sys.modules.get("numpy")
+        numpy: Any = sys.modules.get("numpy")
         if numpy is not None and isinstance(value, (numpy.ndarray, numpy.generic)):
-            items = self.told(value.tolist(), depth + 1)
-            if type(value) is not numpy.ndarray or value.dtype.kind not in "biufcU":
-                return items
-            return f'["made", "numpy.array", ["list", [{items}, {quoted(str(value.dtype))}]]]'
+            return self.told_array(numpy, value, depth + 1)
         name = f"{kind.__module__}.{kind.__qualname__}"
         if name in MADE and getattr(value, "tzinfo", None) is None:
             return f'["made", {quoted(name)}, {self.told(MADE[name](value), depth + 1)}]'
         return f'["thing", {self.number_of(value)}, {quoted(_sort(value))}, {_named(value)}]'
+
+    def told_array(self, numpy: Any, value: Any, depth: int) -> str:
+        """An array of numbers or texts as one; any other, and NumPy's scalars, as Python's own."""
+        items = self.told(value.tolist(), depth)
+        if type(value) is not numpy.ndarray or value.dtype.kind not in "biufcU":
+            return items
+        return f'["made", "numpy.array", ["list", [{items}, {quoted(str(value.dtype))}]]]'
 
     def told_plain(self, value: Any, depth: int) -> str:
         """The plain data that a value is, whatever its class says of itself."""
@@ -211,10 +215,11 @@ class Witness:
 
     def plain(self, value: Any) -> Any:
         """An object of a class that extends list, dict or set, as one of these."""
-        for base in (list, dict, set):
-            if isinstance(value, base):
-                return base(base.__iter__(value)) if base is not dict else dict(dict.items(value))
-        return NotImplemented
+        if isinstance(value, dict):
+            return dict(dict.items(value))
+        if isinstance(value, list):
+            return list(list.__iter__(value))
+        return set(set.__iter__(value)) if isinstance(value, set) else NotImplemented
 
     def patch(self, module: str, name: str, value: Any, on: bool) -> None:
         """Let a name of an imported module be another here too, or be itself again."""
