@@ -53,7 +53,8 @@ class _Sums:
 
     @classmethod
     def zero(cls, device: torch.device) -> "_Sums":
-        return cls(*(torch.zeros((), device=device) for _ in range(6)))
+        names = ("loss", "kl", "entropy", "clipped", "gap", "largest_gap")
+        return cls(**{name: torch.zeros((), device=device) for name in names})
 
 
 class GrpoStepTrainer(Trainer):

@@ -127,8 +127,12 @@ def grpo_arguments(job: TrainJob) -> TrainingArguments:
         schedule="constant",
         warmup_fraction=0.0,
     )
-    own = {"save_steps": spec.save_steps * updates, "remove_unused_columns": False}
-    return TrainingArguments(**shared | own | {"ignore_data_skip": True})
+    options: dict[str, Any] = shared | {
+        "save_steps": spec.save_steps * updates,
+        "remove_unused_columns": False,
+        "ignore_data_skip": True,
+    }
+    return TrainingArguments(**options)
 
 
 class RolloutSource:

@@ -42,7 +42,7 @@ class PolicyPass:
     def _takes_layout(self, model: PreTrainedModel) -> bool:
         if model.config.get_text_config().to_dict().get("attn_logit_softcapping"):
             model.set_attn_implementation("eager")  # torch's own attention would leave out the cap
-        usual = model.config._attn_implementation
+        usual = model.config._attn_implementation or "sdpa"
         rows = pack(PROBE, device=model.device)
         padded = _padded(model, rows).float()
         try:

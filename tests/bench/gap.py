@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from pipeline.generate.chat import encode, load_tokenizer, render
+from pipeline.generate.chat import load_chat
 from pipeline.generate.engine import EngineSettings
 from pipeline.generate.native_engine import NativeEngine
 from pipeline.prompts.sources import load_prompts
@@ -39,12 +39,12 @@ def sampled(dtype: str) -> list[Rollout]:
         gpu_memory_fraction=0.5,
         engine="native",
     )
-    tokenizer = load_tokenizer(MODEL)
+    chat = load_chat(MODEL)
     prompts = load_prompts("bench", PromptSource.model_validate(PROBLEMS), seed=1)
     requests = [
         Request(
             prompt_id=prompt.id,
-            prompt_tokens=encode(tokenizer, render(tokenizer, prompt.question, None)),
+            prompt_tokens=chat.prompt_ids(chat.render(prompt.question, None)),
             sample=sample,
             seed=SAMPLES * number + sample,
             max_tokens=TOKENS,
