@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from rewards.api import Sample
+from rewards.maths.notation import WIDTHS
 from rewards.text_format import CLOSE, OPEN
 
 MAX_CHARS = 50_000
@@ -21,7 +22,8 @@ MAX_CHARS = 50_000
 _BOX = re.compile(r"\\(?:boxed|fbox)\s{0,3}(?=\{)")
 _BETWEEN_BOXES = re.compile(r"[\s,;$.]*(?:and|or)?[\s,;$.]*", re.IGNORECASE)
 _MARKER = re.compile(
-    r"####|\banswer\s{0,3}(?:is\b|:|=)\s{0,3}:?|^\s{0,8}A:", re.IGNORECASE | re.MULTILINE
+    r"####|\banswer\s{0,3}(?:is\b|:|=)\s{0,3}:?|^\s{0,8}A:|答案?\s{0,3}(?:是|为|為|:)\s{0,3}:?",
+    re.IGNORECASE | re.MULTILINE,
 )
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
 _MATH = re.compile(r"\$\$([^$]+)\$\$|\$([^$]+)\$|\\\(([^\n]*?)\\\)|\\\[(.*?)\\\]", re.DOTALL)
@@ -83,7 +85,9 @@ def answer_in(text: str) -> FinalAnswer:
     """The one final answer in a text without reasoning."""
     if not text:
         return FinalAnswer(None, "empty", "no_answer")
+    text = text.translate(WIDTHS)
     boxes = _boxes(text)
+    boxes = [box for box in boxes if box[2].strip()] or boxes  # of an echoed instruction
     if boxes:
         return _one(_joined(text, boxes), "boxed")
     after = _after_markers(text)

@@ -14,6 +14,7 @@ from fractions import Fraction
 
 from rewards.maths.equations import split_label
 from rewards.maths.lexer import MAX_CHARS
+from rewards.maths.notation import written_plainly
 from rewards.maths.parser import parse
 from rewards.maths.same_answer import same_answer
 from rewards.maths.scalars import is_scalar
@@ -26,7 +27,8 @@ _DECORATION = re.compile(
     r"\\(?:left|right|displaystyle|limits|,|;|:|!|quad|qquad| )(?![A-Za-z])|\$|~|\\\$"
 )
 _SPACE = re.compile(r"(?<!\d) | (?![\d.])")
-_THOUSANDS = re.compile(r"(?:\d{1,3})(?:,(?:\\!)?\d{3})+(?:\.\d+)?")
+_THOUSANDS = re.compile(r"(?:\d{1,3}(?:,\d{3})+|\d{1,2}(?:,\d{2})+,\d{3})(?:\.\d+)?")
+_LISTED = re.compile(r"\d,\s")
 _NUMBER = re.compile(r"([-+]?)(\d+)?(?:\.(\d*))?")
 _RATIO = re.compile(r"([-+]?)(?:(\d+)/(\d+)|\\[dt]?frac\{([-+]?\d+)\}\{([-+]?\d+)\})")
 _TIME = re.compile(
@@ -78,9 +80,13 @@ def compare(gold: str, answer: str, *, worked_out: bool = False) -> Decision:
         return Decision("too_complex", f"longer than {MAX_CHARS} characters")
     if squeezed(answer) == squeezed(gold):
         return Decision("correct", "identical text")
+    gold, answer = written_plainly(gold), written_plainly(answer)
     gold, answer = spelled_out(gold, answer), spelled_out(answer, gold)
     plain_gold, plain_answer = squeezed(gold), squeezed(answer)
-    exact_gold, exact_answer = exact_number(plain_gold), exact_number(plain_answer)
+    exact_gold, exact_answer = (
+        None if _LISTED.search(text) else exact_number(plain)
+        for text, plain in ((gold, plain_gold), (answer, plain_answer))
+    )
     if exact_gold is not None and exact_answer is not None:
         one_is_decimal = ("." in plain_gold) != ("." in plain_answer)
         if exact_gold == exact_answer or not one_is_decimal:
@@ -92,10 +98,19 @@ def compare(gold: str, answer: str, *, worked_out: bool = False) -> Decision:
     if worked_out and exact_gold is not None and _calculation(answer):
         return Decision("wrong", "a calculation is left to be worked out")
     decision = _by_tree(gold, answer, thousands=True)
-    if decision.verdict == "wrong" and _THOUSANDS.search(plain_gold + " " + plain_answer):
+    grouped = _THOUSANDS.search(plain_gold + " " + plain_answer)
+    if decision.verdict != "correct" and grouped and not (_two_ways(gold) and _two_ways(answer)):
         again = _by_tree(gold, answer, thousands=False)
         return again if again.verdict == "correct" else decision
     return decision
+
+
+def _two_ways(text: str) -> bool:
+    """Whether commas in it may group digits or part a list: ``1,234``, but not ``(1,234)``."""
+    try:
+        return parse(text, thousands=True) != parse(text, thousands=False)
+    except (TooComplex, Unparsable, RecursionError):
+        return True
 
 
 def squeezed(text: str) -> str:
@@ -150,7 +165,7 @@ def exact_number(text: str) -> Fraction | None:
     if len(text) > MAX_EXACT_DIGITS:
         return None
     if _THOUSANDS.fullmatch(text):
-        text = text.replace(",", "").replace("\\!", "")
+        text = text.replace(",", "")
     match = _NUMBER.fullmatch(text)
     if match and (match[2] or match[3]):
         sign = -1 if match[1] == "-" else 1

@@ -64,11 +64,9 @@ _UNICODE = {
     "≠": r"\ne ", "∞": r"\infty ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "√": r"\sqrt ",
     "°": r"^\circ ", "±": r"\pm ", "∓": r"\mp ", "∅": r"\emptyset ", "²": "^2 ", "³": "^3 ",
     "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "≈": r"\approx ",
-    "→": r"\to ", "⟨": "(", "⟩": ")", ",": ", ", "。": ". ", ":": ":", ";": ";", "(": "(",
-    ")": ")", "=": "=", "+": "+", "′": "'", "’": "'", "θ": r"\theta ", "α": r"\alpha ",
+    "→": r"\to ", "⟨": "(", "⟩": ")", "′": "'", "’": "'", "θ": r"\theta ", "α": r"\alpha ",
     "β": r"\beta ", "∫": r"\int ", "∑": r"\sum ", "∏": r"\prod ", "ℝ": r"\mathbb{R}",
-    "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "\xa0": " ", "\u2009": " ", "\u202f": " ",
-    "\u200b": "", "、": ", ", "%": "%",
+    "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}",
 }  # fmt: skip
 _UNICODE |= {chr(0x2460 + index): f", {index + 1}, " for index in range(20)}
 
@@ -77,7 +75,9 @@ _SPACING = re.compile(
     r"(?<!\\)\\[,;:! ]|\\(?=\n)|~|\\\$|\$|€|£|¥|\\hspace\{[^{}]*\}|\\label\{[^{}]*\}"
 )
 _NUMBER = re.compile(r"\d+(?:\.\d+)?|\.\d+")
-_GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+(?![\d,])(?:\.\d+)?")
+_GROUPED = re.compile(
+    r"(?<!\d,)(?:\d{1,3}(?:,\d{3})+|\d{1,2}(?:,\d{2})+,\d{3})(?!\d|,\d)(?:\.\d+)?"
+)
 _SCIENTIFIC = re.compile(r"(\d+\.\d+[eE][-+]?\d{1,4}|\d+E[-+]?\d{1,4}|\d+e[-+]\d{2,4})(?![\w.])")
 _COMMAND = re.compile(r"\\([A-Za-z]+)\*?")
 _RUN = re.compile(r"[A-Za-z]+")
