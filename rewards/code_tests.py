@@ -18,7 +18,7 @@ from rewards.program_text import Wanted, program_in
 from rewards.sandbox import grade, hearing
 from rewards.sandbox.box import Box
 from rewards.sandbox.boxed_run import TIMEOUT, Broken, Limits
-from rewards.sandbox.kinds import Call, Judged, Referenced, Stdio, Tests
+from rewards.sandbox.kinds import Call, Judged, Referenced, Sourced, Stdio, Tests
 from rewards.sandbox.same import COMPARE, Compare, Rules
 from rewards.sandbox.tests import read_tests
 from rewards.sandbox.ways import Isolation
@@ -99,7 +99,13 @@ def code_tests(
     if compare not in COMPARE:
         raise ValueError(f"compare is one of {', '.join(COMPARE)}, not {compare!r}")
     gold = list(sample.golds) or sample.gold
-    tests = read_tests(sample.columns, gold, entry_point=entry_point, changed=changed_argument)
+    tests = read_tests(
+        sample.columns,
+        gold,
+        entry_point=entry_point,
+        changed=changed_argument,
+        language=language if isinstance(language, str) else "",
+    )
     if tests is None:
         return Reward(value=None, verdict="no_tests")
     program = program_in(reasoning_and_answer(sample)[1], _wanted(tests, sample, language))
@@ -130,6 +136,8 @@ def _wanted(tests: Tests, sample: Sample, language: str | Mapping[str, Any]) -> 
         return Wanted(names=_words(names), language=spoken, prompt=prompt)
     if isinstance(tests, Referenced):
         return Wanted(names=(tests.function,), language=spoken, prompt=prompt)
+    if isinstance(tests, Sourced):
+        return Wanted(language=spoken)
     if isinstance(tests[0], Stdio):
         reads = any(isinstance(case, Stdio) and case.input.strip() for case in tests)
         return Wanted(reads=reads, language=spoken)
@@ -151,6 +159,8 @@ def _graded(program: str, tests: Tests, setting: _Setting) -> grade.Grade:
     if isinstance(tests, Referenced):
         judge = _box("judge", setting)
         return grade.by_reference(box, judge, program, tests, limits, rules, every=every)
+    if isinstance(tests, Sourced):
+        return grade.by_source(box, program, tests, limits)
     if isinstance(tests[0], Stdio):
         cases = [case for case in tests if isinstance(case, Stdio)]
         return grade.by_stdio(

@@ -110,9 +110,8 @@ class RunEnd:
             words: the trouble, with what the program said of it.
         """
         if words.startswith(TIMEOUT):
-            if self.cpu_s >= 0.8 * limits.cpu_s:
-                spent = f"{limits.cpu_s:g} s of CPU time"
-            else:
+            spent = f"{limits.cpu_s:g} s of CPU time"
+            if self.bound == "wall":
                 spent = f"{limits.wall_s:g} s of wall time (20 s and 10 times cpu_s)"
             return f"{spent}; args: {{cpu_s: {2 * limits.cpu_s:g}}} allows more"
         if words.startswith(TOO_MUCH_OUTPUT):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 from rewards.sandbox.box import Box
 from rewards.sandbox.boxed_run import TIMEOUT, TOO_MUCH_OUTPUT, Broken, Limits, Run
 from rewards.sandbox.decode import NotPlain, decoded, value_of
-from rewards.sandbox.kinds import BadTests, Call, Referenced, Stdio
+from rewards.sandbox.kinds import BadTests, Call, Referenced, Sourced, Stdio
 from rewards.sandbox.languages import ENVIRONMENT, language
 from rewards.sandbox.same import Rules, same_output, same_value
+from rewards.sandbox.sourced import source_of_tests
 from rewards.sandbox.ways import Isolation
 
 WRONG_ANSWER = "wrong answer"
@@ -23,6 +25,7 @@ JUDGE_LIMITS = Limits(cpu_s=20.0, memory_mib=1024)
 FLOAT_SLIP = 1e-6
 """What EvalPlus allows numbers with a fraction (its ``unsafe_execute``)."""
 MAX_REFERENCES = 32
+_COMPLAINT = re.compile(r": (?:fatal )?error:|^\w*(?:Error|Exception)\b.*:|what\(\):")
 _ANSWERS: dict[Referenced, list[Any]] = {}
 MAX_SHOWN = 300
 """Characters of a test, an expected or an actual answer in a report."""
@@ -234,10 +237,7 @@ def by_stdio(
     """Run the program once per case, and compare what it prints as `rules` say."""
     job: dict[str, Any] = {"mode": "main", "program": program, "lend": cases[0].lend}
     if spoken != "python":
-        tools = language(spoken)
-        commands = [list(command) for command in tools.commands]
-        job |= {"mode": "command", "file": tools.file, "commands": commands}
-        job["environment"] = ENVIRONMENT
+        job = _command(program, spoken)
     passed, failure, cpu_s = 0, None, 0.0
     for number, case in enumerate(cases, start=1):
         run = box.run(dict(job), limits)
@@ -252,6 +252,33 @@ def by_stdio(
             if not every:
                 break
     return _grade(passed, len(cases), cpu_s, failure)
+
+
+def by_source(box: Box, program: str, tests: Sourced, limits: Limits) -> Grade:
+    """Run a program with the tests of its own language behind it, in one file."""
+    source, word = source_of_tests(program, tests)
+    job = _command(source, tests.language)
+    run = box.run(job, limits)
+    output = run.talk(b"")
+    end, ending = run.end()
+    lines = (output or b"").decode(errors="replace").split()
+    failure = _output_failure(output, ending, run.errors, Stdio("", ""), Rules())
+    if failure is None or failure.trouble == WRONG_ANSWER:
+        right = bool(lines) and lines[-1] == word
+        failure = None if right else _Failure(trouble="it ended before its tests did")
+    elif any(mark in failure.trouble for mark in ("Assertion", "AssertionError")):
+        failure = replace(failure, trouble=WRONG_ANSWER, test=failure.trouble, got="")
+    if failure is not None:
+        failure = replace(failure, limit=end.limit(limits, failure.trouble))
+    return _grade(int(failure is None), 1, end.cpu_s, failure)
+
+
+def _command(source: str, spoken: str | Mapping[str, Any]) -> dict[str, Any]:
+    """A job that compiles and runs a program of another language."""
+    tools = language(spoken)
+    commands = [list(command) for command in tools.commands]
+    job = {"mode": "command", "program": source, "file": tools.file, "commands": commands}
+    return job | {"environment": ENVIRONMENT}
 
 
 def _output_failure(
@@ -271,7 +298,7 @@ def _output_failure(
 def _last_words(errors: bytes) -> str:
     """What a program said last on standard error: of a compiler, its first complaint."""
     lines = [line.strip() for line in errors.decode(errors="replace").splitlines() if line.strip()]
-    complaint = next((line for line in lines if ": error:" in line or "Error: " in line), None)
+    complaint = next((line for line in lines if _COMPLAINT.search(line)), None)
     return shortened(complaint or lines[-1] if lines else "")
 
 

@@ -82,4 +82,14 @@ class Referenced:
     """How far numbers may be off; None for what EvalPlus allows floats, 1e-6."""
 
 
-Tests = Sequence[Stdio] | Sequence[Call] | Judged | Referenced
+@dataclass(frozen=True, kw_only=True)
+class Sourced:
+    """Tests in another language than Python, which become one file with the program."""
+
+    source: str
+    prompt: str
+    """Code that a program goes on from, or whose headers it needs."""
+    language: str
+
+
+Tests = Sequence[Stdio] | Sequence[Call] | Judged | Referenced | Sourced

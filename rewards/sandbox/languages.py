@@ -23,6 +23,10 @@ class Language:
 
 LANGUAGES = {
     "javascript": Language("program.js", [["node", "program.js"]]),
+    "cpp": Language(
+        "program.cpp",
+        [["g++", "-std=c++17", "-O1", "-o", "program", "program.cpp"], ["./program"]],
+    ),
     "c": Language(
         "program.c", [["gcc", "-O1", "-o", "program", "program.c", "-lm"], ["./program"]]
     ),

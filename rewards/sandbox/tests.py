@@ -10,8 +10,9 @@ from typing import Any
 
 from rewards.sandbox.asserts import from_code
 from rewards.sandbox.data_cases import SHAPES, cases_of, literal
-from rewards.sandbox.kinds import BadTests, Referenced, Tests
+from rewards.sandbox.kinds import BadTests, Referenced, Sourced, Tests
 from rewards.sandbox.packed import unpacked
+from rewards.sandbox.sourced import LANGUAGES
 
 NAMES = ("tests", "test", "test_list", "input_output", "test_cases", "official_tests")
 """Columns that hold tests, the first one that a row has."""
@@ -25,6 +26,7 @@ def read_tests(
     *,
     entry_point: str | None,
     changed: int | None = None,
+    language: str = "python",
 ) -> Tests | None:
     """The tests of a row; None when it has none.
 
@@ -57,6 +59,8 @@ def read_tests(
         tests = _json_or_text(tests)
     if isinstance(tests, list) and tests and all(isinstance(item, str) for item in tests):
         tests = "\n".join(tests)
+    if isinstance(tests, str) and language != "python":
+        return _sourced(tests, columns, language)
     if isinstance(tests, str):
         return from_code(tests, setup=_setup(columns), entry=entry)
     return cases_of(tests, function=entry, changed=changed) or None
@@ -97,6 +101,17 @@ def _function(columns: Mapping[str, Any]) -> str | None:
     starter = columns.get("starter_code")
     methods = re.findall(r"^\s+def (\w+)\(self", starter, re.M) if isinstance(starter, str) else []
     return methods[-1] if methods else None
+
+
+def _sourced(tests: str, columns: Mapping[str, Any], language: str) -> Sourced:
+    """HumanEval-X, MultiPL-E: tests that are code of the program's own language."""
+    if language not in LANGUAGES:
+        raise BadTests(
+            f"test code runs in python, {', '.join(LANGUAGES)}; for other languages write a list "
+            'of {"input": "2\\n", "output": "4\\n"}'
+        )
+    prompt = columns.get("prompt") or columns.get("declaration") or ""
+    return Sourced(source=tests, prompt=str(prompt), language=language)
 
 
 def _referenced(

@@ -7,6 +7,7 @@ import base64
 import json
 import pickle
 import shutil
+import textwrap
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -198,6 +199,47 @@ def test_rows(pool: Pool, columns: dict[str, Any], right: str, wrong: str) -> No
     assert graded(pool, right, columns).value == 1.0
     assert graded(pool, wrong, columns).value == 0.0
     assert graded(pool, "def other():\n    pass", columns).value == 0.0
+
+
+NUMPY_ASSERTION = """import numpy as np
+
+def assertion(out, exp, atol):
+    if out != exp and isinstance(exp, float):
+        np.testing.assert_allclose(out, exp, atol=1e-6)
+    else:
+        assert out == exp
+
+"""
+LOOP = """inputs = [[[1, 2]], [[0.1, 0.2, 0.3]]]
+results = [1.5, 0.2]
+for i, (inp, exp) in enumerate(zip(inputs, results)):
+    assertion(mean(*inp), exp, 0)
+"""
+CHECK = "def check(mean):\n" + textwrap.indent(LOOP, "    ")
+
+
+@needs_bwrap
+@pytest.mark.parametrize("test", [CHECK, LOOP], ids=["HumanEval+", "MBPP+"])
+def test_test_code_with_numpy(pool: Pool, test: str) -> None:
+    columns = {"prompt": HEAD, "entry_point": "mean", "test": NUMPY_ASSERTION + test}
+    assert graded(pool, BODY, columns, packages=["numpy"]).value == 1.0
+    assert graded(pool, "    return xs[0]\n", columns, packages=["numpy"]).value == 0.0
+    assert "{packages: [numpy]}" in graded(pool, BODY, columns).detail["error"]
+
+
+@needs_bwrap
+@pytest.mark.parametrize(
+    ("body", "limit"),
+    [
+        ("while True: pass", "1 s of CPU time; args: {cpu_s: 2} allows more"),
+        ("return [0] * 10**9", "512 MiB of memory; args: {memory_mib: 1024} allows more"),
+    ],
+)
+def test_test_code_says_which_limit(pool: Pool, body: str, limit: str) -> None:
+    test = "def test_it():\n    for x in ([1, 2], [3]):\n        assert f(x) == x\n"
+    reward = graded(pool, f"def f(x):\n    {body}", {"test": test}, cpu_s=1)
+    assert (reward.value, reward.detail["limit"]) == (0.0, limit)
+    assert reward.detail["test"].startswith("f([1, 2")
 
 
 class Evil:

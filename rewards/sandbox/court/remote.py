@@ -109,7 +109,7 @@ class Line:
         inside = ", ".join(
             [*map(self.spelled, args), *(f"{k}={self.spelled(kwargs[k])}" for k in kwargs)]
         )
-        self.last = f"{name_of(function)}({', '.join(inside)})"[:1000]
+        self.last = f"{name_of(function)}({inside})"[:1000]
         table = "".join(f"{k!r}: {self.spelled(v)}, " for k, v in kwargs.items())
         listed = "".join(f"{self.spelled(value)}, " for value in args)
         source = f"_call(_o({number_of(function)}), ({listed}), {{{table}}})"

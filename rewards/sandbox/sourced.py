@@ -1,0 +1,75 @@
+"""Tests written in another language: one source file of head, program and tests.
+
+Here the program shares a process with its tests, as in HumanEval-X and MultiPL-E. That the tests
+ran to their end shows by a random word that only code behind them prints: a program that leaves
+early, or patches the assertions before them, does not pass. One that reads its own file can.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+from rewards.sandbox.kinds import BadTests, Sourced
+
+LANGUAGES = ("javascript", "c", "cpp")
+_HEADERS = re.compile(r"^[ \t]*(?:#[ \t]*include\b.*|using\b.*;)[ \t]*$", re.MULTILINE)
+_SIGNATURE = re.compile(r"(?:const|let|var)\s+(\w+)\s*=|(\w+)\s*\([^{}]*\)\s*\{?\s*\Z")
+_THROWING_ASSERT = (
+    "console.assert = (ok, ...words) => { "
+    'if (!ok) throw new Error(["Assertion failed", ...words].join(" ")); };'
+)
+
+
+def source_of_tests(program: str, tests: Sourced) -> tuple[str, str]:
+    """(source, word): the whole file, and the last line that it prints when all tests passed.
+
+    Raises:
+        BadTests: when the tests are in no shape that is known.
+    """
+    word = secrets.token_hex(16)
+    code = tests.source
+    if code.lstrip().startswith("}") and _balanced(_headed(program, tests)):
+        code = code.lstrip()[
+            1:
+        ]  # MultiPL-E closes the function, which chat models close themselves
+    head = _headed(program, tests)
+    if tests.language == "javascript":
+        return f"{head}\n;{_THROWING_ASSERT}\n{code}\nconsole.log('{word}');\n", word
+    end = code.rfind("}")
+    if end < 0 or not re.search(r"\bmain\s*\(", code):
+        raise BadTests(
+            f"test code in {tests.language} ends in a function main that asserts; this one has none"
+        )
+    printing = f'fflush(stdout); puts("\\n{word}");'
+    body = f"{code[:end]}{printing}\n{code[end:]}"
+    asserts = "#undef NDEBUG\n#include <assert.h>\n"  # again: a program may have its own macro
+    return f"#include <stdio.h>\n{asserts}{head}\n{asserts}{body}", word
+
+
+def _headed(program: str, tests: Sourced) -> str:
+    """The program behind the row's prompt, or behind its headers when it brings the function."""
+    name = function_in(tests.prompt)
+    if not name or _defines(program, name, tests.language):
+        return "\n".join([*_HEADERS.findall(tests.prompt), program])
+    return f"{tests.prompt}{program}"
+
+
+def function_in(prompt: str) -> str | None:
+    """The function that a prompt ends in the head of."""
+    code = re.sub(r"/\*.*?\*/|//[^\n]*", "", prompt, flags=re.DOTALL).rstrip()
+    last = None
+    for match in re.finditer(r"(?:const|let|var)\s+(\w+)\s*=\s*(?:async\s*)?\(", code):
+        last = match[1]
+    signature = _SIGNATURE.search(code)
+    return last or (signature[2] if signature else None)
+
+
+def _defines(program: str, name: str, language: str) -> bool:
+    if language == "javascript":
+        return re.search(rf"\b(?:const|let|var|function)\s+{name}\b", program) is not None
+    return re.search(rf"[\w>&*]\s+[&*]*{name}\s*\(", program) is not None
+
+
+def _balanced(code: str) -> bool:
+    return code.count("{") == code.count("}")
