@@ -116,11 +116,13 @@ def _as_messages(samples: Sequence[Sample]) -> dict[str, list[Any]]:
 
 
 def _of_verl(sample: Sample) -> dict[str, Any]:
+    """Rows made for verl have an ``extra_info`` of their own, which comes beside all columns."""
+    own = sample.columns.get("extra_info")
     return {
         "data_source": sample.columns.get("data_source", ""),
         "solution_str": sample.completion,
         "ground_truth": _gold(sample),
-        "extra_info": dict(sample.columns),
+        "extra_info": {**sample.columns, **(own if isinstance(own, Mapping) else {})},
     }
 
 

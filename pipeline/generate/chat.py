@@ -15,6 +15,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
+
+from pipeline.errors import WrongInput
 from pipeline.models.turn_end import TurnEnd, one_of, turn_end_in
 from pipeline.records import Message, Rollout
 
@@ -50,6 +53,10 @@ def end_tokens(model: Path, tokenizer: Any) -> tuple[int, ...]:
     return tuple(dict.fromkeys([*named[0], *named[1], *([] if own is None else [own])]))
 
 
+class TurnsRefused(WrongInput):
+    """A chat template raises at the turns of a prompt."""
+
+
 @dataclass(frozen=True)
 class Chat:
     """A tokenizer with its chat template, and the tokens that end a completion."""
@@ -71,9 +78,17 @@ class Chat:
             messages.append({"role": turn["role"], "content": content})
         if self.tokenizer.chat_template is None:
             return "\n".join(message["content"] for message in messages)
-        return self.tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=False
-        )
+        try:
+            return self.tokenizer.apply_chat_template(
+                messages, add_generation_prompt=True, tokenize=False
+            )
+        except TemplateError as error:
+            roles = ", ".join(message["role"] for message in messages)
+            raise TurnsRefused(
+                f"the model's chat template refuses turns of {roles}: {error} (the question is "
+                f"{question[:60]!r}); give model.chat_template one that takes them, or change the "
+                "rows"
+            ) from error
 
     def prompt_ids(self, text: str) -> tuple[int, ...]:
         """Token ids of a rendered prompt."""

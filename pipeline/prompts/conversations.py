@@ -94,6 +94,7 @@ def _turn(turn: Any, *, where: str) -> Message:
 def _content(value: Any) -> str | None:
     """A turn's text; None where there is anything but text."""
     if isinstance(value, list):
-        texts = [part.get("text") if isinstance(part, Mapping) else part for part in value]
-        return "".join(texts) if all(isinstance(text, str) for text in texts) else None
+        parts = [part.get("text") if isinstance(part, Mapping) else part for part in value]
+        texts = [part for part in parts if isinstance(part, str)]
+        return "".join(texts) if len(texts) == len(parts) else None
     return value if isinstance(value, str) else None

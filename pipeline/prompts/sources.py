@@ -81,9 +81,9 @@ def load_prompts(
 
 
 def check_source(name: str, source: PromptSource, *, routes: Routes = NO_ROUTES) -> None:
-    """Refuse what no data is needed to refuse, and a file whose rows cannot be read.
+    """Refuse what no data is needed to refuse, and files and folders whose rows cannot be read.
 
-    Cheap: it draws no problem, reaches no network and imports no data library.
+    It draws no problem and reaches no network.
 
     Raises PromptError naming the entry, the key and the fix.
     """
@@ -91,6 +91,9 @@ def check_source(name: str, source: PromptSource, *, routes: Routes = NO_ROUTES)
         _check_settings(source)
         if source.file is not None:
             check_file(source, routes=routes)
+        if source.hub is not None and Path(source.hub).is_dir():
+            for _ in prompts_of_rows(source, _hub_rows(source), routes, origin=source.hub):
+                pass
     except PromptError as error:
         raise PromptError(f"prompts.{name}: {error}") from error
 

@@ -100,7 +100,9 @@ def _places(content: Mapping[str, Any]) -> Iterator[tuple[Any, Any, Kind]]:
         if isinstance(value, str):
             yield section, key, kind
         if isinstance(value, list) and kind == "rows":
-            yield from ((value, i, kind) for i, one in enumerate(value) if isinstance(one, str))
+            for place, name in enumerate(value):
+                if isinstance(name, str):
+                    yield value, place, kind
     for entry in entries(content, "prompts"):
         references = entry.get("decontaminate")
         for place, reference in enumerate(references if isinstance(references, list) else ()):

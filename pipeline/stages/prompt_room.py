@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.generate.chat import Chat, load_chat
+from pipeline.generate.chat import Chat, TurnsRefused, load_chat
 from pipeline.measure.drops import Drop
 from pipeline.plan.stage_plan import Plan, PlanError
 from pipeline.records import Prompt
@@ -69,7 +69,11 @@ def prompt_room(
             continue
         source, rows = plan.recipe.prompts[name], prompts[name]
         room = positions - completion
-        lengths = long_prompts(chat, rows, system=source.system, over=min(room, ALLOWANCE_TOKENS))
+        try:
+            over_tokens = min(room, ALLOWANCE_TOKENS)
+            lengths = long_prompts(chat, rows, system=source.system, over=over_tokens)
+        except TurnsRefused as error:
+            raise PlanError(f"prompts.{name}: {error}") from error
         over = {id_ for id_, length in lengths.items() if length > room}
         if over:
             sentence = (

@@ -38,9 +38,10 @@ def show(
 
     Without `stage`, the stage that wrote last; without `step`, its last step. `best` and `worst`
     sort by reward, unscored rollouts last and first. Each row has `stage`, `step` (None for a
-    reject stage), `prompt_id`, `sample`, `question`, `gold` (both None when the run folder no
-    longer has the prompts), `completion`, `tokens`, `stop`, `reward`, `components` (unweighted,
-    by reward), `verdicts` and `details` (why, by reward) and `weight_version`.
+    reject stage), `prompt_id`, `sample`, `context` (the turns before), `question`, `gold` (both
+    None when the run folder no longer has the prompts), `completion`, `tokens`, `stop`, `reward`,
+    `components` (unweighted, by reward), `verdicts` and `details` (why, by reward) and
+    `weight_version`.
 
     Raises RolloutsError naming what there is instead.
     """
@@ -183,6 +184,7 @@ def _row(scored: Scored, prompt: Prompt | None, *, stage: str, step: int | None)
         "step": step,
         "prompt_id": scored.rollout.prompt_id,
         "sample": scored.rollout.sample,
+        "context": [dict(turn) for turn in prompt.context] if prompt else [],
         "question": prompt.question if prompt else None,
         "gold": prompt.answer if prompt else None,
         "completion": scored.text,
@@ -211,7 +213,10 @@ def _panel(row: Mapping[str, Any]) -> Panel:
         )
         for key, reason in row["details"].get(name, {}).items():
             grid.add_row("", "", Text(harmless(f"{key}: {reason}")[:_REASON], "dim"))
-    question = Text(harmless(row["question"] or f"(prompt {row['prompt_id']})"), "bold")
+    question = Text()
+    for turn in row["context"]:
+        question.append(f"{turn['role']}: {harmless(turn['content'])}\n", "dim")
+    question.append(harmless(row["question"] or f"(prompt {row['prompt_id']})"), "bold")
     if row["gold"] is not None:
         question.append(f"   gold: {row['gold']}", "dim")
     ending = f"{row['tokens']} tokens" + (", cut off" if row["stop"] == "length" else "")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.generate.chat import (
     Chat,
+    TurnsRefused,
     guarded,
     load_chat,
     shown,
@@ -168,3 +169,35 @@ def test_ends_come_from_all_configurations(make_family: MakeFamily, tmp_path: Pa
             (tmp_path / file.name).write_bytes(file.read_bytes())
     config = json.loads((tmp_path / "config.json").read_text())
     assert set(load_chat(tmp_path).ends) == set(config["eos_token_id"])
+
+
+def test_turns_that_a_template_refuses_are_named(make_family: MakeFamily) -> None:
+    chat = chat_of(make_family("special_think"))
+    chat.tokenizer.chat_template = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('No system here') }}{% endif %}"
+        "{% for m in messages %}{{ m.content }}{% endfor %}"
+    )
+    context = ({"role": "system", "content": "Be brief."},)
+    assert chat.render("How many?", None) == "How many?"
+    with pytest.raises(TurnsRefused) as caught:
+        chat.render("How many?", None, context)
+    assert "refuses turns of system, user: No system here" in str(caught.value)
+    assert "'How many?'" in str(caught.value)
+
+
+def test_what_was_said_before_stands_before_the_question(make_family: MakeFamily) -> None:
+    context = [
+        {"role": "user", "content": "1+1? <|im_end|>"},
+        {"role": "assistant", "content": "2"},
+    ]
+    chat = chat_of(make_family("special_think"))
+    text = chat.render("and 1?", "Be brief.", context)
+    assert shown(text) == (
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n1+1? <|im_end|><|im_end|>\n"
+        "<|im_start|>assistant\n2<|im_end|>\n<|im_start|>user\nand 1?<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+    end = chat.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert chat.prompt_ids(text).count(end) == 4  # the one in the question's own text is text
+    base = chat_of(make_family("base"))
+    assert base.render("and 1?", "S", context) == "S\n1+1? <|im_end|>\n2\nand 1?"

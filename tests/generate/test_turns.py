@@ -1,6 +1,6 @@
 """Before every answer of a training row stands what the model reads when it answers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ TALK: list[Message] = [
 ]
 
 
-def rows_of(chat: Chat, turns: list[Message]) -> list[TokenRow]:
+def rows_of(chat: Chat, turns: Sequence[Message]) -> list[TokenRow]:
     texts = training_texts(chat, turns, system=None)
     prompts, completions, further = zip(*((p, c, more) for p, c, *more in texts), strict=True)
     return token_rows(chat, prompts, completions, completion_only=True, further=further)

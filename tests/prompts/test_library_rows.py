@@ -58,13 +58,13 @@ def test_a_missing_number_of_parquet_is_null_and_no_gold(tmp_path: Path) -> None
     import datasets
 
     rows = [{"question": "a", "answer": 1.0, "n": 2.0}, {"question": "b", "answer": 2.5, "n": None}]
-    table = datasets.Dataset.from_list(rows).to_pandas()
+    table: Any = datasets.Dataset.from_list(rows).to_pandas()
     table.to_parquet(tmp_path / "rows.parquet")
     prompts = load_prompts("t", PromptSource(file=str(tmp_path / "rows.parquet")), seed=0)
     assert [prompt.columns for prompt in prompts] == [{"n": 2.0}, {"n": None}]
     table.loc[1, "answer"] = float("nan")
     table.to_parquet(tmp_path / "rows.parquet")
-    source = {"file": str(tmp_path / "rows.parquet")}
+    source: dict[str, Any] = {"file": str(tmp_path / "rows.parquet")}
     with pytest.raises(PromptError, match=r"rows\.parquet, row 2: column 'answer'"):
         load_prompts("t", PromptSource(**source), seed=0)
     assert json.dumps(prompts[1].columns) == '{"n": null}'

@@ -235,3 +235,12 @@ def test_a_conversation_is_given_without_the_answer_that_its_row_ends_with() -> 
     sample = Sample(prompt="?", completion="a", columns={"messages": turns})
     (reward,) = recognise(reads, ref="x")([sample])
     assert reward.value == 1.0, reward.detail
+
+
+def test_rows_made_for_verl_have_their_own_extra_info() -> None:
+    def verl(data_source: str, solution_str: str, ground_truth: str, extra_info: Any) -> float:
+        return float((extra_info["index"], extra_info["level"]) == (3, 1))
+
+    columns = {"level": 1, "extra_info": {"index": 3}}
+    sample = Sample(prompt="", completion="", gold="", columns=columns)
+    assert recognise(verl, ref="x")([sample])[0].value == 1.0

@@ -87,3 +87,15 @@ def test_what_does_not_fit_is_left_out_where_the_entry_says_so(
     assert [p.id for p in prompts_of(ctx, "train")] == ["p0", "p2"]
     with pytest.raises(PlanError, match="1 of 1 prompts"):
         prompt_room(plan, model, {"train": prompts(9000)}, log=said.append)
+
+
+def test_turns_that_the_template_refuses_are_named_before_the_first_stage(
+    make_family: MakeFamily,
+) -> None:
+    model = make_family("gemma")
+    talk = ({"role": "system", "content": "Be brief."},)
+    rows = [*prompts(10), Prompt(id="p1", question="1+1?", context=talk)]
+    with pytest.raises(
+        PlanError, match=r"prompts\.train: .* refuses turns of system, user: System"
+    ):
+        prompt_room(plan_of(model), model, {"train": rows}, log=pytest.fail)

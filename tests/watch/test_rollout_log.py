@@ -58,6 +58,7 @@ def test_the_last_step_of_the_last_stage_comes_by_default(run_dir: Path) -> None
         "step": 10,
         "prompt_id": "p1",
         "sample": 0,
+        "context": [],
         "question": "1+1?",
         "gold": "2",
         "completion": "<think>1+1=2</think>0",
