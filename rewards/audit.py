@@ -73,7 +73,8 @@ def try_cases(
     """Score labelled cases twice and count.
 
     A case is paid at full marks. Precision and recall are None where nothing was paid, or nothing
-    was due. The two runs use fresh processes, so that a reward that remembers shows.
+    was due. The two runs use fresh processes, so that a reward that remembers shows. Where rows
+    have a column `kind`, `by_kind` counts the cases and the wrong ones of each.
 
     Args:
         out: file that gets one JSON line per case: id, value, verdict, cpu_s.
@@ -94,6 +95,7 @@ def try_cases(
     right = sum(expected and paid for expected, paid in judged)
     slowest = sorted(zip(samples, first, strict=True), key=lambda pair: -pair[1].cost.cpu_s)[:10]
     changed = [_key(a) != _key(b) for a, b in zip(first, second, strict=True)]
+    kinds = _by_kind(cases, pairs)
     return {
         "reward": ref,
         "n": len(cases),
@@ -110,7 +112,21 @@ def try_cases(
         "deterministic": not any(changed),
         "max_cpu_s": max((reward.cost.cpu_s for reward in first), default=0.0),
         "max_rss_mb": max((reward.cost.peak_mb for reward in first), default=0.0),
-    }
+    } | ({"by_kind": kinds} if kinds else {})
+
+
+def _by_kind(
+    cases: Sequence[Case], pairs: Sequence[tuple[bool | None, bool]]
+) -> dict[str, dict[str, int]]:
+    """Cases and wrong ones of each kind, where rows have a column `kind`."""
+    table: dict[str, dict[str, int]] = {}
+    for case, (expected, paid) in zip(cases, pairs, strict=True):
+        kind = case.sample.columns.get("kind")
+        if kind is not None:
+            row = table.setdefault(str(kind), {"n": 0, "wrong": 0})
+            row["n"] += 1
+            row["wrong"] += expected is not None and expected != paid
+    return table
 
 
 def _key(reward: Reward) -> tuple[float | None, str]:
@@ -197,7 +213,7 @@ def _with(sample: Sample, completion: str, kind: str) -> Sample:
 
 def _function(sample: Sample) -> str | None:
     """The function that a sample's tests call, if it has such tests."""
-    from rewards.sandbox.kinds import BadTests, Call, Judged
+    from rewards.sandbox.kinds import BadTests, Call, Judged, Referenced
     from rewards.sandbox.tests import read_tests
 
     try:
@@ -206,8 +222,11 @@ def _function(sample: Sample) -> str | None:
         return None
     if isinstance(tests, Judged):
         return tests.entry or next(iter(tests.functions), None)
-    if tests and isinstance(tests[0], Call):
-        return tests[0].source.partition("(")[0]
+    if isinstance(tests, Referenced):
+        return tests.function
+    first = tests[0] if tests else None
+    if isinstance(first, Call):
+        return first.source.partition("(")[0]
     return None
 
 

@@ -1,6 +1,7 @@
 """The audit's documents, and that our own verifiers pass it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -144,3 +145,14 @@ def test_diff(base: Path) -> None:
 def test_unknown_reward_is_refused() -> None:
     with pytest.raises(RewardNotFound):
         audit.attack("builtin:maths")
+
+
+def test_wrong_cases_are_counted_by_kind(base: Path) -> None:
+    assert "by_kind" not in audit.try_cases("mine.py:contains", cases(), base=base)
+    kinds = ["sums", "sums", "words", "words"]
+    labelled = [
+        Case(replace(case.sample, columns={"kind": kind}), case.expected)
+        for case, kind in zip(cases(), kinds, strict=True)
+    ]
+    table = audit.try_cases("mine.py:contains", labelled, base=base)["by_kind"]
+    assert table == {"sums": {"n": 2, "wrong": 0}, "words": {"n": 2, "wrong": 1}}

@@ -113,7 +113,7 @@ def test_data_check_names_rows_whose_tests_are_weak_or_idle(tmp_path: Path) -> N
         "rewards: {answer: {use: 'builtin:code_tests'}}\n"
         "stages: {e: {kind: evaluate, models: [base], prompts: p, max_tokens: 64}}\n"
     )
-    check = check_data(load_recipe(tmp_path / "r.yaml"))
+    check = check_data(load_recipe(str(tmp_path / "r.yaml")))
     (entry,) = check.entries
     assert not check.is_sound
     assert entry["checked"].endswith("wrong under answer: 1, weak tests: 1")
