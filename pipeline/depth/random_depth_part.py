@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.depth.bench import Bench
+from pipeline.depth.parts import Part
+from pipeline.measure.drops import Drop
 from pipeline.recipe.depth_stage import DepthStage, RandomDepthSft
 from pipeline.recipe.sft_stage import RandomDepths, SftStage
+from pipeline.stages.drop_log import too_long
 from pipeline.stages.support import MODEL_FOLDER, train, train_job
 from pipeline.stages.training_rows import write_rows
 from pipeline.train import training_calls
@@ -32,6 +35,13 @@ def make(bench: Bench, out: Path, *, model: Path) -> Mapping[str, Any]:
     info = train(ctx, plan, partial(training_calls.sft, job, rows))
     shutil.rmtree(ctx.work / CHECKPOINTS, ignore_errors=True)
     return info
+
+
+def too_long_rows(bench: Bench, finished: Part) -> Drop:
+    """The rows that the part left out."""
+    tokens = sft_of(bench.spec).max_tokens
+    key = f"stages.{bench.plan.name}.random_depth.max_tokens"
+    return too_long(finished.info, "rows", tokens=tokens, key=key)
 
 
 def sft_of(spec: DepthStage) -> SftStage:

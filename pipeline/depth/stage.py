@@ -11,6 +11,7 @@ there is one, trains tokens too. A part is a folder, made once; `parts.py` says 
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.depth import headroom_part, random_depth_part
@@ -28,6 +29,7 @@ from pipeline.depth.labels import labels_part, warm_start_part
 from pipeline.depth.labels.warm_start_part import Heads
 from pipeline.depth.parts import Part, part
 from pipeline.depth.rl import joint_part, policy_part
+from pipeline.measure.drops import Drop, drop_rows
 from pipeline.plan.stage_plan import StagePlan
 from pipeline.recipe.depth_stage import DepthStage
 from pipeline.recurrent.shape import MODEL_TYPE
@@ -46,12 +48,14 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
     spec, base = bench.spec, model_of(ctx, bench.spec.init)
     check_recurrent(base, spec)
 
+    drops: list[Drop] = []
     if spec.rows is not None:
-        base = part(bench, "1-random-depth", random_depth_part.make, model=base).model
+        random_depth = part(bench, "1-random-depth", random_depth_part.make, model=base)
+        base, drops = random_depth.model, [random_depth_part.too_long_rows(bench, random_depth)]
 
     room = part(bench, "2-headroom", headroom_part.make, model=base)
     if room.info["verdict"] == "no go" and not spec.force:
-        return _unchanged(ctx, base, room)
+        return _unchanged(ctx, base, room, drops)
 
     labels = part(bench, "3-labels", labels_part.make, model=base)
 
@@ -74,7 +78,9 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
     keys = Calibration.read(calibration.info)
 
     comparison = part(bench, "8-pareto", compare_part.make, contenders=contenders, calibration=keys)
-    return _calibrated(ctx, contenders.exported, keys, room=room, comparison=comparison)
+    return _calibrated(
+        ctx, contenders.exported, keys, room=room, comparison=comparison, drops=drops
+    )
 
 
 def check_recurrent(model: Path, spec: DepthStage) -> None:
@@ -138,15 +144,22 @@ def _joint(bench: Bench, policy: Path, *, warm: Path, ref_tokens: float) -> Path
     return policy
 
 
-def _unchanged(ctx: RunContext, model: Path, room: Part) -> Output:
+def _unchanged(ctx: RunContext, model: Path, room: Part, drops: Sequence[Drop]) -> Output:
     """The model as it is, where there is nothing to gain."""
     shutil.copytree(model, ctx.out / MODEL_FOLDER)
     report = DepthReport(headroom=_summary(room))
-    return Output(kind="checkpoint", info={"depth": report.document()})
+    info = {"depth": report.document(), "drops": drop_rows(drops)}
+    return Output(kind="checkpoint", info=info)
 
 
 def _calibrated(
-    ctx: RunContext, model: Path, keys: Calibration, *, room: Part, comparison: Part
+    ctx: RunContext,
+    model: Path,
+    keys: Calibration,
+    *,
+    room: Part,
+    comparison: Part,
+    drops: Sequence[Drop],
 ) -> Output:
     """The policy's model with its calibration, and all that was measured."""
     calibrate_part.write_model(model, ctx.out / MODEL_FOLDER, keys)
@@ -158,7 +171,8 @@ def _calibrated(
         comparison=ComparisonReport.read(comparison.info),
         calibration=keys,
     )
-    return Output(kind="checkpoint", info={"depth": report.document()})
+    info = {"depth": report.document(), "drops": drop_rows(drops)}
+    return Output(kind="checkpoint", info=info)
 
 
 def _summary(room: Part) -> HeadroomSummary:

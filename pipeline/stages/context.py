@@ -24,7 +24,7 @@ class Console(Protocol):
     Metric rows have `step` and `steps`, and of these what the stage knows: loss, lr, grad_norm,
     reward, reward/NAME, held_out_accuracy, completion_tokens (mean), zero_variance_share,
     logprob_gap (maximum, nats), truncated_share, kl, entropy, tokens_per_s, seconds_left,
-    unscored_share, held_out_unscored_share, resampled_groups.
+    unscored_share, held_out_unscored_share, resampled_groups, too_long_share.
     """
 
     def start(self, plan: Plan, run_dir: Path) -> None: ...

@@ -15,6 +15,19 @@ from pipeline.stages.context import Console
 ROOM_FILE = "room.json"  # in a run folder: the prompts that were left out for their length
 
 
+def too_long(info: Mapping[str, Any], what: str, *, tokens: int, key: str) -> Drop:
+    """What a training left out for its length, from the counts that it gives: `rows` it used, and
+    `rows_too_long` (or pairs, or prompts)."""
+    dropped = info[f"{what}_too_long"]
+    return Drop(
+        what=what,
+        reason=f"longer than {tokens:,} tokens",
+        dropped=dropped,
+        total=info[what] + dropped,
+        key=key,
+    )
+
+
 def log_drops(place: str, info: Mapping[str, Any], console: Console) -> None:
     """Log the `drops` of a manifest's `info`, a line each."""
     for drop in info.get("drops", ()):

@@ -11,6 +11,7 @@ from pipeline.generate.journal import Journal
 from pipeline.generate.schedule import derived_seed
 from pipeline.generate.service import sampling_of
 from pipeline.measure.accuracy import interval, pass_at_k
+from pipeline.measure.drops import Drop, drop_rows
 from pipeline.measure.energy import Energy, EnergyMeter
 from pipeline.plan.stage_plan import StagePlan
 from pipeline.recipe.evaluate_stage import EvaluateStage
@@ -29,7 +30,17 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
     prompts = prompts_of(ctx, spec.prompts)
     results = [_evaluate(plan, ctx, name, prompts) for name in spec.models]
     write_atomic(ctx.out / "results.json", json.dumps(results, indent=1))
-    return Output(kind="report", info={"results": results})
+    unscored = [
+        Drop(
+            what="completions",
+            reason=f"of {row['model']}, not scored by {spec.reward}",
+            dropped=row["unscored"],
+            total=len(prompts) * spec.samples_per_prompt,
+            key="",
+        )
+        for row in results
+    ]
+    return Output(kind="report", info={"results": results, "drops": drop_rows(unscored)})
 
 
 def _evaluate(

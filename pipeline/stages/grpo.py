@@ -1,8 +1,10 @@
 """GRPO with rule rewards, and alignment RL with a reward model in the last steps."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 from pipeline.cluster.setups import GrpoSetup, PreferenceSetup
+from pipeline.measure.drops import Drop, drop_rows
 from pipeline.plan.stage_plan import StagePlan
 from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.recipe.routing import watched_reward
@@ -10,6 +12,7 @@ from pipeline.records import Prompt
 from pipeline.stages.context import Output, RunContext
 from pipeline.stages.support import model_of, named, prompts_of, serve, train_job, train_on_rollouts
 from pipeline.train import training_calls
+from pipeline.train.job import METRICS_FILE, read_metrics
 
 
 def run(plan: StagePlan, ctx: RunContext) -> Output:
@@ -35,7 +38,36 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
     info = train_on_rollouts(ctx, plan, partial(training_calls.grpo, job))
     if spec.watch is not None:
         info["watched_reward"] = watched
-    return Output(kind="checkpoint", info=info)
+    rows = read_metrics(ctx.work / METRICS_FILE)
+    drops = drop_rows(group_drops(rows, spec, name=plan.name))
+    return Output(kind="checkpoint", info={**info, "drops": drops})
+
+
+def group_drops(
+    rows: Sequence[Mapping[str, float]], spec: GrpoStage, *, name: str
+) -> Iterator[Drop]:
+    """Groups that others replaced, and completions that no reward scored, over all steps."""
+    steps = [row for row in rows if row["step"] % spec.updates_per_step == 0]
+    replaced = [round(row.get("resampled_groups", 0)) for row in steps]
+    groups = [spec.prompts_per_step + count for count in replaced]
+    yield Drop(
+        what="groups",
+        reason="all rewards equal, so others replaced them",
+        dropped=sum(replaced),
+        total=sum(groups),
+        key=f"stages.{name}.resample_rounds",
+    )
+    completions = [count * spec.samples_per_prompt for count in groups]
+    yield Drop(
+        what="completions",
+        reason="not scored",
+        dropped=sum(
+            round(row.get("unscored_share", 0) * count)
+            for row, count in zip(steps, completions, strict=True)
+        ),
+        total=sum(completions),
+        key="",
+    )
 
 
 def _preference(ctx: RunContext, spec: GrpoStage) -> PreferenceSetup | None:

@@ -5,8 +5,10 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from pipeline.generate.groups import Group
+from pipeline.measure.drops import Drop
 from pipeline.recipe.reject_stage import RejectStage
 from pipeline.records import Scored
 
@@ -17,6 +19,16 @@ MIN_LANGUAGE_SHARE = 0.9
 
 MAX_PARAGRAPH_CHARS = 2000
 """Characters of the longest paragraph; R1 filters long ones and states no number. Ours."""
+
+
+_WHY: Mapping[str, tuple[str, str]] = {
+    "finished": ("cut off", "max_tokens"),
+    "correct": ("wrong or unscored", "threshold"),
+    "readable": ("another language, long paragraphs or code blocks in the reasoning", "language"),
+    "new": ("the same text as another of the prompt", ""),
+    "kept": ("beyond the rows of a prompt", "keep_per_prompt"),
+}
+"""By filter, why a completion fails it, and the key of the stage that decides it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +61,21 @@ def harvest(groups: Sequence[Group], spec: RejectStage) -> Harvest:
                 kept.append(sample)
                 taken += 1
     return Harvest(kept=tuple(kept), funnel=dict(funnel))
+
+
+def funnel_drops(funnel: Mapping[str, int], *, name: str) -> list[Drop]:
+    """What each filter of the reject stage `name` took away, of all that was generated."""
+    steps = list(funnel.items())
+    return [
+        Drop(
+            what="completions",
+            reason=_WHY[filter_][0],
+            dropped=before - count,
+            total=steps[0][1],
+            key=f"stages.{name}.{_WHY[filter_][1]}" if _WHY[filter_][1] else "",
+        )
+        for (_, before), (filter_, count) in pairwise(steps)
+    ]
 
 
 def unreadable(sample: Scored) -> str | None:

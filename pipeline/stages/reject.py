@@ -9,11 +9,12 @@ import pyarrow.parquet as pq
 from pipeline.generate.chat import load_chat, with_opening
 from pipeline.generate.journal import Journal
 from pipeline.generate.service import RewardUse, sampling_of
+from pipeline.measure.drops import Drop, drop_rows
 from pipeline.plan.stage_plan import StagePlan
 from pipeline.recipe.reject_stage import RejectStage
 from pipeline.records import Prompt, Scored, write_scored
 from pipeline.stages.context import Output, RunContext
-from pipeline.stages.harvest import LANGUAGE, harvest, prompt_hash
+from pipeline.stages.harvest import LANGUAGE, funnel_drops, harvest, prompt_hash
 from pipeline.stages.sampling import sample_in_chunks
 from pipeline.stages.support import model_of, prompts_of, serve, systems
 from pipeline.stages.training_rows import HARVEST_FILE
@@ -43,7 +44,16 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
     result = harvest(groups, spec)
     _write_rows(ctx, plan, result.kept, prompts)
     write_scored([s for g in groups for s in g.samples], ctx.out / ROLLOUTS_FILE)
-    return Output(kind="rollouts", info={"funnel": dict(result.funnel)})
+    drops = funnel_drops(result.funnel, name=plan.name)
+    barren = Drop(
+        what="prompts",
+        reason="no completion was kept",
+        dropped=len(groups) - len({s.rollout.prompt_id for s in result.kept}),
+        total=len(groups),
+        key=f"stages.{plan.name}.samples_per_prompt",
+    )
+    info = {"funnel": dict(result.funnel), "drops": drop_rows([*drops, barren])}
+    return Output(kind="rollouts", info=info)
 
 
 def _language(spec: RejectStage) -> list[RewardUse]:

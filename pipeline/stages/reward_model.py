@@ -1,5 +1,6 @@
 """A reward model from pairs: a harvest's correct against wrong, or judged pairs from a file."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -8,11 +9,13 @@ import pyarrow.parquet as pq
 
 from pipeline.generate.chat import Chat, load_chat, with_opening, without_opening
 from pipeline.generate.groups import Group
+from pipeline.measure.drops import Drop, drop_rows
 from pipeline.plan.stage_plan import StagePlan
 from pipeline.recipe.reject_stage import RejectStage
 from pipeline.recipe.reward_model_stage import RewardModelStage
 from pipeline.records import Prompt, read_scored
 from pipeline.stages.context import Output, RunContext
+from pipeline.stages.drop_log import too_long
 from pipeline.stages.harvest import preference_pairs
 from pipeline.stages.reject import ROLLOUTS_FILE
 from pipeline.stages.support import model_of, named, prompts_of, systems, train, train_job
@@ -29,8 +32,10 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
     (init,) = named(plan, "init")
     model = model_of(ctx, init.name)
     harvested = spec.pairs in {s.name for s in ctx.plan.stages}
-    pairs = _from_harvest(ctx, spec, model) if harvested else _from_prompts(ctx, spec, model)
-    pairs = pairs[: spec.max_pairs]
+    every, drops = (
+        _from_harvest(ctx, plan, model) if harvested else (_from_prompts(ctx, spec, model), [])
+    )
+    pairs = every[: spec.max_pairs]
     if not pairs:
         raise ValueError(
             f"{plan.name}: {spec.pairs} has no prompt with a chosen and a rejected completion; "
@@ -43,10 +48,38 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
     )
     job = train_job(ctx, plan, model=model)
     info = train(ctx, plan, partial(training_calls.reward_model, job, path))
-    return Output(kind="checkpoint", info={"pairs": len(pairs), **info})
+    drops += [
+        Drop(
+            what="pairs",
+            reason="after the first so many",
+            dropped=len(every) - len(pairs),
+            total=len(every),
+            key=f"stages.{plan.name}.max_pairs",
+        ),
+        too_long(info, "pairs", tokens=spec.max_tokens, key=f"stages.{plan.name}.max_tokens"),
+    ]
+    lengths = _mean_tokens(model, pairs)
+    ctx.console.log(
+        f"{plan.name}: {lengths['chosen_tokens']:.1f} tokens in a chosen completion, "
+        f"{lengths['rejected_tokens']:.1f} in a rejected one (means of {len(pairs):,} pairs)"
+    )
+    return Output(kind="checkpoint", info={**info, **lengths, "drops": drop_rows(drops)})
 
 
-def _from_harvest(ctx: RunContext, spec: RewardModelStage, model: Path) -> list[Pair]:
+def _mean_tokens(model: Path, pairs: Sequence[Pair]) -> dict[str, float]:
+    """Mean tokens of chosen and of rejected completions, which length should not tell apart."""
+    chat = load_chat(model)
+    _, chosen, rejected = zip(*pairs, strict=True)
+    return {
+        f"{side}_tokens": sum(map(len, chat.completions_ids(texts))) / len(texts)
+        for side, texts in (("chosen", chosen), ("rejected", rejected))
+    }
+
+
+def _from_harvest(ctx: RunContext, plan: StagePlan, model: Path) -> tuple[list[Pair], list[Drop]]:
+    """The pairs, and the prompts that gave none."""
+    spec = plan.spec
+    assert isinstance(spec, RewardModelStage)
     source = next(s.spec for s in ctx.plan.stages if s.name == spec.pairs)
     assert isinstance(source, RejectStage)
     chat, policy = load_chat(model), load_chat(model_of(ctx, source.policy))
@@ -69,10 +102,17 @@ def _from_harvest(ctx: RunContext, spec: RewardModelStage, model: Path) -> list[
         return without_opening(rendered(chat, asked), whole)
 
     asked = [prompts[chosen.rollout.prompt_id] for chosen, _ in pairs]
+    unpaired = Drop(
+        what="prompts",
+        reason="not both a right and a wrong completion",
+        dropped=len(groups) - len(pairs),
+        total=len(groups),
+        key=f"stages.{spec.pairs}.samples_per_prompt",
+    )
     return [
         (rendered(chat, p), fitted(p, chosen.text), fitted(p, rejected.text))
         for p, (chosen, rejected) in zip(asked, pairs, strict=True)
-    ]
+    ], [unpaired]
 
 
 def _from_prompts(ctx: RunContext, spec: RewardModelStage, model: Path) -> list[Pair]:

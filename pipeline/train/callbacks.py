@@ -19,7 +19,7 @@ from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from pipeline.artifacts import sync, write_atomic
-from pipeline.train.job import CHECKPOINTS, METRICS_FILE, STOP_FILE, TrainJob
+from pipeline.train.job import CHECKPOINTS, METRICS_FILE, STOP_FILE, TrainJob, read_metrics
 
 COMPLETE_FILE = "complete"  # in a checkpoint: everything else in it is on disk
 REFERENCE_FILE = "reference.safetensors"  # in a checkpoint: GRPO's reference model
@@ -194,14 +194,6 @@ def renamed(logs: Mapping[str, float]) -> dict[str, float]:
         for key, value in logs.items()
         if key not in _DROPPED and "/" not in key
     }
-
-
-def read_metrics(file: Path) -> list[dict[str, Any]]:
-    """Rows of a metrics file; none when it is absent. A last line cut by a crash is left out."""
-    if not file.exists():
-        return []
-    text = file.read_text()
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
 def latest_complete(folder: Path) -> Path | None:

@@ -23,7 +23,7 @@ from pipeline.train.arguments import (
 )
 from pipeline.train.job import TrainJob
 from pipeline.train.loop import run
-from pipeline.train.token_rows import row_order, steps_for
+from pipeline.train.token_rows import row_order, steps_for, too_long_share
 
 BETA = 1.0
 """Of the generalized Jensen-Shannon divergence (arXiv 2306.13649): reverse KL, which keeps a small
@@ -96,5 +96,6 @@ def _train(
     )
     # TRL would let the tokenizer put its own special tokens before those of the template
     trainer._tokenize_prompts = lambda prompts: (chat.prompts_ids(prompts), None, {})
-    info = run(trainer, job, tokenizer, callbacks=callbacks)
+    share = too_long_share(len(found) - len(kept), len(kept))
+    info = run(trainer, job, tokenizer, callbacks=callbacks, extra=lambda: share)
     return info | {"prompts": len(kept), "prompts_too_long": len(found) - len(kept)}

@@ -1,7 +1,9 @@
 """What a trainer process is told: plain data, sent to every rank."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.recipe.hardware import Sharding
 from pipeline.recipe.stage_base import Training
@@ -29,3 +31,11 @@ class TrainJob:
     dtype: str = "float32"
     report_to: tuple[str, ...] = ()
     run_name: str = ""
+
+
+def read_metrics(file: Path) -> list[dict[str, Any]]:
+    """Rows of a metrics file; none when it is absent. A last line cut by a crash is left out."""
+    if not file.exists():
+        return []
+    text = file.read_text()
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]

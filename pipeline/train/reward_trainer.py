@@ -29,7 +29,7 @@ from pipeline.train.arguments import (
 )
 from pipeline.train.job import DONE, TrainJob
 from pipeline.train.loop import run
-from pipeline.train.token_rows import row_order, steps_for
+from pipeline.train.token_rows import row_order, steps_for, too_long_share
 
 HELD_OUT_SHARE = 0.1
 
@@ -112,7 +112,8 @@ def _train(job: TrainJob, path: Path, *, callbacks: Sequence[TrainerCallback]) -
         train_dataset=Dataset.from_list([examples[index] for index in order]),
         processing_class=tokenizer,
     )
-    info = run(trainer, job, tokenizer, callbacks=callbacks) | {
+    share = too_long_share(len(pairs) - len(examples), len(examples))
+    info = run(trainer, job, tokenizer, callbacks=callbacks, extra=lambda: share) | {
         "pairs": len(examples),
         "pairs_too_long": len(pairs) - len(examples),
         "held_out": len(held_out),

@@ -25,7 +25,7 @@ from pipeline.train.arguments import (
 from pipeline.train.job import TrainJob
 from pipeline.train.loop import run
 from pipeline.train.random_depths import DepthCollator, check_random_depths, with_depths
-from pipeline.train.token_rows import row_order, steps_for, token_rows
+from pipeline.train.token_rows import row_order, steps_for, token_rows, too_long_share
 
 
 def train(
@@ -94,7 +94,8 @@ def _train(job: TrainJob, rows: Path, *, callbacks: Sequence[TrainerCallback]) -
     if random_depths is not None:
         assert isinstance(trainer.data_collator, DataCollatorForLanguageModeling)
         trainer.data_collator = DepthCollator(trainer.data_collator)
-    return {**run(trainer, job, tokenizer, callbacks=callbacks), **counts}
+    share = too_long_share(counts["rows_too_long"], counts["rows"])
+    return {**run(trainer, job, tokenizer, callbacks=callbacks, extra=lambda: share), **counts}
 
 
 def _examples(job: TrainJob, rows: Path, chat: Chat) -> tuple[Dataset, Mapping[str, int]]:

@@ -51,6 +51,11 @@ def token_rows(
     return rows
 
 
+def too_long_share(too_long: int, rest: int) -> dict[str, float]:
+    """What metrics say of the rows that were left out for their length."""
+    return {"too_long_share": too_long / (too_long + rest)}
+
+
 def steps_for(rows: int, *, epochs: float, batch_rows: int) -> int:
     """Optimizer steps that show every row `epochs` times, rounded up."""
     return max(ceil(rows * epochs / batch_rows - 1e-9), 1)

@@ -213,7 +213,7 @@ def described(row: Metrics) -> list[tuple[str, str]]:
     elif "loss" in row:
         shown.append(("loss", f"{row['loss']:.4f}"))
     shown += [(label, form(row[key])) for key, label, form in _SHOWN if key in row]
-    shown += [(label, f"{row[key]:.1%}") for key, label in _ALARMS if row.get(key)]
+    shown += [(label, form(row[key])) for key, label, form in _ALARMS if row.get(key)]
     return shown
 
 
@@ -287,8 +287,11 @@ _SHOWN: Sequence[tuple[str, str, Callable[[float], str]]] = (
     ("tokens_per_s", "tokens/s", "{:,.0f}".format),
     ("seconds_left", "left", duration),
 )
-_ALARMS = (
-    ("truncated_share", "truncated"),
-    ("unscored_share", "unscored"),
-    ("held_out_unscored_share", "held-out unscored"),
+_ALARMS: Sequence[tuple[str, str, Callable[[float], str]]] = (
+    ("truncated_share", "truncated", _percent),
+    ("unscored_share", "unscored", _percent),
+    ("held_out_unscored_share", "held-out unscored", _percent),
+    ("resampled_groups", "groups replaced", "{:.0f}".format),
+    ("too_long_share", "left out as too long", _percent),
 )
+"""What is shown where it is not zero."""

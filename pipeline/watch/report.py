@@ -12,6 +12,8 @@ from matplotlib.ticker import EngFormatter
 
 from pipeline.artifacts import MANIFEST, write_atomic
 from pipeline.errors import WrongInput
+from pipeline.stages.drop_log import run_drops
+from pipeline.stages.run_folder import FINDINGS_FILE
 from pipeline.train.job import METRICS_FILE
 from pipeline.watch.console import duration
 from pipeline.watch.curves import HELD_OUT, curve_png, pictures
@@ -51,6 +53,9 @@ def write_report(run_dir: Path) -> Path:
         results=_results(run_dir),
         curves=_curves(run_dir, [stage["name"] for stage in stages]),
         funnels=_funnels(run_dir),
+        drops=run_drops(run_dir),
+        findings=_json(run_dir / FINDINGS_FILE),
+        pairs=_pairs(run_dir),
         depths=_depths(run_dir),
         samples=_samples(run_dir, [stage["name"] for stage in stages]),
         recipe=text,
@@ -174,6 +179,15 @@ def _funnels(run_dir: Path) -> list[dict[str, Any]]:
         if rows:
             funnels.append({"stage": path.parent.name, "rows": rows})
     return funnels
+
+
+def _pairs(run_dir: Path) -> list[dict[str, Any]]:
+    """Of every reward model: its pairs, and the mean tokens of both sides."""
+    infos = [
+        {"stage": path.parent.name, **_json(path)["info"]}
+        for path in sorted(run_dir.glob(f"stages/*/{MANIFEST}"))
+    ]
+    return [info for info in infos if "chosen_tokens" in info and "." not in info["stage"]]
 
 
 def _depths(run_dir: Path) -> list[dict[str, Any]]:

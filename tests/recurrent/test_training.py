@@ -25,8 +25,7 @@ from pipeline.recipe.sft_stage import SftStage
 from pipeline.recurrent.model import RecurrentForCausalLM
 from pipeline.recurrent.register import register
 from pipeline.train import sft_trainer
-from pipeline.train.callbacks import read_metrics
-from pipeline.train.job import METRICS_FILE, TrainJob
+from pipeline.train.job import METRICS_FILE, TrainJob, read_metrics
 
 MakeModel = Callable[..., RecurrentForCausalLM]
 ROOT = Path(__file__).parents[2]

@@ -24,9 +24,8 @@ from pipeline.recipe.sft_stage import SftStage
 from pipeline.records import Prompt
 from pipeline.recurrent.effort import CALIBRATION, default_request, request_for
 from pipeline.train import sft_trainer
-from pipeline.train.callbacks import read_metrics
 from pipeline.train.grpo_trainer import train
-from pipeline.train.job import METRICS_FILE, TrainJob
+from pipeline.train.job import METRICS_FILE, TrainJob, read_metrics
 from pipeline.train.logprob_gap import LogprobGapError
 from rewards.api import Reward, Sample
 

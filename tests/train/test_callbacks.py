@@ -23,10 +23,9 @@ from pipeline.train.callbacks import (
     full_weights,
     latest_complete,
     load_weights,
-    read_metrics,
     renamed,
 )
-from pipeline.train.job import CHECKPOINTS, METRICS_FILE, STOP_FILE, TrainJob
+from pipeline.train.job import CHECKPOINTS, METRICS_FILE, STOP_FILE, TrainJob, read_metrics
 
 MakeJob = Callable[..., TrainJob]
 

@@ -13,8 +13,7 @@ from pipeline.models.materialize import materialize
 from pipeline.recipe.distill_stage import DistillStage
 from pipeline.recipe.model_source import ModelSource, ScratchModel
 from pipeline.train import distill_trainer
-from pipeline.train.callbacks import read_metrics
-from pipeline.train.job import DONE, METRICS_FILE, STOP_FILE, STOPPED, TrainJob
+from pipeline.train.job import DONE, METRICS_FILE, STOP_FILE, STOPPED, TrainJob, read_metrics
 
 MakeJob = Callable[..., TrainJob]
 

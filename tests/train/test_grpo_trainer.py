@@ -15,10 +15,9 @@ from pipeline.generate.client import Slice
 from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.train import arguments
 from pipeline.train.arguments import ADAM_BETAS, load_tokenizer
-from pipeline.train.callbacks import read_metrics
 from pipeline.train.grpo_loss import DEFAULT_CLIP
 from pipeline.train.grpo_trainer import train
-from pipeline.train.job import DONE, METRICS_FILE, STOP_FILE, STOPPED, TrainJob
+from pipeline.train.job import DONE, METRICS_FILE, STOP_FILE, STOPPED, TrainJob, read_metrics
 
 PROMPTS, SAMPLES = 4, 4
 

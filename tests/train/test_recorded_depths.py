@@ -23,9 +23,8 @@ from pipeline.generate.client import Slice
 from pipeline.generate.schedule import derived_seed
 from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.train.arguments import load_tokenizer, trainer_process
-from pipeline.train.callbacks import read_metrics
 from pipeline.train.grpo_trainer import RolloutSource, make_trainer, train, training_depths
-from pipeline.train.job import METRICS_FILE, TrainJob
+from pipeline.train.job import METRICS_FILE, TrainJob, read_metrics
 from pipeline.train.logprob_gap import LogprobGapError, check_gap
 
 PROMPTS, SAMPLES, DEEPEST, OWN = 3, 4, 5, 4

@@ -19,8 +19,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 from pipeline.generate.chat import load_chat
 from pipeline.train import sft_trainer
-from pipeline.train.callbacks import latest_complete, read_metrics
-from pipeline.train.job import CHECKPOINTS, DONE, METRICS_FILE, STOP_FILE, STOPPED, TrainJob
+from pipeline.train.callbacks import latest_complete
+from pipeline.train.job import (
+    CHECKPOINTS,
+    DONE,
+    METRICS_FILE,
+    STOP_FILE,
+    STOPPED,
+    TrainJob,
+    read_metrics,
+)
 from pipeline.train.token_rows import IGNORED, row_order, steps_for, token_rows
 
 MakeJob = Callable[..., TrainJob]

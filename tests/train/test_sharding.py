@@ -15,8 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline.train import sft_trainer
-from pipeline.train.callbacks import read_metrics
-from pipeline.train.job import METRICS_FILE, STOP_FILE, TrainJob
+from pipeline.train.job import METRICS_FILE, STOP_FILE, TrainJob, read_metrics
 from pipeline.train.sharding import deepspeed_config
 
 MakeJob = Callable[..., TrainJob]
