@@ -1,13 +1,14 @@
 """Data proves itself: every prompts entry loads, and its gold answers score full marks."""
 
+from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from pipeline.measure.drops import Drop, drop_rows
 from pipeline.plan.stage_plan import PlanError
 from pipeline.prompts.entries import Entry, load_entry, source_prompts
-from pipeline.prompts.findings import Finding, SameGold, recipe_findings
+from pipeline.prompts.findings import Finding, SameGold, golds_of, recipe_findings
 from pipeline.prompts.golds import check_golds
 from pipeline.recipe.recipe_errors import did_you_mean
 from pipeline.recipe.reward_spec import Judge
@@ -114,20 +115,29 @@ def _judge(recipe: Recipe) -> str:
 
 
 def _problems(pool: Pool, prompts: list[Prompt], judge: Judge) -> list[dict[str, Any]]:
-    """Prompts whose own answer does not score 1, or whose tests pay a program that does nothing.
+    """Prompts with a gold that does not score 1, or whose tests pay a program that does nothing.
 
     All are under way at once.
     """
-    scores: dict[str, Future[Reward]] = {
-        prompt.id: pool.submit(judge.use, _gold_sample(prompt), args=judge.args)
+    scores: dict[str, list[Future[Reward]]] = {
+        prompt.id: [
+            pool.submit(judge.use, _gold_sample(prompt, says=gold), args=judge.args)
+            for gold in golds_of(prompt)
+        ]
         for prompt in prompts
         if prompt.answer is not None
     }
-    samples = [_gold_sample(prompt) for prompt in prompts]
+    samples = [_gold_sample(prompt, says=prompt.answer) for prompt in prompts]
     weak = paid_for_nothing(pool, samples, judge.use, args=judge.args)
-    earned = {name: future.result() for name, future in scores.items()}
+    earned = {name: _worst(futures) for name, futures in scores.items()}
     idle = {name: idle_tests(reward) for name, reward in earned.items()}
     return check_golds(prompts, lambda prompt: earned[prompt.id].value, tests=idle | weak)
+
+
+def _worst(futures: Sequence[Future[Reward]]) -> Reward:
+    """The reward of the worst of several golds, one that could not be scored before all."""
+    rewards = [future.result() for future in futures]
+    return min(rewards, key=lambda one: float("-inf") if one.value is None else one.value)
 
 
 def _same_gold(pool: Pool, judge: Judge | None) -> SameGold | None:
@@ -138,18 +148,19 @@ def _same_gold(pool: Pool, judge: Judge | None) -> SameGold | None:
     def same(row: Prompt, other: Prompt) -> bool:
         if row.answer is None or other.answer is None:
             return row.answer == other.answer
-        sample = _gold_sample(replace(other, answer=row.answer), gold=other.answer)
+        sample = _gold_sample(other, says=row.answer)
         return pool.submit(judge.use, sample, args=judge.args).result().value == 1.0
 
     return same
 
 
-def _gold_sample(prompt: Prompt, *, gold: str | None = None) -> Sample:
-    """The completion that gives the prompt's answer, to be judged by it or by another gold."""
+def _gold_sample(prompt: Prompt, *, says: str | None) -> Sample:
+    """A completion that gives this answer, to be judged by the prompt's gold."""
     return Sample(
         prompt=prompt.question,
-        completion=f"<think>It is given.</think>{prompt.answer}",
-        gold=prompt.answer if gold is None else gold,
+        completion=f"<think>It is given.</think>{says}",
+        gold=prompt.answer,
+        golds=prompt.golds,
         columns=prompt.columns,
         id=prompt.id,
     )

@@ -107,13 +107,13 @@ def repeats(
     """
     by_key: dict[str, list[Prompt]] = {}
     for prompt in prompts:
-        by_key.setdefault(text_key(prompt.question), []).append(prompt)
+        by_key.setdefault(text_key(_whole(prompt)), []).append(prompt)
     pairs = [(row, group[0]) for group in by_key.values() for row in group[1:]]
     order = {prompt.id: place for place, prompt in enumerate(prompts)}
     pairs.sort(key=lambda pair: order[pair[0].id])
     is_same = same_gold or same_text
     other_golds = [p for p in pairs if not (same_text(*p) or is_same(*p))]
-    letters = [p for p in other_golds if _spaced(p[0].question) == _spaced(p[1].question)]
+    letters = [p for p in other_golds if _same_letters(*p)]
     if other_golds:
         yield Finding(
             kind="two_golds",
@@ -128,7 +128,7 @@ def repeats(
             pairs=tuple(other_golds),
             fix="correct or remove them",
         )
-    twice = [p for p in pairs if _spaced(p[0].question) == _spaced(p[1].question) and same_text(*p)]
+    twice = [p for p in pairs if _same_letters(*p) and same_text(*p)]
     if twice:
         yield Finding(
             kind="duplicate",
@@ -182,8 +182,14 @@ def evaluated_entries(recipe: Recipe) -> dict[str, str]:
 
 
 def same_text(row: Prompt, other: Prompt) -> bool:
-    """Whether two golds are the same but for spacing."""
-    return _spaced(row.answer or "") == _spaced(other.answer or "")
+    """Whether two rows have a gold in common, but for spacing; or neither has any."""
+    mine, theirs = ({_spaced(gold) for gold in golds_of(prompt)} for prompt in (row, other))
+    return bool(mine & theirs) or mine == theirs
+
+
+def golds_of(prompt: Prompt) -> tuple[str, ...]:
+    """All golds of a row; none where it has no answer."""
+    return prompt.golds or (() if prompt.answer is None else (prompt.answer,))
 
 
 def _same_entry(name: str, stage: str, report: str, rows: int) -> Finding:
@@ -273,6 +279,16 @@ def _beside(row: Prompt, other: Prompt) -> str:
 def _short(text: str | None) -> str:
     whole = repr(text or "")
     return whole if len(whole) <= SHOWN_CHARACTERS else f"{whole[:SHOWN_CHARACTERS]}..."
+
+
+def _whole(prompt: Prompt) -> str:
+    """The question with all that was said before it."""
+    return "\n".join([*(turn["content"] for turn in prompt.context), prompt.question])
+
+
+def _same_letters(row: Prompt, other: Prompt) -> bool:
+    """Whether two questions are the same but for spacing."""
+    return _spaced(_whole(row)) == _spaced(_whole(other))
 
 
 def _spaced(text: str) -> str:

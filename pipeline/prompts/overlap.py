@@ -62,11 +62,17 @@ def find_matches(
 
 def equal_questions(prompts: Sequence[Prompt], others: Sequence[Prompt]) -> list[Match]:
     """The rows whose question is one of the others', however disguised."""
-    pairs = _equal(*([text_key(prompt.question) for prompt in side] for side in (prompts, others)))
+    pairs = _equal(*([text_key(asked(prompt)) for prompt in side] for side in (prompts, others)))
     return [
         Match(kind=kind, row=prompts[row], other=others[other])
         for row, (kind, other) in pairs.items()
     ]
+
+
+def asked(prompt: Prompt) -> str:
+    """The question with what was said before it, but for system messages."""
+    before = [turn["content"] for turn in prompt.context if turn["role"] != "system"]
+    return "\n".join([*before, prompt.question])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +114,7 @@ def _ngrams(texts: Sequence[Sequence[str]]) -> _Ngrams:
 
 def _read(prompts: Sequence[Prompt]) -> tuple[list[str], _Ngrams]:
     """The keys and the n-grams of questions."""
-    texts = [key_and_words(prompt.question) for prompt in prompts]
+    texts = [key_and_words(asked(prompt)) for prompt in prompts]
     return [key for key, _ in texts], _ngrams([words for _, words in texts])
 
 

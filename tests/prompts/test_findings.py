@@ -147,3 +147,35 @@ def test_a_plan_reads_files_and_counts_what_a_run_leaves_out(tmp_path: Path) -> 
     sources["test"] = {"task": "swaps", "size": 3, "difficulty": (1, 2)}
     notes = data_notes(recipe(sources))
     assert (notes.drops, notes.later) == ([], ["train"])
+
+
+def test_what_was_said_before_belongs_to_a_question(tmp_path: Path) -> None:
+    def talk(*turns: str) -> dict[str, Any]:
+        roles = ("user", "assistant")
+        return {"messages": [{"role": roles[i % 2], "content": t} for i, t in enumerate(turns)]}
+
+    train = [
+        talk("1+1?", "2", "Why?", "So."),
+        talk("1+2?", "3", "Why?", "Because."),
+        talk("7?", "7"),
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, train)))
+    (tmp_path / "b.jsonl").write_text(json.dumps(talk("Why?", "Oh.")))
+    files = {
+        "train": {"file": str(tmp_path / "a.jsonl")},
+        "test": {"file": str(tmp_path / "b.jsonl")},
+    }
+    assert findings(recipe(files)) == []
+    (tmp_path / "b.jsonl").write_text(json.dumps(train[1]))
+    (finding,) = findings(recipe(files))
+    assert [row.place for row, _ in finding.pairs] == [f"{tmp_path / 'a.jsonl'}, line 2"]
+
+
+def test_rows_with_a_gold_in_common_agree(tmp_path: Path) -> None:
+    rows = [{"question": "q?", "answer": golds} for golds in (["1", "one"], ["uno", "one"], ["2"])]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    found = findings(recipe({"train": {"file": str(tmp_path / "a.jsonl")}}))
+    assert [(f.kind, [row.answer for row, _ in f.pairs]) for f in found] == [
+        ("two_golds", ["2"]),
+        ("duplicate", ["uno"]),
+    ]
