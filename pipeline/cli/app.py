@@ -17,7 +17,9 @@ import typer
 from pipeline import __version__
 from pipeline.cli.answer import INTERRUPTED, Answer, Json, UsageError
 from pipeline.cli.convert_command import convert
+from pipeline.cli.hub_reach import reach_hub
 from pipeline.cli.reward_commands import reward_app
+from pipeline.cli.streams import on_any_stream, say, written
 from pipeline.errors import OK, STOPPED, WRONG, StepwellError
 from pipeline.stages.stop_signal import handlers
 from rewards.cases import BadCases
@@ -94,6 +96,7 @@ def run(
             document={**plan_document(plan), "run_dir": str(folder), "would_run": todo},
             show=lambda: show_plan(plan, would_run=todo),
         )
+    _reach_hub(plan)
     from pipeline.run import run as run_plan
     from pipeline.watch.console import make_console
     from pipeline.watch.report import write_report
@@ -186,6 +189,7 @@ def data_check(
     from pipeline.cli.data_check import check_data, show_check
 
     plan = _planned(recipe, overrides or [])
+    _reach_hub(plan)
     check = check_data(plan.recipe, reward=reward)
     return Answer(
         document=check.document(),
@@ -243,6 +247,7 @@ def evaluate(
     except ValueError as error:
         raise UsageError(f"{recipe}: {error}") from None
     plan = make_plan(changed)
+    _reach_hub(plan)
     from pipeline.run import run as run_plan
     from pipeline.watch.console import make_console
 
@@ -336,6 +341,7 @@ def export(
     )
 
 
+@on_any_stream
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
@@ -360,9 +366,11 @@ def _main(given: list[str]) -> int:
         sys.stdout.flush()
         os.dup2(output, 1)
         os.close(output)
-    if document is not None:
-        print(json.dumps(document, indent=1), flush=True)
-    return code
+    if document is None:
+        return code
+    with written(code) as written_code:
+        print(json.dumps(document, indent=1))
+    return written_code()
 
 
 def _answered(given: Sequence[str], *, as_json: bool) -> tuple[int, Mapping[str, Any] | None]:
@@ -382,13 +390,11 @@ def _answered(given: Sequence[str], *, as_json: bool) -> tuple[int, Mapping[str,
         return _refused("interrupted; what is finished is kept", code)
     if not isinstance(answer, Answer):  # --help and --version
         return int(answer or OK), None
-    if not as_json:
-        try:
-            answer.show()
-            sys.stdout.flush()
-        except BrokenPipeError:  # the reader, such as `head`, has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    return answer.code, answer.document
+    if as_json:
+        return answer.code, answer.document
+    with written(answer.code) as written_code:
+        answer.show()
+    return written_code(), answer.document
 
 
 def _refused(
@@ -399,7 +405,7 @@ def _refused(
     shown = lines[:limit]
     if len(shown) < len(lines):
         shown.append(f"... and {len(lines) - len(shown)} lines more")
-    print("\n".join(shown), file=sys.stderr)
+    say("\n".join(shown))
     return code, {"error": message, "exit_code": code}
 
 
@@ -423,6 +429,12 @@ def _planned(ref: str, overrides: Sequence[str]) -> "Plan":
         return make_plan(load_recipe(ref, overrides))
     except PlanError as error:
         raise PlanError("\n".join(f"{ref}: {line}" for line in str(error).splitlines())) from None
+
+
+def _reach_hub(plan: "Plan") -> None:
+    """Say where the hub does not answer, before its libraries are loaded."""
+    if (line := reach_hub(plan.recipe)) is not None:
+        say(line)
 
 
 def _would_run(

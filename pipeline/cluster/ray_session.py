@@ -17,6 +17,9 @@ PLACEMENT_WAIT_S = 120
 KEPT_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 OBJECT_STORE_SHARE = 0.15  # of memory; it holds one copy of the weights on their way to engines
 REACH_S = 5.0  # for a connection to an existing cluster
+HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
+"""How a client of gRPC, which Ray speaks, begins: a preface and empty settings (RFC 9113, 3.4)."""
+HTTP2_HEAD_BYTES, HTTP2_SETTINGS = 9, b"\x04"  # of a frame; the server's first is its settings too
 JOIN = (
     "start one there with `ray start --head`, or leave hardware.ray_address out to start one here"
 )
@@ -106,7 +109,7 @@ def reserve(
 def check_reachable(address: str) -> None:
     """Ray itself would try for minutes. "auto" and "local" are Ray's own words for this machine.
 
-    Raises ComponentFailed where nobody listens.
+    Raises ComponentFailed where nobody listens, or something else than Ray.
     """
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon and address in ("auto", "local"):
@@ -114,9 +117,16 @@ def check_reachable(address: str) -> None:
     if not port.isdecimal() or not 0 < int(port) < 2**16:
         raise ComponentFailed(f"hardware.ray_address {address}: write HOST:PORT, or auto")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_S).close()
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_S) as line:
+            line.sendall(HTTP2_HELLO)
+            answer = line.recv(HTTP2_HEAD_BYTES)
     except OSError as error:
         raise ComponentFailed(f"no Ray cluster answers at {address} ({error}); {JOIN}") from error
+    if answer[3:4] != HTTP2_SETTINGS:
+        raise ComponentFailed(
+            f"what listens at {address} is no Ray cluster; write the address that `ray start "
+            f"--head` printed, whose port is 6379 unless you chose another, or {JOIN}"
+        )
 
 
 def _shown(bundles: Sequence[Mapping[str, float]]) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import transformers
+from huggingface_hub import is_offline_mode
 from huggingface_hub.errors import HFValidationError, StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from transformers import (
@@ -26,6 +27,7 @@ from transformers.utils.hub import cached_file
 
 from pipeline.errors import WrongInput
 from pipeline.recipe.model_source import PUBLISHED
+from pipeline.recipe.places import near_folder
 from pipeline.recurrent.convert.checkpoint import ConversionError
 from pipeline.recurrent.register import register
 
@@ -125,9 +127,15 @@ def hub_model_type(name: str) -> str | None:
 
 def unreachable(name: str, error: Exception) -> ModelError:
     """The error for a hub id that cannot be had."""
+    if is_offline_mode():
+        return ModelError(
+            f"{name} is not in the Hugging Face cache, and the hub is not asked, as it does not "
+            "answer or HF_HUB_OFFLINE is set: connect to the network, or download the model "
+            f"elsewhere and give its folder{near_folder(name)}"
+        )
     return ModelError(
         f"{name} cannot be had from the Hugging Face hub ({_one_line(error)}): check the id and "
-        "the network, or download it elsewhere and give its folder"
+        f"the network, or download it elsewhere and give its folder{near_folder(name)}"
     )
 
 

@@ -13,7 +13,7 @@ from pipeline.prompts.row_files import row_files
 from pipeline.prompts.sources import check_source
 from pipeline.recipe.hardware import Hardware
 from pipeline.recipe.model_source import ModelSource
-from pipeline.recipe.places import gguf_files
+from pipeline.recipe.places import gguf_files, hub_id_mistake
 from pipeline.recipe.recipe_errors import did_you_mean
 from pipeline.recipe.routing import judge_of, row_routes
 from pipeline.recipe.schema import Recipe, Stage
@@ -183,6 +183,8 @@ def recurrent_mistakes(recipe: Recipe, name: str, stage: Stage) -> Iterator[str]
 def _model_mistakes(key: str, source: ModelSource) -> Iterator[str]:
     if source.path is not None:
         yield from _folder_mistakes(f"{key}.path", source.path)
+    if source.hub is not None and (mistake := hub_id_mistake(source.hub)) is not None:
+        yield f"{key}.hub: {mistake}"
     if source.gguf is None or Path(source.gguf).is_file():
         return
     package = source.gguf.removeprefix("package:")

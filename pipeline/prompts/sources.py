@@ -21,6 +21,7 @@ from pipeline.prompts.library_rows import hub_rows
 from pipeline.prompts.prompt_error import PromptError
 from pipeline.prompts.prompt_rows import NO_ROUTES, Routes, prompts_of_rows
 from pipeline.prompts.row_files import row_files
+from pipeline.recipe.places import hub_id_mistake
 from pipeline.recipe.prompt_source import PromptSource
 from pipeline.recipe.recipe_errors import did_you_mean
 from pipeline.recipe.section import listed
@@ -116,6 +117,9 @@ def _check_settings(source: PromptSource) -> None:
         raise PromptError(f"split {source.split!r} is unknown; a {kind} has train and test")
     if kind == "file" and "split" in source.model_fields_set:
         raise PromptError("a file has no splits; remove split and give each part its own file")
+    repository = None if source.hub is None else source.hub.partition(":")[0]
+    if repository is not None and (mistake := hub_id_mistake(repository)) is not None:
+        raise PromptError(f"hub: {mistake}")
     if source.task is not None:
         _check_tasks(source.task, source)
     if source.gym is not None and source.gym in FAULTY_GYM_SCORERS:

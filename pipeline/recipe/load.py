@@ -94,12 +94,21 @@ def _file_layers(path: Path, *, seen: tuple[Path, ...]) -> list[_Layer]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        config = OmegaConf.create(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise RecipeError(
+            f"{path}: is no UTF-8 text (byte {error.start} is 0x{error.object[error.start]:02x}); "
+            "save the recipe as UTF-8"
+        ) from None
+    try:
+        config = OmegaConf.create(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "the text"
         raise RecipeError(f"{path}: {where}: {error.problem}; correct the YAML") from None
-    except (OmegaConfBaseException, UnicodeDecodeError, AssertionError) as error:
+    except (OmegaConfBaseException, yaml.YAMLError, AssertionError) as error:
         # AssertionError: OmegaConf's answer to a text that is neither mapping nor list
         reason = str(error).partition("\n")[0] or "the text is no mapping"
         raise RecipeError(f"{path}: {reason}; a recipe is a YAML mapping") from None

@@ -1,23 +1,30 @@
 """Where recipes, and the files that they name, are looked up."""
 
 import importlib.util
+import os
+import re
 from pathlib import Path
 
 from pipeline.recipe.recipe_errors import RecipeError, did_you_mean
 
 _PACKAGE = Path(__file__).resolve().parents[1]
+NEAR = 6  # folders that a sentence lists
 _SUFFIXES = (".yaml", ".yml")
+_HUB_ID = re.compile(r"(?![-.])[\w.-]{1,96}(?<![-.])(/(?![-.])[\w.-]{1,96}(?<![-.]))?", re.ASCII)
 
 
 def recipe_path(ref: str) -> Path:
     """The file that `ref` names: a path, or a shipped recipe by its name.
 
-    Raises RecipeError with the nearest shipped name.
+    Raises RecipeError for what is there and no file, or with the nearest shipped name.
     """
+    if not Path(ref).name:
+        raise RecipeError(f"{ref!r} names no recipe file; write a YAML file's path")
     if (given := recipe_file(Path(ref).expanduser())) is not None:
         return given
     if (shipped := recipe_file(shipped_recipes() / ref.removeprefix("recipes/"))) is not None:
         return shipped
+    _refuse_other_kinds(ref)
     names = [
         str(path.relative_to(shipped_recipes()).with_suffix(""))
         for path in sorted(shipped_recipes().rglob("*.yaml"))
@@ -26,6 +33,18 @@ def recipe_path(ref: str) -> Path:
         f"{ref}: no such recipe file{did_you_mean(Path(ref).with_suffix('').name, names)}; "
         f"shipped recipes: {', '.join(names)}"
     )
+
+
+def _refuse_other_kinds(ref: str) -> None:
+    path = Path(ref).expanduser()
+    if os.path.isdir(path):
+        inside = sorted(p.name for p in path.iterdir() if p.suffix in _SUFFIXES)
+        among = f", such as {Path(ref) / inside[0]}" if inside else ""
+        raise RecipeError(f"{ref} is a folder; name a YAML file{among}")
+    if os.path.exists(path):
+        raise RecipeError(f"{ref} is no file that can be read twice; write the recipe to one")
+    if os.path.islink(path):
+        raise RecipeError(f"{ref} links to {os.readlink(path)}, where no file is; mend the link")
 
 
 def shipped_recipes() -> Path:
@@ -49,6 +68,28 @@ def data_path(text: str) -> str:
         return text
 
 
+def hub_id_mistake(text: str) -> str | None:
+    """Why a text is neither an id of the Hugging Face hub nor a folder; None where it is."""
+    named = _HUB_ID.fullmatch(text) and ".." not in text and "--" not in text
+    if named or os.path.isdir(text):
+        return None
+    return (
+        f"{text} is no id of the hub, which is written OWNER/NAME, and there is no such folder"
+        f"{near_folder(text)}"
+    )
+
+
+def near_folder(text: str) -> str:
+    """What lies where a missing folder should: the one with nearly its name, or some of them."""
+    path = Path(text).expanduser()
+    for parent in (path.parent, Path(data_path(str(path.parent)))):
+        if text.count("/") and os.path.isdir(parent):
+            names = sorted(p.name for p in parent.iterdir() if p.is_dir())
+            listed = f"; {path.parent} has {', '.join(names[:NEAR])}" if names else ""
+            return did_you_mean(path.name, names) or listed
+    return ""
+
+
 def gguf_files(reference: str) -> list[Path]:
     """GGUF files that a path or `package:NAME` names; no package is imported."""
     package = reference.removeprefix("package:")
@@ -61,5 +102,6 @@ def gguf_files(reference: str) -> list[Path]:
 
 
 def recipe_file(path: Path) -> Path | None:
+    """The file of that name, with or without its ending."""
     candidates = (path, *(path.with_name(path.name + suffix) for suffix in _SUFFIXES))
-    return next((candidate for candidate in candidates if candidate.is_file()), None)
+    return next((candidate for candidate in candidates if os.path.isfile(candidate)), None)

@@ -22,6 +22,7 @@ from rich.text import Text
 
 from pipeline.plan.stage_plan import Plan
 from pipeline.stages.context import Console, Metrics
+from pipeline.watch.terminal import StandardError
 
 RUNNING = "running"
 FINAL_STATES = ("failed", "stopped")
@@ -47,7 +48,7 @@ _BARS = "▁▂▃▄▅▆▇█"
 
 def make_console(json: bool) -> Console:
     """The console for this process: live on a terminal, plain otherwise and under `--json`."""
-    terminal = Terminal(stderr=True, highlight=False)
+    terminal = StandardError()
     live = terminal.is_terminal and not json and terminal.encoding.startswith("utf")
     return LiveConsole(terminal) if live else PlainConsole(terminal)
 

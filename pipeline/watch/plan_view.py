@@ -5,7 +5,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console as Terminal
 from rich.table import Table
 
 from pipeline.measure.drops import drop_rows
@@ -15,6 +14,7 @@ from pipeline.plan.estimate import Estimate, StageEstimate, estimate
 from pipeline.plan.notes import notes_of
 from pipeline.plan.stage_plan import Plan, StagePlan
 from pipeline.recipe.model_source import ModelSource
+from pipeline.watch.terminal import StandardOutput
 
 COLUMNS = ("stage", "kind", "reads", "batch", "tokens", "GiB/rank", "hours")
 RIGHT = ("tokens", "GiB/rank", "hours")
@@ -56,7 +56,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
 
 def show_plan(plan: Plan, *, would_run: Sequence[str] | None = None) -> None:
     """Print a plan on standard output: a table on a terminal, plain lines elsewhere."""
-    terminal = Terminal(highlight=False)
+    terminal = StandardOutput()
     guess = estimate(plan.recipe, device=plan.device)
     estimates = {stage.name: stage for stage in guess.stages}
     rows = [_row(plan, stage, estimates[stage.name]) for stage in plan.stages]

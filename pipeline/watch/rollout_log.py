@@ -14,6 +14,7 @@ from rich.text import Text
 from pipeline.errors import WrongInput
 from pipeline.recipe.recipe_errors import did_you_mean
 from pipeline.records import Prompt, Scored, read_prompts, read_scored
+from pipeline.watch.terminal import StandardOutput
 from rewards.api import Sample
 
 Order = Literal["written", "best", "worst"]
@@ -133,7 +134,7 @@ def _sample(
 
 def print_rollouts(rows: Sequence[Mapping[str, Any]], *, terminal: Terminal | None = None) -> None:
     """Print the rows of `show`: prompt, completion, and each reward with its verdict."""
-    terminal = terminal or Terminal(highlight=False)
+    terminal = terminal or StandardOutput()
     for row in rows:
         terminal.print(_panel(row))
 

@@ -1,18 +1,62 @@
 """Where there is no Ray to join: one sentence, and soon."""
 
 import socket
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
+from pipeline.cluster import ray_session
 from pipeline.cluster.ray_session import ComponentFailed, check_reachable, join_ray
 from pipeline.errors import FAILED
 
+SETTINGS = bytes(3) + b"\x04" + bytes(5)  # the first frame of any HTTP/2 server
 
-def test_a_listener_is_reached() -> None:
+
+@contextmanager
+def listener(answer: bytes) -> Iterator[str]:
+    """The address of a server that says the same to everybody."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                line, _ = server.accept()
+            except OSError:  # closed: the test is over
+                return
+            with line:
+                line.recv(100)
+                line.sendall(answer)
+
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+    finally:
+        server.close()
+
+
+def test_a_server_of_ray_s_protocol_is_reached() -> None:
+    with listener(SETTINGS) as address:
+        check_reachable(address)
+        check_reachable(f"ray://{address}")
+
+
+@pytest.mark.parametrize(
+    "answer", [b"HTTP/1.0 400 Bad request\r\n", b"SSH-2.0-OpenSSH_9\r\n", b"-ERR unknown\r\n", b""]
+)
+def test_what_listens_and_is_no_ray(answer: bytes) -> None:
+    with listener(answer) as address, pytest.raises(ComponentFailed, match="is no Ray cluster"):
+        join_ray(address, [{"CPU": 1.0}])
+
+
+def test_a_listener_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_session, "REACH_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as server:
-        check_reachable(f"127.0.0.1:{server.getsockname()[1]}")
-        check_reachable(f"ray://127.0.0.1:{server.getsockname()[1]}")
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(ComponentFailed, match=f"no Ray cluster answers at {address}"):
+            join_ray(address, [{"CPU": 1.0}])
 
 
 @pytest.mark.parametrize("address", ["auto", "local"])

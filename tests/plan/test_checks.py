@@ -116,3 +116,26 @@ def test_student_folders_are_checked_too(tmp_path: Path) -> None:
     student = {"path": str(tmp_path / "none")}
     stage = {"kind": "distill", "teacher": "base", "student": student, "rows": "train.worked"}
     assert "stages.d.student.path" in refusal(recipe_with({"d": stage}))
+
+
+@pytest.mark.parametrize(
+    "name", ["data/models/tyni", "../models/tiny", "/nowhere/model", "a b/c", "a/b/c", "", "a/.b"]
+)
+def test_what_is_no_id_of_the_hub(name: str) -> None:
+    says = refusal(recipe_with({"cold": SFT}, model={"hub": name}))
+    assert f"model.hub: {name} is no id of the hub, which is written OWNER/NAME" in says
+    says = refusal(recipe_with({"cold": SFT}, prompts={"train": {"hub": f"{name}:main"}}))
+    assert f"prompts.train: hub: {name} is no id of the hub" in says
+
+
+@pytest.mark.parametrize("name", ["gpt2", "owner/name", "Qwen/Qwen2.5-1.5B", "a-b/c_d.e"])
+def test_ids_of_the_hub(name: str) -> None:
+    assert not list(file_mistakes(recipe_with({"cold": SFT}, model={"hub": name})))
+
+
+def test_a_missing_folder_taken_for_an_id_shows_its_neighbours(tmp_path: Path) -> None:
+    (tmp_path / "sets" / "smollm2").mkdir(parents=True)
+    for name, shown in (("smolm2", "did you mean smollm2?"), ("x", "sets has smollm2")):
+        assert shown in refusal(
+            recipe_with({"cold": SFT}, model={"hub": f"{tmp_path}/sets/{name}"})
+        )

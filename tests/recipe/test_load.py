@@ -1,5 +1,6 @@
 """Recipes: inheritance, overrides, and what every mistake is told."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -247,6 +248,45 @@ def test_broken_files_are_refused_in_words(tmp_path: Path, text: str, part: str)
     refused = refusal(ref)
     assert refused.startswith(f"{ref}: ")
     assert part in refused
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        (b"\x8f\x01binary", "is no UTF-8 text (byte 0 is 0x8f)"),
+        ("name: x\n".encode("utf-16"), "is no UTF-8 text (byte 0 is 0xff)"),
+        ("name: käse\n".encode("latin-1"), "is no UTF-8 text (byte 7 is 0xe4)"),
+        (b"name: \x01\n", "a recipe is a YAML mapping"),
+    ],
+)
+def test_files_that_hold_no_recipe(tmp_path: Path, content: bytes, part: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_bytes(content)
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(str(path))
+    assert part in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_what_is_there_and_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "mine.yaml").write_text("")
+    (tmp_path / "link.yaml").symlink_to("gone.yaml")
+    os.mkfifo(tmp_path / "pipe.yaml")
+    says = {
+        "folder": "folder is a folder; name a YAML file, such as folder/mine.yaml",
+        "": "'' names no recipe file",
+        ".": "'.' names no recipe file",
+        "link.yaml": "link.yaml links to gone.yaml",
+        "pipe.yaml": "is no file that can be read twice",
+        "x" * 300: "no such recipe file",
+        "a\0b": "no such recipe file",
+    }
+    for ref, part in says.items():
+        with pytest.raises(RecipeError) as caught:
+            load_recipe(ref)
+        assert part in str(caught.value)
 
 
 def test_an_unknown_recipe_lists_the_shipped_ones() -> None:
