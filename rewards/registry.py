@@ -59,6 +59,8 @@ class _Parameters:
     """What a function found in source text accepts by keyword; None when it cannot be told."""
 
     names: tuple[str, ...] | None
+    required: tuple[str, ...] = ()  # of them, those without a default
+    open: bool = False  # whether it takes any other, too
 
 
 def check(ref: str, *, base: Path | None = None, args: Mapping[str, Any] | None = None) -> None:
@@ -77,12 +79,33 @@ def check(ref: str, *, base: Path | None = None, args: Mapping[str, Any] | None 
         parameters = _source_parameters(ref, ref=ref, base=base)
     if parameters.names is None:
         return
+    _check_required(ref, parameters, args or {})
+    if parameters.open:
+        return
     allowed = [name for name in parameters.names if name not in FORM_PARAMETERS]
     for name in args or {}:
         if name not in allowed:
             known = f"it takes {', '.join(allowed)}" if allowed else "it takes no arguments"
             raise RewardNotFound(
                 f"reward {ref}: unknown argument {name!r}{_did_you_mean(name, allowed)} ({known})"
+            )
+
+
+OTHER_FORMS = {"completions", "solution_str", "solution_strs", "queries"}
+"""A parameter of these names makes a function one of another library's form."""
+
+
+def _check_required(ref: str, parameters: _Parameters, args: Mapping[str, Any]) -> None:
+    """Refuse a function of our own form with a parameter that nothing fills."""
+    names = parameters.names or ()
+    if OTHER_FORMS & set(names):
+        return  # TRL fills more from columns; what a call lacks is told when it is made
+    for name in parameters.required:
+        if name != names[0] and name not in args:
+            raise RewardNotFound(
+                f"reward {ref}: nothing fills the parameter {name!r}: a reward is f(sample), whose "
+                "gold is sample.gold; take it from there, give it a default, or set it under args "
+                "(rewards/README.md has the forms of TRL, verl and OpenRLHF)"
             )
 
 
@@ -205,7 +228,7 @@ def _source_parameters(target: str, *, ref: str, base: Path | None) -> _Paramete
         if "*" in defined or "__getattr__" in defined:
             return _Parameters(None)
         raise _no_function(name, [k for k, v in defined.items() if v is not None], ref=ref)
-    return _Parameters(_parameter_names(defined[name]))
+    return _parameters_of(defined[name])
 
 
 def _definitions(body: Iterable[ast.stmt]) -> Iterable[tuple[str, ast.AST | None]]:
@@ -230,11 +253,16 @@ def _definitions(body: Iterable[ast.stmt]) -> Iterable[tuple[str, ast.AST | None
                     yield from _definitions([block] if isinstance(block, ast.stmt) else [])
 
 
-def _parameter_names(node: ast.AST | None) -> tuple[str, ...] | None:
-    if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) or node.args.kwarg:
-        return None
+def _parameters_of(node: ast.AST | None) -> _Parameters:
+    if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        return _Parameters(None)
     arguments = node.args
-    return tuple(a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs))
+    positional = [a.arg for a in (*arguments.posonlyargs, *arguments.args)]
+    keyword = [a.arg for a in arguments.kwonlyargs]
+    plain = positional[: len(positional) - len(arguments.defaults)]
+    missing = zip(keyword, arguments.kw_defaults, strict=True)
+    required = (*plain, *(name for name, default in missing if default is None))
+    return _Parameters((*positional, *keyword), required, open=arguments.kwarg is not None)
 
 
 def module_file(where: str, ref: str, base: Path | None) -> Path | None:

