@@ -113,7 +113,7 @@ def test_an_unreachable_hub_id_is_a_sentence(
     hub: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ModelError, match=f"{hub} cannot be had from .* give its folder") as caught:
+    with pytest.raises(ModelError, match=f"{hub} .* give its folder") as caught:
         materialize(ModelSource(hub=hub), tmp_path / "out")
     assert "\n" not in str(caught.value)
 
