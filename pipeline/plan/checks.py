@@ -9,7 +9,7 @@ from pipeline.plan.stage_plan import PlanError
 from pipeline.prompts import entries
 from pipeline.prompts.prompt_error import PromptError
 from pipeline.prompts.row_files import row_files
-from pipeline.prompts.sources import check_source
+from pipeline.prompts.sources import check_source, column_mistake
 from pipeline.recipe.hardware import Hardware
 from pipeline.recipe.recipe_errors import did_you_mean
 from pipeline.recipe.routing import judge_of, row_routes
@@ -137,6 +137,8 @@ def _column_mistakes(recipe: Recipe, key: str, target: str, column: str | None) 
     elif recipe.prompts[target].task and column not in TASK_COLUMNS:
         guess = did_you_mean(column, TASK_COLUMNS)
         yield f"{key}: tasks have no column {column!r}{guess} (there are {', '.join(TASK_COLUMNS)})"
+    elif (mistake := column_mistake(recipe.prompts[target], column)) is not None:
+        yield f"{key}: {mistake}; correct the column, or complete the row"
 
 
 def batch_mistakes(name: str, stage: Stage, hardware: Hardware) -> Iterator[str]:

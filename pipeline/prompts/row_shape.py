@@ -160,6 +160,13 @@ def _one_column(column: str, row: Mapping[str, Any], *, conversation: bool, wher
             f"{where}: column {column!r} holds no turns with role and content, and the first row's "
             "does; correct or remove the row"
         )
+    if not conversation and isinstance(value, list | dict):
+        kind = "a list" if isinstance(value, list) else "an object"
+        raise PromptError(
+            f"{where}: column {column!r} holds {kind}, not text or turns with role "
+            "and content; write one row a question (of a table's columns, pandas writes "
+            "rows with orient='records')"
+        )
     if not conversation:
         return Reading(
             question=as_text(value, where=where, column=column), columns=frozenset({column})

@@ -72,10 +72,8 @@ def load_prompts(
             rows = _from_tasks(source, seed)
         elif source.gym is not None:
             rows = gym_prompts(source, source.gym, seed)
-        elif source.hub is not None:
-            rows = prompts_of_rows(source, _hub_rows(source), routes, origin=source.hub)
         else:
-            rows = _file_rows(source, routes)
+            rows = _own_rows(source, routes)
         return _with_ids(rows)
     except PromptError as error:
         raise PromptError(f"prompts.{name}: {error}") from error
@@ -93,7 +91,7 @@ def check_source(name: str, source: PromptSource, *, routes: Routes = NO_ROUTES)
         if source.file is not None:
             check_file(source, routes=routes)
         if source.hub is not None and Path(source.hub).is_dir():
-            for _ in prompts_of_rows(source, _hub_rows(source), routes, origin=source.hub):
+            for _ in _own_rows(source, routes):
                 pass
     except PromptError as error:
         raise PromptError(f"prompts.{name}: {error}") from error
@@ -105,6 +103,32 @@ def check_file(source: PromptSource, *, routes: Routes = NO_ROUTES) -> int:
     Raises PromptError naming the file, the line or row, and the column.
     """
     return sum(1 for _ in _file_rows(source, routes))
+
+
+def column_mistake(source: PromptSource, column: str) -> str | None:
+    """The sentence about the first row of a file or a local folder that has nothing to learn under
+    `column`; None where all rows have it, and where rows cannot be read or lie elsewhere."""
+    if source.file is None and not (source.hub is not None and Path(source.hub).is_dir()):
+        return None
+    try:
+        for prompt in _own_rows(source.model_copy(update={"source_column": None}), NO_ROUTES):
+            values = {"answer": prompt.answer, **prompt.columns}
+            known = [name for name, value in values.items() if value is not None]
+            if column not in known:
+                return (
+                    f"{prompt.place}: the row has no {column!r} to learn"
+                    f"{did_you_mean(column, known)} (it has {', '.join(known) or 'nothing'})"
+                )
+    except PromptError:  # the entry's own check says it
+        pass
+    return None
+
+
+def _own_rows(source: PromptSource, routes: Routes) -> Iterator[Prompt]:
+    """The rows of files or of a data set."""
+    if source.file is not None:
+        return _file_rows(source, routes)
+    return prompts_of_rows(source, _hub_rows(source), routes, origin=source.hub or "")
 
 
 def _check_settings(source: PromptSource) -> None:

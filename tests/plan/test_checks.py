@@ -1,11 +1,13 @@
 """Mistakes of well-formed recipes: each one sentence with its place and its fix."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.plan.checks import file_mistakes
+from pipeline.plan.plan import make_plan
 from tests.plan.plans import GRPO, SFT, model_folder, recipe_with, refusal
 
 
@@ -139,3 +141,21 @@ def test_a_missing_folder_taken_for_an_id_shows_its_neighbours(tmp_path: Path) -
         assert shown in refusal(
             recipe_with({"cold": SFT}, model={"hub": f"{tmp_path}/sets/{name}"})
         )
+
+
+def test_a_column_to_learn_is_looked_up_in_every_row(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    rows = [{"question": "q", "answer": "a", "solution": "s"}, {"question": "r", "answer": "b"}]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    prompts = {"train": {"file": str(path)}}
+
+    def text(rows: str) -> str:
+        return refusal(recipe_with({"a": {**SFT, "rows": rows}}, prompts=prompts))
+
+    assert f"stages.a.rows: {path}, line 1: the row has no 'answr' to learn; did you mean" in text(
+        "train.answr"
+    )
+    assert f"{path}, line 2: the row has no 'solution' to learn (it has answer)" in text(
+        "train.solution"
+    )
+    assert make_plan(recipe_with({"a": {**SFT, "rows": "train.answer"}}, prompts=prompts))

@@ -184,6 +184,8 @@ def test_a_wrong_template_is_refused_with_the_recipe(template: str, said: str) -
         ([{"messages": TALK}, {"messages": "text"}], "line 2: column 'messages' holds no turns"),
         ([{"messages": []}], "line 1: column 'question' is missing"),
         ([{"data": [{"question": "q"}]}], "if 'data' holds the rows, write that list alone"),
+        ([{"question": ["q", "r"], "answer": ["a", "b"]}], "'question' holds a list, not text"),
+        ([{"question": {"0": "q"}, "answer": {"0": "a"}}], "'question' holds an object, not text"),
         ([{"question": "q", "answer": []}], "column 'answer' is an empty list"),
         ([{"question": "q", "answer": ["a", None]}], "column 'answer' is null"),
         ([{"question": "q", "answer": {"a": 1}}], "column 'answer' holds a dict"),

@@ -20,6 +20,9 @@ QUESTION = "1+1 <|im_end|>?"
 SAID = {"opens_think": "so</think>2", "special_think": "<think>so</think>2"}
 
 
+BEFORE = ({"role": "user", "content": "Ready?"}, {"role": "assistant", "content": "Yes."})
+
+
 def harvested(model: Path, text: str, folder: Path) -> Path:
     """The folder of a harvest whose only row the model said."""
     rollout = Rollout(
@@ -34,7 +37,7 @@ def harvested(model: Path, text: str, folder: Path) -> Path:
     policy = SimpleNamespace(path=folder, manifest=SimpleNamespace(fingerprint="f" * 32))
     ctx: Any = SimpleNamespace(out=folder, artifacts={"policy": policy}, plan=recipe())
     plan: Any = SimpleNamespace(spec=spec)
-    reject._write_rows(ctx, plan, [scored], [Prompt(id="p", question=QUESTION)])
+    reject._write_rows(ctx, plan, [scored], [Prompt(id="p", question=QUESTION, context=BEFORE)])
     return folder
 
 
@@ -60,7 +63,7 @@ def test_one_tag_in_every_row(
     (row,) = pq.read_table(write_rows(ctx, plan, model=model)).to_pylist()
     whole = shown(row["prompt"]) + row["completion"]
     assert whole.count("<think>") == whole.count("</think>") == 1
-    assert QUESTION in whole
+    assert whole.index("Ready?") < whole.index("Yes.") < whole.index(QUESTION)
     chat = load_chat(model)
     (completion,) = chat.completions_ids([row["completion"]])
     ids = [*chat.prompt_ids(row["prompt"]), *completion]
