@@ -38,7 +38,7 @@ def from_code(source: str, *, setup: str, entry: str | None) -> Tests:
         return calls
     return Judged(
         source=source,
-        setup="".join(f"import {name}\n" for name in taken.unsaid) + setup,
+        setup="".join(f"{line}\n" for line in taken.unsaid) + setup,
         functions=taken.names,
         entry=entry,
         classes=taken.classes,

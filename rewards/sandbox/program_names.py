@@ -16,6 +16,19 @@ MODULES = {
     "sys", "time", "unittest",
 }  # fmt: skip
 """Modules that test code may use without importing them, as it ran beside the program's imports."""
+HINTS = {
+    "Any",
+    "Callable",
+    "Dict",
+    "Iterable",
+    "Iterator",
+    "List",
+    "Optional",
+    "Set",
+    "Tuple",
+    "Union",
+}
+"""Names of ``typing`` that test code may use without importing them."""
 LIBRARIES = {
     "PIL", "aiohttp", "attr", "bs4", "cv2", "dateutil", "django", "faker", "fastapi", "flask",
     "freezegun", "geopandas", "hypothesis", "jax", "keras", "librosa", "lxml", "matplotlib",
@@ -42,7 +55,7 @@ class ProgramNames:
     imports: tuple[str, ...]
     """Modules that are not the program, with those that are used without an import."""
     unsaid: tuple[str, ...]
-    """The modules used without an import."""
+    """The imports that the code leaves out."""
 
 
 def program_names(source: str, tree: ast.Module, *, setup: str, entry: str | None) -> ProgramNames:
@@ -59,8 +72,9 @@ def program_names(source: str, tree: ast.Module, *, setup: str, entry: str | Non
             names += [name] if name not in (None, "*") else []
     free = _free_names(source, setup)
     unsaid = sorted(free & MODULES)
-    names += sorted(free - MODULES - {"__name__", "__file__", "__doc__"})
-    star = star or bool({"unittest.mock", "pytest"}.intersection([*imports, *unsaid]))
+    hints = sorted(free & HINTS)
+    names += sorted(free - MODULES - HINTS - {"__name__", "__file__", "__doc__"})
+    star = star or bool({"unittest.mock", "pytest", "importlib"}.intersection([*imports, *unsaid]))
     names = [name for name in dict.fromkeys(names) if not name.startswith("__")]
     return ProgramNames(
         names=tuple(names),
@@ -68,7 +82,10 @@ def program_names(source: str, tree: ast.Module, *, setup: str, entry: str | Non
         modules=tuple(dict.fromkeys(modules)),
         star=star,
         imports=tuple(dict.fromkeys([*imports, *unsaid, *_setup_imports(setup)])),
-        unsaid=tuple(unsaid),
+        unsaid=(
+            *(f"import {name}" for name in unsaid),
+            *(f"from typing import {name}" for name in hints),
+        ),
     )
 
 

@@ -267,7 +267,7 @@ class Scene:
     def built_in(self, name: str) -> Any:
         from rewards.sandbox.court import pytest_stand_in
 
-        if name == "capsys":
+        if name in ("capsys", "capfd"):
             output = pytest_stand_in.Captured()
             self.last.append(output.close)
             return output

@@ -42,7 +42,7 @@ def main(job: dict, space: dict, send: Callable, receive: Callable) -> None:
             return Nothing
 
         told = names = dict.fromkeys(job["names"], Nothing)
-    for module in job["modules"]:
+    for module in {"solution", *job["modules"]}:
         sys.modules[module] = things.ProgramModule(module, value_of, line)
         sys.modules[module].__dict__["__all__"] = [name for name in job["names"] if name in told]
     session = collect.Session(job, space, log, line)
