@@ -26,7 +26,9 @@ _MARKER = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
-_MATH = re.compile(r"\$\$([^$]+)\$\$|\$([^$]+)\$|\\\(([^\n]*?)\\\)|\\\[(.*?)\\\]", re.DOTALL)
+_MATH = re.compile(
+    r"\$\$([^$]+)\$\$|(?<!\\)\$((?:[^$\\]|\\.)+)\$|\\\(([^\n]*?)\\\)|\\\[(.*?)\\\]", re.DOTALL
+)
 _PLAIN = (
     r"(?<![\w.])[-+]?\$?\d[\d,]*(?:\.\d+)?(?![\w.]*\w|\s?[\^_\\{]|[\u0300-\u036f\u200b-\u202e])%?"
     r"(?:\s(?:dozen|hundred|thousand|million|billion|trillion)\b)?"

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 from rewards.api import Reward, Sample, any_gold, reward
 from rewards.final_answer import answer_in, final_answer
 from rewards.math_compare import compare
+
+_ESCAPES = {"\t": "\\t", "\f": "\\f", "\b": "\\b", "\r": "\\r", "\v": "\\v"}
+_ESCAPED = re.compile(
+    "\t(?=ext\\b|imes\\b|heta\\b|an\\b|frac|riangle)|\f(?=rac|box)|\b(?=oxed|egin|inom|eta\\b|ar\\b)"
+    "|\r(?=ight|angle|ho\\b)|\v(?=ec\\b|ar)"
+)
 
 VERDICTS = (
     "correct", "wrong", "no_answer", "several_answers", "unparsable", "too_complex", "timeout",
@@ -54,7 +62,12 @@ def math_answer(sample: Sample, *, worked_out: bool = False) -> Reward:
 
 
 def gold_text(gold: str) -> str:
-    """The answer itself in a gold written as in GSM8K, boxed or bare."""
+    """The answer itself in a gold written as in GSM8K, boxed or bare.
+
+    A backslash that some JSON writer took for an escape is put back: a tab before ``ext`` was
+    ``\\text``.
+    """
+    gold = _ESCAPED.sub(lambda match: _ESCAPES[match[0]], gold)
     if "####" in gold:
         return gold.rpartition("####")[2].strip()
     if "\\boxed" in gold or "\\fbox" in gold:

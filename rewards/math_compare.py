@@ -15,9 +15,12 @@ from fractions import Fraction
 from rewards.maths.equations import split_label
 from rewards.maths.lexer import MAX_CHARS
 from rewards.maths.notation import written_plainly
+from rewards.maths.parameters import with_one_letter
 from rewards.maths.parser import parse
 from rewards.maths.same_answer import same_answer
 from rewards.maths.scalars import is_scalar
+from rewards.maths.series import named_alike
+from rewards.maths.spoken import letter_and_value, lone_letter, named_set, says
 from rewards.maths.tree import Node, TooComplex, Undefined, Unparsable, walk
 
 MAX_FALLBACK_CHARS = 100
@@ -81,6 +84,12 @@ def compare(gold: str, answer: str, *, worked_out: bool = False) -> Decision:
     if squeezed(answer) == squeezed(gold):
         return Decision("correct", "identical text")
     gold, answer = written_plainly(gold), written_plainly(answer)
+    choice = letter_and_value(gold)
+    if choice is not None:
+        return _letter_or_value(choice, answer, worked_out=worked_out)
+    if says(gold, answer):
+        return Decision("correct", "what the sentence says")
+    gold, answer = named_set(gold) or gold, named_set(answer) or answer
     gold, answer = spelled_out(gold, answer), spelled_out(answer, gold)
     plain_gold, plain_answer = squeezed(gold), squeezed(answer)
     exact_gold, exact_answer = (
@@ -91,6 +100,9 @@ def compare(gold: str, answer: str, *, worked_out: bool = False) -> Decision:
         one_is_decimal = ("." in plain_gold) != ("." in plain_answer)
         if exact_gold == exact_answer or not one_is_decimal:
             return _decision(exact_gold == exact_answer, "exact numbers")
+    parametrised = _by_parameter(gold, answer)
+    if parametrised is not None:
+        return parametrised
     gold, answer = unqualified(gold), unqualified(answer)
     written = _by_text(plain_gold, plain_answer, answer)
     if written is not None:
@@ -103,6 +115,29 @@ def compare(gold: str, answer: str, *, worked_out: bool = False) -> Decision:
         again = _by_tree(gold, answer, thousands=False)
         return again if again.verdict == "correct" else decision
     return decision
+
+
+def _letter_or_value(choice: tuple[str, str], answer: str, *, worked_out: bool) -> Decision:
+    """Of a gold with a letter and a value either is right, and both are if they are the gold's."""
+    letter, value = choice
+    both, alone = letter_and_value(answer), lone_letter(answer)
+    if both is not None and both[0] != letter:
+        return Decision("wrong", "letters of a choice")
+    if alone is not None and lone_letter(value) is None:
+        return _decision(alone == letter, "letters of a choice")
+    return compare(value, both[1] if both else answer, worked_out=worked_out)
+
+
+def _by_parameter(gold: str, answer: str) -> Decision | None:
+    """Correct when both declare a parameter and are equal but for its letter; else undecided."""
+    trees = with_one_letter(gold, answer)
+    if trees is None or _unevaluated(trees[1]):
+        return None
+    try:
+        rule = same_answer(*trees)
+    except (TooComplex, Unparsable, Undefined, RecursionError):
+        return None
+    return Decision("correct", f"{rule}, with the parameter renamed") if rule else None
 
 
 def _two_ways(text: str) -> bool:
@@ -247,10 +282,11 @@ def _by_tree_unguarded(gold: str, answer: str, *, thousands: bool) -> Decision:
         if is_scalar(gold_tree):
             return _by_math_verify(gold, answer, reason)
         return Decision("unparsable", reason)
-    operation = _unevaluated(answer_tree)
-    if operation:
-        return Decision("wrong", f"{operation} is left to be worked out")
     try:
+        gold_tree, answer_tree = named_alike(gold_tree, answer_tree) or (gold_tree, answer_tree)
+        operation = _unevaluated(answer_tree)
+        if operation:
+            return Decision("wrong", f"{operation} is left to be worked out")
         rule = same_answer(gold_tree, answer_tree)
     except TooComplex as error:
         return Decision("too_complex", str(error))
@@ -265,7 +301,7 @@ def _unevaluated(tree: Node) -> str | None:
     """What an answer still asks its reader to compute; powers of matrices are that too."""
     for part in walk(tree):
         if part.kind == "unevaluated":
-            return part.name
+            return part.name.rstrip("_^")
         if part.kind == "power" and any(below.kind == "matrix" for below in walk(part)):
             return "a power of a matrix"
     return None

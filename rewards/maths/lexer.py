@@ -43,7 +43,7 @@ _SKIPPED = {
     "left", "right", "big", "Big", "bigg", "Bigg", "bigl", "bigr", "Bigl", "Bigr", "biggl", "biggr",
     "middle", "displaystyle", "textstyle", "scriptstyle", "limits", "nolimits", "quad", "qquad",
     "rm", "it", "bf", "mathstrut", "strut", "hfill", "newline", "thinspace", "phantom", "relax",
-    "boldmath", "dotsc",
+    "boldmath",
 }  # fmt: skip
 _TEXT = {"text", "textbf", "textit", "textrm", "mbox", "hbox", "textnormal", "emph", "texttt",
          "textsf"}  # fmt: skip
@@ -58,6 +58,8 @@ _OPERATORS = {
     "lparen": "(", "rparen": ")", "lbrack": "[", "rbrack": "]", "wedge": "sep", "land": "sep",
     "lor": "sep", "langle": "(", "rangle": ")", "slash": "/",
 }  # fmt: skip
+_DOTS = {"dots", "ldots", "cdots", "dotsc", "dotsb", "dotsm", "dotso"}
+_ACCENTED = re.compile(r"\\?([A-Za-z]+)(_(?:\w|\{\w+\}))?")
 _UNICODE = {
     "π": r"\pi ", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ", "−": "-",
     "–": "-", "—": "-", "÷": r"\div ", "≤": r"\le ", "≥": r"\ge ", "⩽": r"\le ", "⩾": r"\ge ",
@@ -186,6 +188,10 @@ class Lexer:
             self._add("function", name, spaced=spaced)
         elif name in ("and", "or"):
             self._add("sep", name)
+        elif name in ("inf", "Inf") and not self.text.startswith(
+            "\\", self.position - len(name) - 1
+        ):
+            self._add("constant", "infinity", spaced=spaced)
         elif name in UNEVALUATED and name not in ("inf", "deg"):
             self._add("unevaluated", name)
         elif name in ("union", "cup"):
@@ -223,6 +229,20 @@ class Lexer:
         elif not self._known(name, spaced=spaced):
             self._other_command(name, spaced=spaced)
 
+    def _accent(self, name: str, *, spaced: bool) -> None:
+        """A symbol with dots over it, of which an index may stand inside or after the braces."""
+        content = self._braced().strip()
+        if content == "\\":  # \dot\theta
+            command = _RUN.match(self.text, self.position)
+            content += command[0] if command else ""
+            self.position += len(content) - 1
+        match = _ACCENTED.fullmatch(content)
+        if match is None:
+            raise Unparsable(f"\\{name} over {content}")
+        self._add("symbol", f"{name} {match[1]}", spaced=spaced)
+        if match[2]:
+            self.tokens.extend(Lexer(match[2]).run())
+
     def _fraction(self) -> None:
         if re.match(
             r"\s*\{\s*(?:d|\\partial)\b[^{}]*\}\s*\{\s*(?:d|\\partial)",
@@ -236,8 +256,10 @@ class Lexer:
             self._add("command", name.removeprefix("d").removeprefix("t"))
         elif name in ("emptyset", "varnothing"):
             self._add("emptyset")
-        elif name in ("dots", "ldots", "cdots", "vdots", "ddots"):
-            raise Unparsable("an ellipsis")
+        elif name in _DOTS:
+            self._add("dots")
+        elif name in ("dot", "ddot"):
+            self._accent(name, spaced=spaced)
         else:
             self._add("symbol", name.removeprefix("var"), spaced=spaced)
 
@@ -304,10 +326,20 @@ class Lexer:
         content = self._braced()
         name = re.sub(r"\s+", "", content)
         if re.fullmatch(r"[A-Za-z]{2,}", name):
-            if not self._known(name, spaced=spaced):
+            unit = name in ("min", "sec") and self._after_value()
+            if unit or not self._known(name, spaced=spaced):
                 self._add("words", name, spaced=spaced)
         else:
             self.tokens.extend(Lexer(content, thousands=self.thousands).run())
+
+    def _after_value(self) -> bool:
+        """Whether a number stands before this place, and no argument of a function after it."""
+        rest = self.text[self.position : self.position + 20].lstrip()
+        return (
+            bool(self.tokens)
+            and self.tokens[-1].kind in ("number", "}")
+            and rest[:1] not in tuple("([{_\\")
+        )
 
     def _text_content(self, *, spaced: bool) -> None:
         """``\\text{...}``: words, with numbers, separators and brackets among them."""

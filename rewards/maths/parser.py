@@ -16,7 +16,7 @@ from rewards.maths.tree import Node, Unparsable
 
 _FACTOR_STARTS = {
     "number", "symbol", "constant", "function", "command", "(", "{", "{{", "lfloor", "lceil",
-    "begin", "mathbb", "unevaluated", "emptyset",
+    "begin", "mathbb", "unevaluated", "emptyset", "dots",
 }  # fmt: skip
 _SET_OPERATIONS = {"cup": "union", "cap": "intersection", "without": "without"}
 

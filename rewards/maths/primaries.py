@@ -31,6 +31,8 @@ class Operators(Protocol):
 
     def factor(self) -> Node: ...
 
+    def term(self) -> Node: ...
+
     def exponent(self) -> Node: ...
 
     def product(self, left: Node, right: Node) -> Node: ...
@@ -60,6 +62,10 @@ class Primaries:
                 return self.call(token.text)
             case "command":
                 return self.command(token.text)
+            case "dots":
+                return Node("dots")
+            case "unevaluated" if token.text in ("sum", "prod") and self.at.kind == "_":
+                return self.series(token.text)
             case "unevaluated":
                 return self.operation(token.text)
             case "mathbb":
@@ -211,6 +217,22 @@ class Primaries:
             depth += (self.at.kind in ("(", "[", "{")) - (self.at.kind in (")", "]", "}"))
             self.at.take()
         return Node("unevaluated", name=name)
+
+    def series(self, name: str) -> Node:
+        """A sum or product over an index: its bounds, and the product that follows as its term."""
+        self.at.enter()
+        bounds = []
+        while self.at.kind in ("_", "^"):
+            name += self.at.take().kind
+            if self.at.kind == "{":
+                self.at.take()
+                bounds.append(self.operators.list_until("}"))
+                self.at.expect("}")
+            else:
+                bounds.append(self.primary())
+        node = Node("unevaluated", (*bounds, self.operators.term()), name)
+        self.at.depth -= 1
+        return node
 
     def blackboard(self, letter: str) -> Node:
         name = f"mathbb_{letter.strip()}"

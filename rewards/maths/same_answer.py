@@ -6,12 +6,23 @@ import itertools
 import re
 from collections.abc import Sequence
 
-from rewards.maths import sets
+from rewards.maths import series, sets
 from rewards.maths.equations import same_equation, solves, split_label, with_arguments
 from rewards.maths.scalars import is_scalar, same_value
-from rewards.maths.tree import Node, TooComplex, Undefined, Unparsable, bare, walk
+from rewards.maths.tree import (
+    Node,
+    TooComplex,
+    Undefined,
+    Unparsable,
+    bare,
+    renamed,
+    symbols,
+    walk,
+)
 
 MAX_ITEMS = 60
+PARAMETERS = {"t", "s", "u", "k", "r", "lambda", "mu"}
+"""Letters that may stand for one another where they are the only one of a point or vector."""
 _ARTICLES = re.compile(r"\b(?:the|a|an)\b")
 
 
@@ -22,7 +33,11 @@ def same_answer(gold: Node, answer: Node) -> str | None:
         TooComplex: when deciding would take too long.
         Unparsable, Undefined: when something that should be a value has none.
     """
-    gold, answer = _opened(gold), _opened(answer)
+    if series.elided(gold) or series.elided(answer):
+        return series.same_elided(gold, answer, same_answer)
+    gold, answer = _opened(_points(gold)), _opened(_points(answer))
+    gold, answer = _unnamed(gold, answer), _unnamed(answer, gold)
+    answer = _parameter_renamed(gold, answer)
     if sets.is_set_like(gold) or sets.is_set_like(answer):
         rule = _same_set(gold, answer)
         if rule:
@@ -43,6 +58,43 @@ def same_answer(gold: Node, answer: Node) -> str | None:
     if gold.kind == "relation":
         return _same_relation(gold, answer)
     return _same_shape(gold, answer)
+
+
+def _points(node: Node) -> Node:
+    """A list of points without ``(x, y) =`` before any of them."""
+    if node.kind not in ("list", "set"):
+        return node
+    return Node(node.kind, tuple(_point(bare(arg)) for arg in node.args), node.name)
+
+
+def _point(node: Node) -> Node:
+    if node.kind != "relation" or node.name != "=":
+        return node
+    left, right = bare(node.args[0]), bare(node.args[1])
+    if left.kind != "tuple" or right.kind != "tuple" or len(left.args) != len(right.args):
+        return node
+    names = [part.name for part in left.args]
+    in_order = all(part.kind == "symbol" for part in left.args) and names == sorted(set(names))
+    return right if in_order else node
+
+
+def _unnamed(node: Node, other: Node) -> Node:
+    """The point of ``P(1, 2)`` or ``P = (1, 2)``, where the other answer is a point."""
+    if other.kind == "tuple" and node.kind == "multiply" and node.args[1].kind == "tuple":
+        name = node.args[0]
+        if name.kind == "symbol" and name.name[:1].isupper() and len(name.name) == 1:
+            return node.args[1]
+    return node
+
+
+def _parameter_renamed(gold: Node, answer: Node) -> Node:
+    """A line's points with the gold's letter for their one parameter."""
+    if gold.kind not in ("tuple", "matrix") or answer.kind not in ("tuple", "matrix"):
+        return answer
+    ours, theirs = symbols(gold), symbols(answer)
+    if len(ours) == len(theirs) == 1 and ours != theirs and ours | theirs <= PARAMETERS:
+        return renamed(answer, dict(zip(theirs, ours, strict=True)))
+    return answer
 
 
 def _opened(node: Node) -> Node:

@@ -3,10 +3,12 @@
 Stated rules:
 
 * Exact values are compared exactly; ``0.50``, ``1/2`` and ``50\\%`` are one value.
-* A decimal prediction stands for an exact gold when it has at least six significant digits and is
-  the gold rounded or cut off there. Where the gold is a decimal of at least three significant
-  digits, an exact prediction whose expansion does not end (a root, a third) is right when it
-  rounds, or cuts off, to the gold.
+* A decimal prediction stands for an exact gold when it is the gold rounded or cut off there and has
+  at least six significant digits; or four with two decimals, where the gold is a fraction over ten
+  that does not end: ``85.71`` for ``600/7``, but not ``0.3333`` for ``1/3``.
+* Where the gold is a decimal of at least three significant digits, an exact prediction whose
+  expansion does not end (a root, a third) is right when it rounds, or cuts off, to the gold. A
+  decimal is never rounded to a decimal: 3.1416 is not 3.14.
 * A missing unit is forgiven, a different one is not; ``1\\text{ m}`` is ``100\\text{ cm}``.
 * A number without a degree sign is read in degrees where the other has one, unless it holds pi.
 * A number without a base is read in the other's base, digit by digit.
@@ -24,6 +26,7 @@ from rewards.maths.tree import Node, bare, renamed, symbols, walk
 from rewards.maths.units import measure
 
 PREDICTED_DIGITS = 6
+FRACTION_DIGITS, LARGE = 4, 10
 GOLD_DIGITS = 3
 PI = Node("constant", name="pi")
 _SCALARS = {
@@ -174,7 +177,13 @@ def _same_renamed(gold: Node, answer: Node) -> str | None:
 def _rounded(gold: Node, answer: Node) -> str | None:
     written, predicted = decimal(gold), decimal(answer)
     if predicted is not None and written is None:
-        enough = predicted.digits >= PREDICTED_DIGITS
+        enough = predicted.digits >= PREDICTED_DIGITS or (
+            predicted.digits >= FRACTION_DIGITS
+            and predicted.places > 1
+            and abs(predicted.value) >= LARGE
+            and exact(_of_percent(gold)) is not None
+            and not _ends(gold)
+        )
         if enough and values.rounds_to(gold, predicted.value, places=predicted.places):
             return f"the gold to {predicted.digits} significant digits"
     if written is not None and predicted is None and written.digits >= GOLD_DIGITS:
@@ -201,9 +210,13 @@ def decimal(node: Node) -> Decimal | None:
     return Decimal(value, max(places, 0), len(digits))
 
 
+def _of_percent(node: Node) -> Node:
+    return node.args[0] if node.kind == "percent" else node
+
+
 def _ends(node: Node) -> bool:
     """Whether the value is known to have a decimal expansion that ends."""
-    value = exact(node.args[0] if node.kind == "percent" else node)
+    value = exact(_of_percent(node))
     if value is None:
         return False
     rest = value.denominator

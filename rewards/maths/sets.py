@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import pairwise
 
 from rewards.maths import values
@@ -37,6 +38,14 @@ class Piece:
 LINE = Piece(Bound(None, False, -1), Bound(None, False, 1))
 
 
+_ZERO = Node("number", number=Fraction(0))
+_LINES = {
+    "mathbb_R": LINE,
+    "mathbb_R^+": Piece(Bound(_ZERO, False), LINE.high),
+    "mathbb_R^-": Piece(LINE.low, Bound(_ZERO, False)),
+}
+
+
 def is_set_like(node: Node) -> bool:
     """Whether the node can only mean a set of numbers: an inequality, a half-closed interval..."""
     node = bare(node)
@@ -57,8 +66,15 @@ def is_set_like(node: Node) -> bool:
         case "list":
             return bool(node.args) and all(is_set_like(arg) for arg in node.args)
         case "symbol":
-            return node.name == "mathbb_R"
+            return node.name in _LINES
     return False
+
+
+def _excluded(node: Node) -> bool:
+    """Whether a list says of one letter what it is not: ``x != 1, x != 2``."""
+    items = [bare(arg) for arg in node.args]
+    unequal = all(item.kind == "relation" and item.name == "!=" for item in items)
+    return bool(items) and unequal and len({bare(item.args[0]) for item in items}) == 1
 
 
 def is_interval(node: Node) -> bool:
@@ -86,7 +102,7 @@ def _pieces(node: Node) -> list[Piece]:
     match node.kind:
         case "union":
             return [*_pieces(node.args[0]), *_pieces(node.args[1])]
-        case "list":
+        case "list" if not _excluded(node):
             return _listed([piece for arg in node.args for piece in _pieces(arg)])
         case "such_that":
             return _pieces(node.args[1])
@@ -98,8 +114,11 @@ def _pieces(node: Node) -> list[Piece]:
             return [Piece(Bound(arg, True), Bound(arg, True)) for arg in node.args]
         case "relation":
             return _solved(node)
-        case "symbol" if node.name == "mathbb_R":
-            return [LINE]
+        case "symbol" if node.name in _LINES:
+            return [_LINES[node.name]]
+        case "list" if _excluded(node):
+            points = tuple(bare(arg).args[1] for arg in node.args)
+            return _without([LINE], Node("set", points))
         case "without":
             return _without(_pieces(node.args[0]), node.args[1])
     raise Unparsable(f"a {node.kind} is no set of numbers")

@@ -42,7 +42,9 @@ class Node:
     quantity      one argument, unit in `name`
     ratio         `args`, two or more
     union, intersection, without: two arguments
-    unevaluated   `name` of an operation that is left to be worked out
+    unevaluated   `name` of an operation that is left to be worked out; of a sum or product over an
+                  index also its bounds and its term
+    dots          an ellipsis
     ============= ======================================================================
     """
 

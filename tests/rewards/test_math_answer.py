@@ -65,6 +65,8 @@ def precision_recall(rows: Sequence[dict], results: Sequence[Reward]) -> tuple[f
         ("The maximum of $x + y$ is 12, attained at $x = 4$.", "12", "stated in the text"),
         ("Is the answer 7? The answer is 7? No.\nThe answer is 8.", "8", "answer is"),
         ("We see that $e^2$ is the limit.", "e^2", "formula in the text"),
+        ("The answer is $\\$18.90$.", "\\$18.90", "answer is"),
+        ("It costs \\$5 and the answer is $\\$ 7$.", "\\$ 7", "answer is"),
     ],
 )
 def test_extraction(completion: str, text: str, how: str) -> None:

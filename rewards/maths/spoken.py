@@ -1,0 +1,124 @@
+"""Answers in words: sets that have names, choices with their values, sentences."""
+
+from __future__ import annotations
+
+import re
+
+_COMMAND = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mbox|operatorname)\s?\{([^{}]*)\}")
+_LAYOUT = re.compile(r"\\[,;:! ]|\\q?quad\b|[$~]")
+_THING = (
+    r"(?:solutions?|roots?|values?|answers?|zeros?|numbers?|integers?|pairs?|triples?|functions?)"
+)
+_SORT = r"(?:(?:real|integer|integral|rational|complex|positive|valid|possible|such) ){0,3}"
+_EMPTY = re.compile(
+    rf"(?:there (?:is|are|exists?) )?no {_SORT}{_THING}(?: [a-z]| \([a-z], ?[a-z]\))?(?: exists?)?"
+    r"|(?:the )?(?:equation|system|inequality) has no (?:real )?solutions?"
+    r"|(?:the )?(?:empty|null) set|none|(?:本?方程|不等式)?无(?:实数)?解|没有(?:实数)?解|空集"
+)
+_EVERY = re.compile(
+    r"(?:[a-z] (?:is|can be|may be) |for )?(?:(?:all|any|every|each)(?: of)? "
+    r"|(?:the )?set of (?:all )?)?(?:the )?"
+    r"(?P<sort>(?:positive |negative |non-?negative |non-?positive |non-?zero |nonzero )?"
+    r"(?:reals?|integers?|natural|rationals?|complex))"
+    r"(?: numbers?| values?)?(?: of [a-z]| [a-z])?"
+    r"(?: (?:except|other than|but)(?: for)? (?:[a-z] ?= ?)?(?P<less>[^a-z]{1,40}?))?"
+)
+_CHINESE = re.compile(
+    r"(?:所有|全体|任意|一切)(?:的)?(实数|整数|正整数|自然数|有理数|复数|正实数)|(实数)集"
+)
+_SETS = {
+    "real": r"\mathbb{R}", "integer": r"\mathbb{Z}", "positive integer": r"\mathbb{Z}^+",
+    "natural": r"\mathbb{N}", "rational": r"\mathbb{Q}", "complex": r"\mathbb{C}",
+    "positive real": r"(0,\infty)", "negative real": r"(-\infty,0)",
+    "nonnegative real": r"[0,\infty)", "nonpositive real": r"(-\infty,0]",
+    "nonzero real": r"\mathbb{R} \setminus \{0\}", "实数": r"\mathbb{R}", "整数": r"\mathbb{Z}",
+    "正整数": r"\mathbb{Z}^+", "自然数": r"\mathbb{N}", "有理数": r"\mathbb{Q}",
+    "复数": r"\mathbb{C}", "正实数": r"(0,\infty)",
+}  # fmt: skip
+_LETTER = re.compile(
+    r"\s*(?:\\(?:text|textbf|textrm|mathrm|mathbf|mbox|bf|rm)\s?\{\s{0,3}\(\s?([A-J])\s?\)\s{0,3}\}"
+    r"|\(\s?\\(?:text|textbf|textrm|mathrm|mathbf|mbox)\s?\{\s?([A-J])\s?\}\s?\)"
+    r"|\(([A-J])\)(?=\s|\\[ ,;q~]|~))"
+    r"(?:\\[ ,;:]|\\q?quad\b|[\s~:])*(?P<value>\S.*)",
+    re.DOTALL,
+)
+_LONE_LETTER = re.compile(r"\(?([A-J])\)?\.?")
+_ANY_LETTER = re.compile(r"\(\s?[A-J]\s?\)|\\text(?:bf)?\s?\{\s?\(?[A-J]\b")
+_DETERMINERS = {"the", "a", "an", "any", "every", "each", "it", "is"}
+_RESERVES = re.compile(
+    r"\b(?:not|no|never|neither|nor|or|and|but|if|unless|except|only|than|both|either|none|cannot|"
+    r"most|least|some|half|all|false|wrong|impossible|between|when|where)\b|n['’]t\b|\bnon|[,;:/&=<>]"
+)
+SENTENCE_WORDS = 5
+NAME_WORDS = 2
+
+
+def words_of(text: str) -> str:
+    """`text` in lower case without commands of layout and writing, and without a full stop."""
+    text = _LAYOUT.sub(" ", _COMMAND.sub(r" \1 ", text.replace("{{", "{").replace("}}", "}")))
+    return " ".join(text.lower().split()).strip(" .!")
+
+
+def named_set(text: str) -> str | None:
+    """The formula of a set that has a name, else None.
+
+    >>> named_set("\\\\text{no real solutions}"), named_set("all real numbers except 2")
+    ('\\\\emptyset', '\\\\mathbb{R} \\\\setminus \\\\{2\\\\}')
+    """
+    if len(text) > 120:
+        return None
+    words = words_of(text)
+    if _EMPTY.fullmatch(words):
+        return r"\emptyset"
+    chinese = _CHINESE.fullmatch(words.strip("。"))
+    if chinese:
+        return _SETS[chinese[1] or chinese[2]]
+    match = _EVERY.fullmatch(words)
+    if match is None or words in ("real", "integer", "rational", "complex", "natural"):
+        return None
+    sort = match["sort"].replace("non-", "non").removesuffix("s")
+    if sort not in _SETS:
+        return None
+    less = f" \\setminus \\{{{match['less']}\\}}" if match["less"] else ""
+    return _SETS[sort] + less
+
+
+def letter_and_value(text: str) -> tuple[str, str] | None:
+    """Letter and value of an answer such as ``\\textbf{(C)}\\ 24``; None where it has not both."""
+    match = _LETTER.fullmatch(text.strip().strip("$"))
+    if match is None or _ANY_LETTER.search(match["value"]):
+        return None
+    return match[1] or match[2] or match[3], match["value"]
+
+
+def lone_letter(text: str) -> str | None:
+    """The letter that is all of an answer: ``C``, ``(C)``, ``\\textbf{(C)}``."""
+    bare = _LAYOUT.sub(" ", _COMMAND.sub(r" \1 ", text)).replace(" ", "")
+    match = _LONE_LETTER.fullmatch(bare)
+    return match[1] if match else None
+
+
+def says(sentence: str, name: str) -> bool:
+    """Whether a name of one or two words is what a sentence begins with, or says that something is.
+
+    The sentence has at least five words, and none that reserve, join or compare.
+
+    >>> says("A stopped clock shows the correct time more often.", "stopped")
+    True
+    >>> says("The transformed function is odd.", "odd"), says("The function is not odd.", "odd")
+    (True, False)
+    """
+    if len(sentence) > 300 or len(name) > 60:
+        return False
+    whole = words_of(re.sub(r"\$[^$]*\$", " it ", sentence))
+    words, wanted = whole.split(), words_of(name).split()
+    if not 1 <= len(wanted) <= NAME_WORDS or not all(word.isalpha() for word in wanted):
+        return False
+    if len(words) < SENTENCE_WORDS or _RESERVES.search(whole) or re.search(r"\d", whole):
+        return False
+    if set(wanted) & _DETERMINERS or any(len(word) < 3 for word in wanted):
+        return False
+    while words and words[0] in _DETERMINERS:
+        words = words[1:]
+    ending = any(words[-len(wanted) - 1 :] == [verb, *wanted] for verb in ("is", "are", "was"))
+    return words[: len(wanted)] == wanted or ending
