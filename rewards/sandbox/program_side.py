@@ -91,7 +91,8 @@ def run_whole(job: dict) -> int:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         space.clear()  # closes, and so flushes, what the program left open
-        sys.__stdout__.flush()
+        if sys.__stdout__ is not None:
+            sys.__stdout__.flush()
     except SystemExit as error:
         status = status_of(error)
     except BaseException:
@@ -219,12 +220,12 @@ def encode_value(value: object, depth: int) -> str:
 def encode_other(value: object, depth: int) -> str:
     """What is no plain data itself but has items, by its kind; anything else by its class."""
     kind = type(value)
-    if kind is range:
+    if isinstance(value, range):
         return f'["range", {encode_value([value.start, value.stop, value.step], depth + 1)}]'
     name = kind.__name__ if type(kind.__name__) is str else "object"
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(value, (numpy.ndarray, numpy.generic)):
-        return encode_value(value.tolist(), depth + 1)
+        return encode_value(numpy.ndarray.tolist(numpy.asarray(value)), depth + 1)
     if hasattr(kind, "__next__") or name in ("dict_keys", "dict_values", "dict_items", "deque"):
         tag = name if name.startswith("d") and name in ITEMS else "iterator"
         parts = []
