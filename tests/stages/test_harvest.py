@@ -3,7 +3,7 @@
 from pipeline.generate.groups import Group
 from pipeline.recipe.reject_stage import RejectStage
 from pipeline.records import Rollout, Scored
-from pipeline.stages.harvest import LANGUAGE, harvest, preference_pairs, unreadable
+from pipeline.stages.harvest import LANGUAGE, funnel_drops, harvest, preference_pairs, unreadable
 
 
 def scored(
@@ -50,6 +50,19 @@ def test_the_funnel_counts_every_filter() -> None:
     assert result.funnel == {
         "generated": 7, "finished": 6, "correct": 4, "readable": 3, "new": 2, "kept": 1,
     }  # fmt: skip
+
+
+def test_every_filter_says_what_it_took_and_by_which_key() -> None:
+    funnel = {
+        "generated": 7, "finished": 6, "correct": 4, "readable": 3, "new": 2, "kept": 1,
+    }  # fmt: skip
+    drops = funnel_drops(funnel, name="harvest")
+    assert [drop.dropped for drop in drops] == [1, 2, 1, 1, 1]
+    assert {drop.total for drop in drops} == {7}
+    assert [drop.key.removeprefix("stages.harvest.") for drop in drops] == [
+        "max_tokens", "threshold", "language", "", "keep_per_prompt",
+    ]  # fmt: skip
+    assert all(not d.key or d.key.rpartition(".")[2] in RejectStage.model_fields for d in drops)
 
 
 def test_keep_per_prompt_and_same_text_for_two_prompts() -> None:

@@ -156,9 +156,12 @@ def test_packing_has_the_loss_of_separate_rows(make_job: MakeJob, sft_rows: Path
 
 
 def test_rows_over_the_limit_are_counted(make_job: MakeJob, sft_rows: Path) -> None:
-    info = sft_trainer.train(make_job("some", epochs=1, max_tokens=9), sft_rows)
+    job = make_job("some", epochs=1, max_tokens=9)
+    info = sft_trainer.train(job, sft_rows)
     assert 0 < info["rows_too_long"] < 40
     assert info["rows"] + info["rows_too_long"] == 40
+    row = read_metrics(job.work / METRICS_FILE)[0]
+    assert row["too_long_share"] == info["rows_too_long"] / 40
     with pytest.raises(ValueError, match="none of 40 rows fits in max_tokens=3"):
         sft_trainer.train(make_job("none", max_tokens=3), sft_rows)
 

@@ -57,8 +57,16 @@ def make_run(run_dir: Path) -> Path:
     _write_metrics(run_dir / "metrics" / "refit.jsonl", [_sft_row(i) for i in range(1, 13)])
     _write_metrics(run_dir / "metrics" / "reason.jsonl", [_grpo_row(i) for i in range(1, 121)])
     funnel = {"generated": 16000, "correct": 9610, "readable": 9402, "new": 7211, "kept": 3604}
-    manifest = {"kind": "rollouts", "stage": "harvest", "info": {"funnel": funnel}}
+    drop = {"what": "completions", "reason": "wrong", "dropped": 6390, "total": 16000}
+    info = {"funnel": funnel, "drops": [{**drop, "key": "stages.harvest.threshold"}]}
+    manifest = {"kind": "rollouts", "stage": "harvest", "info": info}
     (run_dir / "stages" / "harvest" / "manifest.json").write_text(json.dumps(manifest))
+    pairs = {"pairs": 230, "held_out": 26, "chosen_tokens": 21.25, "rejected_tokens": 20.5}
+    (run_dir / "stages" / "preference").mkdir()
+    manifest = {"kind": "checkpoint", "stage": "preference", "info": {**pairs, "accuracy": 0.75}}
+    (run_dir / "stages" / "preference" / "manifest.json").write_text(json.dumps(manifest))
+    finding = {"sentence": "prompts.train: 3 of 8 rows are in held_out <b>"}
+    (run_dir / "findings.json").write_text(json.dumps([finding]))
     prompts = [
         Prompt(id=f"p{i}", question=f"a={i};b=a+{i};b?", answer=str(2 * i)) for i in (1, 2, 3)
     ]

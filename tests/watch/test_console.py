@@ -161,6 +161,10 @@ def test_the_results_table_has_intervals(make: Any) -> None:
 def test_only_what_a_row_has_is_described() -> None:
     assert described({"step": 1, "steps": 2, "loss": 0.5}) == [("loss", "0.5000")]
     assert described({"truncated_share": 0.0, "unscored_share": 0.01}) == [("unscored", "1.0%")]
+    assert described({"resampled_groups": 3.0, "too_long_share": 0.25}) == [
+        ("groups replaced", "3"),
+        ("left out as too long", "25.0%"),
+    ]
 
 
 @pytest.mark.parametrize(
