@@ -5,6 +5,7 @@ Questions of our own tasks and of reasoning-gym are compared as they are; those 
 their disguise (:mod:`pipeline.prompts.plain_words`).
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from pipeline.recipe.schema import Recipe
 from pipeline.records import Prompt
 
 Kind = Literal["two_golds", "duplicate", "in_held_out", "near_held_out", "same_entry"]
+_IN_FILE = re.compile(r", (?=(?:row|line) \d)")
 SHOWN = 3
 SHOWN_CHARACTERS = 60
 _EVALUATED_ROLES = ("watch", "held_out")
@@ -272,8 +274,14 @@ def _digests(recipe: Recipe, name: str) -> set[str]:
 
 def _beside(row: Prompt, other: Prompt) -> str:
     """Where the other row stands; its file is not said twice."""
-    file, comma, line = place_of(other).rpartition(", ")
-    return line if comma and place_of(row).startswith(f"{file}, ") else place_of(other)
+    (mine, _), (theirs, place) = (_file_and_place(prompt) for prompt in (row, other))
+    return place if mine and mine == theirs else place_of(other)
+
+
+def _file_and_place(prompt: Prompt) -> tuple[str, str]:
+    """The file of a row, and where it stands in it."""
+    parts = _IN_FILE.split(place_of(prompt), maxsplit=1)
+    return (parts[0], parts[1]) if len(parts) == 2 else ("", parts[0])
 
 
 def _short(text: str | None) -> str:

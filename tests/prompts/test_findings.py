@@ -171,6 +171,13 @@ def test_what_was_said_before_belongs_to_a_question(tmp_path: Path) -> None:
     assert [row.place for row, _ in finding.pairs] == [f"{tmp_path / 'a.jsonl'}, line 2"]
 
 
+def test_the_file_of_two_rows_is_said_once(tmp_path: Path) -> None:
+    rows = [{"question": "q?", "answer": "1"}, {"question": "q?", "answer": "2"}]
+    (tmp_path / "a.json").write_text(json.dumps(rows, indent=1))
+    (finding,) = findings(recipe({"train": {"file": str(tmp_path / "a.json")}}))
+    assert f"{tmp_path / 'a.json'}, row 2, line 6 and row 1, line 2, 'q?'" in finding.sentence
+
+
 def test_rows_with_a_gold_in_common_agree(tmp_path: Path) -> None:
     rows = [{"question": "q?", "answer": golds} for golds in (["1", "one"], ["uno", "one"], ["2"])]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
