@@ -72,23 +72,23 @@ def check(ref: str, *, base: Path | None = None, args: Mapping[str, Any] | None 
         RewardNotFound: naming the reference, what is wrong with it and what to do.
     """
     if ref.startswith("builtin:"):
-        parameters = _Parameters(tuple(inspect.signature(resolve(ref).function).parameters))
+        taken = inspect.signature(resolve(ref).function).parameters
+        plain = (name for name, one in taken.items() if one.default is inspect.Parameter.empty)
+        parameters = _Parameters(tuple(taken), tuple(plain))
     elif ":" not in ref:
         parameters = _source_parameters(_entry_point(ref).value, ref=ref, base=base)
     else:
         parameters = _source_parameters(ref, ref=ref, base=base)
     if parameters.names is None:
         return
-    _check_required(ref, parameters, args or {})
-    if parameters.open:
-        return
     allowed = [name for name in parameters.names if name not in FORM_PARAMETERS]
     for name in args or {}:
-        if name not in allowed:
+        if name not in allowed and not parameters.open:
             known = f"it takes {', '.join(allowed)}" if allowed else "it takes no arguments"
             raise RewardNotFound(
                 f"reward {ref}: unknown argument {name!r}{_did_you_mean(name, allowed)} ({known})"
             )
+    _check_required(ref, parameters, args or {})
 
 
 OTHER_FORMS = {"completions", "solution_str", "solution_strs", "queries"}

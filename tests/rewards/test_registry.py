@@ -85,8 +85,9 @@ def test_what_a_module_fails_to_import_is_named_as_it_is(base: Path) -> None:
 
 
 def test_every_builtin_is_there() -> None:
+    needed = {"length": {"buffer_tokens": 8}, "json_schema": {"schema": {}}}
     for name in BUILTINS:
-        check(f"builtin:{name}")
+        check(f"builtin:{name}", args=needed.get(name))
 
 
 def test_import_is_light() -> None:
@@ -122,3 +123,9 @@ def test_a_parameter_that_nothing_fills_is_refused(
         return
     with pytest.raises(RewardNotFound, match=f"nothing fills the parameter '{unfilled}'"):
         check("mine.py:f", base=tmp_path, args=args)
+
+
+def test_a_built_ins_required_argument_is_asked_for() -> None:
+    with pytest.raises(RewardNotFound, match="nothing fills the parameter 'buffer_tokens'"):
+        check("builtin:length")
+    check("builtin:length", args={"buffer_tokens": 8})
