@@ -7,6 +7,7 @@ turns inputs into bytes, which are decoded strictly and compared here.
 from __future__ import annotations
 
 import atexit
+import math
 import re
 import threading
 from collections.abc import Mapping, Sequence
@@ -112,8 +113,15 @@ def code_tests(
     if not program.strip():
         return Reward(value=0.0, verdict="no_code")
     setting = _Setting(
-        limits=Limits(cpu_s=cpu_s, memory_mib=memory_mib, output_mib=output_mib),
-        rules=Rules(compare=compare, tolerance=tolerance),
+        limits=Limits(
+            cpu_s=_number("cpu_s", cpu_s),
+            memory_mib=int(_number("memory_mib", memory_mib)),
+            output_mib=_number("output_mib", output_mib),
+        ),
+        rules=Rules(
+            compare=compare,
+            tolerance=None if tolerance is None else _number("tolerance", tolerance),
+        ),
         partial=partial,
         language=language,
         isolation=isolation,
@@ -124,6 +132,17 @@ def code_tests(
     except Broken:  # it says nothing about the program; the next run starts a fresh sandbox
         result = _graded(program, tests, setting)
     return _reward(result, partial=partial)
+
+
+def _number(name: str, value: float | str) -> float:
+    """An argument as a number; YAML 1.1 reads ``1e-6``, without a point, as text."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not (math.isfinite(number) and number >= 0):
+        raise ValueError(f"{name} is {value!r}; write a number from 0, such as 1.0e-6")
+    return number
 
 
 def _wanted(tests: Tests, sample: Sample, language: str | Mapping[str, Any]) -> Wanted:

@@ -57,13 +57,15 @@ def program_in(text: str, wanted: Wanted) -> str:
     """The program in the text of an answer.
 
     The last fenced block that defines all that is wanted, or reads and prints; else the last one
-    of the language, else the last one. Without a fence, the code among the prose, or all of it. A
-    body without its head is put after the prompt that has the head.
+    of the language, else the last one. Empty blocks do not count, and when all are there is no
+    program. Without a fence, the code among the prose, or all of it. A body without its head is put
+    after the prompt that has the head.
     """
     text = text[-MAX_TEXT:]
-    blocks = _of_language(list(_blocks(text)), wanted.language)
-    if blocks:
-        program = _chosen(blocks, wanted)
+    fenced = list(_blocks(text))
+    blocks = _of_language(fenced, wanted.language)
+    if fenced:
+        program = _chosen(blocks, wanted) if blocks else ""
     else:
         program = _in_prose(text, wanted) if wanted.language == "python" else text
     return _continued(program, wanted)

@@ -101,6 +101,11 @@ def test_other_languages_take_their_own_block() -> None:
     assert program_in(text, Wanted(language="cpp")) == "int main() {}\n"
 
 
+def test_an_empty_block_holds_no_program() -> None:
+    assert program_in("```python\n```", Wanted(names=("add",))) == ""
+    assert program_in(f"```python\n{ADD}```\n```\n```", Wanted(names=("add",))) == ADD
+
+
 def test_long_prose_is_given_up() -> None:
     text = "x = 1\nno code here\n" * 5_000
     assert program_in(text, Wanted(names=("add",))) == text

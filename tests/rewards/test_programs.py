@@ -198,6 +198,18 @@ def test_tolerance_and_lines_are_arguments(pool: Pool) -> None:
     assert graded(pool, "print(1, 2)", lines, compare="words").verdict == "infra_error"
 
 
+@pytest.mark.parametrize("tolerance", [1e-3, "1e-3"])
+def test_a_number_that_yaml_reads_as_text(pool: Pool, tolerance: float | str) -> None:
+    columns = {"test_list": ["assert f(2) == 1.414"]}
+    assert graded(pool, "def f(x):\n    return x ** 0.5", columns, tolerance=tolerance).value == 1.0
+
+
+@pytest.mark.parametrize("args", [{"tolerance": "much"}, {"tolerance": -1}, {"cpu_s": "x"}])
+def test_no_number_is_a_fault(pool: Pool, args: dict[str, Any]) -> None:
+    reward = graded(pool, "def f(x):\n    return x", CALL, **args)
+    assert "write a number from 0" in reward.detail["error"]
+
+
 NUMPY = "import numpy as np\ndef f(x):\n    return np.sqrt(np.arange(x, dtype=float) ** 2)\n"
 
 
