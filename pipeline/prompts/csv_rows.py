@@ -1,4 +1,8 @@
-"""Rows of CSV and TSV. Every value stays the text that it is: a gold of 2.50 or 007 too."""
+"""Rows of CSV and TSV. Every value stays the text that it is: a gold of 2.50 or 007 too.
+
+But for one: what programs write where a number is missing or endless becomes that, so that no gold
+is the text `nan`.
+"""
 
 import csv
 import io
@@ -8,6 +12,9 @@ from pipeline.prompts.json_rows import MAX_LINE, PlacedRow, decoded
 from pipeline.prompts.prompt_error import PromptError
 
 DELIMITERS = ",\t;|"
+
+NO_NUMBERS = ("NaN", "nan", "-nan", "inf", "+inf", "-inf", "Infinity", "-Infinity")
+"""What pandas, NumPy, C and JavaScript write for a number that is none."""
 
 
 def csv_rows(content: bytes, *, origin: str, delimiter: str | None) -> Iterator[PlacedRow]:
@@ -36,7 +43,8 @@ def csv_rows(content: bytes, *, origin: str, delimiter: str | None) -> Iterator[
                     f"{origin}, {where}: {len(values)} values for {len(names)} columns "
                     f"({', '.join(names)}); put quotes around a value that holds {delimiter!r}"
                 )
-            yield where, dict(zip(names, values, strict=True))
+            read = (float(value) if value in NO_NUMBERS else value for value in values)
+            yield where, dict(zip(names, read, strict=True))
     except csv.Error as error:
         raise PromptError(
             f"{origin}, line {line}: not CSV ({error}); put quotes around values, and double the "

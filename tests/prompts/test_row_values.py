@@ -95,6 +95,16 @@ def test_a_missing_number_of_another_column_is_null() -> None:
     assert json_safe({"a": float("nan"), "b": [float("inf"), 1.5]}) == {"a": None, "b": [None, 1.5]}
 
 
+@pytest.mark.parametrize("gold", ["NaN", "nan", "inf", "-inf", "Infinity"])
+def test_a_gold_that_is_no_number_is_refused_in_csv_too(gold: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(f"question,answer,other\na?,infinity,NaN\nb?,{gold},1\n")
+    with pytest.raises(PromptError, match=r"rows\.csv, line 3: column 'answer' holds -?(nan|inf)"):
+        load_prompts("train", PromptSource(file=str(path)), seed=0)
+    (prompt,) = load_prompts("train", PromptSource(file=str(path), size=1), seed=0)
+    assert (prompt.answer, prompt.columns) == ("infinity", {"other": None})
+
+
 @pytest.mark.parametrize("value", [True, {"a": 1}, [1], ""])
 def test_a_target_is_text(value: Any) -> None:
     prompt = Prompt(id="x", question="q", answer="a", columns={"steps": value})
