@@ -1,5 +1,6 @@
 """A plan from its first stage to its last: skip what is finished, run what is not, stop cleanly."""
 
+import contextlib
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -71,8 +72,9 @@ def run(
             artifacts |= _run_stages(waiting, artifacts, plan, folder, progress, log, stopping)
         except BaseException as error:
             reason = _named(error)
-            log.note(reason)
-            progress.end("stopped" if isinstance(error, Stopped) else "failed", error=reason)
+            with contextlib.suppress(OSError):  # of a full disk, which is why the run ends
+                log.note(reason)
+                progress.end("stopped" if isinstance(error, Stopped) else "failed", error=reason)
             raise
         return progress.result(artifacts)
 

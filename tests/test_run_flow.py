@@ -1,5 +1,7 @@
 """The flow of a run, with stages and a cluster that only write down that they ran."""
 
+import errno
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +11,7 @@ import pytest
 
 from pipeline import run as flow
 from pipeline.artifacts import open_artifact
-from pipeline.errors import Stopped
+from pipeline.errors import RunFailed, Stopped
 from pipeline.plan.plan import make_plan
 from pipeline.plan.stage_plan import Plan, PlanError, StagePlan
 from pipeline.recipe.schema import Recipe
@@ -151,3 +153,17 @@ def test_the_first_signal_ends_before_the_next_stage(
 def test_one_run_in_a_folder_at_a_time(ran: list[str], tmp_path: Path) -> None:
     with RunFolder(tmp_path).lock(), pytest.raises(RunFolderError, match="another stepwell"):
         run(tmp_path, planned())
+
+
+@pytest.mark.parametrize("fault", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
+def test_a_disk_that_fails_before_the_first_stage(
+    ran: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: int
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(fault, os.strerror(fault))
+
+    monkeypatch.setattr(flow, "measured_room", full)
+    with pytest.raises(RunFailed, match=f"{tmp_path}: {os.strerror(fault)}; what is finished"):
+        run(tmp_path, planned())
+    assert os.strerror(fault) in (tmp_path / "state.json").read_text()
+    assert os.strerror(fault) in (tmp_path / "logs" / "run.log").read_text()

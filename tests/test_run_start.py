@@ -88,7 +88,7 @@ def test_a_base_model_cut_short(project: Path) -> None:
     weights = project / "cut" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
     document = failure(project, "model={path: cut}")
-    assert document["exit_code"] == FAILED
+    assert document["exit_code"] == WRONG
     assert "the base model (path " in document["error"]
     assert "cannot be loaded" in document["error"]
 

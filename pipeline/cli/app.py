@@ -19,8 +19,8 @@ from pipeline.cli.answer import INTERRUPTED, Answer, Json, UsageError
 from pipeline.cli.convert_command import convert
 from pipeline.cli.hub_reach import reach_hub
 from pipeline.cli.reward_commands import reward_app
-from pipeline.cli.streams import on_any_stream, say, written
-from pipeline.errors import OK, STOPPED, WRONG, StepwellError
+from pipeline.cli.streams import is_writable, on_any_stream, say, written
+from pipeline.errors import FAILED, OK, STOPPED, WRONG, StepwellError
 from pipeline.stages.stop_signal import handlers
 from rewards.cases import BadCases
 from rewards.registry import RewardNotFound
@@ -354,6 +354,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(given: list[str]) -> int:
     os.environ.setdefault("PYTHONSAFEPATH", "1")  # for every process we start
+    os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")  # it aborts at SIGTERM
     if "--json" not in given:
         code, _ = _answered(given, as_json=False)
         return code
@@ -385,6 +386,17 @@ def _answered(given: Sequence[str], *, as_json: bool) -> tuple[int, Mapping[str,
         return _refused(str(error), error.exit_code)
     except (BadCases, RewardNotFound) as error:  # rewards know nothing of us
         return _refused(str(error), WRONG)
+    except ImportError as error:
+        return _refused(
+            f"a package that this needs cannot be imported: {error}; install Stepwell's packages "
+            "again (`make setup` in its folder)",
+            FAILED,
+        )
+    except OSError as error:  # a full disk, a folder without permission, a device that fails
+        if isinstance(error, BrokenPipeError) or not is_writable(sys.stdout):
+            raise
+        place = "" if error.filename is None else f"{error.filename}: "
+        return _refused(f"{place}{error.strerror or error}", FAILED)
     if answer == INTERRUPTED:  # Typer's answer to Ctrl-C
         code = STOPPED if given[0] in ("run", "eval") else INTERRUPTED
         return _refused("interrupted; what is finished is kept", code)

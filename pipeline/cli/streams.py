@@ -1,7 +1,6 @@
 """Standard streams as a command finds them: closed, full, a pipe that nobody reads, or ASCII."""
 
 import contextlib
-import errno
 import functools
 import io
 import os
@@ -11,7 +10,7 @@ from typing import TextIO
 
 from pipeline.errors import FAILED, OK
 
-Main = Callable[[Sequence[str] | None], int]
+Main = Callable[..., int]
 
 
 def on_any_stream(main: Main) -> Main:
@@ -35,7 +34,7 @@ def on_any_stream(main: Main) -> Main:
                 raise
             code = _left(output)  # Typer met the broken pipe, put a wrapper there and ended
         except OSError as error:
-            if error.errno != errno.ENOSPC or error.filename is not None:
+            if is_writable(output):
                 raise
             code = _full(output, error)
         try:
@@ -59,6 +58,15 @@ def written(code: int) -> Iterator[Callable[[], int]]:
         _discard(sys.stdout)
     except OSError as error:
         result = _full(sys.stdout, error)
+
+
+def is_writable(output: TextIO) -> bool:
+    """Whether what was printed so far can be handed on."""
+    try:
+        output.flush()
+    except OSError:
+        return False
+    return True
 
 
 def say(message: str) -> None:

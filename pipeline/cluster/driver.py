@@ -20,7 +20,7 @@ from pipeline.cluster.actors import (
 )
 from pipeline.cluster.ray_session import ComponentFailed, first_line, join_ray, reserve
 from pipeline.cluster.setups import GrpoSetup, ServiceSetup
-from pipeline.errors import StepwellError, Stopped
+from pipeline.errors import StepwellError, Stopped, WrongInput
 from pipeline.generate.client import RolloutClient
 from pipeline.generate.engine import EngineSettings
 from pipeline.generate.groups import Group
@@ -193,7 +193,7 @@ class Cluster:
         try:
             return ray.get(reference)
         except RayTaskError as error:
-            raise ComponentFailed(_root_cause(error)) from error
+            raise failure_of(error) from error
         except RayActorError as error:
             raise ComponentFailed(self._death(error)) from error
         except RayError as error:  # a node, an object or Ray itself is gone
@@ -325,9 +325,12 @@ def _rank_environment(rank: int, ranks: int, host: str, port: int) -> dict[str, 
     }
 
 
-def _root_cause(error: RayTaskError) -> str:
-    """The innermost exception, as its author worded it."""
+def failure_of(error: RayTaskError) -> StepwellError:
+    """The innermost exception, as its author worded it; wrong input stays wrong input."""
     cause: BaseException = error
     while isinstance(cause, RayTaskError) and isinstance(cause.cause, BaseException):
         cause = cause.cause
-    return str(cause) if isinstance(cause, StepwellError) else f"{type(cause).__name__}: {cause}"
+    if isinstance(cause, WrongInput):
+        return WrongInput(str(cause))
+    expected = isinstance(cause, StepwellError)
+    return ComponentFailed(str(cause) if expected else f"{type(cause).__name__}: {cause}")

@@ -11,7 +11,7 @@ from typing import Any
 import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
-from pipeline.errors import RunFailed
+from pipeline.errors import RunFailed, Stopped
 
 PLACEMENT_WAIT_S = 120
 KEPT_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -57,6 +57,9 @@ def join_ray(address: str | None, bundles: Sequence[Mapping[str, float]]) -> Non
     try:
         with signals_kept():
             ray.init(**settings)
+    except SystemExit:  # Ray's own answer to SIGTERM while it starts: it is ours to answer
+        signal.raise_signal(signal.SIGTERM)
+        raise Stopped("stopped while Ray started; the same command goes on") from None
     except Exception as error:  # what sockets, gRPC and Ray's own processes raise
         raise ComponentFailed(
             f"Ray at {address} cannot be joined: {first_line(error)}; {JOIN}"

@@ -9,6 +9,7 @@ run folder/
   logs/run.log  logs/PROCESS.log          what the run said; what each process wrote
 """
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -17,10 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.artifacts import Artifact, open_artifact, write_atomic
-from pipeline.errors import WrongInput
+from pipeline.errors import RunFailed, WrongInput
 from pipeline.plan.stage_plan import Plan, PlanError, StagePlan
 
 FINDINGS_FILE = "findings.json"
+DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 FINGERPRINT_FILE = "fingerprint"  # in a work folder: which plan of the stage it belongs to
 
 
@@ -59,7 +61,8 @@ class RunFolder:
     def lock(self) -> Iterator[None]:
         """Make the folder and hold it: one run in a folder at a time.
 
-        Raises RunFolderError when it cannot be made or written, or another process runs in it.
+        Raises RunFolderError when it cannot be made or written, or another process runs in it,
+        and RunFailed for a disk that is full or fails meanwhile.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -75,7 +78,15 @@ class RunFolder:
                 raise RunFolderError(
                     f"{self.path}: another stepwell runs here; choose --run-dir"
                 ) from error
-            yield
+            try:
+                yield
+            except OSError as error:
+                if error.errno not in DISK_FAULTS:
+                    raise
+                raise RunFailed(
+                    f"{error.filename or self.path}: {error.strerror}; what is finished is kept: "
+                    "make room, or mend the disk, and run the same command again"
+                ) from error
 
     def is_published(self, stage: StagePlan) -> bool:
         """Whether the stage's artifact is there, and made from this plan."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import Artifact, fresh_folder, open_artifact, publish, write_atomic
-from pipeline.errors import RunFailed
+from pipeline.errors import RunFailed, WrongInput
 from pipeline.measure.drops import drop_rows
 from pipeline.models import model_calls
 from pipeline.plan.stage_plan import Plan, StagePlan
@@ -33,7 +33,7 @@ def run_inputs(
 
     What is odd about prompts that are new is logged, and kept in the run folder.
 
-    Raises RunFailed for a model that cannot be loaded, PromptError for prompts.
+    Raises WrongInput or RunFailed for a model that cannot be loaded, PromptError for prompts.
     """
     artifacts: dict[str, Artifact] = {}
     fresh: dict[str, list[Prompt]] = {}
@@ -91,10 +91,11 @@ def _load_base(plan: Plan, draft: Path, cluster: Cluster) -> None:
     source = plan.recipe.model
     try:
         cluster.call(model_calls.materialize, source, draft / MODEL_FOLDER, seed=plan.recipe.seed)
-    except RunFailed as error:
+    except (RunFailed, WrongInput) as error:
         named = source.model_dump(exclude_unset=True, exclude={"dtype", "chat_template"})
         where = ", ".join(f"{key} {value}" for key, value in named.items())
-        raise RunFailed(f"the base model ({where}) cannot be loaded: {error}") from error
+        kind = WrongInput if isinstance(error, WrongInput) else RunFailed
+        raise kind(f"the base model ({where}) cannot be loaded: {error}") from error
 
 
 def _stored_prompts(

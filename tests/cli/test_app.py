@@ -272,6 +272,32 @@ def test_our_own_mistakes_keep_their_traceback(
         main(["run", recipe])
 
 
+@pytest.mark.parametrize(
+    ("error", "part"),
+    [
+        (ImportError("cannot import name 'x' from 'trl'"), "a package that this needs cannot be"),
+        (ModuleNotFoundError("No module named 'ray'"), "No module named 'ray'; install"),
+        (PermissionError(13, "Permission denied", "/root/x"), "/root/x: Permission denied"),
+        (OSError(5, "Input/output error"), "Input/output error"),
+    ],
+)
+def test_what_the_machine_brings_is_one_sentence(
+    recipe: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    error: Exception,
+    part: str,
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("pipeline.run.run", broken)
+    assert main(["run", recipe, "--json"]) == FAILED
+    shown = capfd.readouterr()
+    assert part in json.loads(shown.out)["error"]
+    assert len(shown.err.splitlines()) == 1
+
+
 def test_eval_runs_the_evaluate_stage_on_the_model(
     recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,8 @@
 """Where there is no Ray to join: one sentence, and soon."""
 
+import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -10,7 +12,7 @@ import pytest
 
 from pipeline.cluster import ray_session
 from pipeline.cluster.ray_session import ComponentFailed, check_reachable, join_ray
-from pipeline.errors import FAILED
+from pipeline.errors import FAILED, Stopped
 
 SETTINGS = bytes(3) + b"\x04" + bytes(5)  # the first frame of any HTTP/2 server
 
@@ -91,3 +93,21 @@ def test_what_ray_raises_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(ComponentFailed, match="cannot be started .*: no memory") as caught:
         join_ray(None, [{"CPU": 1.0}])
     assert "story" not in str(caught.value)
+
+
+def test_sigterm_while_ray_starts_is_ours_to_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray puts a handler of its own in place that exits with the signal's number."""
+    answers: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: answers.append(number))
+
+    def start(**_: object) -> None:
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("ray.init", start)
+    try:
+        with pytest.raises(Stopped, match="the same command goes on"):
+            join_ray(None, [{"CPU": 1.0}])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert answers == [signal.SIGTERM]
