@@ -87,7 +87,8 @@ def answer_in(text: str) -> FinalAnswer:
     """The one final answer in a text without reasoning."""
     if not text:
         return FinalAnswer(None, "empty", "no_answer")
-    text = text.translate(WIDTHS)
+    if not text.isascii():
+        text = text.translate(WIDTHS)
     boxes = _boxes(text)
     boxes = [box for box in boxes if box[2].strip()] or boxes  # of an echoed instruction
     if boxes:

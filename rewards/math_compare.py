@@ -31,6 +31,7 @@ _DECORATION = re.compile(
 )
 _SPACE = re.compile(r"(?<!\d) | (?![\d.])")
 _THOUSANDS = re.compile(r"(?:\d{1,3}(?:,\d{3})+|\d{1,2}(?:,\d{2})+,\d{3})(?:\.\d+)?")
+_INTEGER = re.compile(r"-?[0-9]{1,1000}")
 _LISTED = re.compile(r"\d,\s")
 _NUMBER = re.compile(r"([-+]?)(\d+)?(?:\.(\d*))?")
 _RATIO = re.compile(r"([-+]?)(?:(\d+)/(\d+)|\\[dt]?frac\{([-+]?\d+)\}\{([-+]?\d+)\})")
@@ -81,8 +82,11 @@ def compare(gold: str, answer: str, *, worked_out: bool = False) -> Decision:
     """
     if len(answer) > MAX_CHARS:
         return Decision("too_complex", f"longer than {MAX_CHARS} characters")
-    if squeezed(answer) == squeezed(gold):
+    plain_gold, plain_answer = squeezed(gold), squeezed(answer)
+    if plain_answer == plain_gold:
         return Decision("correct", "identical text")
+    if _INTEGER.fullmatch(plain_gold) and _INTEGER.fullmatch(plain_answer):
+        return _decision(int(plain_gold) == int(plain_answer), "exact numbers")
     gold, answer = written_plainly(gold), written_plainly(answer)
     choice = letter_and_value(gold)
     if choice is not None:

@@ -44,20 +44,41 @@ def split_label(node: Node) -> tuple[Label | None, Node]:
 def _hold(operands: tuple[Node, ...], operators: list[str]) -> None:
     """Refuse ``1 = 2``: of a chain of closed values each must be near the next.
 
-    Near, as ``1/3 = 0.33`` is how people write.
+    Near, as ``1/3 = 0.33`` is how people write; an approximation is the value to its own digits:
+    ``2/3 \\approx 0.67``, but not ``700 \\approx 705``.
 
     Raises:
-        Unparsable: when two are more than a hundredth apart.
+        Unparsable: when two are further apart: a hundredth, or a unit of the last digit.
     """
     for one, two, operator in zip(operands, operands[1:], operators, strict=False):
-        if operator != "=" or symbols(one) or symbols(two):
+        if symbols(one) or symbols(two):
             continue
         try:
             first, second = values.real_value(bare(one)), values.real_value(bare(two))
         except (Unparsable, TooComplex, Undefined, OverflowError):
             continue
-        if abs(first - second) > 0.01 * max(abs(first), abs(second)):
+        if not _near(first, second, _last_unit(bare(two)) if operator == "~=" else 0.0):
             raise Unparsable("an equation that does not hold")
+
+
+def _near(first: float, second: float, unit: float) -> bool:
+    """Within a hundredth; with a unit, whether the second is the first rounded or cut to it."""
+    if not unit:
+        return abs(first - second) <= 0.01 * max(abs(first), abs(second))
+    same_sign = first * second >= 0
+    return same_sign and -0.500001 * unit <= abs(first) - abs(second) < 1.000001 * unit
+
+
+def _last_unit(node: Node) -> float:
+    """What one is worth in the last digit of a number as written, final zeros aside; else 0."""
+    while node.kind in ("negate", "group", "quantity"):
+        node = node.args[0]
+    if node.kind != "number" or node.number is None:
+        return 0.0
+    if node.name:
+        return 10.0 ** -len(node.name.partition(".")[2])
+    digits = str(node.number)
+    return 10.0 ** (len(digits) - len(digits.rstrip("0"))) if node.number else 1.0
 
 
 def _last_exact(operators: list[str], *, labelled: bool) -> int:

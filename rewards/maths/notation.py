@@ -38,6 +38,7 @@ _GROUPS = re.compile(
     r"(?!\d|(?:\1|\2)\d|\s{0,3}/|['’])"
 )
 _DECIMAL_GROUPS = re.compile(r"(?<=\d\.)\d{3}(\\,|[ ])(?:\d{3}\1){0,40}\d{1,3}(?![\d/]|\1\d)")
+_DIGITS_APART = re.compile(r"\d[{,\\~'’ ][^0-9]{0,4}\d")
 _DECIMAL_COMMA = re.compile(r"(?<=\d)\{,\}(?=\d)")
 _POINT = re.compile(r"(?<=\d)\.(?=\s{0,3}(?:[/*+\-)\]},]))")
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
@@ -67,20 +68,25 @@ def written_plainly(text: str) -> str:
     >>> written_plainly("(0,1) U (2,3)")
     '(0,1) \\\\cup (2,3)'
     """
-    text = text.translate(_TABLE)
-    quoted = _QUOTED.fullmatch(text)
-    if quoted:
-        text = next(group for group in quoted.groups() if group is not None)
-    text = _ARC.sub(_degrees, text)
-    text = _GROUPS.sub(_digits, text)
-    text = _DECIMAL_GROUPS.sub(_digits, text)
-    text = _DECIMAL_COMMA.sub(".", text)
-    text = _POINT.sub("", text)
-    text = _RAISED.sub(lambda match: f"^{{{match[0].translate(_SUPERSCRIPTS)}}}", text)
-    text = _LOWERED.sub(lambda match: f"_{{{match[0].translate(_SUBSCRIPTS)}}}", text)
-    text = _DOTS.sub(r"\\ldots ", text)
-    text = _LESS.sub(r"\1 \\setminus ", text)
-    return _UNION.sub(r"\1\\cup", text)
+    ascii_only = text.isascii()
+    if not ascii_only:
+        text = text.translate(_TABLE)
+        text = _RAISED.sub(lambda match: f"^{{{match[0].translate(_SUPERSCRIPTS)}}}", text)
+        text = _LOWERED.sub(lambda match: f"_{{{match[0].translate(_SUBSCRIPTS)}}}", text)
+    if not ascii_only or "'" in text or '"' in text:
+        quoted = _QUOTED.fullmatch(text)
+        if quoted:
+            text = next(group for group in quoted.groups() if group is not None)
+    if "\\circ" in text or "°" in text:
+        text = _ARC.sub(_degrees, text)
+    if _DIGITS_APART.search(text):
+        text = _DECIMAL_GROUPS.sub(_digits, _GROUPS.sub(_digits, text))
+        text = _DECIMAL_COMMA.sub(".", text)
+    if "." in text or not ascii_only:
+        text = _DOTS.sub(r"\\ldots ", _POINT.sub("", text))
+    if "{" in text or "U" in text or "u" in text:
+        text = _UNION.sub(r"\1\\cup", _LESS.sub(r"\1 \\setminus ", text))
+    return text
 
 
 def _digits(match: re.Match[str]) -> str:

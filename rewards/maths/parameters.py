@@ -19,6 +19,7 @@ _DECLARED = re.compile(
     rf"(?P<b>{_SORT})?{_THING}"
     rf"|(?:for |where |with )?(?P<lc>[A-Za-z]){_FROM.format('c')})\s?\)?\s?\.?\s*"
 )
+_OPENING = re.compile(r"[,;(]|\b(?:for|where|with)\b")
 _DOMAINS = {
     "\\mathbb{R}": "real", "\\mathbbR": "real", "\\mathbb{Z}": "integer", "\\mathbbZ": "integer",
     "\\mathbb{Q}": "rational", "\\mathbb{C}": "complex", "\\mathbb{N}": "natural", "ℝ": "real",
@@ -29,10 +30,10 @@ _RELATIONS = {"\\geq": ">=", "\\ge": ">=", "\\gt": ">", "\\le": "<=", "\\leq": "
 
 def declared(text: str) -> tuple[str, str, str] | None:
     """What stands before the declaration of a parameter, its letter and where it is from."""
-    if len(text) > 300:
+    if len(text) > 300 or not _OPENING.search(text):
         return None
     plain = " ".join(_LAYOUT.sub(" ", _COMMAND.sub(r" \1 ", text)).split())
-    for start in re.finditer(r"[,;(]|\b(?:for|where|with)\b", plain):
+    for start in _OPENING.finditer(plain):
         match = _DECLARED.fullmatch(plain, start.start())
         head = plain[: start.start()].rstrip(" ,;(")
         if match and head:

@@ -35,6 +35,7 @@ _SETS = {
     "正整数": r"\mathbb{Z}^+", "自然数": r"\mathbb{N}", "有理数": r"\mathbb{Q}",
     "复数": r"\mathbb{C}", "正实数": r"(0,\infty)",
 }  # fmt: skip
+_LONG_WORD = re.compile(r"(?<!\\)\b[A-Za-z]{4}|[^\x00-\x7f]")
 _LETTER = re.compile(
     r"\s*(?:\\(?:text|textbf|textrm|mathrm|mathbf|mbox|bf|rm)\s?\{\s{0,3}\(\s?([A-J])\s?\)\s{0,3}\}"
     r"|\(\s?\\(?:text|textbf|textrm|mathrm|mathbf|mbox)\s?\{\s?([A-J])\s?\}\s?\)"
@@ -65,7 +66,7 @@ def named_set(text: str) -> str | None:
     >>> named_set("\\\\text{no real solutions}"), named_set("all real numbers except 2")
     ('\\\\emptyset', '\\\\mathbb{R} \\\\setminus \\\\{2\\\\}')
     """
-    if len(text) > 120:
+    if len(text) > 120 or not _LONG_WORD.search(text):
         return None
     words = words_of(text)
     if _EMPTY.fullmatch(words):
@@ -85,6 +86,8 @@ def named_set(text: str) -> str | None:
 
 def letter_and_value(text: str) -> tuple[str, str] | None:
     """Letter and value of an answer such as ``\\textbf{(C)}\\ 24``; None where it has not both."""
+    if "(" not in text[:20]:
+        return None
     match = _LETTER.fullmatch(text.strip().strip("$"))
     if match is None or _ANY_LETTER.search(match["value"]):
         return None
@@ -108,7 +111,7 @@ def says(sentence: str, name: str) -> bool:
     >>> says("The transformed function is odd.", "odd"), says("The function is not odd.", "odd")
     (True, False)
     """
-    if len(sentence) > 300 or len(name) > 60:
+    if len(sentence) > 300 or len(name) > 60 or sentence.count(" ") < SENTENCE_WORDS - 1:
         return False
     whole = words_of(re.sub(r"\$[^$]*\$", " it ", sentence))
     words, wanted = whole.split(), words_of(name).split()

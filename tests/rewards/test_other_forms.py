@@ -127,6 +127,24 @@ POINTS = [
     ("\\dot{y}_{0}", "\\dot{y}_{1}", False),
     ("\\dot{y}_{0}", "y_{0}", False),
 ]
+CHAINS = [
+    ("\\frac{2}{3}", "\\frac{2}{3} \\approx 0.67", True),
+    ("\\frac{2}{3}", "\\frac{2}{3} \\approx 0.6667", True),
+    ("\\pi", "\\pi \\approx 3.14", True),
+    ("\\sqrt{2}", "x = \\sqrt{2} \\approx 1.41", True),
+    ("1234", "1234 \\approx 1200", True),
+    ("-\\frac{2}{3}", "-\\frac{2}{3} \\approx -0.667", True),
+    ("\\$\\dfrac23 \\approx \\$0.67", "\\frac{2}{3} \\approx 0.67", True),
+    ("\\sqrt{1000}", "10\\sqrt{10} \\approx 31.6", True),
+    ("700", "700 \\approx 705", False),
+    ("\\frac{2}{3}", "\\frac{2}{3} \\approx 0.68", False),
+    ("\\pi", "\\pi \\approx 3.24", False),
+    ("\\$\\dfrac23 \\approx \\$0.67", "\\frac{2}{3} \\approx 0.77", False),
+    ("1234", "1234 \\approx 1300", False),
+    ("\\sqrt{1000}", "10\\sqrt{10} \\approx 32.6", False),
+    ("-\\frac{2}{3}", "-\\frac{2}{3} \\approx 0.667", False),
+    ("60", "60 \\approx 61", False),
+]
 SENTENCES = [
     ("A stopped clock shows the correct time more often.", "\\text{stopped}", True),
     ("Kafelnikov served in the first game", "Kafelnikov", True),
@@ -167,7 +185,7 @@ ROUNDED = [
     ("\\sqrt{2}", "1.414", False),
     ("2\\pi", "6.283", False),
 ]
-TABLE = [*SETS, *CHOICES, *PARAMETERS, *SERIES, *POINTS, *SENTENCES, *ROUNDED]
+TABLE = [*SETS, *CHOICES, *PARAMETERS, *SERIES, *POINTS, *CHAINS, *SENTENCES, *ROUNDED]
 
 
 @pytest.mark.parametrize(("gold", "answer", "equal"), TABLE)
