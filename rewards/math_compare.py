@@ -19,7 +19,7 @@ from rewards.maths.parameters import with_one_letter
 from rewards.maths.parser import parse
 from rewards.maths.same_answer import same_answer
 from rewards.maths.scalars import is_scalar
-from rewards.maths.series import named_alike
+from rewards.maths.series import elided, named_alike, same_elided
 from rewards.maths.spoken import letter_and_value, lone_letter, named_set, says
 from rewards.maths.tree import Node, TooComplex, Undefined, Unparsable, walk
 
@@ -87,6 +87,7 @@ def compare(gold: str, answer: str, *, worked_out: bool = False) -> Decision:
         return Decision("correct", "identical text")
     if _INTEGER.fullmatch(plain_gold) and _INTEGER.fullmatch(plain_answer):
         return _decision(int(plain_gold) == int(plain_answer), "exact numbers")
+    before = gold, answer
     gold, answer = written_plainly(gold), written_plainly(answer)
     choice = letter_and_value(gold)
     if choice is not None:
@@ -95,7 +96,8 @@ def compare(gold: str, answer: str, *, worked_out: bool = False) -> Decision:
         return Decision("correct", "what the sentence says")
     gold, answer = named_set(gold) or gold, named_set(answer) or answer
     gold, answer = spelled_out(gold, answer), spelled_out(answer, gold)
-    plain_gold, plain_answer = squeezed(gold), squeezed(answer)
+    if (gold, answer) != before:
+        plain_gold, plain_answer = squeezed(gold), squeezed(answer)
     exact_gold, exact_answer = (
         None if _LISTED.search(text) else exact_number(plain)
         for text, plain in ((gold, plain_gold), (answer, plain_answer))
@@ -135,7 +137,7 @@ def _letter_or_value(choice: tuple[str, str], answer: str, *, worked_out: bool) 
 def _by_parameter(gold: str, answer: str) -> Decision | None:
     """Correct when both declare a parameter and are equal but for its letter; else undecided."""
     trees = with_one_letter(gold, answer)
-    if trees is None or _unevaluated(trees[1]):
+    if trees is None or _unevaluated(trees[1]) or any(map(elided, trees)):
         return None
     try:
         rule = same_answer(*trees)
@@ -291,7 +293,9 @@ def _by_tree_unguarded(gold: str, answer: str, *, thousands: bool) -> Decision:
         operation = _unevaluated(answer_tree)
         if operation:
             return Decision("wrong", f"{operation} is left to be worked out")
-        rule = same_answer(gold_tree, answer_tree)
+        dots = elided(gold_tree) or elided(answer_tree)
+        same = same_elided if dots else same_answer
+        rule = same(gold_tree, answer_tree)
     except TooComplex as error:
         return Decision("too_complex", str(error))
     except Undefined as error:

@@ -6,7 +6,7 @@ import itertools
 import re
 from collections.abc import Sequence
 
-from rewards.maths import series, sets
+from rewards.maths import sets
 from rewards.maths.equations import same_equation, solves, split_label, with_arguments
 from rewards.maths.scalars import is_scalar, same_value
 from rewards.maths.tree import (
@@ -33,8 +33,6 @@ def same_answer(gold: Node, answer: Node) -> str | None:
         TooComplex: when deciding would take too long.
         Unparsable, Undefined: when something that should be a value has none.
     """
-    if series.elided(gold) or series.elided(answer):
-        return series.same_elided(gold, answer, same_answer)
     gold, answer = _opened(_points(gold)), _opened(_points(answer))
     gold, answer = _unnamed(gold, answer), _unnamed(answer, gold)
     answer = _parameter_renamed(gold, answer)

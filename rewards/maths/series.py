@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from rewards.maths import values
+from rewards.maths.same_answer import same_answer
 from rewards.maths.tree import Node, TooComplex, Undefined, Unparsable, bare, renamed, walk
 
 MAX_SERIES = 8
@@ -84,17 +83,17 @@ def elided(node: Node) -> bool:
     return any(part.kind == "dots" for part in walk(node))
 
 
-def same_elided(gold: Node, answer: Node, same: Callable[[Node, Node], str | None]) -> str | None:
+def same_elided(gold: Node, answer: Node) -> str | None:
     """Equality term by term, in order, where both have their dots in the same place."""
-    return "the same terms around the dots" if _alike(gold, answer, same) else None
+    return "the same terms around the dots" if _alike(gold, answer) else None
 
 
-def _alike(gold: Node, answer: Node, same: Callable[[Node, Node], str | None]) -> bool:
+def _alike(gold: Node, answer: Node) -> bool:
     gold, answer = bare(gold), bare(answer)
     if gold.kind == "dots" or answer.kind == "dots":
         return gold.kind == answer.kind
     if not elided(gold) and not elided(answer):
-        return same(gold, answer) is not None
+        return same_answer(gold, answer) is not None
     kinds = {gold.kind, answer.kind}
     if len(kinds) > 1 and kinds != {"list", "set"} and kinds != {"list", "tuple"}:
         return False
@@ -103,7 +102,7 @@ def _alike(gold: Node, answer: Node, same: Callable[[Node, Node], str | None]) -
         return False
     if len(kinds) == 1 and gold.name != answer.name:
         return False
-    return all(_alike(*pair, same) for pair in zip(ours, theirs, strict=True))
+    return all(_alike(*pair) for pair in zip(ours, theirs, strict=True))
 
 
 def _terms(node: Node) -> list[Node]:
