@@ -65,9 +65,9 @@ def load_prompts(
 
     Raises PromptError naming the entry, the row and the column.
     """
-    check_source(name, source, routes=routes)
     seed = seed if source.seed is None else source.seed
     try:
+        _check_settings(source)
         if source.task is not None:
             rows = _from_tasks(source, seed)
         elif source.gym is not None:
