@@ -5,8 +5,10 @@ Loads no ML library. What is not in the files is found when a model is loaded
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,10 @@ from pipeline.recipe.model_source import PUBLISHED, ModelSource
 from pipeline.recipe.places import gguf_files, hub_id_mistake
 from pipeline.recipe.recipe_errors import did_you_mean
 from pipeline.recipe.schema import Recipe
+from pipeline.recurrent.shape import MODEL_TYPE
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-CONTINUES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
-"""Ends of the names of architectures that write a text on, as transformers names them."""
 
 
 def model_mistakes(key: str, source: ModelSource) -> Iterator[str]:
@@ -94,22 +95,34 @@ def _unfit(config: Mapping[str, Any]) -> str | None:
         )
     if config.get("is_encoder_decoder"):
         return f"is an encoder and a decoder ({kind}); give a model that writes a text on"
-    if names and not any(str(name).endswith(CONTINUES) for name in names):
-        return f"is a {names[0]}, which does not write a text on; give a ...ForCausalLM"
-    if config.get("auto_map") and kind not in PUBLISHED and not _known_to_transformers(kind):
+    known = _causal_models()
+    if kind in (None, MODEL_TYPE, *PUBLISHED) or not known:
+        return None
+    if kind not in known and config.get("auto_map"):
         return (
             f"needs code of its own (model_type {kind}), which is never run here: a model from "
             "the internet could do anything with this account; give one that transformers knows"
         )
+    if kind not in known:
+        return f"is of a kind ({kind}) that the installed transformers has no causal model for"
+    if names and not known[kind] & set(map(str, names)):
+        return f"is a {names[0]}, which does not write a text on; give a {min(known[kind])}"
     return None
 
 
-def _known_to_transformers(kind: Any) -> bool:
-    """Whether the installed transformers has a family of this name; it is not imported."""
+@cache
+def _causal_models() -> Mapping[str, set[str]]:
+    """The classes that write a text on by `model_type`, as the installed transformers lists them;
+    empty where its list is not found. Read as text: importing it takes seconds."""
     spec = find_spec("transformers")
     places = [] if spec is None else spec.submodule_search_locations or []
-    family = str(kind).replace("-", "_")
-    return any((Path(place) / "models" / family).is_dir() for place in places)
+    files = [Path(place) / "models" / "auto" / "modeling_auto.py" for place in places]
+    text = next((file.read_text(encoding="utf-8") for file in files if file.is_file()), "")
+    listed = text.partition("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES = ")[2].partition("\n)\n")[0]
+    models: dict[str, set[str]] = {}
+    for kind, name in re.findall(r'\(\s*"([\w-]+)",\s*"(\w+)"', listed):
+        models.setdefault(kind, set()).add(name)
+    return models
 
 
 def _folder_mistakes(key: str, path: str) -> Iterator[str]:

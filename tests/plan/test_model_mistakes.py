@@ -59,7 +59,22 @@ def test_a_usual_folder_is_fine(tmp_path: Path) -> None:
         ({"is_encoder_decoder": True, "model_type": "bart"}, "writes a text on"),
         ({"architectures": ["BertForMaskedLM"], "model_type": "bert"}, "is a BertForMaskedLM"),
         ({"architectures": ["LlamaForSequenceClassification"]}, "SequenceClassification, which"),
-        ({"architectures": ["CLIPModel"], "model_type": "clip"}, "is a CLIPModel"),
+        ({"architectures": ["CLIPModel"], "model_type": "clip"}, "is of a kind (clip)"),
+        ({"model_type": "nonesuch"}, "is of a kind (nonesuch)"),
+        ({"model_type": "t5"}, "is of a kind (t5)"),
+        (
+            {"model_type": "bart", "architectures": ["BartForConditionalGeneration"]},
+            "give a BartForCausalLM",
+        ),
+        (
+            {"model_type": "whisper", "architectures": ["WhisperForConditionalGeneration"]},
+            "is a WhisperForConditionalGeneration",
+        ),
+        (
+            {"model_type": "llava", "architectures": ["LlavaForConditionalGeneration"]},
+            "is of a kind (llava)",
+        ),
+        ({"model_type": "qwen2_vl"}, "is of a kind (qwen2_vl)"),
         ({"auto_map": {"AutoModel": "x.Y"}, "model_type": "mine"}, "never run here"),
     ],
 )
@@ -165,3 +180,23 @@ def test_a_text_model_inside_another_is_read(tmp_path: Path) -> None:
     sizes = [shape_of(ModelSource(path=str(path))) for path in (model, plain)]
     assert sizes[0] == sizes[1]
     make_plan(recipe(model))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("qwen2", "Qwen2ForCausalLM"),
+        ("qwen3_moe", "Qwen3MoeForCausalLM"),
+        ("gemma3_text", "Gemma3ForCausalLM"),
+        ("gpt_neox", "GPTNeoXForCausalLM"),
+        ("phi3", "Phi3ForCausalLM"),
+        ("glm4", "Glm4ForCausalLM"),
+        ("mixtral", "MixtralForCausalLM"),
+        ("stablelm", "StableLmForCausalLM"),
+        ("falcon", "FalconForCausalLM"),
+        ("opt", "OPTForCausalLM"),
+    ],
+)
+def test_families_that_write_a_text_on_are_fine(kind: str, name: str, tmp_path: Path) -> None:
+    config = LLAMA | {"model_type": kind, "architectures": [name]}
+    make_plan(recipe(folder(tmp_path / "m", config)))
