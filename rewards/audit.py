@@ -213,7 +213,7 @@ def _with(sample: Sample, completion: str, kind: str) -> Sample:
 
 def _function(sample: Sample) -> str | None:
     """The function that a sample's tests call, if it has such tests."""
-    from rewards.sandbox.kinds import BadTests, Call, Judged, Referenced
+    from rewards.sandbox.kinds import BadTests, Call, Judged, Referenced, Sourced
     from rewards.sandbox.tests import read_tests
 
     try:
@@ -224,6 +224,8 @@ def _function(sample: Sample) -> str | None:
         return tests.entry or next(iter(tests.functions), None)
     if isinstance(tests, Referenced):
         return tests.function
+    if isinstance(tests, Sourced):  # of another language
+        return None
     first = tests[0] if tests else None
     if isinstance(first, Call):
         return first.source.partition("(")[0]

@@ -22,7 +22,7 @@ MAX_CHARS = 50_000
 _BOX = re.compile(r"\\(?:boxed|fbox)\s{0,3}(?=\{)")
 _BETWEEN_BOXES = re.compile(r"[\s,;$.]*(?:and|or)?[\s,;$.]*", re.IGNORECASE)
 _MARKER = re.compile(
-    r"####|\banswer\s{0,3}(?:is\b|:|=)\s{0,3}:?|^\s{0,8}A:|答案?\s{0,3}(?:是|为|為|:)\s{0,3}:?",
+    r"####|\banswer\s{0,3}(?:is\b|:|=)\s{0,3}:?|^\s{0,8}A:(?![^\n]*\n\s{0,8}B[:.)])|答案?\s{0,3}(?:是|为|為|:)\s{0,3}:?",
     re.IGNORECASE | re.MULTILINE,
 )
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from rewards.api import Sample
-from rewards.sandbox.kinds import BadTests, Call, Judged, Referenced
+from rewards.sandbox.kinds import BadTests, Call, Judged, Referenced, Sourced
 from rewards.sandbox.tests import NAMES, read_tests
 
 SHAPES = {
@@ -41,6 +41,8 @@ def idle_attacks(sample: Sample) -> Iterator[tuple[str, Sample]]:
     try:
         tests = read_tests(sample.columns, sample.gold, entry_point=None)
     except BadTests:
+        return
+    if isinstance(tests, Sourced):
         return
     if isinstance(tests, Judged):
         name, body = tests.entry or next(iter(tests.functions), ""), tests.source

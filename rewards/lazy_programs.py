@@ -13,7 +13,7 @@ from typing import Any
 
 from rewards.api import Reward, Sample
 from rewards.pool import Pool
-from rewards.sandbox.kinds import BadTests, Call, Judged, Referenced, Stdio, Tests
+from rewards.sandbox.kinds import BadTests, Call, Judged, PythonTests, Referenced, Sourced, Stdio
 from rewards.sandbox.same import Rules, same_value
 from rewards.sandbox.tests import read_tests
 
@@ -34,7 +34,7 @@ def lazy_programs(
         tests = read_tests(columns, gold, entry_point=entry_point)
     except BadTests:
         return []
-    if not tests:
+    if not tests or isinstance(tests, Sourced):
         return []
     if isinstance(tests, (Judged, Referenced)) or not isinstance(tests[0], Stdio):
         return list(_constant(tests))
@@ -46,7 +46,7 @@ def lazy_programs(
     ]
 
 
-def _constant(tests: Tests) -> Iterator[tuple[str, str]]:
+def _constant(tests: PythonTests) -> Iterator[tuple[str, str]]:
     """Programs in which every name that is tested gives the same value."""
     names = sorted(name for name in _names(tests) if name.isidentifier())
     names = [name for name in names if not keyword.iskeyword(name)]
@@ -62,7 +62,7 @@ def _constant(tests: Tests) -> Iterator[tuple[str, str]]:
         yield words, "".join(f"def {name}(*args, **kwargs):\n    {body}\n" for name in names)
 
 
-def _names(tests: Tests) -> set[str]:
+def _names(tests: PythonTests) -> set[str]:
     if isinstance(tests, Judged):
         return set(tests.functions)
     if isinstance(tests, Referenced):

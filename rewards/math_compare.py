@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from rewards.maths.equations import split_label
+from rewards.maths.functions import has_values, with_values
 from rewards.maths.lexer import MAX_CHARS
 from rewards.maths.notation import written_plainly
 from rewards.maths.parameters import with_one_letter
@@ -39,10 +40,14 @@ _TIME = re.compile(
     r"\D{0,12}?(\d{1,2}(?::\d\d){1,2})(?:\\text|\\mbox|\{|\})*(a|p)?\.?(?:m\b|m\.)?\D{0,9}"
 )
 _CHOICE = re.compile(r"\(?([A-J])(?:\)|\.|:)(?:\s+(?!or\b|and\b|&)|$)")
+_CHOICES = re.compile(r"\(([A-J])\)")
 _CHOICE_GOLD = re.compile(r"\(?([A-J])\)?")
 _QUALIFIER = re.compile(
     r"\\forall|\bfor\s{1,3}(?:all|every|any|each)\b|\\text\s?\{\s?,?\s?(?:for|where)\b"
     r"|[,(]\s?\(?\s?[a-zA-Z]\s?\\in\s?\\(?:mathbb|mathbf)\s?\{?\s?[ZNQR]"
+)
+_ONLY_BELOW = re.compile(
+    r"\bfor\s{1,3}(?:all|every|any|each)\b[^<=]{0,20}[a-zA-Z]\s?(?:<|\\(?:le|lt|leq)\b)"
 )
 _MORE = re.compile(r"=|\bor\b|[,;]\s{0,3}[-+]?[\d\\]")
 _COMMAND_NAME = re.compile(r"\\(?:text|mathrm|mathbf|textbf|mbox)\s*\{([^{}]*)\}")
@@ -109,6 +114,8 @@ def compare(gold: str, answer: str, *, worked_out: bool = False) -> Decision:
     parametrised = _by_parameter(gold, answer)
     if parametrised is not None:
         return parametrised
+    if _ONLY_BELOW.search(answer) and not _QUALIFIER.search(gold):
+        return Decision("wrong", "it is said to hold for some values only")
     gold, answer = unqualified(gold), unqualified(answer)
     written = _by_text(plain_gold, plain_answer, answer)
     if written is not None:
@@ -235,7 +242,9 @@ def _by_text(gold: str, squeezed_answer: str, answer: str) -> Decision | None:
     letter = _CHOICE_GOLD.fullmatch(_COMMAND_NAME.sub(r"\1", gold))
     chosen = _CHOICE.match(_COMMAND_NAME.sub(r"\1", answer.strip()))
     if letter and chosen:
-        return _decision(letter[1] == chosen[1], "letters of a choice")
+        named = set(_CHOICES.findall(_COMMAND_NAME.sub(r"\1", answer)))
+        same = letter[1] == chosen[1] and named <= {letter[1]}
+        return _decision(same, "letters of a choice")
     return None
 
 
@@ -289,6 +298,8 @@ def _by_tree_unguarded(gold: str, answer: str, *, thousands: bool) -> Decision:
             return _by_math_verify(gold, answer, reason)
         return Decision("unparsable", reason)
     try:
+        if has_values(gold_tree):
+            gold_tree, answer_tree = with_values(gold_tree), with_values(answer_tree)
         gold_tree, answer_tree = named_alike(gold_tree, answer_tree) or (gold_tree, answer_tree)
         operation = _unevaluated(answer_tree)
         if operation:

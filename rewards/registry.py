@@ -97,8 +97,8 @@ OTHER_FORMS = {"completions", "solution_str", "solution_strs", "queries"}
 
 def _check_required(ref: str, parameters: _Parameters, args: Mapping[str, Any]) -> None:
     """Refuse a function of our own form with a parameter that nothing fills."""
-    names = parameters.names or ()
-    if OTHER_FORMS & set(names):
+    names = parameters.names
+    if not names or OTHER_FORMS & set(names):
         return  # TRL fills more from columns; what a call lacks is told when it is made
     for name in parameters.required:
         if name != names[0] and name not in args:

@@ -27,6 +27,8 @@ from transformers import (
     Qwen3Config,
 )
 
+from pipeline.watch.report import metrics_of
+
 SIZES: dict[str, Any] = {
     "vocab_size": 288,
     "hidden_size": 64,
@@ -144,8 +146,9 @@ def test_a_family_from_plan_to_export(family: str, tmp_path: Path) -> None:
     stepwell("plan", "family.yaml")
     document = stepwell("run", "family.yaml")
     assert [row["model"] for row in document["results"]] == ["base", "reason"]
-    rows = (tmp_path / "runs/family/metrics/reason.jsonl").read_text().splitlines()
-    assert all(json.loads(row)["logprob_gap"] < 1e-3 for row in rows)
+    rows = metrics_of(tmp_path / "runs/family", "reason")
+    assert rows
+    assert all(row["logprob_gap"] < 1e-3 for row in rows)
     exported = Path(stepwell("export", "runs/family")["model"])
     trained = tmp_path / "runs/family/stages/reason/model"
     said = []

@@ -53,8 +53,10 @@ class _Sums:
 
     @classmethod
     def zero(cls, device: torch.device) -> "_Sums":
-        names = ("loss", "kl", "entropy", "clipped", "gap", "largest_gap")
-        return cls(**{name: torch.zeros((), device=device) for name in names})
+        def nothing() -> Tensor:
+            return torch.zeros((), device=device)
+
+        return cls(nothing(), nothing(), nothing(), nothing(), nothing(), nothing())
 
 
 class GrpoStepTrainer(Trainer):

@@ -124,6 +124,14 @@ def with_arguments(node: Node, label: Label, other: Label) -> Node | None:
     return renamed(node, dict(zip(label.arguments, other.arguments, strict=True)))
 
 
+def solved(node: Node) -> bool:
+    """Whether an equation says what one letter is: ``x = 7`` does, ``3x + 5 = 26`` asks it."""
+    left, right = (bare(side) for side in (node.args[0], node.args[-1]))
+    letters = left if left.kind == "symbol" else right
+    closed = right if left.kind == "symbol" else left
+    return letters.kind == "symbol" and not symbols(closed)
+
+
 def same_equation(gold: Node, answer: Node) -> str | None:
     """The rule by which two equations are equivalent, or None."""
     one, two = _zero_form(gold), _zero_form(answer)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from rewards.maths import sets
-from rewards.maths.equations import same_equation, solves, split_label, with_arguments
+from rewards.maths.equations import same_equation, solved, solves, split_label, with_arguments
 from rewards.maths.scalars import is_scalar, same_value
 from rewards.maths.tree import (
     Node,
@@ -242,7 +242,7 @@ def _same_relation(gold: Node, answer: Node) -> str | None:
             return solves(gold, answer)
         return None
     if gold.name == "=" == answer.name:
-        return same_equation(gold, answer)
+        return None if solved(gold) and not solved(answer) else same_equation(gold, answer)
     for candidate in (answer, _reversed(answer)):
         if gold.name == candidate.name and len(gold.args) == len(candidate.args):
             pairs = zip(gold.args, candidate.args, strict=True)

@@ -28,6 +28,15 @@ from rewards.maths.units import measure
 PREDICTED_DIGITS = 6
 FRACTION_DIGITS, LARGE = 4, 10
 GOLD_DIGITS = 3
+CHANGING = {
+    "plus", "minus", "times", "over", "squared", "cubed", "factorial", "score", "scores", "gross",
+    "half", "halves", "third", "thirds", "fourth", "fourths", "fifth", "fifths", "sixth", "sixths",
+    "seventh", "sevenths", "eighth", "eighths", "ninth", "ninths", "tenth", "tenths",
+    "hundredth", "hundredths", "thousandth", "thousandths",
+}  # fmt: skip
+"""Words that make another number of the one before them."""
+DENYING = {"wrong", "incorrect", "false", "not"}
+BOUNDS = {"at most", "at least", "or less", "or fewer", "than before"}
 PI = Node("constant", name="pi")
 _SCALARS = {
     "number", "symbol", "constant", "add", "multiply", "negate", "divide", "power", "factorial",
@@ -100,13 +109,33 @@ def _same_quantity(gold: Node, answer: Node) -> str | None:
     answer_inner = answer.args[0] if answer.kind == "quantity" else answer
     if gold.kind == answer.kind:
         one, two = measure(gold.name), measure(answer.name)
+        if one is not None and two is None and not _speaks_of(answer.name, one[0]):
+            return None  # 9 furlongs for 9 cm
         if one is not None and two is not None:
             if one[0] != two[0]:
                 return None
             if one[1] != two[1]:
                 scaled = [_times(gold_inner, one[1]), _times(answer_inner, two[1])]
                 return "equal in the same unit" if values.equal(*scaled) else None
+    if _changed(answer) and not _changed(gold):
+        return None
     return same_value(gold_inner, answer_inner)
+
+
+def _speaks_of(unit: str, kind: str) -> bool:
+    """Whether a word among others is a unit of that kind: "cm long"."""
+    basic = kind.partition("/")[0].partition("^")[0]
+    measures = (measure(word) for word in re.findall(r"[a-z]+", unit.lower()))
+    return any(one is not None and one[0] == basic for one in measures)
+
+
+def _changed(node: Node) -> bool:
+    """Whether words after a number make another one of it: 9 squared, 9 plus one, 9 thirds."""
+    words = re.findall(r"[a-z]+", node.name.lower()) if node.kind == "quantity" else []
+    if not words:
+        return False
+    denied = not set(words).isdisjoint(DENYING)
+    return denied or words[0] in CHANGING or " ".join(words[-2:]) in BOUNDS
 
 
 def _times(node: Node, size: Fraction) -> Node:

@@ -21,6 +21,9 @@ MAX_WORKING_DIGITS = 4_000
 MAX_VANISHING_DIGITS = 20_000
 MAX_SYMBOLS = 30
 POINTS, ENOUGH = 14, 4
+PIECEWISE = {"min", "max", "floor", "ceil", "abs"}
+FAR = (2, 4, 7, 10, 20, 50, 120)
+"""Exponents of ten of the points at which functions of pieces are compared, too."""
 INFINITY = Node("constant", name="infinity")
 
 
@@ -50,6 +53,8 @@ def equal(first: Node, second: Node) -> bool:
 def _agree_at_points(first: Node, second: Node, names: list[str]) -> bool:
     imaginary = any(part == Node("constant", name="i") for part in walk(first))
     agreements = 0
+    if _piecewise(first, second) and not _agree_far_away(first, second, names):
+        return False
     for environment in _points(names):
         try:
             if not _agree(first, second, environment, real=not imaginary):
@@ -62,6 +67,23 @@ def _agree_at_points(first: Node, second: Node, names: list[str]) -> bool:
     if agreements:
         return True
     return all(_agree(first, second, environment, real=False) for environment in _points(names)[:3])
+
+
+def _piecewise(*nodes: Node) -> bool:
+    return any(part.kind == "call" and part.name in PIECEWISE for n in nodes for part in walk(n))
+
+
+def _agree_far_away(first: Node, second: Node, names: list[str]) -> bool:
+    """Functions of pieces may be alike near zero and differ far away: ``max(x, -10^9)``."""
+    for exponent in FAR:
+        for sign in (1, -1):
+            far = {name: Fraction(sign * (10**exponent + 3 * k)) for k, name in enumerate(names)}
+            try:
+                if not _agree(first, second, far, real=True):
+                    return False
+            except (Undefined, TooComplex):
+                continue
+    return True
 
 
 def _points(names: list[str]) -> list[dict[str, Fraction]]:

@@ -92,4 +92,5 @@ class Sourced:
     language: str
 
 
-Tests = Sequence[Stdio] | Sequence[Call] | Judged | Referenced | Sourced
+PythonTests = Sequence[Stdio] | Sequence[Call] | Judged | Referenced
+Tests = PythonTests | Sourced
