@@ -11,10 +11,11 @@ from jinja2 import TemplateError, TemplateSyntaxError
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from pipeline.errors import WrongInput
 from pipeline.models.turn_end import Message, TurnEnd, turn_end_of
 
 
-class TemplateFault(Exception):
+class TemplateFault(WrongInput):
     """A chat template is wrong, or refuses what it is given."""
 
 

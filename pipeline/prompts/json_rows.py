@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from pipeline.errors import WrongInput
 from pipeline.prompts.prompt_error import PromptError
 
 Row = dict[str, Any]
@@ -27,7 +28,7 @@ _EXPECTED = 'a JSON object such as {"question": "...", "answer": "..."}'
 _TYPES = {str: "text", bool: "true or false", type(None): "null", list: "list"}
 
 
-class _Refusal(ValueError):
+class _Refusal(WrongInput):
     """What stands in JSON and cannot be a value."""
 
 

@@ -30,6 +30,8 @@ Extra = Callable[[], Mapping[str, float]]
 _RENAMED = {
     "learning_rate": "lr",
     "mean_token_accuracy": "token_accuracy",
+    "completions/mean_length": "completion_tokens",
+    "completions/clipped_ratio": "truncated_share",
 }
 _DROPPED = {"epoch", "num_tokens", "num_input_tokens_seen", "total_flos", "step_time"}
 
@@ -192,7 +194,7 @@ def renamed(logs: Mapping[str, float]) -> dict[str, float]:
     return {
         _RENAMED.get(key, key): value
         for key, value in logs.items()
-        if key not in _DROPPED and "/" not in key
+        if key in _RENAMED or not (key in _DROPPED or "/" in key)
     }
 
 

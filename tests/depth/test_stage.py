@@ -42,6 +42,7 @@ class Parts:
         self.folder = folder
         self.arguments: dict[str, Mapping[str, Any]] = {}
         self.infos: dict[str, Mapping[str, Any]] = {
+            "1-random-depth": {"rows": 40, "rows_too_long": 0},
             "2-headroom": ROOM | room,
             "7-calibrate": KEYS,
             "8-pareto": COMPARISON,
