@@ -149,7 +149,7 @@ def test_a_family_from_plan_to_export(family: str, tmp_path: Path) -> None:
     rows = metrics_of(tmp_path / "runs/family", "reason")
     assert rows
     assert all(row["logprob_gap"] < 1e-3 for row in rows)
-    exported = Path(stepwell("export", "runs/family")["model"])
+    exported = tmp_path / stepwell("export", "runs/family")["model"]
     trained = tmp_path / "runs/family/stages/reason/model"
     said = []
     for folder in (exported, trained):

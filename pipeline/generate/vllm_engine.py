@@ -262,4 +262,7 @@ def _prompt(request: Request, depth: DepthRequest | None) -> dict[str, Any]:
 
 
 def _reload(worker: Any, tensors: list[tuple[str, Any]]) -> None:
+    if not any(name == "lm_head" for name, _ in worker.model_runner.get_model().named_modules()):
+        # a tied head that this model's class has no module for: it reads the embedding
+        tensors = [(name, tensor) for name, tensor in tensors if name != "lm_head.weight"]
     worker.model_runner.reload_weights(weights_iterator=iter(tensors))
