@@ -4,14 +4,16 @@ A model's positions hold a prompt and its completion. What a stage's `max_tokens
 the room of its prompts; what does not fit is refused, or left out where the entry says so.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.errors import WrongInput
 from pipeline.generate.chat import Chat, TurnsRefused, load_chat
 from pipeline.measure.drops import Drop
+from pipeline.plan.model_origin import positions
 from pipeline.plan.stage_plan import Plan, PlanError
+from pipeline.recipe.model_source import ModelSource
 from pipeline.records import Prompt
 
 ALLOWANCE_TOKENS = 4096  # room for prompts in any engine, where the model has it
@@ -34,7 +36,10 @@ class PromptRoom:
 
 def positions_of(model: Path) -> int:
     """Positions of a model folder: of prompt and completion together."""
-    return json.loads((model / "config.json").read_text())["max_position_embeddings"]
+    limit = positions(ModelSource(path=str(model)))
+    if limit is None:
+        raise WrongInput(f"{model}/config.json does not say how many positions the model has")
+    return limit
 
 
 def sampled_entries(plan: Plan) -> dict[str, tuple[str, int]]:
