@@ -321,7 +321,6 @@ class TrainerActor(_Shell):
     def warm(self) -> None:
         """Import what takes seconds, while nothing waits for it."""
         importlib.import_module("trl.trainer.sft_trainer")
-        importlib.import_module("trl.trainer.grpo_trainer")
 
     def endpoint(self) -> tuple[str, int]:
         """An address for the ranks to meet at."""

@@ -103,7 +103,9 @@ class GrpoStepTrainer(Trainer):
             last = index == len(passes) - 1
             self.accelerator.gradient_state._set_sync_gradients(last)
             with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
-                share = self._share(model, rows, totals, sums)
+                # a pass that only keeps step with other ranks moves and measures nothing
+                measured = sums if counts else _Sums.zero(self.accelerator.device)
+                share = self._share(model, rows, totals, measured)
                 self.accelerator.backward(share if counts else 0.0 * share)
         self._row = self._measured(sums, step)
         return sums.loss * self.accelerator.num_processes

@@ -24,37 +24,41 @@ class PolicyPass:
     """Log-probabilities of completions' tokens under one model."""
 
     def __init__(self, model: PreTrainedModel, *, temperature: float) -> None:
-        """Finds out whether the model gives packed rows what it gives padded ones.
+        """Of a model that may be wrapped, or sharded, by the time that it is called.
 
-        Models differ in what their attention needs beside keys and values (a cap of its logits,
-        sinks, biases): those that do not say so would compute something else.
+        The first call finds out whether it gives packed rows what it gives padded ones. Models
+        differ in what their attention needs beside keys and values (a cap of its logits, sinks,
+        biases): those that do not say so would compute something else.
         """
-        self._temperature = temperature
+        self._model, self._temperature = model, temperature
         self._recurrent = isinstance(model.config, RecurrentConfig)
-        self.packed = self._takes_layout(model)
+        self.packed: bool | None = None  # not known yet
 
     def __call__(self, model: Any, rows: PackedRows) -> tuple[Tensor, Tensor]:
         """[N] log-probabilities of the rows' targets, and the entropies [N], in nats."""
+        if self.packed is None:
+            self.packed = self._takes_layout(model)
         logits = _packed(model, rows) if self.packed else _padded(model, rows)
         return token_logprobs(logits, rows.targets, temperature=self._temperature)
 
     @torch.no_grad()
-    def _takes_layout(self, model: PreTrainedModel) -> bool:
-        if model.config.get_text_config().to_dict().get("attn_logit_softcapping"):
-            model.set_attn_implementation("eager")  # torch's own attention would leave out the cap
-        usual = model.config._attn_implementation or "sdpa"
-        rows = pack(PROBE, device=model.device)
-        padded = _padded(model, rows).float()
+    def _takes_layout(self, model: Any) -> bool:
+        inner = self._model
+        if inner.config.get_text_config().to_dict().get("attn_logit_softcapping"):
+            inner.set_attn_implementation("eager")  # torch's own attention would leave out the cap
+        usual = inner.config._attn_implementation or "sdpa"
+        rows = pack(PROBE, device=inner.device)
+        padded = _padded(model, rows)
         try:
             if not self._recurrent:
-                model.set_attn_implementation(IMPLEMENTATION)
-            apart = (_packed(model, rows).float() - padded).abs().max()
+                inner.set_attn_implementation(IMPLEMENTATION)
+            apart = (_packed(model, rows) - padded).abs().max()
         except (ValueError, TypeError, KeyError, NotImplementedError):
             apart = torch.tensor(torch.inf)
         if apart <= PROBE_GAP.get(padded.dtype, 0.1) * padded.abs().max().clamp(min=1.0):
             return True
         if not self._recurrent:
-            model.set_attn_implementation(usual)
+            inner.set_attn_implementation(usual)
         return False
 
 

@@ -120,8 +120,8 @@ def test_a_model_that_must_go_token_by_token_is_padded() -> None:
     config = RecurrentConfig(**sizes, num_iterations=2, warm_start=True)
     model, rows = RecurrentForCausalLM(config).eval(), completions()
     policy = PolicyPass(model, temperature=1.0)
-    assert not policy.packed
     logprobs, _ = policy(model, pack(rows))
+    assert policy.packed is False
     expected = torch.cat([alone(model, row) for row in rows])
     torch.testing.assert_close(logprobs, expected, rtol=1e-4, atol=2e-5)
 
