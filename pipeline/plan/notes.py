@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.models.model_texts import texts_of
+from pipeline.plan.vocabulary import vocabulary_notes
 from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.recipe.model_source import ModelSource
 from pipeline.recipe.routing import watched_reward
@@ -17,7 +18,7 @@ def notes_of(recipe: Recipe) -> list[str]:
     for name, stage in recipe.stages.items():
         sources |= {f"stages.{name}.{key}": model for key, model in stage.own_models.items()}
     turns = [note for key, source in sources.items() for note in _turn_notes(key, source)]
-    return [*turns, *_watch_notes(recipe)]
+    return [*turns, *vocabulary_notes(recipe), *_watch_notes(recipe)]
 
 
 def _watch_notes(recipe: Recipe) -> Iterator[str]:

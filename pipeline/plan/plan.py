@@ -22,6 +22,7 @@ from pipeline.plan.identity import (
     spec_identity,
 )
 from pipeline.plan.stage_plan import Plan, PlanError, StagePlan
+from pipeline.plan.vocabulary import vocabulary_mistakes, vocabulary_texts
 from pipeline.recipe.recipe_errors import did_you_mean
 from pipeline.recipe.schema import Recipe, Stage
 from pipeline.recipe.stage_base import BASE
@@ -35,6 +36,7 @@ def make_plan(recipe: Recipe) -> Plan:
         mistakes += batch_mistakes(name, stage, recipe.hardware)
         mistakes += length_mistakes(recipe, name, stage)
         mistakes += recurrent_mistakes(recipe, name, stage)
+    mistakes += vocabulary_mistakes(recipe)
     if mistakes:
         raise PlanError("\n".join(mistakes))
     order = _order({name: _depends_on(recipe, stage) for name, stage in recipe.stages.items()})
@@ -87,9 +89,12 @@ def _circle(needs: Mapping[str, Sequence[str]], waiting: Sequence[str]) -> list[
 
 
 def _planned(recipe: Recipe, order: Iterable[str], *, device: str) -> Plan:
-    prints = {BASE: fingerprint(__version__, "model", model_identity(recipe.model))}
-    for name in recipe.prompts:
-        prints[name] = fingerprint(__version__, "prompts", entry_identity(recipe, name))
+    prints = {
+        name: fingerprint(__version__, "prompts", entry_identity(recipe, name))
+        for name in recipe.prompts
+    }
+    texts = [(name, column, prints[name]) for name, column in vocabulary_texts(recipe)]
+    prints[BASE] = fingerprint(__version__, "model", model_identity(recipe.model), *texts)
     stages = []
     for name in order:
         spec = recipe.stages[name]

@@ -85,6 +85,9 @@ class ModelSource(Strict):
     """Tokens, by their text, that end a completion beside those of the model and its template."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of weights and activations."""
+    vocabulary: Literal["full", "pruned"] = "full"
+    """`pruned`: a run uses the tokens of its prompts and rows, those that spell the rest and 4096
+    more; faster where the vocabulary is large for the model. An export has the full one again."""
 
     @model_validator(mode="after")
     def _one(self) -> "ModelSource":
@@ -98,4 +101,6 @@ class ModelSource(Strict):
             raise ValueError(f"split={list(self.split)} leaves the core without a layer")
         if self.max_iterations is not None and self.split is None:
             raise ValueError("max_iterations is for a model that split makes recurrent")
+        if self.scratch is not None and self.vocabulary == "pruned":
+            raise ValueError("vocabulary=pruned: a scratch model's characters are few already")
         return self

@@ -8,13 +8,17 @@ from typing import Any
 
 import yaml
 
+from pipeline.models import model_calls
 from pipeline.plan.stage_plan import StagePlan
+from pipeline.plan.vocabulary import is_pruned
 from pipeline.recipe.dump import dump_recipe
 from pipeline.recipe.export_stage import ExportStage
 from pipeline.recipe.model_source import ModelSource
 from pipeline.recipe.schema import Recipe
+from pipeline.recipe.stage_base import BASE
 from pipeline.stages.context import Output, RunContext
 from pipeline.stages.support import MODEL_FOLDER, model_of
+from pipeline.stages.vocabulary_use import VOCABULARY_FOLDER, pruning_text
 
 
 def run(plan: StagePlan, ctx: RunContext) -> Output:
@@ -22,7 +26,11 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
     spec = plan.spec
     assert isinstance(spec, ExportStage)
     target = ctx.out / MODEL_FOLDER
-    shutil.copytree(model_of(ctx, spec.model), target)
+    if is_pruned(ctx.plan.recipe, spec.model):
+        vocabulary = ctx.artifacts[BASE].path / VOCABULARY_FOLDER
+        ctx.cluster.call(model_calls.restore, model_of(ctx, spec.model), vocabulary, target)
+    else:
+        shutil.copytree(model_of(ctx, spec.model), target)
     results = _results(ctx)
     (target / "README.md").write_text(model_card(ctx, spec.model, results))
     (target / "recipe.yaml").write_text(dump_recipe(ctx.plan.recipe))
@@ -53,9 +61,21 @@ def model_card(ctx: RunContext, name: str, results: list[dict[str, Any]]) -> str
         f"# {recipe.name}: {name}\n\n"
         f"Made by Stepwell from `recipe.yaml` (in this folder), seed {recipe.seed}.\n\n"
         f"## Stages\n\n| stage | kind | reads |\n|---|---|---|\n{stages}\n\n"
+        f"{_vocabulary_section(ctx, name)}"
         f"## Data\n\n| name | source |\n|---|---|\n{data}\n\n"
         f"## Results\n\n| model | prompts | accuracy (95 % interval) | mean tokens |\n"
         f"|---|---|---|---|\n{scores or '| not evaluated | | | |'}\n"
+    )
+
+
+def _vocabulary_section(ctx: RunContext, name: str) -> str:
+    if not is_pruned(ctx.plan.recipe, name):
+        return ""
+    info = ctx.artifacts[BASE].manifest.info
+    return (
+        f"## Vocabulary\n\nIt was trained, sampled and scored with its vocabulary "
+        f"{pruning_text(info)}. This folder has the full vocabulary again: rows of tokens that "
+        "stayed are trained, the others are the base model's.\n\n"
     )
 
 

@@ -10,6 +10,7 @@ from pipeline.errors import RunFailed, WrongInput
 from pipeline.measure.drops import drop_rows
 from pipeline.models import model_calls
 from pipeline.plan.stage_plan import Plan, StagePlan
+from pipeline.plan.vocabulary import vocabulary_texts
 from pipeline.prompts.entries import load_entry
 from pipeline.prompts.findings import recipe_findings
 from pipeline.recipe.stage_base import BASE
@@ -19,6 +20,7 @@ from pipeline.stages.drop_log import log_drops
 from pipeline.stages.prompt_room import PromptRoom, prompt_room, sampled_entries
 from pipeline.stages.run_folder import FINDINGS_FILE, RunFolder, set_aside
 from pipeline.stages.support import MODEL_FOLDER, PROMPTS_FILE
+from pipeline.stages.vocabulary_use import prune_base, pruning_text
 
 
 def run_inputs(
@@ -51,7 +53,9 @@ def run_inputs(
         info: dict[str, Any] = {}
         if name == BASE:
             console.log("loading the base model")
-            _load_base(plan, draft, cluster)
+            info = _load_base(plan, draft, artifacts, cluster)
+            if "tokens" in info:
+                console.log(f"the base model's vocabulary: {pruning_text(info)}")
         else:
             entry = load_entry(plan.recipe, name)
             write_prompts(entry.prompts, draft / PROMPTS_FILE)
@@ -84,13 +88,21 @@ def _needed(plan: Plan, stages: Sequence[StagePlan]) -> list[str]:
     every = [item for stage in plan.stages for item in stage.inputs]
     sampled = [item.name for item in every if item.role == "prompts"]
     # prompts are measured with the base's tokenizer
-    return sorted({BASE, *inputs, *sampled} - {stage.name for stage in plan.stages})
+    texts = [name for name, _ in vocabulary_texts(plan.recipe)]
+    needed = {*inputs, *sampled, *texts} - {BASE} - {stage.name for stage in plan.stages}
+    return [*sorted(needed), BASE]
 
 
-def _load_base(plan: Plan, draft: Path, cluster: Cluster) -> None:
+def _load_base(
+    plan: Plan, draft: Path, prompts: Mapping[str, Artifact], cluster: Cluster
+) -> dict[str, Any]:
+    """Fill the base's draft; returns what its artifact says."""
     source = plan.recipe.model
+    pruned = source.vocabulary == "pruned"
+    folder = draft / ("full" if pruned else MODEL_FOLDER)
     try:
-        cluster.call(model_calls.materialize, source, draft / MODEL_FOLDER, seed=plan.recipe.seed)
+        cluster.call(model_calls.materialize, source, folder, seed=plan.recipe.seed)
+        return prune_base(plan, draft, folder, prompts, cluster=cluster) if pruned else {}
     except (RunFailed, WrongInput) as error:
         named = source.model_dump(exclude_unset=True, exclude={"dtype", "chat_template"})
         where = ", ".join(f"{key} {value}" for key, value in named.items())

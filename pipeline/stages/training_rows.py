@@ -1,7 +1,7 @@
 """Rows to fine-tune on: (question, completion) from prompts columns and harvests, rendered."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,15 +62,22 @@ def _rows(ctx: RunContext, source: Input, chat: Chat) -> Iterator[list[str]]:
         yield from _harvested(ctx, source, chat)
         return
     system = systems(ctx)[source.name]
-    for prompt in prompts_of(ctx, source.name):
-        value = prompt.columns.get(source.column)
+    yield from column_rows(prompts_of(ctx, source.name), source.column, chat, system=system)
+
+
+def column_rows(
+    prompts: Iterable[Prompt], column: str, chat: Chat, *, system: str | None
+) -> Iterator[list[str]]:
+    """What a column of a prompts entry teaches: [prompt, completion, ...] of every row."""
+    for prompt in prompts:
+        value = prompt.columns.get(column)
         if is_conversation(value):
-            where = f"prompt {prompt.id}: column {source.column!r}"
+            where = f"prompt {prompt.id}: column {column!r}"
             turns = turns_of(value, where=where)
             yield from training_texts(chat, turns, system=system)
             continue
         text = chat.render(prompt.question, system, prompt.context)
-        yield [text, without_opening(text, completion_of(prompt, source.column))]
+        yield [text, without_opening(text, completion_of(prompt, column))]
 
 
 def _harvested(ctx: RunContext, source: Input, chat: Chat) -> Iterator[list[str]]:

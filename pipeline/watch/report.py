@@ -12,8 +12,10 @@ from matplotlib.ticker import EngFormatter
 
 from pipeline.artifacts import MANIFEST, write_atomic
 from pipeline.errors import WrongInput
+from pipeline.recipe.stage_base import BASE
 from pipeline.stages.drop_log import run_drops
 from pipeline.stages.run_folder import FINDINGS_FILE
+from pipeline.stages.vocabulary_use import pruning_text
 from pipeline.train.job import METRICS_FILE
 from pipeline.watch.console import duration
 from pipeline.watch.curves import HELD_OUT, curve_png, pictures
@@ -48,6 +50,7 @@ def write_report(run_dir: Path) -> Path:
         name=recipe["name"],
         seed=recipe.get("seed"),
         hardware=_hardware(recipe.get("hardware", {})),
+        vocabulary=_vocabulary(run_dir),
         stages=stages,
         total=duration(sum(stage["seconds"] for stage in stages)),
         results=_results(run_dir),
@@ -132,6 +135,13 @@ def _stages(run_dir: Path) -> list[dict[str, Any]]:
 def _hardware(hardware: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The settings that say what a run ran on."""
     return [(key, str(hardware[key])) for key in _HARDWARE if hardware.get(key) is not None]
+
+
+def _vocabulary(run_dir: Path) -> str:
+    """How the base model's vocabulary was pruned; empty where it was not."""
+    manifest = run_dir / "inputs" / BASE / MANIFEST
+    info = _json(manifest)["info"] if manifest.is_file() else {}
+    return pruning_text(info) if "of_tokens" in info else ""
 
 
 def _results(run_dir: Path) -> list[dict[str, Any]]:
