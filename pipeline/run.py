@@ -11,6 +11,7 @@ from pipeline.artifacts import Artifact, fresh_folder, publish, write_atomic
 from pipeline.cluster.driver import Cluster
 from pipeline.depth import stage as depth
 from pipeline.errors import RunFailed, StepwellError, Stopped
+from pipeline.plan.engine_choice import first_engine
 from pipeline.plan.plan import stages_until
 from pipeline.plan.stage_plan import Plan, StagePlan
 from pipeline.recipe.dump import dump_recipe
@@ -93,7 +94,9 @@ def _run_stages(
         return {}
     artifacts = dict(finished)
     with Cluster(
-        plan.recipe.hardware,
+        plan.recipe.hardware.model_copy(
+            update={"engine": first_engine(plan.recipe, device=plan.device)}
+        ),
         device=plan.device,
         logs=folder.logs,
         scorer=plan.recipe.has_reward_model,

@@ -224,7 +224,7 @@ def evaluate(
     depth: Depth = None,
     budget: Budget = None,
     engine: Annotated[
-        str | None, typer.Option(help="native or vllm; default: the recipe's.")
+        str | None, typer.Option(help="vllm, native or auto; default: the recipe's.")
     ] = None,
     run_dir: RunDir = None,
     as_json: Json = False,

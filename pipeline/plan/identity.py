@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import file_sha256
+from pipeline.plan.engine_choice import planned_engines
 from pipeline.prompts.entries import reference_sources
 from pipeline.prompts.row_files import row_files
-from pipeline.recipe.hardware import Hardware
 from pipeline.recipe.model_source import ModelSource
 from pipeline.recipe.prompt_source import PromptSource
 from pipeline.recipe.reward_spec import Judge
@@ -29,11 +29,15 @@ def spec_identity(spec: Stage) -> dict[str, Any]:
     return content | {key: model_identity(source) for key, source in spec.own_models.items()}
 
 
-def hardware_identity(spec: Stage, hardware: Hardware, *, device: str) -> dict[str, Any]:
-    """What of the hardware changes the stage's bits; empty where it computes nothing."""
+def hardware_identity(recipe: Recipe, spec: Stage, *, device: str) -> dict[str, Any]:
+    """What of the hardware changes the stage's bits; empty where it computes nothing. An engine is
+    the one that samples, whether a recipe names it or leaves it to us."""
     if not spec.hardware_keys:
         return {}
-    return {**hardware.model_dump(include=set(spec.hardware_keys)), "device": device}
+    content = recipe.hardware.model_dump(include=set(spec.hardware_keys))
+    if "engine" in content:
+        content["engine"] = planned_engines(recipe, spec, device=device)
+    return {**content, "device": device}
 
 
 def reward_identity(recipe: Recipe, reward: str, inputs: Iterable[Input]) -> list[Any]:

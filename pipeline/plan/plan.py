@@ -106,7 +106,7 @@ def _planned(recipe: Recipe, order: Iterable[str], *, device: str) -> Plan:
             seed,
             [(i.role, i.column, prints[i.name]) for i in inputs if i.role != "watch"],
             [reward_identity(recipe, reward, inputs) for reward in spec.reward_names()],
-            hardware_identity(spec, recipe.hardware, device=device),
+            hardware_identity(recipe, spec, device=device),
         )
         stages.append(
             StagePlan(

@@ -10,6 +10,7 @@ from pipeline.errors import Stopped
 from pipeline.generate.client import RolloutClient
 from pipeline.generate.engine import EngineSettings
 from pipeline.generate.service import RewardUse
+from pipeline.plan.engine_choice import engine_for
 from pipeline.plan.stage_plan import StagePlan
 from pipeline.recipe.routing import judges
 from pipeline.recipe.stage_base import Input, Training
@@ -161,6 +162,7 @@ class MetricsFollower:
 def engine_settings(ctx: RunContext, model: Path) -> EngineSettings:
     """The same settings for every stage of a run, so that its engines can be reused."""
     hardware = ctx.plan.recipe.hardware
+    config = json.loads((model / "config.json").read_text())
     longest = max(s.spec.longest_completion for s in ctx.plan.stages)
     return EngineSettings(
         max_model_tokens=min(longest + ctx.room.tokens, positions_of(model)),
@@ -170,7 +172,7 @@ def engine_settings(ctx: RunContext, model: Path) -> EngineSettings:
         kv_cache_gib=hardware.kv_cache_gib,
         gpus=hardware.gpus_per_engine,
         gpu_memory_fraction=hardware.gpu_memory_fraction,
-        engine=hardware.engine,
+        engine=engine_for(hardware, config, device=ctx.plan.device),
     )
 
 

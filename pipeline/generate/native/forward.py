@@ -47,6 +47,8 @@ class RowModel:
         half = torch.arange(self.head_dim, device=self.device) < self.head_dim // 2
         self._signed_sine = torch.where(half, -self._sine, self._sine)
         self._columns = positions
+        nothing = torch.empty(0, device=self.device)
+        self._last = np.empty(0, dtype=np.int64), (nothing, (nothing, nothing))
         self._prelude = [FusedBlock(block) for block in self.backbone.prelude]
         self._core = [FusedBlock(block) for block in self.backbone.core]
         self._coda = [FusedBlock(block) for block in self.backbone.coda]
@@ -98,12 +100,19 @@ class RowModel:
     def _view(self, table: Tensor, lines: np.ndarray, positions: np.ndarray, own: Entries) -> View:
         length = int(positions.max()) + 1
         index = table[:, :length].index_select(0, self.to(lines))
-        at = self.to(positions)
-        hidden = self._columns[:length] > at.repeat(self.kv_heads)[:, None, None]
-        bias = torch.zeros((), dtype=self.dtype, device=self.device)
-        bias = torch.where(hidden, -torch.inf, bias)
-        rope = self._cosine.index_select(0, at), self._signed_sine.index_select(0, at)
+        bias, rope = self._at(positions, length)
         return View(self.to(own).long(), index.view(-1), bias, rope)
+
+    def _at(self, positions: np.ndarray, length: int) -> tuple[Tensor, KeyValue]:
+        """Bias and rope of a view. The iterations of a token ask for the same ones."""
+        if not np.array_equal(positions, self._last[0]):
+            at = self.to(positions)
+            hidden = self._columns[:length] > at.repeat(self.kv_heads)[:, None, None]
+            bias = torch.zeros((), dtype=self.dtype, device=self.device)
+            bias = torch.where(hidden, -torch.inf, bias)
+            rope = self._cosine.index_select(0, at), self._signed_sine.index_select(0, at)
+            self._last = positions, (bias, rope)
+        return self._last[1]
 
     def _through(
         self, blocks: Sequence[FusedBlock], stores: Sequence[Tensor], hidden: Tensor, view: View

@@ -80,10 +80,12 @@ class _Chunk:
 
             state = backbone.iterate(state, embedded, iteration, through_core)
         hidden = backbone.leave(state)
-        for block, store in zip(
-            backbone.coda, pool.dense.layers[len(backbone.prelude) :], strict=True
-        ):
-            hidden = self._block(block, hidden, rope, store, dense)
+        coda = zip(backbone.coda, pool.dense.layers[len(backbone.prelude) :], strict=True)
+        for layer, (block, store) in enumerate(coda, start=1):
+            if layer == len(backbone.coda):  # nobody reads what comes out of the last one
+                self._write(block, hidden, rope, store, dense)
+            else:
+                hidden = self._block(block, hidden, rope, store, dense)
 
     def _entries(self, by_prompt: list[Entries]) -> Tensor:
         return self.rows.to(np.concatenate(by_prompt)).long()
@@ -97,7 +99,20 @@ class _Chunk:
         entries: Tensor,
     ) -> Tensor:
         assert isinstance(block, Block)
+        q, k, v = self._write(block, hidden, rope, store, entries)
+        return block.finish(hidden, attend(q, k, v, None))
+
+    def _write(
+        self,
+        block: torch.nn.Module,
+        hidden: Tensor,
+        rope: KeyValue,
+        store: Tensor,
+        entries: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of a block's input, the latter two put into the pool."""
+        assert isinstance(block, Block)
         q, k, v = block.project(hidden, rope)
         both = torch.cat((k, v), dim=1).transpose(0, 1).flatten(1, 2)  # [2 K, B * T, D]
         store.index_copy_(1, entries, both.index_select(1, self.real))
-        return block.finish(hidden, attend(q, k, v, None))
+        return q, k, v

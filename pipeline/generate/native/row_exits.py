@@ -22,7 +22,10 @@ class RowExits:
         to `new` [A, h]: bool [A]. Rows at their cap make no decision."""
         rows = self.rows
         stops = np.zeros(len(active), dtype=bool)
-        free = np.flatnonzero(rows.by_rule[active] & (rows.iteration[active] < rows.cap[active]))
+        by_rule = rows.by_rule[active]
+        if not by_rule.any():
+            return stops
+        free = np.flatnonzero(by_rule & (rows.iteration[active] < rows.cap[active]))
         kinds = 2 * rows.rule[active[free]] + rows.sampled[active[free]]
         for kind in np.unique(kinds):
             members = free[kinds == kind]

@@ -1,0 +1,71 @@
+"""`hardware.engine: auto`: which engine samples from a model, told from its configuration.
+
+A rule, so that a run that is resumed, or repeated elsewhere, has the same engine and bits. Measured
+on a CPU (tests/bench/README.md): the native engine has 1.2 to 1.6 times vLLM's tokens per second at
+hidden sizes of up to 128 and as many at 256, starts within a second, and gains more where tokens
+leave the core early; above, vLLM is faster. Dense models are vLLM's, and so is all on a GPU.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.plan.model_origin import first_source, stored_config
+from pipeline.recipe.hardware import Hardware
+from pipeline.recipe.model_source import ModelSource
+from pipeline.recipe.schema import Recipe, Stage
+from pipeline.recipe.stage_base import BASE
+from pipeline.recurrent.shape import MODEL_TYPE
+
+NATIVE_HIDDEN = 256
+"""The widest model that the native engine samples from."""
+
+Choice = Literal["vllm", "native"]
+
+
+def engine_for(hardware: Hardware, config: Mapping[str, Any], *, device: str) -> Choice:
+    """The engine for a model with this `config.json`."""
+    if hardware.engine != "auto":
+        return hardware.engine
+    rope = (config.get("rope_parameters") or {}).get("rope_type", "default")
+    native = (
+        device == "cpu"
+        and config.get("model_type") == MODEL_TYPE
+        and config["hidden_size"] <= NATIVE_HIDDEN
+        and config.get("kv_planes") is None
+        and not config.get("warm_start")
+        and rope not in ("dynamic", "longrope")
+    )
+    return "native" if native else "vllm"
+
+
+def planned_engines(recipe: Recipe, stage: Stage, *, device: str) -> list[str]:
+    """The engines of the models that a stage reads, each once; `auto` where files here do not say
+    what a model is: then the model decides, and it is in the fingerprint itself."""
+    names = [item.name for item in stage.inputs() if item.name in {BASE, *recipe.stages}]
+    sources = [source for name in names if (source := first_source(recipe, name)) is not None]
+    return sorted({_planned(recipe.hardware, source, device=device) for source in sources})
+
+
+def first_engine(recipe: Recipe, *, device: str) -> Choice:
+    """The engine that a run begins with, as far as files here say."""
+    engine = _planned(recipe.hardware, recipe.model, device=device)
+    return "native" if engine == "native" else "vllm"
+
+
+def _planned(hardware: Hardware, source: ModelSource, *, device: str) -> str:
+    if hardware.engine != "auto":
+        return hardware.engine
+    config = _config(source)
+    return "auto" if config is None else engine_for(hardware, config, device=device)
+
+
+def _config(source: ModelSource) -> Mapping[str, Any] | None:
+    """What a model's `config.json` will say of what matters here; None where nothing here tells."""
+    if source.scratch is not None:
+        kind = "llama" if source.scratch.core is None else MODEL_TYPE
+        return {"model_type": kind, "hidden_size": source.scratch.hidden}
+    config = None if source.path is None else stored_config(Path(source.path))
+    if config is None or "hidden_size" not in config:
+        return None
+    return {**config, "model_type": MODEL_TYPE} if source.split is not None else config
