@@ -30,7 +30,7 @@ _MATH = re.compile(
     r"\$\$([^$]+)\$\$|(?<!\\)\$((?:[^$\\]|\\.)+)\$|\\\(([^\n]*?)\\\)|\\\[(.*?)\\\]", re.DOTALL
 )
 _PLAIN = (
-    r"(?<![\w.])[-+]?\$?\d[\d,]*(?:\.\d+)?(?![\w.]*\w|\s?[\^_\\{]|[\u0300-\u036f\u200b-\u202e])%?"
+    r"(?<![\w.])(?<!\d,)[-+]?\$?\d[\d,]*(?:\.\d+)?(?![\w.]*\w|\s?[\^_\\{]|[\u0300-\u036f\u200b-\u202e])%?"
     r"(?:\s(?:dozen|hundred|thousand|million|billion|trillion)\b)?"
 )
 _NUMBER = re.compile(_PLAIN)
@@ -44,10 +44,11 @@ _NEGATED = re.compile(
 )
 _LATEX = re.compile(r"[\^_{}]|\\[A-Za-z(\[]")
 _HEDGED = re.compile(r"\b(?:or|if|unless|maybe|perhaps|might|could|may)\b", re.IGNORECASE)
-_VALUE = rf"(?:\$[^$]+\$|\\\([^\n]*?\\\)|{_PLAIN})"
+VALUE = rf"(?:\$[^$]+\$|\\\([^\n]*?\\\)|{_PLAIN})"
+"""A formula or a plain number in prose, as a pattern."""
 _SAID = re.compile(
     r"\b(?:is|are|was|were|be|equals?)\s+(?:(?:exactly|just|only|simply|precisely|equal to)\s+)?"
-    rf"(?P<value>{_VALUE})",
+    rf"(?P<value>{VALUE})",
     re.IGNORECASE,
 )
 _AFTER = re.compile(
@@ -58,7 +59,14 @@ _COUNTED = re.compile(
     rf"(?:(?:exactly|only|just|precisely|a total of)\s+)?(?P<value>{_PLAIN})\s+[a-z]{{3,}}",
     re.IGNORECASE,
 )
-_EXACTLY = re.compile(rf"(?:exactly|only|just|precisely)\s+(?P<value>{_VALUE})[.!]?", re.IGNORECASE)
+_EXACTLY = re.compile(rf"(?:exactly|only|just|precisely)\s+(?P<value>{VALUE})[.!]?", re.IGNORECASE)
+
+
+_CONTRAST = re.compile(
+    rf"(?P<value>{VALUE})(?:,\s*|\s+)(?:and\s+)?(?:not|rather than|instead of)\s+{VALUE}"
+    rf"|not\s+{VALUE},?\s+but\s+(?:rather\s+)?(?P<other>{VALUE})",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,9 @@ class FinalAnswer:
     how: str
     problem: str = ""
     """``no_answer`` or ``several_answers`` when there is no text."""
+    before: str = ""
+    after: str = ""
+    """The text around the answer, where it stands in prose."""
 
 
 def final_answer(sample: Sample) -> FinalAnswer:
@@ -92,19 +103,24 @@ def answer_in(text: str) -> FinalAnswer:
     boxes = _boxes(text)
     boxes = [box for box in boxes if box[2].strip()] or boxes  # of an echoed instruction
     if boxes:
-        return _one(_joined(text, boxes), "boxed")
-    after = _after_markers(text)
-    if after:
-        return _one(after, "answer is")
+        around = text[: boxes[-1][0]], text[boxes[-1][1] :]
+        return _one(_joined(text, boxes), "boxed", around=around)
+    pieces = _after_markers(text)
+    if pieces:
+        start, end = pieces[-1][1:]
+        around = text[:start], text[end:]
+        return _one([piece for piece, _, _ in pieces], "answer is", around=around)
     return _bare(text)
 
 
-def _one(candidates: Sequence[str], how: str) -> FinalAnswer:
+def _one(candidates: Sequence[str], how: str, *, around: tuple[str, str] = ("", "")) -> FinalAnswer:
     distinct = {re.sub(r"[\s$]|\\[,;:! ]|\.\s*$", "", candidate) for candidate in candidates}
     if len(distinct) > 1:
         return FinalAnswer(None, how, "several_answers")
     text = candidates[-1].strip()
-    return FinalAnswer(text, how) if text else FinalAnswer(None, how, "no_answer")
+    if not text:
+        return FinalAnswer(None, how, "no_answer")
+    return FinalAnswer(text, how, before=around[0], after=around[1])
 
 
 def _boxes(text: str) -> list[tuple[int, int, str]]:
@@ -148,31 +164,41 @@ def _joined(text: str, boxes: Sequence[tuple[int, int, str]]) -> list[str]:
     return answers
 
 
-def _after_markers(text: str) -> list[str]:
-    """What follows each marker, up to the next one or the end of the sentence."""
+def _after_markers(text: str) -> list[tuple[str, int, int]]:
+    """What follows each marker, up to the next one or the end of the sentence; where it stands."""
     marks = list(_MARKER.finditer(text))
     pieces = []
     for index, mark in enumerate(marks):
         stop = marks[index + 1].start() if index + 1 < len(marks) else len(text)
-        piece = text[mark.end() : stop].strip(" \n\t*")
+        rest = text[mark.end() : stop]
+        piece = rest.strip(" \n\t*")
         if not re.search(r"\w", piece) or piece.lower() in ("final", "the", "the final"):
             continue
         ending = _SENTENCE_END.search(piece)
         if ending and ending[0] == "?":  # "Is the answer 7? No."
             continue
-        pieces.append(_trimmed(piece))
+        start = mark.end() + len(rest) - len(rest.lstrip(" \n\t*"))
+        answer, length = _trimmed(piece)
+        pieces.append((answer, start, start + length))
     return pieces
 
 
-def _trimmed(piece: str) -> str:
-    """The first sentence, less its full stop; a formula that opens it is taken whole."""
+def _trimmed(piece: str) -> tuple[str, int]:
+    """The first sentence, less its full stop, and its length in the text.
+
+    A formula that opens it is taken whole. Of ``5, not 6`` it is 5, of ``not 6 but 5`` too.
+    """
     opening = _MATH.match(piece)
     if opening:
-        return next(group for group in opening.groups() if group is not None)
+        return next(group for group in opening.groups() if group is not None), opening.end()
     if piece.startswith(("\\begin", "\\left")):
-        return piece
+        return piece, len(piece)
     sentence = _SENTENCE_END.split(piece, maxsplit=1)[0]
-    return sentence.strip().strip("*").strip()
+    answer = sentence.strip().strip("*").strip()
+    contrast = _CONTRAST.fullmatch(answer)
+    if contrast:
+        answer = contrast["value"] or contrast["other"]
+    return answer, len(sentence)
 
 
 def _bare(text: str) -> FinalAnswer:
@@ -183,30 +209,37 @@ def _bare(text: str) -> FinalAnswer:
     words = re.findall(r"[A-Za-z]{3,}", re.sub(r"\\[A-Za-z]+", "", line))
     said = _said(line[:5000]) if words else []
     if said:
-        return _one(said, "stated in the text")
+        return _one_of(said, line, "stated in the text")
     if len(words) < 3:
         return FinalAnswer(line.removesuffix("."), "bare")
-    formulas = [next(g for g in match if g) for match in _MATH.findall(line[:5000])]
+    formulas = list(_MATH.finditer(line[:5000]))
     if formulas:
-        return _one(formulas, "formula in the text")
-    numbers = _NUMBER.findall(line[:5000])
+        return _one_of(formulas, line, "formula in the text")
+    numbers = list(_NUMBER.finditer(line[:5000]))
     doubtful = _NEAR.search(line[:5000]) or _NEGATED.search(line[:5000]) or _LATEX.search(line)
     if numbers and not doubtful:
-        return _one(numbers, "number in the text")
+        return _one_of(numbers, line, "number in the text")
     return FinalAnswer(line, "bare")
 
 
-def _said(line: str) -> list[str]:
+def _one_of(matches: Sequence[re.Match[str]], line: str, how: str) -> FinalAnswer:
+    """The one value among `matches`, with what stands around the last of them."""
+    name = "value" if "value" in matches[-1].groupdict() else 0
+    around = line[: matches[-1].start(name)], line[matches[-1].end(name) :]
+    return _one([_unwrapped(match[name]) for match in matches], how, around=around)
+
+
+def _said(line: str) -> list[re.Match[str]]:
     """What a sentence says that something is, or how many there are; all of it, if it says more."""
     if _NEGATED.search(line) or _HEDGED.search(line):
         return []
     exact = _EXACTLY.fullmatch(line) or _COUNTED.match(line)
     if exact:
-        return [_unwrapped(exact["value"])]
+        return [exact]
     statements = list(_SAID.finditer(line))
     if not any(_AFTER.match(line, match.end("value")) for match in statements):
         return []
-    return [_unwrapped(match["value"]) for match in statements]
+    return statements
 
 
 def _unwrapped(value: str) -> str:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 
 from rewards.api import Reward, Sample, any_gold, reward
-from rewards.final_answer import answer_in, final_answer
-from rewards.math_compare import compare
+from rewards.final_answer import FinalAnswer, answer_in, final_answer
+from rewards.math_compare import Decision, compare
+from rewards.maths.spoken import lone_letter
+from rewards.retraction import taken_back
 
+MAX_OTHERS = 30
+"""So many values in the prose after an answer are compared with it; one more is another."""
 _ESCAPES = {"\t": "\\t", "\f": "\\f", "\b": "\\b", "\r": "\\r", "\v": "\\v"}
 _ESCAPED = re.compile(
     "\t(?=ext\\b|imes\\b|heta\\b|an\\b|frac|riangle)|\f(?=rac|box)|\b(?=oxed|egin|inom|eta\\b|ar\\b)"
@@ -50,6 +54,10 @@ def math_answer(sample: Sample, *, worked_out: bool = False) -> Reward:
         return Reward(value=0.0, verdict=final.problem, detail={"rule": final.how})
     gold = gold_text(sample.gold)
     decision = compare(gold, final.text, worked_out=worked_out)
+    if decision.verdict == "correct":
+        words = _taken_back(final)
+        if words is not None:
+            decision = Decision("several_answers", f"taken back: {words[:100]!r}")
     detail = {
         "found": final.how,
         "answer": final.text[:500],
@@ -59,6 +67,21 @@ def math_answer(sample: Sample, *, worked_out: bool = False) -> Reward:
     return Reward(
         value=float(decision.verdict == "correct"), verdict=decision.verdict, detail=detail
     )
+
+
+def _taken_back(final: FinalAnswer) -> str | None:
+    """The words around an answer that take it back, or None."""
+    answer = final.text or ""
+    known: dict[str, bool] = {}
+
+    def same(value: str) -> bool:
+        if value not in known:
+            few = len(known) < MAX_OTHERS
+            known[value] = few and compare(answer, value).verdict == "correct"
+        return known[value]
+
+    letter = lone_letter(answer) is not None
+    return taken_back(final.before, final.after, letter=letter, same=same)
 
 
 def gold_text(gold: str) -> str:
