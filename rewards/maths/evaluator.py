@@ -13,6 +13,8 @@ MAX_SLOW_DIGITS = 200
 MAX_BITS = 1 << 40
 """Values whose binary exponent passes this are refused: arithmetic on the exponent itself slows."""
 AGREE_BITS = 100
+SATURATED = {"tanh": 5, "coth": 5, "arctan": 60, "arccot": 60}
+"""Binary exponents of arguments from which on these are their limit to our digits."""
 
 
 @cache
@@ -123,6 +125,8 @@ class Evaluator:
             raise TooComplex("a large exponent")
         if node.name not in ("abs", "exp") and abs(args[0]) != 0 and mp.mag(args[0]) > 4000:
             raise TooComplex(f"{node.name} of a large number")
+        if node.name in SATURATED and args[0] != 0 and mp.mag(args[0]) > SATURATED[node.name]:
+            raise TooComplex(f"{node.name} of a value where it hardly changes")
         return _ONE[node.name](mp, args[0])
 
 

@@ -12,8 +12,10 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
+from rewards.maths import branches
 from rewards.maths.evaluator import AGREE_BITS, Evaluator, context, is_complex
 from rewards.maths.exact import cancelled, exact
+from rewards.maths.normal import shown
 from rewards.maths.tree import Node, TooComplex, Undefined, Unparsable, symbols, walk
 
 DIGITS = 50
@@ -24,6 +26,7 @@ POINTS, ENOUGH = 14, 4
 PIECEWISE = {"min", "max", "floor", "ceil", "abs"}
 FAR = (2, 4, 7, 10, 20, 50, 120)
 """Exponents of ten of the points at which functions of pieces are compared, too."""
+LINES = 4
 INFINITY = Node("constant", name="infinity")
 
 
@@ -42,6 +45,9 @@ def equal(first: Node, second: Node) -> bool:
         first, second = cancelled(first), cancelled(second)
         if first == second:
             return True
+        proof = shown(first, second)
+        if proof is not None:
+            return proof
     names = sorted(symbols(first) | symbols(second))
     if len(names) > MAX_SYMBOLS:
         raise TooComplex(f"more than {MAX_SYMBOLS} symbols")
@@ -53,6 +59,8 @@ def equal(first: Node, second: Node) -> bool:
 def _agree_at_points(first: Node, second: Node, names: list[str]) -> bool:
     imaginary = any(part == Node("constant", name="i") for part in walk(first))
     agreements = 0
+    if not _agree_on_branches(first, second, names):
+        return False
     if _piecewise(first, second) and not _agree_far_away(first, second, names):
         return False
     for environment in _points(names):
@@ -69,21 +77,65 @@ def _agree_at_points(first: Node, second: Node, names: list[str]) -> bool:
     return all(_agree(first, second, environment, real=False) for environment in _points(names)[:3])
 
 
+def _agree_on_branches(first: Node, second: Node, names: list[str]) -> bool:
+    """Agreement at points on every branch that functions of pieces have.
+
+    Of several symbols that is tried along lines, and only where both have such functions: else a
+    branch could lie where no line goes, and normal forms would have shown what is equal.
+    """
+    if len(names) == 1:
+        where = branches.points(branches.places(first, second))
+        return _agree_at(first, second, [{names[0]: point} for point in where])
+    if not _piecewise(first, second):
+        return True
+    if not (_piecewise(first) and _piecewise(second)):
+        return False
+    generator = random.Random("|".join(names))
+    for _ in range(LINES):
+        line = {
+            name: (Fraction(generator.randint(-40, 40), 7), Fraction(generator.randint(-9, 9), 4))
+            for name in names
+        }
+        on_it = [_substituted(node, line) for node in (first, second)]
+        where = branches.points(branches.places(*on_it))
+        environments = [{n: a + b * t for n, (a, b) in line.items()} for t in where]
+        if not _agree_at(first, second, environments):
+            return False
+    return True
+
+
+def _agree_at(first: Node, second: Node, where: list[dict[str, Fraction]]) -> bool:
+    """Agreement wherever both have a real value."""
+    for environment in where:
+        try:
+            if not _agree(first, second, environment, real=True):
+                return False
+        except (Undefined, TooComplex):
+            continue
+    return True
+
+
+def _substituted(node: Node, line: Mapping[str, tuple[Fraction, Fraction]]) -> Node:
+    """The expression along a line, in one symbol."""
+    if node.kind == "symbol" and node.name in line:
+        start, slope = (Node("number", number=number) for number in line[node.name])
+        return Node("add", (start, Node("multiply", (slope, Node("symbol", name="t")))))
+    args = tuple(_substituted(arg, line) for arg in node.args)
+    return Node(node.kind, args, node.name, node.number)
+
+
 def _piecewise(*nodes: Node) -> bool:
     return any(part.kind == "call" and part.name in PIECEWISE for n in nodes for part in walk(n))
 
 
 def _agree_far_away(first: Node, second: Node, names: list[str]) -> bool:
     """Functions of pieces may be alike near zero and differ far away: ``max(x, -10^9)``."""
-    for exponent in FAR:
-        for sign in (1, -1):
-            far = {name: Fraction(sign * (10**exponent + 3 * k)) for k, name in enumerate(names)}
-            try:
-                if not _agree(first, second, far, real=True):
-                    return False
-            except (Undefined, TooComplex):
-                continue
-    return True
+    far = [
+        {name: Fraction(sign * (10**exponent + 3 * k)) for k, name in enumerate(names)}
+        for exponent in FAR
+        for sign in (1, -1)
+    ]
+    return _agree_at(first, second, far)
 
 
 def _points(names: list[str]) -> list[dict[str, Fraction]]:

@@ -1,4 +1,7 @@
+# ruff: noqa: E501  tables of answers
 """Answers that look like the gold and say another thing: refused; their right neighbours: paid."""
+
+import time
 
 import pytest
 
@@ -45,6 +48,31 @@ PAID = [
 ]  # fmt: skip
 
 
+ALMOST = [
+    ("x", "x+10^{-12}x^9"), ("x", r"\sqrt{x^2}"), ("x+100", r"\sqrt{(x+100)^2}"), ("x", r"\arctan(\tan x)"),
+    ("262537412640768744", r"e^{\pi\sqrt{163}}"), ("x", r"\max(x,-10^{130})"), ("x", r"\min(x,10^{200})"),
+    ("0", r"\max(0,1-10^6(x-\pi)^2)"), ("0", r"\max(0,1-10^6(x-37)^2)"), ("0", r"\max(0,1-10^6|x-37|)"),
+    ("0", r"\lfloor\frac{1}{1+(x-37)^2}\rfloor"), ("0", r"\lfloor \frac{|x|}{10^{200}}\rfloor"),
+    ("0", r"\max(0,1-10^{40}(x-\sqrt2)^2)"), ("1", r"\tanh(10^6)"), ("1", r"\frac{2}{\pi}\arctan(10^{60})"),
+    ("x+y", r"\max(x+y,-10^{90})"), ("0", r"\max(0,1-10^6(x-37)^2-10^6(y-5)^2)"), ("|x-1|+|x+1|", "2"),
+    ("x", r"x+10^{-99}(x-1)(x-2)(x-3)(x-4)(x-5)(x-6)"), ("x", r"x(1+10^{-200})"), ("x+y", "|x|+|y|"),
+    (r"\frac{\pi}{2}", r"\arctan x+\arctan\frac1x"), (r"\cos x", r"\sqrt{1-\sin^2 x}"), ("1", r"\frac{|x-50|}{x-50}"),
+    (r"\lceil x\rceil", r"\lfloor x\rfloor+1"), ("x^{100}", "x^{100}+10^{-90}(x-1)(x-2)"),
+]  # fmt: skip
+EQUAL = [
+    ("|x-1|+|x+1|", r"\max(2,|2x|)"), (r"\max(x,y)", r"\frac{x+y+|x-y|}{2}"), ("|x|", r"(x^4)^{1/4}"),
+    (r"\lfloor 2x\rfloor", r"\lfloor x\rfloor+\lfloor x+\frac12\rfloor"), ("x+y", r"\max(x,y)+\min(x,y)"),
+    ("|x-y|", "|y-x|"), ("x^4", r"\sqrt{x^8}"), ("(x+1)^{20}", "(x+1)^{19}(x+1)"), ("|2x-4|", "2|x-2|"),
+    (r"\frac{1}{x^2-1}", r"\frac12\left(\frac1{x-1}-\frac1{x+1}\right)"), ("x", r"\max(x,-x^2-1)"),
+    (r"\sqrt{x}(x+1)", r"x\sqrt{x}+\sqrt{x}"), (r"\sin 2x", r"2\sin x\cos x"), (r"\max(|x|,|y|)", r"\max(|y|,|x|)"),
+]  # fmt: skip
+SLOW = [
+    "+".join(f"\\max(x,x^{{{n}}})" for n in range(2, 20)), r"\sqrt{(x-1)^{12}}+\lfloor x^{12}\rfloor",
+    r"\lfloor \frac{x^{11}+\pi x^3+1}{x^2+1}\rfloor", "(1+x)^{60}(1+y)^{60}(1-x)^{60}", "(x+y+z)^{20}+x",
+    "+".join(f"|x-{n}|" for n in range(30)), r"\lfloor " * 10 + "x^2" + r" \rfloor" * 10, r"\max(x,|x-\frac17|^{11})",
+]  # fmt: skip
+
+
 def value(gold: str, answer: str) -> float | None:
     sample = Sample(prompt="", completion=f"\\boxed{{{answer}}}", gold=gold)
     return math_answer(sample).value
@@ -58,6 +86,23 @@ def test_another_thing_is_not_paid(kind: str) -> None:
 
 def test_its_right_neighbours_are() -> None:
     assert not [pair for pair in PAID if value(*pair) != 1.0]
+
+
+def test_what_is_equal_almost_everywhere_is_not_equal() -> None:
+    assert [pair for pair in ALMOST if value(*pair) != 0.0] == []
+    assert [pair for pair in ALMOST if value(*pair[::-1]) != 0.0] == []
+
+
+def test_what_is_equal_on_every_branch() -> None:
+    assert [pair for pair in EQUAL if value(*pair) != 1.0] == []
+
+
+@pytest.mark.parametrize("answer", SLOW)
+@pytest.mark.parametrize("gold", ["x", "|x|"])
+def test_branches_take_little_time(gold: str, answer: str) -> None:
+    start_s = time.process_time()
+    value(gold, answer)
+    assert time.process_time() - start_s < 0.5
 
 
 def test_a_list_of_options_is_no_answer() -> None:
