@@ -147,9 +147,11 @@ def _load(recipe: Recipe, name: str, work: Work) -> Load:
         return 2 * run(part.model) * (part.tokens + part.prompt_tokens)
 
     def training_flops(part: Trained) -> float:
-        """2 forward, 4 backward, 2 more where activations are recomputed, 2 of a frozen model."""
+        """2 forward, 4 backward, 2 more where activations are recomputed, 2 of a frozen model; 2
+        backward where adapters alone have gradients."""
         frozen = sum(2 * run(model) for model in part.frozen)
-        return ((8 if part.recomputed else 6) * run(None) + frozen) * part.tokens
+        own = (4 if part.adapted else 6) + (2 if part.recomputed else 0)
+        return (own * run(None) + frozen) * part.tokens
 
     return Load(
         generated_tokens=sum(part.tokens for part in work.sampled),
@@ -183,7 +185,14 @@ def _memory_gib(recipe: Recipe, stage: Stage, shape: ModelShape) -> float | None
     if memory is None:
         return None
     sharding, ranks = hardware.sharding, hardware.ranks
-    total = optimizer_bytes(shape.parameters, sharding=sharding, ranks=ranks, dtype=dtype)
+    rank = memory.adapter_rank
+    total = optimizer_bytes(
+        shape.parameters if rank is None else shape.adapters(rank),
+        frozen=0.0 if rank is None else shape.parameters,
+        sharding=sharding,
+        ranks=ranks,
+        dtype=dtype,
+    )
     if memory.reference:
         total += shape.parameters * _value_bytes(dtype) / (ranks if sharding == "zero3" else 1)
     return total / GIB

@@ -1,5 +1,5 @@
 """What a plan names that is no mistake: how completions will end, by which reward held-out
-accuracy goes. Loads no ML library."""
+accuracy goes, a rate that is meant for others. Loads no ML library."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +10,7 @@ from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.recipe.model_source import ModelSource
 from pipeline.recipe.routing import watched_reward
 from pipeline.recipe.schema import Recipe
+from pipeline.recipe.stage_base import Training
 
 
 def notes_of(recipe: Recipe) -> list[str]:
@@ -18,7 +19,17 @@ def notes_of(recipe: Recipe) -> list[str]:
     for name, stage in recipe.stages.items():
         sources |= {f"stages.{name}.{key}": model for key, model in stage.own_models.items()}
     turns = [note for key, source in sources.items() for note in _turn_notes(key, source)]
-    return [*turns, *vocabulary_notes(recipe), *_watch_notes(recipe)]
+    return [*turns, *vocabulary_notes(recipe), *_watch_notes(recipe), *_rate_notes(recipe)]
+
+
+def _rate_notes(recipe: Recipe) -> Iterator[str]:
+    """Adapters at a rate that is meant for whole weights."""
+    for name, stage in recipe.stages.items():
+        if isinstance(stage, Training) and stage.lora and "lr" not in stage.model_fields_set:
+            yield (
+                f"stages.{name}.lr: {stage.lr:g} is the default for whole weights; adapters want "
+                f"about ten times as much: lr: {10 * stage.lr:g}"
+            )
 
 
 def _watch_notes(recipe: Recipe) -> Iterator[str]:

@@ -21,6 +21,7 @@ from pipeline.plan.identity import (
     reward_identity,
     spec_identity,
 )
+from pipeline.plan.lora_targets import lora_mistakes
 from pipeline.plan.stage_plan import Plan, PlanError, StagePlan
 from pipeline.plan.vocabulary import vocabulary_mistakes, vocabulary_texts
 from pipeline.recipe.recipe_errors import did_you_mean
@@ -36,6 +37,7 @@ def make_plan(recipe: Recipe) -> Plan:
         mistakes += batch_mistakes(name, stage, recipe.hardware)
         mistakes += length_mistakes(recipe, name, stage)
         mistakes += recurrent_mistakes(recipe, name, stage)
+        mistakes += lora_mistakes(recipe, name, stage)
     mistakes += vocabulary_mistakes(recipe)
     if mistakes:
         raise PlanError("\n".join(mistakes))

@@ -26,10 +26,18 @@ class ModelShape:
     kv_values: int | None = None
     iterated: float = 0.0  # parameters of a recurrent core
     iterations: int = 1  # of it, per token
+    sides: float = 0.0  # inputs and outputs of all linear layers but the head; 0 is unknown
 
     @property
     def run(self) -> float:
         return self.parameters + (self.iterations - 1) * self.iterated
+
+    def adapters(self, rank: int) -> float:
+        """Parameters of adapters on every linear layer but the head.
+
+        Where the layers are not known, from the size: within a fifth for Qwen2.5 and Llama 3.1.
+        """
+        return rank * (self.sides or 3.5 * self.parameters**0.6)
 
 
 KNOWN: Mapping[str, ModelShape] = {
@@ -65,8 +73,11 @@ def shape_of(source: ModelSource) -> ModelShape | None:
     return _named_shape(source.hub or source.gguf or "")
 
 
-def optimizer_bytes(parameters: float, *, sharding: Sharding, ranks: int, dtype: str) -> float:
-    """Bytes per rank of weights, gradients and Adam's state under ZeRO.
+def optimizer_bytes(
+    parameters: float, *, sharding: Sharding, ranks: int, dtype: str, frozen: float = 0.0
+) -> float:
+    """Bytes per rank of weights, gradients and Adam's state under ZeRO; frozen parameters have
+    weights alone.
 
     In bfloat16 weights and gradients take 2 bytes, Adam 12 with its float32 copy of the weights;
     in float32 they take 4, 4 and 8 (ZeRO, section 3).
@@ -74,7 +85,8 @@ def optimizer_bytes(parameters: float, *, sharding: Sharding, ranks: int, dtype:
     weights, gradients, adam = (2, 2, 12) if dtype == "bfloat16" else (4, 4, 8)
     level = {"none": 0, "zero1": 1, "zero2": 2, "zero3": 3}[sharding]
     parts = (adam, 1), (gradients, 2), (weights, 3)
-    return parameters * sum(size / (ranks if level >= needs else 1) for size, needs in parts)
+    shares = [size / (ranks if level >= needs else 1) for size, needs in parts]
+    return parameters * sum(shares) + frozen * shares[-1]
 
 
 def _split_shape(source: ModelSource, split: tuple[int, int, int]) -> ModelShape | None:
@@ -164,7 +176,9 @@ def _llama_shape(
 ) -> ModelShape:
     """Attention, gated MLP and two norms per layer, and a final norm."""
     layer = 2 * hidden * query + 2 * hidden * kv + 3 * hidden * mlp + 2 * hidden
-    return ModelShape(parameters=embeddings + layers * layer + hidden, kv_values=2 * layers * kv)
+    sides = layers * (2 * (hidden + query) + 2 * (hidden + kv) + 3 * (hidden + mlp))
+    parameters = embeddings + layers * layer + hidden
+    return ModelShape(parameters=parameters, kv_values=2 * layers * kv, sides=sides)
 
 
 def _recurrent_shape(
@@ -179,6 +193,7 @@ def _recurrent_shape(
         kv_values=2 * kv * (dense + core * planes),
         iterated=whole.parameters - outside.parameters + adapter,
         iterations=iterations,
+        sides=whole.sides + 3 * hidden,
     )
 
 

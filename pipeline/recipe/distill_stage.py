@@ -9,7 +9,7 @@ from pipeline.recipe.model_source import ModelSource
 from pipeline.recipe.section import listed
 from pipeline.recipe.sft_stage import COSINE_END, RandomDepths
 from pipeline.recipe.stage_base import Input, Product, Training
-from pipeline.recipe.stage_work import FILL, Sampled, Trained, Work
+from pipeline.recipe.stage_work import FILL, Sampled, Work
 
 
 class DistillStage(Training):
@@ -83,16 +83,12 @@ class DistillStage(Training):
             return self._on_policy_work(self.steps)
         count = sum(rows[i.name] for i in self.inputs() if i.role == "rows")
         tokens = count * self.epochs * FILL * self.max_tokens
-        return Work(trained=(Trained(tokens=tokens, recomputed=self.gradient_checkpointing),))
+        return Work(trained=(self.trained(tokens),))
 
     def _on_policy_work(self, steps: int) -> Work:
         """The student samples, and the teacher reads what it wrote."""
         sampled = Sampled(sequences=steps * self.batch_rows, max_tokens=self.max_tokens)
-        trained = Trained(
-            tokens=sampled.tokens,
-            recomputed=self.gradient_checkpointing,
-            frozen=(self.teacher,),
-        )
+        trained = self.trained(sampled.tokens, frozen=(self.teacher,))
         return Work(sampled=(sampled,), trained=(trained,))
 
     @property

@@ -8,7 +8,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from pipeline.recipe.reward_spec import ModelReward
 from pipeline.recipe.section import Strict
 from pipeline.recipe.stage_base import ENGINE_KEYS, TRAINER_KEYS, FurtherTraining, Input, Product
-from pipeline.recipe.stage_work import Sampled, Trained, TrainerMemory, Work
+from pipeline.recipe.stage_work import Sampled, TrainerMemory, Work
 
 Variant = Literal["grpo", "dapo", "dr_grpo", "gspo", "cispo"]
 
@@ -154,16 +154,21 @@ class GrpoStage(FurtherTraining):
                 ),
             )
         )
-        trained = Trained(
-            tokens=sampled.tokens + sampled.prompt_tokens,
-            recomputed=self.gradient_checkpointing,
-            frozen=(None,) if self.kl else (),
+        trained = self.trained(
+            sampled.tokens + sampled.prompt_tokens, frozen=(None,) if self.kl else ()
         )
         return Work(sampled=(sampled,), scored=scored, trained=(trained,))
 
     @property
     def trainer_memory(self) -> TrainerMemory | None:
-        return TrainerMemory(reference=bool(self.kl))
+        return TrainerMemory(reference=self.has_reference_weights, adapter_rank=self.adapter_rank)
+
+    @property
+    def has_reference_weights(self) -> bool:
+        """Whether the KL term's reference is weights of its own. With adapters it is the model
+        without them, until the policy becomes the reference."""
+        replaced = self.reference_every is not None and self.reference_every < self.steps
+        return bool(self.kl) and (self.lora is None or replaced)
 
     @property
     def batch_text(self) -> str:

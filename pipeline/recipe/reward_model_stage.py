@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from pydantic import PositiveFloat, PositiveInt
 
 from pipeline.recipe.stage_base import FurtherTraining, Input, Product
-from pipeline.recipe.stage_work import FILL, Trained, Work
+from pipeline.recipe.stage_work import FILL, Work
 
 
 class RewardModelStage(FurtherTraining):
@@ -44,7 +44,7 @@ class RewardModelStage(FurtherTraining):
         pairs = rows[self.pairs]
         sequences = 2 * min(pairs, self.max_pairs or pairs)
         tokens = sequences * self.epochs * FILL * self.max_tokens
-        return Work(trained=(Trained(tokens=tokens, recomputed=self.gradient_checkpointing),))
+        return Work(trained=(self.trained(tokens),))
 
     @property
     def batch_text(self) -> str:

@@ -7,7 +7,7 @@ from pydantic import PositiveFloat, PositiveInt, model_validator
 
 from pipeline.recipe.section import Strict, listed
 from pipeline.recipe.stage_base import FurtherTraining, Input, Product
-from pipeline.recipe.stage_work import FILL, Trained, Work
+from pipeline.recipe.stage_work import FILL, Work
 
 COSINE_END = "the cosine ends at a tenth of the peak rate (R1)"
 
@@ -79,7 +79,7 @@ class SftStage(FurtherTraining):
     def work(self, rows: Mapping[str, float]) -> Work:
         count = sum(rows[i.name] for i in self.inputs() if i.role == "rows")
         tokens = count * self.epochs * FILL * self.max_tokens
-        return Work(trained=(Trained(tokens=tokens, recomputed=self.gradient_checkpointing),))
+        return Work(trained=(self.trained(tokens),))
 
     @property
     def batch_text(self) -> str:

@@ -31,6 +31,7 @@ class Trained:
 
     tokens: float
     recomputed: bool = False  # activations, by gradient checkpointing: one more forward pass
+    adapted: bool = False  # adapters alone have gradients: the weights need none of their own
     frozen: tuple[str | None, ...] = ()
     """Models that read every token too, forward only: None is the one that the stage starts from
     (a reference), a name is another (a teacher)."""
@@ -50,6 +51,7 @@ class TrainerMemory:
     """What a trainer holds: weights, gradients and Adam's state, and perhaps a reference."""
 
     reference: bool = False  # a frozen copy of the weights beside them
+    adapter_rank: int | None = None  # of adapters, which alone have gradients and Adam's state
 
 
 def prompt_tokens(max_tokens: int) -> float:

@@ -22,7 +22,6 @@ from accelerate.state import AcceleratorState, GradientState
 from transformers import (
     AutoTokenizer,
     GenerationConfig,
-    PreTrainedModel,
     PreTrainedTokenizerBase,
     Trainer,
     set_seed,
@@ -35,9 +34,10 @@ from transformers.utils.logging import (
 )
 
 from pipeline.recurrent.register import register
-from pipeline.train.callbacks import full_weights
+from pipeline.train.adapter import save_adapters, transformers_model
 from pipeline.train.job import CHECKPOINTS, TrainJob
 from pipeline.train.sharding import sharded_arguments, start_sharded_cpu
+from pipeline.train.whole_weights import full_weights
 
 Schedule = Literal["constant", "linear", "cosine"]
 RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
@@ -153,9 +153,9 @@ def weights_dtype(job: TrainJob) -> torch.dtype:
     """The dtype to load weights in.
 
     bfloat16 training keeps float32 weights under autocast, or under DeepSpeed bfloat16 weights
-    with float32 ones in its optimizer.
+    with float32 ones in its optimizer. Weights that do not learn need no float32.
     """
-    keeps_master = job.sharding != "none"
+    keeps_master = job.sharding != "none" or job.spec.lora is not None
     return torch.bfloat16 if job.dtype == "bfloat16" and keeps_master else torch.float32
 
 
@@ -223,13 +223,15 @@ def trainer_process(job: TrainJob) -> Iterator[None]:
 def save_final(trainer: Trainer, job: TrainJob, tokenizer: PreTrainedTokenizerBase) -> None:
     """Fill `job.out` with weights in `job.dtype`, configuration and tokenizer; every rank calls.
 
-    Sharded weights are gathered first, which takes part of every rank.
+    Sharded weights are gathered first, which takes part of every rank. Adapters are added to the
+    weights, and are in a folder of their own beside it.
     """
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    assert isinstance(model, PreTrainedModel)
+    trained: Any = trainer.accelerator.unwrap_model(trainer.model)
+    model = transformers_model(trained)
+    save_adapters(trained, job)
     if weights_dtype(job) != torch.bfloat16 and job.dtype == "bfloat16":
         model.bfloat16()
-    weights = full_weights(model)
+    weights = full_weights(trained)
     model.config.use_cache = True  # training switches it off; generation wants it
     model.config.eos_token_id = json.loads((job.model / "config.json").read_text()).get(
         "eos_token_id"

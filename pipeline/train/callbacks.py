@@ -4,11 +4,10 @@ Their order matters: whatever belongs into a checkpoint saves before `CompleteCh
 therefore the last callback that a trainer is given.
 """
 
-import contextlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from pipeline.artifacts import sync, write_atomic
 from pipeline.train.job import CHECKPOINTS, METRICS_FILE, STOP_FILE, TrainJob, read_metrics
+from pipeline.train.whole_weights import full_weights, load_weights
 
 COMPLETE_FILE = "complete"  # in a checkpoint: everything else in it is on disk
 REFERENCE_FILE = "reference.safetensors"  # in a checkpoint: GRPO's reference model
@@ -173,7 +173,7 @@ class ReferenceKeeper(TrainerCallback):
     ) -> None:
         """Replace the reference when its time has come."""
         if self.every is not None and state.global_step % self.every == 0 and model is not None:
-            copy_weights(model, self.reference)
+            load_weights(self.reference, full_weights(model))
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -223,62 +223,6 @@ def find_resume(job: TrainJob) -> Path | None:
     answer = [latest_complete(folder) if dist.get_rank() == 0 else None]
     dist.broadcast_object_list(answer, src=0)
     return answer[0]
-
-
-def copy_weights(source: nn.Module, target: nn.Module) -> None:
-    """Make the target's weights equal to the source's, sharded (ZeRO-3) or whole."""
-    for new, old in zip(_stored(source).values(), _stored(target).values(), strict=True):
-        with _gathered([new, old], write=True) as writes:
-            if writes:
-                old.data.copy_(new.data)
-
-
-def full_weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    """CPU copies of all that a model's weights file holds, by name; tied parameters once."""
-    weights = {}
-    for name, tensor in _stored(model).items():
-        with _gathered([tensor], write=False):
-            weights[name] = tensor.detach().cpu().clone().contiguous()
-    return weights
-
-
-def load_weights(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
-    """Set everything that `full_weights` gives.
-
-    Raises:
-        ValueError: the names differ from the model's.
-    """
-    stored = _stored(model)
-    if stored.keys() != weights.keys():
-        odd = ", ".join(sorted(stored.keys() ^ weights.keys())[:5])
-        raise ValueError(f"these weights belong to another model; names that differ: {odd}")
-    for name, tensor in stored.items():
-        with _gathered([tensor], write=True) as writes:
-            if writes:
-                tensor.data.copy_(weights[name])
-
-
-def _stored(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Parameters and persistent buffers."""
-    saved = model.state_dict().keys()
-    buffers = {name: buffer for name, buffer in model.named_buffers() if name in saved}
-    return dict(model.named_parameters()) | buffers
-
-
-@contextlib.contextmanager
-def _gathered(tensors: Iterable[torch.Tensor], *, write: bool) -> Iterator[bool]:
-    """Surroundings in which sharded parameters are whole; the value tells whether to write.
-
-    Under ZeRO-3 rank 0 writes and the others receive. Whole tensors are written by every rank.
-    """
-    sharded = [tensor for tensor in tensors if "ds_id" in vars(tensor)]
-    if not sharded:
-        yield True
-        return
-    import deepspeed  # takes seconds, and only sharded runs need it
-
-    with deepspeed.zero.GatheredParameters(sharded, modifier_rank=0 if write else None):
-        yield dist.get_rank() == 0
 
 
 def _from_rank_0(args: TrainingArguments, decide: Callable[[], bool]) -> bool:

@@ -13,6 +13,7 @@ from trl.trainer.distillation_trainer import DistillationTrainer
 from pipeline.generate.chat import load_chat
 from pipeline.recipe.distill_stage import DistillStage
 from pipeline.train import sft_trainer
+from pipeline.train.adapter import with_adapters
 from pipeline.train.arguments import (
     FINAL_LR_FRACTION,
     load_tokenizer,
@@ -88,7 +89,7 @@ def _train(
         for folder in (job.model, teacher)
     )
     trainer = DistillationTrainer(
-        model=student,
+        model=with_adapters(student, job),
         teacher_model=expert,
         args=arguments,
         train_dataset=Dataset.from_dict({"prompt": [found[kept[index]] for index in order]}),

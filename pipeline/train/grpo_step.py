@@ -16,12 +16,14 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel, Trainer
 
 from pipeline.generate.client import Slice
 from pipeline.generate.schedule import derived_seed
 from pipeline.recipe.grpo_stage import GrpoStage
+from pipeline.train.adapter import transformers_model
 from pipeline.train.grpo_loss import Objective, Tokens, Totals, advantages, flat_share, loss
 from pipeline.train.logprob_gap import check_gap
 from pipeline.train.packed_rows import Completion, PackedRows, budget_of, pack, split
@@ -65,21 +67,24 @@ class GrpoStepTrainer(Trainer):
     def __init__(
         self, *, settings: StepSettings, reference: PreTrainedModel | None, **arguments: Any
     ) -> None:
-        """`reference`: the model that the KL term measures from; None without one."""
+        """`reference`: the model that the KL term measures from; None without one, or where it is
+        the policy without its adapters."""
         super().__init__(**arguments)
         spec = settings.spec
         self.settings = settings
         self.objective = Objective.of(
             variant=spec.variant, clip=spec.clip, kl=spec.kl, max_tokens=spec.max_tokens
         )
-        model = self.accelerator.unwrap_model(self.model)
-        assert isinstance(model, PreTrainedModel)
-        self._policy = PolicyPass(model, temperature=spec.temperature)
+        trained: Any = self.accelerator.unwrap_model(self.model)
+        self._policy = PolicyPass(transformers_model(trained), temperature=spec.temperature)
+        # without adapters the policy is what it began as: the reference until it is replaced
+        self._adapted = trained if isinstance(trained, PeftModel) else None
         self.ref_model: Any = reference
         self._reference = None
         if reference is not None:
             self._reference = PolicyPass(reference, temperature=spec.temperature)
             self.ref_model = self._placed(reference)
+        self._has_kl = bool(spec.kl)
         self._parts: list[list[Completion]] = []
         self._old: dict[int, Tensor] = {}  # by completion, where a step is several updates
         self._flat_share = 0.0
@@ -164,7 +169,7 @@ class GrpoStepTrainer(Trainer):
         Where nothing moves a completion it is left out; one stays, since every rank takes part.
         """
         used = list(part)
-        if self._reference is None:
+        if not self._has_kl:
             used = [c for c in part if c.advantage] or [min(part, key=lambda c: len(c.tokens))]
         return self._even(list(self._packed(used)), used)
 
@@ -202,9 +207,8 @@ class GrpoStepTrainer(Trainer):
         if self._old:
             old = torch.cat([self._old[id(c)] for c in rows.completions])
         reference = None
-        if self._reference is not None:
-            with torch.no_grad():
-                reference, _ = self._run(self._reference, self.ref_model, rows)
+        if self._has_kl:
+            reference = self._reference_logprobs(model, rows)
         result = loss(
             Tokens(
                 logprobs=logprobs,
@@ -227,6 +231,15 @@ class GrpoStepTrainer(Trainer):
         sums.largest_gap = torch.maximum(sums.largest_gap, gap.max())
         sums.tokens += len(gap)
         return result.loss * self.accelerator.num_processes
+
+    @torch.no_grad()
+    def _reference_logprobs(self, model: torch.nn.Module, rows: PackedRows) -> Tensor:
+        """[N] under the reference."""
+        if self._reference is not None:
+            return self._run(self._reference, self.ref_model, rows)[0]
+        assert self._adapted is not None
+        with self._adapted.disable_adapter():
+            return self._run(self._policy, model, rows)[0]
 
     def _run(self, policy: PolicyPass, model: Any, rows: PackedRows) -> tuple[Tensor, Tensor]:
         with self.accelerator.autocast():
@@ -258,7 +271,7 @@ class GrpoStepTrainer(Trainer):
             "zero_variance_share": self._flat_share,
             "num_tokens": float(self.state.num_input_tokens_seen),
         }
-        return row | ({} if self._reference is None else {"kl": kl / tokens})
+        return row | ({} if not self._has_kl else {"kl": kl / tokens})
 
     def _placed(self, reference: PreTrainedModel) -> Any:
         """The reference on its devices, sharded as the policy is."""

@@ -25,6 +25,7 @@ from trl.trainer.utils import disable_dropout_in_model
 from pipeline.generate.client import RolloutClient, Slice
 from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.recurrent.config import RecurrentConfig
+from pipeline.train.adapter import transformers_model, with_adapters
 from pipeline.train.arguments import (
     Batches,
     load_tokenizer,
@@ -33,10 +34,11 @@ from pipeline.train.arguments import (
     trainer_process,
     weights_dtype,
 )
-from pipeline.train.callbacks import ReferenceKeeper, find_resume, full_weights
+from pipeline.train.callbacks import ReferenceKeeper, find_resume
 from pipeline.train.grpo_step import GrpoStepTrainer, StepSettings
 from pipeline.train.job import TrainJob
 from pipeline.train.loop import run
+from pipeline.train.whole_weights import full_weights
 
 PositionDepths = Sequence[Sequence[int]]
 """[_B][_P + _T - 1] of each completion: the depths of the positions that ran."""
@@ -89,8 +91,8 @@ def make_trainer(
             engine_dtype=job.dtype,
             rollouts=source,
         ),
-        model=_model(job),
-        reference=_model(job) if spec.kl else None,
+        model=with_adapters(_model(job), job),
+        reference=_model(job) if spec.has_reference_weights else None,
         args=arguments,
         # rows only count: the service decides what each step's prompts are
         train_dataset=Dataset.from_dict({"row": range(arguments.max_steps * job.ranks)}),
@@ -178,7 +180,7 @@ class RolloutSource:
 def num_iterations(trainer: GrpoStepTrainer) -> int | None:
     """Depth at which the policy runs where none is given; None for a dense model."""
     model: Any = trainer.accelerator.unwrap_model(trainer.model)
-    config = model.config
+    config = transformers_model(model).config
     return config.num_iterations if isinstance(config, RecurrentConfig) else None
 
 
@@ -196,7 +198,7 @@ def engine_weights(trainer: GrpoStepTrainer) -> dict[str, torch.Tensor]:
     """
     model: Any = trainer.accelerator.unwrap_model(trainer.model)
     weights = full_weights(model)
-    if model.config.tie_word_embeddings and "lm_head.weight" not in weights:
+    if transformers_model(model).config.tie_word_embeddings and "lm_head.weight" not in weights:
         embedding = next(name for name in weights if name.endswith("embed_tokens.weight"))
         weights["lm_head.weight"] = weights[embedding]
     return weights

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from transformers import (
-    PreTrainedModel,
     PreTrainedTokenizerBase,
     PrinterCallback,
     Trainer,
     TrainerCallback,
 )
 
+from pipeline.train.adapter import transformers_model
 from pipeline.train.arguments import save_final
 from pipeline.train.callbacks import (
     CompleteCheckpoints,
@@ -43,8 +43,8 @@ def run(
     Returns:
         status (done or stopped), steps (so far), loss (mean of the last 10 steps).
     """
-    model = trainer.model
-    assert isinstance(model, PreTrainedModel)
+    assert trainer.model is not None
+    model = transformers_model(trainer.model)
     drop_calibration(model)
     freeze_policy(model)
     stop = StopOnFile(job, every=stop_every)

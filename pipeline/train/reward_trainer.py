@@ -20,6 +20,7 @@ from trl.trainer.reward_trainer import RewardTrainer
 from pipeline.generate.chat import Chat, load_chat
 from pipeline.generate.reward_scorer import RewardScorer, scored_ids
 from pipeline.recipe.reward_model_stage import RewardModelStage
+from pipeline.train.adapter import with_adapters
 from pipeline.train.arguments import (
     load_tokenizer,
     shared_arguments,
@@ -107,7 +108,7 @@ def _train(job: TrainJob, path: Path, *, callbacks: Sequence[TrainerCallback]) -
         max_length=None,
     )
     trainer = RewardTrainer(
-        model=_with_score_head(job),
+        model=with_adapters(_with_score_head(job), job),
         args=arguments,
         train_dataset=Dataset.from_list([examples[index] for index in order]),
         processing_class=tokenizer,

@@ -14,6 +14,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 from pipeline.generate.chat import Chat, load_chat
 from pipeline.recipe.distill_stage import DistillStage
 from pipeline.recipe.sft_stage import SftStage
+from pipeline.train.adapter import with_adapters
 from pipeline.train.arguments import (
     FINAL_LR_FRACTION,
     load_tokenizer,
@@ -86,7 +87,7 @@ def _train(job: TrainJob, rows: Path, *, callbacks: Sequence[TrainerCallback]) -
             rows_in_order, random_depths, seed=job.seed, batch_rows=batches.micro_rows
         )
     trainer = SFTTrainer(
-        model=model,
+        model=with_adapters(model, job),
         args=arguments,
         train_dataset=rows_in_order,
         processing_class=tokenizer,

@@ -107,6 +107,27 @@ def test_more_sharding_never_needs_more(ranks: int, parameters: float) -> None:
     assert held == sorted(held, reverse=True)
 
 
+def test_adapters_alone_have_gradients_and_state() -> None:
+    assert optimizer_bytes(1.0, frozen=10, sharding="none", ranks=1, dtype="bfloat16") == 16 + 20
+    assert optimizer_bytes(1.0, frozen=10, sharding="zero2", ranks=2, dtype="float32") == 10 + 40
+    full, lora = (
+        stage_of(estimate(recipe_with({"a": {**GRPO, **more}}, model=QWEN), device="cuda"), "a")
+        for more in ({}, {"lora": {"rank": 16}})
+    )
+    assert full.memory_gib is not None
+    assert lora.memory_gib is not None
+    assert lora.memory_gib < full.memory_gib / 6  # no reference of its own either
+    assert full.flops is not None
+    assert lora.flops == full.flops * (2 + 2 + 4) / (2 + 2 + 6)
+
+
+def test_adapters_count_the_sides_of_all_linear_layers() -> None:
+    scratch = {"hidden": 64, "layers": 3, "heads": 2, "mlp": 96}
+    shape = shape_of(ModelSource.model_validate({"scratch": scratch}))
+    assert shape is not None
+    assert shape.adapters(2) == 2 * 3 * (4 * (64 + 64) + 3 * (64 + 96))
+
+
 def test_grpo_counts_generation_reference_and_training() -> None:
     found = estimate(recipe_with({"a": GRPO}), device="cpu")
     a = stage_of(found, "a")

@@ -11,6 +11,7 @@ from pipeline.models.model_texts import texts_of
 from pipeline.plan.notes import notes_of
 from pipeline.plan.plan import PlanError, make_plan
 from pipeline.recipe.schema import Recipe
+from tests.plan.plans import SFT, recipe_with
 
 MakeFamily = Callable[..., Path]
 
@@ -82,3 +83,14 @@ def test_completions_over_the_models_positions_are_refused(
         return
     with pytest.raises(PlanError, match=r"stages\.report\.max_tokens: .* model's 8192 positions"):
         make_plan(plan)
+
+
+def test_adapters_at_the_rate_of_whole_weights_are_named() -> None:
+    def notes(**stage: Any) -> list[str]:
+        return [n for n in notes_of(recipe_with({"s": {**SFT, **stage}})) if ".lr" in n]
+
+    assert not notes()
+    assert not notes(lora={}, lr=3e-4)
+    (note,) = notes(lora={})
+    assert note.startswith("stages.s.lr: 5e-05 ")
+    assert note.endswith("lr: 0.0005")

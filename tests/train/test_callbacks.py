@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-import torch
 from torch import nn
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
@@ -18,11 +17,8 @@ from pipeline.train.callbacks import (
     MetricsWriter,
     ReferenceKeeper,
     StopOnFile,
-    copy_weights,
     find_resume,
-    full_weights,
     latest_complete,
-    load_weights,
     renamed,
 )
 from pipeline.train.job import CHECKPOINTS, METRICS_FILE, STOP_FILE, TrainJob, read_metrics
@@ -201,26 +197,6 @@ def test_reference_survives_a_resume(make_job: MakeJob) -> None:
     fresh = linear(1.0)
     ReferenceKeeper(fresh, every=2, resumed=path)
     assert fresh.weight[0, 0].item() == 3.0
-
-
-def test_tied_weights_are_stored_once_and_load_back() -> None:
-    def tied() -> nn.ModuleDict:
-        model = nn.ModuleDict({"embed": nn.Embedding(3, 2), "head": nn.Linear(2, 3, bias=False)})
-        cast(nn.Linear, model["head"]).weight = cast(nn.Embedding, model["embed"]).weight
-        return model
-
-    model, other = tied(), tied()
-    stored = full_weights(model)
-    assert list(stored) == ["embed.weight"]
-    load_weights(other, stored)
-    assert torch.equal(cast(nn.Linear, other["head"]).weight, stored["embed.weight"])
-    copy_weights(tied(), model)
-    assert not torch.equal(full_weights(model)["embed.weight"], stored["embed.weight"])
-
-
-def test_weights_of_another_model_are_refused() -> None:
-    with pytest.raises(ValueError, match="another model"):
-        load_weights(linear(1.0), {"other.weight": torch.zeros(1, 2)})
 
 
 def test_rows_are_json(make_job: MakeJob) -> None:

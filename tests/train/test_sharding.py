@@ -67,8 +67,15 @@ def losses(job: TrainJob) -> list[float]:
     return [row["loss"] for row in read_metrics(job.work / METRICS_FILE)]
 
 
-def compare(make_job: MakeJob, rows: Path, tmp_path: Path, **changes: Any) -> None:
-    keywords: dict[str, Any] = {"epochs": 1, "micro_batch_rows": 2}
+def compare(
+    make_job: MakeJob,
+    rows: Path,
+    tmp_path: Path,
+    *,
+    keywords: dict[str, Any] | None = None,
+    **changes: Any,
+) -> None:
+    keywords = {"epochs": 1, "micro_batch_rows": 2, **(keywords or {})}
     one = make_job("one", **keywords)
     two = dataclasses.replace(make_job("two", **keywords), ranks=2, **changes)
     sft_trainer.train(one, rows)
@@ -94,6 +101,14 @@ def test_two_ranks_reach_the_loss_of_one(
     compare(make_job, sft_rows, tmp_path, sharding=sharding)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("sharding", ["none", "zero1", "zero2", "zero3"])
+def test_two_ranks_of_adapters_reach_the_loss_of_one(
+    make_job: MakeJob, sft_rows: Path, tmp_path: Path, sharding: str
+) -> None:
+    compare(make_job, sft_rows, tmp_path, sharding=sharding, keywords={"lora": {"rank": 4}})
+
+
 def test_no_sharding_leaves_deepspeed_out() -> None:
     assert deepspeed_config("none", device="cpu", dtype="float32") is None
 
@@ -109,12 +124,13 @@ def test_only_zero3_gathers_weights_to_save_them() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("lora", [None, {"rank": 4}])
 @pytest.mark.parametrize("sharding", ["none", "zero2", "zero3"])
 def test_stopped_ranks_resume_bit_for_bit(
-    make_job: MakeJob, sft_rows: Path, tmp_path: Path, sharding: Any
+    make_job: MakeJob, sft_rows: Path, tmp_path: Path, sharding: Any, lora: Any
 ) -> None:
     whole, stopped = (
-        dataclasses.replace(make_job(name, epochs=1), ranks=2, sharding=sharding)
+        dataclasses.replace(make_job(name, epochs=1, lora=lora), ranks=2, sharding=sharding)
         for name in ("whole", "stopped")
     )
     run_ranks(whole, sft_rows, tmp_path / "whole.pickle")

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from pipeline.train.arguments import trainer_process
-from pipeline.train.callbacks import copy_weights, full_weights, load_weights
+from pipeline.train.whole_weights import full_weights, load_weights
 
 
 def network() -> nn.Module:
@@ -24,6 +24,6 @@ if __name__ == "__main__":
             policy, reference = network(), network()
         assert sum(p.numel() for p in policy.parameters()) == 0, "not sharded"
         load_weights(policy, full_weights(whole))
-        copy_weights(policy, reference)
+        load_weights(reference, full_weights(policy))
         for name, tensor in full_weights(reference).items():
             assert torch.equal(tensor, whole.state_dict()[name]), name
