@@ -167,6 +167,39 @@ PROGRAMS = {
         "def NAME(*a, **k):\n    x = []\n    for _ in range(100_000): x = [x]\n    return x\n"
     ),
     "too long an answer": "def NAME(*a, **k): return 'x' * 10**8\n",
+    "an end for whoever loops": "def NAME(*a, **k): raise StopIteration\n",
+    "a test that is skipped": (
+        "import unittest\ndef NAME(*a, **k): raise unittest.SkipTest('not here')\n"
+    ),
+    "a failure of its own": "def NAME(*a, **k): raise AssertionError\n",
+    "exit with success in the call": "import sys\ndef NAME(*a, **k): sys.exit(0)\n",
+    "exit before the tests": "def NAME(*a, **k): return None\nraise SystemExit(0)\n",
+    "patched unittest": (
+        "import unittest\nfor n in dir(unittest.TestCase):\n    if n.startswith('assert'):\n"
+        "        setattr(unittest.TestCase, n, lambda *a, **k: None)\n"
+        "def NAME(*a, **k): return None\n"
+    ),
+    "a pytest of its own": (
+        "import sys, types\nm = types.ModuleType('pytest')\nm.main = lambda *a, **k: 0\n"
+        "m.__getattr__ = lambda n: lambda *a, **k: lambda f: (lambda: None)\n"
+        "sys.modules['pytest'] = m\ndef NAME(*a, **k): return None\n"
+    ),
+    "the rest in a text": "def NAME(*a, **k): return None\nskipped = '''\n",
+    "the source of the tests": (
+        "import inspect, re, sys\ndef NAME(*a, **k):\n"
+        "    for m in list(sys.modules.values()):\n"
+        "        try: t = inspect.getsource(m)\n        except Exception: continue\n"
+        "        for v in re.findall(r'assert .*? == (.+)', t):\n            return eval(v)\n"
+    ),
+    "the file of the tests": (
+        "import glob, re\ndef NAME(*a, **k):\n"
+        "    for p in glob.glob('*.py') + glob.glob('../*.py') + ['/proc/self/cmdline']:\n"
+        "        try: t = open(p).read()\n        except OSError: continue\n"
+        "        for v in re.findall(r'assert .*? == (\\S+)', t): return eval(v)\n"
+    ),
+    "always True": "def NAME(*a, **k): return True\n",
+    "always 0": "def NAME(*a, **k): return 0\n",
+    "always an empty list": "def NAME(*a, **k): return []\n",
     "its argument": "def NAME(*a, **k): return a[0] if a else None\n",
     "nothing": "def NAME(*a, **k): return None\n",
     "a stop of the parent": (

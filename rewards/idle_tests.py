@@ -27,6 +27,13 @@ SHAPES = {
     "never true": "if False:\n{body}",
     "after an exit": "import sys\nsys.exit(0)\n{plain}",
     "caught": "try:\n{body}\nexcept Exception:\n    pass",
+    "a coroutine that nobody awaits": "async def run():\n{body}\nrun()",
+    "a generator that nobody reads": "def run():\n{body}\n    yield\nrun()",
+    "expected to fail": "import pytest\n@pytest.mark.xfail\ndef test_it():\n{body}",
+    "skipped": "import pytest\n@pytest.mark.skip\ndef test_it():\n{body}",
+    "no parameters": "import pytest\n@pytest.mark.parametrize('n', [])\ndef test_it(n):\n{body}",
+    "a tuple": "assert ({name}() == 271828, 'a message')",
+    "an answer and itself": "assert {name}() == {name}()",
     "a call without a comparison": "try:\n    {name}()\nexcept TypeError:\n    pass",
     "a true statement": "assert callable({name})\nassert 1 == 1",
 }

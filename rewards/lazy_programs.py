@@ -60,6 +60,9 @@ def _constant(tests: PythonTests) -> Iterator[tuple[str, str]]:
         words = "does nothing" if value is None else f"always returns {value!r}"
         body = "pass" if value is None else f"return {value!r}"
         yield words, "".join(f"def {name}(*args, **kwargs):\n    {body}\n" for name in names)
+    if isinstance(tests, Judged) and re.search(r"[Rr]aises|except", tests.source):
+        body = "raise ValueError"
+        yield "always fails", "".join(f"def {n}(*args, **kwargs):\n    {body}\n" for n in names)
 
 
 def _names(tests: PythonTests) -> set[str]:

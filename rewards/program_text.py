@@ -36,7 +36,19 @@ _CODE_LINE = re.compile(
 _DEFINED = re.compile(
     r"^[ \t]*(?:async[ \t]+)?(?:def|class)[ \t]+(\w+)|^(\w+)[ \t]*(?::[^=\n]*)?=(?!=)", re.MULTILINE
 )
+_SESSION = re.compile(r"(?:>>>|In \[\d+\]:)(?: |$)")
+_TYPED = re.compile(r"(?:>>>|\.\.\.|In \[\d+\]:|[ \t]+\.\.\.:)(?: |$)(?P<code>.*)")
+"""What Python and IPython print before each line that is typed."""
+_MAGIC = re.compile(r"^(?:[!%]\w|%%).*$", re.MULTILINE)
+"""A command of a notebook, which is no Python."""
+_LABEL = re.compile(r"^[ \t]*\[/?[A-Z]+\][ \t]*$", re.MULTILINE)
+"""What prompts ask to put around code: ``[BEGIN]`` and ``[DONE]``, ``[PYTHON]``."""
+_QUOTES = ('"""', "'''")
 _READS = re.compile(r"\binput\(|\bstdin\b|\bopen\((?:0|['\"]/dev/stdin)|\bfileinput\b|\bread\(0")
+_CONTAINERS = {
+    "Counter", "bool", "defaultdict", "deque", "dict", "float", "int", "list", "set", "str",
+    "tuple",
+}  # fmt: skip
 _PRINTS = re.compile(r"\bprint\b|\bstdout\b|\bwrite\(")
 
 
@@ -68,7 +80,14 @@ def program_in(text: str, wanted: Wanted) -> str:
         program = _chosen(blocks, wanted) if blocks else ""
     else:
         program = _in_prose(text, wanted) if wanted.language == "python" else text
-    return _continued(program, wanted)
+    program = _continued(program, wanted)
+    if wanted.language != "python":
+        return program
+    if not fenced and not re.search(r"[=(:]", program) and not _parses(program):
+        return ""  # words alone
+    if _MAGIC.search(program) and not _parses(program):
+        program = _MAGIC.sub("", program)
+    return program.removeprefix("\ufeff")
 
 
 def _blocks(text: str) -> Iterator[tuple[str, str]]:
@@ -76,8 +95,11 @@ def _blocks(text: str) -> Iterator[tuple[str, str]]:
 
     A fence may be indented, quoted with ``>`` or stand after words on its line.
     """
-    lines = iter(text.splitlines(keepends=True))
+    all_lines = text.splitlines(keepends=True)
+    lines = iter(all_lines)
+    number = 0
     for line in lines:
+        number += 1
         opening = _OPEN.match(line)
         if opening is None or not _opens(opening):
             continue
@@ -86,11 +108,13 @@ def _blocks(text: str) -> Iterator[tuple[str, str]]:
         indent = len(before) if not before.strip() or _MARKER.fullmatch(before) else 0
         code = []
         for inner in lines:
+            number += 1
             inner = re.sub(r"^[ \t]*> ?", "", inner) if quoted else inner
-            if _closes(inner, fence):
+            if _closes(inner, fence) and not _in_docstring(code, all_lines[number:]):
                 break
             stripped = inner.rstrip()
-            if stripped.endswith(fence) and "#" not in stripped:  # right behind the last line
+            ends = stripped.endswith(fence) and "#" not in stripped  # right behind the last line
+            if ends and not _in_docstring([*code, inner], all_lines[number:]):
                 code.append(_unindented(stripped.removesuffix(fence) + "\n", indent))
                 break
             code.append(_unindented(inner, indent))
@@ -98,6 +122,22 @@ def _blocks(text: str) -> Iterator[tuple[str, str]]:
             yield from _blocks("".join(code))
         else:
             yield opening["name"].lower(), "".join(code)
+
+
+def _in_docstring(code: Sequence[str], rest: Sequence[str]) -> bool:
+    """Whether a fence stands in a text of the code: its quotes are open, and close further on."""
+    before = "".join(code)
+    return any(
+        before.count(quotes) % 2 and any(quotes in line for line in rest) for quotes in _QUOTES
+    )
+
+
+def _typed(code: str) -> str:
+    """What was typed in a session, where the code is the record of one."""
+    if not _SESSION.match(code.lstrip()):
+        return code
+    typed = map(_TYPED.match, code.splitlines())
+    return "".join(f"{line['code']}\n" for line in typed if line)
 
 
 def _opens(opening: re.Match[str]) -> bool:
@@ -126,6 +166,8 @@ def _unindented(line: str, indent: int) -> str:
 def _of_language(blocks: list[tuple[str, str]], language: str) -> list[str]:
     """The blocks in that language; else those without a name; else all. Empty ones aside."""
     filled = [(name, code) for name, code in blocks if code.strip()]
+    if language == "python":
+        filled = [(name, _typed(code)) for name, code in filled]
     names = _NAMES.get(language, {language})
     tagged = [code for name, code in filled if name in names]
     if tagged:
@@ -173,6 +215,8 @@ def _with_helpers(earlier: Sequence[str], program: str) -> str:
                 names = {alias.asname or alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
                 names = {node.name}
+            elif isinstance(node, ast.Assign) and _is_constant(node.value):
+                names = {target.id for target in node.targets if isinstance(target, ast.Name)}
             else:
                 continue
             if names & missing or "*" in names:
@@ -182,8 +226,14 @@ def _with_helpers(earlier: Sequence[str], program: str) -> str:
     return f"{head}\n{program}" if head else program
 
 
+def _is_constant(value: ast.expr) -> bool:
+    """Whether a value is made of literals and empty containers: defining it has no effects."""
+    return all(not isinstance(part, ast.Name) or part.id in _CONTAINERS for part in ast.walk(value))
+
+
 def _in_prose(text: str, wanted: Wanted) -> str:
     """The longest stretch of lines that is a program, or all of the text when none is."""
+    text = _LABEL.sub("", text)
     if _parses(text) or (wanted.prompt and _parses(wanted.prompt + text)):
         return text
     lines = text.splitlines()

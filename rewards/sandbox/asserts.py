@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, TypeGuard
@@ -11,6 +12,7 @@ from rewards.sandbox.kinds import BadTests, Call, Judged, Tests
 from rewards.sandbox.program_names import BUILTINS, program_names
 from rewards.sandbox.sides import sides_apart
 
+_FENCED = re.compile(r"```\w*[ \t]*\r?\n(?P<code>[^`]*)```")
 MAX_LITERAL = 1_000_000
 MAX_VALUES = 6
 
@@ -19,9 +21,14 @@ MAX_VALUES = 6
 def from_code(source: str, *, setup: str, entry: str | None) -> Tests:
     """The tests that code holds: calls with their values, or code for a judge.
 
+    A byte order mark, and a fence around all of it, are taken away.
+
     Raises:
         BadTests: when it does not parse, or asks for what a judge cannot do.
     """
+    source = source.removeprefix("\ufeff")
+    fenced = _FENCED.fullmatch(source.strip())
+    source = fenced["code"] if fenced else source
     try:
         tree = ast.parse(source)
         ast.parse(setup)

@@ -57,6 +57,7 @@ class Box:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._folder: str | None = None
+        self._busy = False
         self.way = self._start()
 
     def __enter__(self) -> Box:
@@ -74,6 +75,7 @@ class Box:
         if self._folder is not None:
             _remove(self._folder)
         self._process = self._control = self._folder = None
+        self._busy = False
 
     def run(self, job: dict[str, Any], limits: Limits) -> Run:
         """Begin a run; its :meth:`Run.end` must be called before the next one.
@@ -81,8 +83,8 @@ class Box:
         Raises:
             Broken: when the sandbox cannot be brought to run anything.
         """
-        if self._process is None or self._process.poll() is not None:
-            self.close()
+        if self._busy or self._process is None or self._process.poll() is not None:
+            self.close()  # also where a run was left in the middle: its end is not the next one's
             self.way = self._start()
         command = job["mode"] == "command"
         job["limits"] = limits.resources(
@@ -105,6 +107,7 @@ class Box:
             numbers = array.array("i", [memory, *descriptors])
             rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)]
             self._control.sendmsg([b"run"], rights)
+            self._busy = True
         except OSError as error:
             raise Broken(f"the sandbox takes no runs: {error}") from error
         finally:
@@ -116,6 +119,7 @@ class Box:
         body = b""
         if has_bytes(self._control.fileno(), deadline):
             body = self._control.recv(100)
+        self._busy = False
         fields = body.split()
         if len(fields) != 6:
             self.close()

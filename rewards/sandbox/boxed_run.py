@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import resource
 import select
 import signal
 import time
@@ -15,6 +16,14 @@ from rewards.sandbox.ways import TMP_MIB
 
 FILE_MIB = 16
 MAX_PROCESSES = 32
+STACK_MIB = 100
+"""Of a Python program; the kernel leaves 128 MiB of addresses for a stack that grows."""
+_SIGNALS = {
+    signal.SIGSEGV: ", a crash: it called itself too deeply, or misused memory",
+    signal.SIGABRT: ", it aborted",
+    signal.SIGFPE: ", a division by zero",
+    signal.SIGKILL: ", killed",
+}
 TIMEOUT = "timeout"
 """The trouble of a run that used up its time."""
 TOO_MUCH_OUTPUT = "too much output"
@@ -58,8 +67,9 @@ class Limits:
             ("RLIMIT_NOFILE", 64),
             ("RLIMIT_CORE", 0),
         ]
-        if address_space:
+        if address_space:  # a program in this process: it may call itself deeply
             sizes.append(("RLIMIT_AS", size + (256 << 20)))
+            sizes.append(("RLIMIT_STACK", _at_most(resource.RLIMIT_STACK, STACK_MIB << 20)))
         if processes is not None:
             sizes.append(("RLIMIT_NPROC", processes))
         return [("RLIMIT_CPU", cpu_s, cpu_s + 1), *((name, most, most) for name, most in sizes)]
@@ -97,7 +107,7 @@ class RunEnd:
         if signal_number == signal.SIGXCPU or (signal_number == signal.SIGKILL and out_of_time):
             return TIMEOUT
         if signal_number:
-            return f"signal {signal_number}"
+            return f"signal {signal_number}{_SIGNALS.get(signal_number, '')}"
         code = os.waitstatus_to_exitcode(self.status)
         if code == COMPILER_FAILED:
             return "it does not compile"
@@ -125,6 +135,12 @@ class RunEnd:
         if self.bound == "files" or "signal 25" in words or "No space left" in words:
             return f"{TMP_MIB} MiB of files, {FILE_MIB} in one, which no argument raises"
         return ""
+
+
+def _at_most(limit: int, size: int) -> int:
+    """A size within the hard limit of this process, which its children cannot exceed."""
+    hard = resource.getrlimit(limit)[1]
+    return size if hard == resource.RLIM_INFINITY else min(size, hard)
 
 
 class Runner(Protocol):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import ast
 import marshal
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,7 @@ def _job(tests: Judged, *, null: str | None, told: str = "", every: bool = False
         "names": list(tests.functions),
         "classes": tests.classes,
         "carries": tests.carries,
+        "stops": "StopIteration" in tests.source,
         "modules": list(tests.modules),
         "imports": [*tests.imports, *(["unittest"] if unittest else [])],
         "entry": tests.entry,
@@ -120,10 +121,14 @@ def idle(judge: Box, tests: Judged) -> str:
 
 def _idle(judge: Box, tests: Judged) -> str:
     errors = checks = 0
+    alone = False
     for null in ("None", *tests.values):
         report = _reported(judge.run(_job(tests, null=null), NULL_LIMITS), None)
-        if report.trouble == WRONG_ANSWER:
+        if report.trouble == WRONG_ANSWER and (null != "None" or tests.carries):
             return ""
+        if report.trouble == WRONG_ANSWER:  # by a comparison of two answers, perhaps of equal ones
+            alone = True
+            continue
         if "raised ModuleNotFoundError" in report.trouble:
             raise BadTests(
                 f"{report.trouble}; the sandbox has Python's own modules, and installed ones that "
@@ -131,8 +136,10 @@ def _idle(judge: Box, tests: Judged) -> str:
             )
         errors += bool(report.trouble)
         checks = max(checks, report.checks)
-    if errors and _checks_names(tests):
+    if errors and (alone or _checks_names(tests)):
         return ""
+    if alone:
+        return "they compare answers with each other only: compare what a call returns with a value"
     if not checks:
         return (
             "no check runs: name test functions test_..., test classes Test... or derive them "
@@ -163,6 +170,29 @@ def _aliases(tree: ast.Module, tests: Judged) -> set[str]:
         for alias in node.names
         if (node.module if isinstance(node, ast.ImportFrom) else alias.name) in tests.modules
     }
+
+
+@lru_cache(maxsize=512)
+def _counts(tests: Judged) -> bool:
+    """Whether a program that is right makes a check run: none is made by raising or leaving."""
+    nodes = list(ast.walk(ast.parse(tests.source)))
+    by_hand = any(
+        isinstance(node, ast.Raise)
+        or (isinstance(node, ast.Assert) and isinstance(node.test, ast.Constant))
+        or (isinstance(node, ast.Attribute) and node.attr in ("exit", "fail"))
+        or (isinstance(node, ast.Name) and node.id in ("exit", "quit", "fail"))
+        for node in nodes
+    )
+    return not by_hand and any(map(_is_counted, nodes))
+
+
+def _is_counted(node: ast.AST) -> bool:
+    match node:
+        case ast.Assert():
+            return True
+        case ast.Call(func=ast.Attribute(attr=name)):
+            return name == "raises" or (name.startswith("assert") and name[6:7].isupper())
+    return False
 
 
 def _is_check(node: ast.AST) -> bool:
@@ -210,6 +240,8 @@ def by_judge(
         case _:
             report = Report(trouble="ended")
     end, ending = run.end()
+    if not report.trouble and report.total and not report.checks and _counts(tests):
+        report = replace(report, passed=0, trouble=WRONG_ANSWER, test="none of the checks ran")
     trouble = report.trouble
     if not trouble and not report.total:
         trouble = "no test ran to its end"

@@ -81,3 +81,17 @@ def test_the_detail_says_what_ran_and_what_failed() -> None:
 def test_what_a_judge_cannot_do_is_refused_with_what_to_write(tests: str, words: str) -> None:
     with pytest.raises(BadTests, match=re.escape(words)):
         judged(ADD, tests)
+
+
+def test_a_refusal_in_the_middle_leaves_nothing_to_the_next_row() -> None:
+    looking = (
+        "import inspect\ndef test_a():\n"
+        "    assert list(inspect.signature(add).parameters) == ['a', 'b']\n"
+    )
+    for _ in range(2):
+        with pytest.raises(BadTests, match="signature"):
+            judged(ADD, looking)
+        assert judged(ADD, "assert add(1, 2) == 3").value == 1.0
+        assert judged(ADD, "def test_a():\n    assert add(1, 2) == 3").value == 1.0
+        leaving = judged("import sys\nsys.exit(3)", "assert add(1, 2) == 3")
+        assert (leaving.value, leaving.verdict) == (0.0, "error")

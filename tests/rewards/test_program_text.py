@@ -109,3 +109,42 @@ def test_an_empty_block_holds_no_program() -> None:
 def test_long_prose_is_given_up() -> None:
     text = "x = 1\nno code here\n" * 5_000
     assert program_in(text, Wanted(names=("add",))) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "```python\n>>> def add(a, b):\n...     return a + b\n...\n>>> add(1, 2)\n3\n```",
+        "```pycon\n>>> import math\n>>> def add(a, b):\n...     return a + b\n```",
+        "```python\nIn [1]: def add(a, b):\n   ...:     return a + b\n```",
+        f"```python\n!pip install numpy\n%matplotlib inline\n{ADD}```",
+        f"```python\n%%time\n{ADD}```",
+        f"[BEGIN]\n{ADD}[DONE]\n",
+        f"[PYTHON]\n{ADD}[/PYTHON]\nThat is it.",
+        f"```python\n\ufeff{ADD}```",
+        '```python\ndef add(a, b):\n    """The sum.\n\n    ```\n    add(1, 2)\n    ```\n    """\n'
+        "    return a + b\n```",
+        "```python\ndef add(a, b):\n    '''The sum.\n```\nadd(1, 2)\n```\n    '''\n"
+        "    return a + b\n```",
+        "```python\nZERO = 0\n```\n```python\ndef add(a, b):\n    return a + b + ZERO\n```",
+        "```python\nfrom collections import defaultdict\nseen = defaultdict(int)\n```\n"
+        "```python\ndef add(a, b):\n    return a + b + seen[a]\n```",
+    ],
+)
+def test_notations_around_a_program(text: str) -> None:
+    space: dict[str, object] = {}
+    exec(program_in(text, Wanted(names=("add",))), space)
+    assert space["add"](1, 2) == 3  # type: ignore[operator]
+
+
+def test_an_earlier_example_is_no_helper() -> None:
+    program = ADD.replace("a + b", "a + b  # result")
+    text = f"```python\nresult = add(1, 2)\n```\n```python\n{program}```"
+    assert "add(1, 2)" not in program_in(text, Wanted(names=("add",)))
+
+
+@pytest.mark.parametrize(
+    "text", ["Done.", "I cannot do that", "The sum of both numbers", "**Hm!**"]
+)
+def test_words_alone_are_no_program(text: str) -> None:
+    assert program_in(text, Wanted(names=("add",))) == ""

@@ -122,6 +122,8 @@ class Session:
         except SystemExit as error:
             if not leaving or getattr(error, "of_program", None):
                 failure = record.failure_of(error, name, self.line.last)
+            elif error.code not in (None, 0):  # as a process, the tests would have failed
+                failure = record.Failure(record.WRONG_ANSWER, f"exit code {error.code}"[:300])
         except BaseException as error:
             failure = record.failure_of(error, name, self.line.last)
         if self.line.over:

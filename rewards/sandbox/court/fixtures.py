@@ -69,9 +69,9 @@ def runs(
 ) -> Iterator[tuple[str, Callable[[], object]]]:
     """(title, body) of each run of a test function."""
     marks = _marks(session, function, owner)
-    if any(_skips(mark) for mark in marks):
+    if any(_skips(mark, session.space) for mark in marks):
         return
-    tables = [_table(mark) for mark in marks if mark.name == "parametrize"]
+    tables = [_table(mark, session.space) for mark in marks if mark.name == "parametrize"]
     given = {key for table in tables for row in table for key in row}
     scene = Scene(session, owner)
     wanted = [*scene.automatic(), *_used(marks), *_parameters(function, owner)]
@@ -94,36 +94,43 @@ def _marks(session: collect.Session, function: Any, owner: type | None) -> list[
     return [mark for place in listed for mark in place if isinstance(mark, Mark)]
 
 
-def _skips(mark: Mark) -> bool:
-    if mark.name == "skipif":
-        return any(mark.args)
-    return mark.name in ("skip", "xfail")
+def _skips(mark: Mark, space: dict[str, Any]) -> bool:
+    """Whether a test is not run; what is expected to fail asks nothing."""
+    if mark.name == "skip":
+        return True
+    if mark.name not in ("skipif", "xfail"):
+        return False
+    conditions = [*mark.args, *(mark.kwargs[key] for key in ("condition",) if key in mark.kwargs)]
+    if not conditions:
+        return mark.name == "xfail"
+    names = {"sys": sys, "os": sys.modules["os"], **space}
+    return any(eval(one, names) if isinstance(one, str) else one for one in conditions)
 
 
 def _used(marks: list[Mark]) -> list[str]:
     return [name for mark in marks if mark.name == "usefixtures" for name in mark.args]
 
 
-def _table(mark: Mark) -> list[dict[str, Any]]:
-    """The rows of ``parametrize``, each with its names."""
-    if mark.kwargs.get("indirect"):
-        raise Refused("parametrize(indirect=...) is not offered; give the values directly")
-    call = dict(zip(("argnames", "argvalues"), mark.args), **mark.kwargs)  # noqa: B905
+def _table(mark: Mark, space: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of ``parametrize``, each with its names; a fixture's parameter ends in ``!``."""
+    call = dict(zip(("argnames", "argvalues", "indirect"), mark.args), **mark.kwargs)  # noqa: B905
     names = call["argnames"]
     bare = isinstance(names, str)
     if bare:
         names = [part.strip() for part in names.split(",") if part.strip()]
+    indirect = call.get("indirect") or ()
+    keys = [f"{key}!" if indirect is True or key in indirect else key for key in names]
     table = []
     for row in call["argvalues"]:
         if isinstance(row, Param):
-            if any(_skips(own) for own in row.marks if isinstance(own, Mark)):
+            if any(_skips(own, space) for own in row.marks if isinstance(own, Mark)):
                 continue
             values = row.values
         else:
             values = (row,) if bare and len(names) == 1 else tuple(row)
         if len(values) != len(names):
             raise Refused(f"parametrize has {len(names)} names and a row of {len(values)}")
-        table.append(dict(zip(names, values)))  # noqa: B905
+        table.append(dict(zip(keys, values)))  # noqa: B905
     return table
 
 

@@ -32,7 +32,7 @@ def main(job: dict, space: dict, send: Callable, receive: Callable) -> None:
                 raise AttributeError(f"the program defines no {name}")
             return told[name]
 
-        names = {name: told.get(name, things.Missing(name)) for name in job["names"]}
+        names = {name: told.get(name, things.Missing(name, log)) for name in job["names"]}
     else:
         line = NullLine(eval(job["null"], {"inf": float("inf"), "nan": float("nan")}))
 

@@ -101,6 +101,10 @@ class Record:
             words = self.open.pop()[1]
         return words
 
+    def missing(self, words: str) -> None:
+        """The tests use a name that the program does not define, whoever catches that."""
+        self.failures.append(Failure(f"raised NameError: {words}", "the names that tests use"))
+
     def failed(self, text: str) -> None:
         """A check that is no assert statement failed."""
         self.failures.append(Failure(WRONG_ANSWER, text))

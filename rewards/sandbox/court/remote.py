@@ -39,6 +39,8 @@ class Line:
         self.send, self.receive, self.classes = send, receive, job["classes"]
         self.carries = job["carries"]
         """Whether changes in place come over also from calls with a result."""
+        self.stops = job["stops"]
+        """Whether tests know of StopIteration, which would end a ``map`` of theirs in silence."""
         self.over = False
         self.calls = 0
         self.last = ""
@@ -93,6 +95,8 @@ class Line:
             if kind == "raised":
                 error, changes, printed = self.error(*told[:-2]), *told[-2:]
                 self.take(changes if self.carries else [], printed, handed)
+                if isinstance(error, StopIteration) and not source.startswith("next("):
+                    error = error if self.stops else _loud(error)
                 raise error
             self.send(f'["reply", {quoted(self.visit(*told))}]')
 
@@ -245,6 +249,13 @@ def _yielded(line: Line, number: int, *, whole: bool) -> Iterator:
         except StopIteration:
             return
         yield item
+
+
+def _loud(error: Any) -> RuntimeError:
+    """An error in place of StopIteration, as Python has it for generators (PEP 479)."""
+    other = RuntimeError("the program raised StopIteration")
+    other.of_program = error.of_program  # pyright: ignore[reportAttributeAccessIssue]
+    return other
 
 
 async def _awaited(line: Line, number: int) -> Any:

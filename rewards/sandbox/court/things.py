@@ -51,6 +51,8 @@ class Thing:
     def __getattr__(self, name: str) -> Any:
         if name == "__dict__":
             raise AttributeError(name)
+        if name == "__signature__":
+            raise Refused("tests look at a signature; compare what the function returns instead")
         value = _ask(self, f"_get({{}}, {name!r})")
         if type(value) in (Thing, Whole):
             object.__setattr__(value, "_name", f"{name_of(self)}.{name}")
@@ -209,18 +211,23 @@ def _ask(thing: Any, template: str, *others: Any) -> Any:
 
 
 class Missing:
-    """A name of the tests that the program does not define."""
+    """A name of the tests that the program does not define: any use of it fails."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, log: Any) -> None:
+        self._name, self._log = name, log
 
     def __call__(self, *_: Any, **__: Any) -> Any:
-        error = NameError(f"name {self.name!r} is not defined")
+        error = NameError(f"name {self._name!r} is not defined")
         error.of_program = ("NameError", str(error), 0)  # pyright: ignore
+        self._log.missing(str(error))
         raise error
 
     def __getattr__(self, name: str) -> Any:
         return self()
+
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __bool__ = __call__
+    __iter__ = __len__ = __getitem__ = __contains__ = __instancecheck__ = __enter__ = __call__
+    __hash__ = object.__hash__
 
 
 class ProgramModule(type(builtins)):
