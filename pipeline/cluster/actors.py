@@ -5,7 +5,6 @@ import json
 import os
 import socket
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +16,9 @@ from pipeline.generate.chat import load_chat
 from pipeline.generate.client import Slice, slice_of
 from pipeline.generate.engine import Engine, EngineSettings, stream_chunks
 from pipeline.generate.groups import Group
-from pipeline.generate.journal import Journal, StepRollouts
+from pipeline.generate.journal import Journal
 from pipeline.generate.service import Depths, RolloutService, Sampling
+from pipeline.generate.step_queue import StepQueue
 from pipeline.generate.steps import GrpoRollouts, PreferenceModel
 from pipeline.records import Prompt, Request, Rollout
 
@@ -153,11 +153,9 @@ class ServiceActor(_Shell):
 
     def __init__(self, log: Path) -> None:
         super().__init__(log)
-        self._lock = threading.Lock()
         self._pool: Any = None
         self._service: RolloutService | None = None
-        self._grpo: GrpoRollouts | None = None
-        self._step: tuple[int, StepRollouts] | None = None
+        self._steps: StepQueue | None = None
         self._engines: Sequence[Any] = ()
 
     def configure(
@@ -174,8 +172,7 @@ class ServiceActor(_Shell):
         for line in recognised(self._pool, setup):
             print(line)
         self._engines = engines
-        self._grpo = None
-        self._step = None
+        self._steps = None
         self._service = RolloutService(
             [_RemoteEngine(engine) for engine in engines],
             load_chat(setup.model),
@@ -210,7 +207,7 @@ class ServiceActor(_Shell):
     def open_grpo(self, setup: GrpoSetup, scorer: Any) -> None:
         """Serve the steps of a GRPO stage; `scorer` is the reward model's actor, if it has one."""
         assert self._service is not None
-        self._grpo = GrpoRollouts(
+        rollouts = GrpoRollouts(
             self._service,
             Journal(setup.journal),
             setup.spec,
@@ -221,6 +218,7 @@ class ServiceActor(_Shell):
             watch_reward=setup.watch_reward,
             depths=setup.depths,
         )
+        self._steps = StepQueue(rollouts.step)
 
     def push_weights(self, packed: Sequence[Any], *, version: int) -> None:
         """Hand new weights to every engine. `packed` holds one object reference."""
@@ -243,14 +241,15 @@ class ServiceActor(_Shell):
             ]
         )
 
+    def begin(self, step: int) -> None:
+        """Have a step made meanwhile."""
+        assert self._steps is not None
+        self._steps.begin(step)
+
     def slice(self, step: int, *, rank: int, ranks: int) -> Slice:
         """One rank's share of a step; the first rank to ask has it generated."""
-        assert self._grpo is not None
-        with self._lock:
-            if self._step is None or self._step[0] != step:
-                self._step = (step, self._grpo.step(step))
-            rollouts = self._step[1]
-        return slice_of(rollouts, rank=rank, ranks=ranks)
+        assert self._steps is not None
+        return slice_of(self._steps.take(step), rank=rank, ranks=ranks)
 
 
 def recognised(pool: "Pool", setup: ServiceSetup) -> Iterator[str]:
@@ -308,6 +307,10 @@ class ServiceClient:
             ranks = self._engines * self._gpus_per_engine
             self._sender = NcclSender(call, address=address, port=port, engine_ranks=ranks)
         return self._sender
+
+    def begin(self, step: int) -> None:
+        """Have the service make a step meanwhile."""
+        ray.get(self._service.begin.remote(step))
 
     def slice(self, step: int, *, rank: int, ranks: int) -> Slice:
         """This rank's share of a step."""

@@ -18,6 +18,9 @@ class Slice:
     metrics: Mapping[str, float]  # of the whole step
     depths: Sequence[Sequence[int]] | None = None
     """[_B][_P + _T - 1] of every position that ran; None for a dense model."""
+    versions: Sequence[int] | None = None
+    """[_B] the weights that all of a completion's tokens were sampled with, by the step that begins
+    with them; None: this step."""
 
 
 class RolloutClient(Protocol):
@@ -27,8 +30,12 @@ class RolloutClient(Protocol):
         """Give every engine these weights (checkpoint name -> tensor)."""
         ...
 
+    def begin(self, step: int) -> None:
+        """Have a step's completions made, with the weights of now; returns at once."""
+        ...
+
     def slice(self, step: int, *, rank: int, ranks: int) -> Slice:
-        """This rank's share of a step's completions."""
+        """This rank's share of a step's completions, once they are there."""
         ...
 
 
@@ -45,4 +52,5 @@ def slice_of(rollouts: StepRollouts, *, rank: int, ranks: int) -> Slice:
         rewards=[s.reward for s in mine],
         metrics=rollouts.metrics,
         depths=depths or None,
+        versions=[s.rollout.weight_version for s in mine],
     )

@@ -14,6 +14,15 @@ def derived_seed(*parts: object) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
+def version_of_step(step: int, *, ahead: int) -> int:
+    """The weights that a step's rollouts are made with, by the step that begins with them.
+
+    >>> [version_of_step(step, ahead=1) for step in range(4)]
+    [0, 0, 1, 2]
+    """
+    return max(step - ahead, 0)
+
+
 def prompts_of_step(prompts: Sequence[Prompt], *, seed: int, step: int, count: int) -> list[Prompt]:
     """The step's `count` prompts: consecutive slices of one shuffled pass after another."""
     first = step * count

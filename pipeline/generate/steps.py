@@ -8,7 +8,7 @@ from typing import Protocol
 from pipeline.generate.groups import Group, choose, has_variance, unscored_share
 from pipeline.generate.journal import Journal, StepRollouts
 from pipeline.generate.priced_depths import PricedDepths
-from pipeline.generate.schedule import prompts_of_step, replacements_of_step
+from pipeline.generate.schedule import prompts_of_step, replacements_of_step, version_of_step
 from pipeline.generate.service import (
     Depths,
     RolloutService,
@@ -68,7 +68,8 @@ class GrpoRollouts:
         return made
 
     def held_out(self, step: int) -> dict[str, float]:
-        """How the held-out prompts go at this step's weights, where the recipe watches them.
+        """How the held-out prompts go at the weights of this step's rollouts, where the recipe
+        watches them.
 
         held_out_accuracy: share with a watched reward of at least 1, as an evaluation counts, of
         the samples that it scored; held_out_unscored_share: of those that it did not;
@@ -88,7 +89,7 @@ class GrpoRollouts:
             ),
             seed=self._seed,
             step=-1,
-            version=step,
+            version=self._version(step),
         )
         samples = [group.samples[0] for group in groups]
         scored = _values(samples, self._watch_reward)
@@ -137,10 +138,13 @@ class GrpoRollouts:
             sampling=sampling_of(spec),
             seed=self._seed,
             step=step,
-            version=step,
+            version=self._version(step),
             depths=self._depth_requests(batch, step),
         )
         return self._with_preference(batch, groups, step)
+
+    def _version(self, step: int) -> int:
+        return version_of_step(step, ahead=self._spec.ahead)
 
     def _depth_requests(self, batch: Sequence[Prompt], step: int) -> Depths | None:
         if self._depths is None:

@@ -131,7 +131,9 @@ def _stage_estimate(recipe: Recipe, name: str, stage: Stage, *, device: str) -> 
         memory_gib=_memory_gib(recipe, stage, shape) if shape else None,
         kv_gib=_kv_gib(recipe, stage, shape) if shape else None,
         scorer_gib=_scorer_gib(recipe, work, device=device) if shape else None,
-        hours=_hours(load, recipe.hardware, device=device) if shape else None,
+        hours=_hours(load, recipe.hardware, device=device, overlaps=work.overlaps)
+        if shape
+        else None,
     )
 
 
@@ -162,9 +164,9 @@ def _load(recipe: Recipe, name: str, work: Work) -> Load:
     )
 
 
-def _hours(load: Load, hardware: Hardware, *, device: str) -> float:
-    """Generation, scoring and training one after the other; a reward model has the devices of one
-    engine, and reads as fast as a trainer."""
+def _hours(load: Load, hardware: Hardware, *, device: str, overlaps: bool) -> float:
+    """Generation, scoring and training one after the other, or training meanwhile. A reward model
+    has the devices of one engine, and reads as fast as a trainer."""
     speed = SPEEDS[device]
     trainers, generators = hardware.ranks, hardware.engines * hardware.gpus_per_engine
     if device == "cpu":
@@ -176,7 +178,8 @@ def _hours(load: Load, hardware: Hardware, *, device: str) -> float:
     )
     scoring = load.score_flops / (generators / hardware.engines * speed.train_flops_per_s)
     training = load.train_flops / (trainers * speed.train_flops_per_s)
-    return (generating + scoring + training) / 3600
+    sampling = generating + scoring
+    return (max(sampling, training) if overlaps else sampling + training) / 3600
 
 
 def _memory_gib(recipe: Recipe, stage: Stage, shape: ModelShape) -> float | None:

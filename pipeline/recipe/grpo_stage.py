@@ -75,6 +75,9 @@ class GrpoStage(FurtherTraining):
     (2507.18071) or cispo (2506.13585)."""
     resample_rounds: int = Field(default=2, ge=0)
     """Rounds in which groups of equal rewards are replaced by other prompts'. Ours."""
+    ahead: int = Field(default=0, ge=0, le=1)
+    """1: a step's rollouts are made, with the weights of before it, while the step before it trains
+    (AIPO, arXiv 2505.24034). 0: with the weights of now, in turns."""
     watch: Watch | None = None
     """Held-out accuracy during training; default: none."""
 
@@ -157,7 +160,9 @@ class GrpoStage(FurtherTraining):
         trained = self.trained(
             sampled.tokens + sampled.prompt_tokens, frozen=(None,) if self.kl else ()
         )
-        return Work(sampled=(sampled,), scored=scored, trained=(trained,))
+        return Work(
+            sampled=(sampled,), scored=scored, trained=(trained,), overlaps=bool(self.ahead)
+        )
 
     @property
     def trainer_memory(self) -> TrainerMemory | None:

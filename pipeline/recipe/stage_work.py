@@ -44,6 +44,7 @@ class Work:
     sampled: tuple[Sampled, ...] = ()
     scored: tuple[Sampled, ...] = ()  # completions that a reward model reads: `model` names it
     trained: tuple[Trained, ...] = ()
+    overlaps: bool = False  # trains on one step while the next is sampled
 
 
 @dataclass(frozen=True, kw_only=True)

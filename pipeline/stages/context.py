@@ -23,8 +23,9 @@ class Console(Protocol):
 
     Metric rows have `step` and `steps`, and of these what the stage knows: loss, lr, grad_norm,
     reward, reward/NAME, held_out_accuracy, completion_tokens (mean), zero_variance_share,
-    logprob_gap (maximum, nats), truncated_share, kl, entropy, tokens_per_s, seconds_left,
-    unscored_share, held_out_unscored_share, resampled_groups, too_long_share.
+    logprob_gap (maximum, nats), staleness (steps), stale_kl (nats), capped_share, truncated_share,
+    kl, entropy, tokens_per_s, seconds_left, unscored_share, held_out_unscored_share,
+    resampled_groups, too_long_share.
     """
 
     def start(self, plan: Plan, run_dir: Path) -> None: ...

@@ -4,6 +4,12 @@ Sources: grpo DeepSeekMath (arXiv 2402.03300, equation 3) with R1's clip; dapo (
 equation 8); dr_grpo (2503.20783, section 3.2); gspo (2507.18071, equation 5); cispo (2506.13585,
 equation 4).
 
+A token's loss is -min(r A, clip(r) A) c, with r = new / old the ratio of the policy in training to
+that of the trainer's weights as the step begins, and c = min(old / engine, 2) that of the latter to
+what sampled it: arithmetic alone apart where the engine held the same weights, one update of a step
+where it was ahead (AIPO, arXiv 2505.24034, equation 3; decoupled PPO, arXiv 2110.00641, section 3).
+No gradient flows through c.
+
 Shapes: N completion tokens of the rows of one forward pass, R rows, B completions of a step.
 """
 

@@ -5,7 +5,8 @@
 
 A completion without advantage costs nothing where there is no KL term. Log-probabilities of before
 the step are the pass's own where a step is one update. Every token's log-probability is compared
-with the one that it was sampled with before the optimizer moves.
+with the one that it was sampled with before the optimizer moves. Of a step that was made ahead the
+weights were others: how far they are apart is measured instead.
 """
 
 import contextlib
@@ -28,6 +29,7 @@ from pipeline.train.grpo_loss import Objective, Tokens, Totals, advantages, flat
 from pipeline.train.logprob_gap import check_gap
 from pipeline.train.packed_rows import Completion, PackedRows, budget_of, pack, split
 from pipeline.train.policy_pass import PolicyPass
+from pipeline.train.stale_tokens import stale_metrics, stale_sums
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +40,7 @@ class StepSettings:
     micro_rows: int  # padded rows whose tokens one forward pass has room for
     seed: int
     engine_dtype: str
-    rollouts: Callable[[int], Slice]  # this rank's completions of a step, at the weights of now
+    rollouts: Callable[[int], Slice]  # this rank's completions of a step
 
 
 @dataclass
@@ -51,6 +53,7 @@ class _Sums:
     clipped: Tensor
     gap: Tensor
     largest_gap: Tensor
+    stale: Tensor  # [4], `pipeline.train.stale_tokens`
     tokens: int = 0
 
     @classmethod
@@ -58,7 +61,8 @@ class _Sums:
         def nothing() -> Tensor:
             return torch.zeros((), device=device)
 
-        return cls(nothing(), nothing(), nothing(), nothing(), nothing(), nothing())
+        six = (nothing(), nothing(), nothing(), nothing(), nothing(), nothing())
+        return cls(*six, torch.zeros(4, device=device))
 
 
 class GrpoStepTrainer(Trainer):
@@ -135,6 +139,7 @@ class GrpoStepTrainer(Trainer):
                 logprobs=tuple(part.logprobs[i]),
                 advantage=every[first + i],
                 depths=None if part.depths is None else tuple(part.depths[i]),
+                staleness=0 if part.versions is None else step - part.versions[i],
             )
             for i in range(len(values))
         ]
@@ -223,12 +228,15 @@ class GrpoStepTrainer(Trainer):
             totals,
         )
         gap = (old - rows.logprobs).abs()
+        fresh = gap[rows.staleness == 0]
         sums.loss += result.loss.detach()
         sums.kl += result.kl
         sums.clipped += result.clipped
         sums.entropy += entropy.sum()
-        sums.gap += gap.sum()
-        sums.largest_gap = torch.maximum(sums.largest_gap, gap.max())
+        sums.gap += fresh.sum()
+        if len(fresh):
+            sums.largest_gap = torch.maximum(sums.largest_gap, fresh.max())
+        sums.stale += stale_sums(old=old, engine=rows.logprobs, staleness=rows.staleness)
         sums.tokens += len(gap)
         return result.loss * self.accelerator.num_processes
 
@@ -251,23 +259,26 @@ class GrpoStepTrainer(Trainer):
         counts = torch.stack(
             [sums.kl, sums.entropy, sums.clipped, sums.gap, torch.tensor(float(sums.tokens))]
         ).to(self.accelerator.device)
-        largest = sums.largest_gap.clone()
+        largest, stale = sums.largest_gap.clone(), sums.stale.clone()
         if several:
             dist.all_reduce(counts)
+            dist.all_reduce(stale)
             dist.all_reduce(largest, op=dist.ReduceOp.MAX)
         kl, entropy, clipped, gap, tokens = counts.tolist()
-        check_gap(
-            step=step,
-            largest=largest.item(),
-            mean=gap / tokens,
-            dtype=self.settings.engine_dtype,
-        )
+        row = stale_metrics(stale, tokens=tokens)
+        fresh = tokens - stale[0].item()
+        if fresh:
+            row |= {"logprob_gap": largest.item(), "logprob_gap_mean": gap / fresh}
+            check_gap(
+                step=step,
+                largest=largest.item(),
+                mean=gap / fresh,
+                dtype=self.settings.engine_dtype,
+            )
         self.state.num_input_tokens_seen += int(tokens)
-        row = {
+        row |= {
             "entropy": entropy / tokens,
             "clipped_share": clipped / tokens,
-            "logprob_gap": largest.item(),
-            "logprob_gap_mean": gap / tokens,
             "zero_variance_share": self._flat_share,
             "num_tokens": float(self.state.num_input_tokens_seen),
         }

@@ -3,6 +3,10 @@
 The service makes and scores the completions; `grpo_step` is the optimizer's side. Here a stage
 becomes a trainer: transformers' arguments, models, and the exchange of weights for rollouts.
 
+With `ahead: 1` a step's rollouts are of the step before it (`pipeline.generate.step_queue`). Which
+weights made a step is still a function of the step alone: a checkpoint is complete only when the
+step that it goes on with is in the journal, so a resumed trainer needs no weights of before it.
+
 A recurrent model is trained at the depths that its rollouts ran at. One that comes with a
 calibration is sampled at its default effort, its head as it is; what is trained has no calibration.
 """
@@ -18,6 +22,9 @@ from transformers import (
     AutoModelForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
     TrainingArguments,
 )
 from trl.trainer.utils import disable_dropout_in_model
@@ -64,7 +71,7 @@ def _train(job: TrainJob, rollouts: RolloutClient) -> dict[str, Any]:
     source = RolloutSource(job, rollouts)
     trainer = make_trainer(job, tokenizer, source)
     updates = spec.updates_per_step
-    callbacks = []
+    callbacks: list[TrainerCallback] = [StepAwaited(job, rollouts)] if spec.ahead else []
     if trainer.ref_model is not None:
         every = None if spec.reference_every is None else spec.reference_every * updates
         callbacks.append(ReferenceKeeper(trainer.ref_model, every=every, resumed=find_resume(job)))
@@ -141,19 +148,28 @@ class RolloutSource:
     """Weights to the engines, completions from them: both answered by the rollout service."""
 
     def __init__(self, job: TrainJob, rollouts: RolloutClient) -> None:
+        assert isinstance(job.spec, GrpoStage)
+        self._spec = job.spec
         self._rollouts = rollouts
         self._metrics: dict[str, float] = {}
         self._layers_shared = job.sharding == "zero3" and job.ranks > 1
         self.trainer: GrpoStepTrainer | None = None
 
     def __call__(self, step: int) -> Slice:
-        """This rank's completions of a step, sampled at the weights of now."""
+        """This rank's completions of a step, sampled at the weights of now, or of the step before
+        it where the stage is ahead; then the next step's are begun."""
         assert self.trainer is not None
-        self.sync_weights(step)
         accelerator = self.trainer.accelerator
+        if step == 0 or not self._spec.ahead:
+            self.sync_weights(step)
         part = self._rollouts.slice(
             step, rank=accelerator.process_index, ranks=accelerator.num_processes
         )
+        if self._spec.ahead and step + 1 < self._spec.steps:
+            if step > 0:
+                self.sync_weights(step)
+            if accelerator.is_main_process:
+                self._rollouts.begin(step + 1)
         self._metrics = dict(part.metrics)
         depths = training_depths(part, iterations=num_iterations(self.trainer))
         if depths is not None and self._layers_shared:
@@ -175,6 +191,23 @@ class RolloutSource:
     def metrics(self) -> dict[str, float]:
         """What the service measured of the step that was trained last."""
         return self._metrics
+
+
+class StepAwaited(TrainerCallback):
+    """Keeps a checkpoint incomplete until the step that it goes on with is in the journal."""
+
+    def __init__(self, job: TrainJob, rollouts: RolloutClient) -> None:
+        assert isinstance(job.spec, GrpoStage)
+        self._steps, self._updates = job.spec.steps, job.spec.updates_per_step
+        self._rollouts = rollouts
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Wait for the step, on rank 0: the others wait for it as the checkpoint ends."""
+        step = state.global_step // self._updates
+        if args.process_index == 0 and step < self._steps:
+            self._rollouts.slice(step, rank=0, ranks=1)
 
 
 def num_iterations(trainer: GrpoStepTrainer) -> int | None:

@@ -23,6 +23,7 @@ class Completion:
     logprobs: tuple[float, ...]  # [_T], as they were sampled
     advantage: float
     depths: tuple[int, ...] | None = None  # [_P + _T - 1] of the positions that ran
+    staleness: int = 0  # updates of a whole step between the sampling weights and the trainer's
 
     @property
     def prefix(self) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
@@ -50,6 +51,7 @@ class PackedRows:
     advantages: Tensor  # [N] float32
     rows: Tensor  # [N] which of the R rows
     lengths: Tensor  # [R]
+    staleness: Tensor  # [N] their rows'
     completions: tuple[Completion, ...]
 
 
@@ -84,6 +86,7 @@ def pack(completions: Sequence[Completion], *, device: torch.device | str = "cpu
         advantages=tensor([c.advantage for c in completions for _ in c.tokens], torch.float32),
         rows=tensor([row for row, c in enumerate(completions) for _ in c.tokens]),
         lengths=tensor([len(c.tokens) for c in completions]),
+        staleness=tensor([c.staleness for c in completions for _ in c.tokens]),
         completions=tuple(completions),
     )
 

@@ -285,6 +285,7 @@ _SHOWN: Sequence[tuple[str, str, Callable[[float], str]]] = (
     ("completion_tokens", "tokens", "{:.1f}".format),
     ("zero_variance_share", "zero variance", _percent),
     ("logprob_gap", "log-prob gap", "{:.1e}".format),
+    ("stale_kl", "stale by", "{:.1e} nats".format),
     ("tokens_per_s", "tokens/s", "{:,.0f}".format),
     ("seconds_left", "left", duration),
 )

@@ -79,6 +79,7 @@ PANELS = (
     Panel(title="Completion length (tokens)", keys=_only("completion_tokens")),
     Panel(title="Groups without variance", keys=_only("zero_variance_share"), scale="share"),
     Panel(title="Log-probability gap (nats)", keys=_only("logprob_gap"), scale="log"),
+    Panel(title="KL from the sampling weights (nats)", keys=_only("stale_kl")),
     Panel(title="Cut-off completions", keys=_only("truncated_share"), scale="share"),
     Panel(title="KL to the reference (nats)", keys=_only("kl")),
     Panel(title="Entropy (nats)", keys=_only("entropy")),

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.generate.client import slice_of
 from pipeline.generate.engine import stream_chunks
 from pipeline.generate.groups import has_variance
 from pipeline.generate.journal import Journal
@@ -246,3 +247,20 @@ def test_chunks_hold_everything_once() -> None:
     chunks = list(stream_chunks(iter(range(7)), every_s=3, clock=lambda: next(times)))  # type: ignore[arg-type]
     assert [x for chunk in chunks for x in chunk] == list(range(7))
     assert len(chunks) > 1
+
+
+@pytest.mark.parametrize(("ahead", "versions"), [(0, [0, 1, 2]), (1, [0, 0, 1])])
+def test_weights_of_a_step_are_a_function_of_the_step(
+    make_service: Callable[..., Any],
+    prompts: list[Prompt],
+    tmp_path: Path,
+    ahead: int,
+    versions: list[int],
+) -> None:
+    service, _ = make_service(right_when_even, correct)
+    steps = rollouts_of(service, tmp_path, prompts, spec=stage(ahead=ahead))
+    for step, version in enumerate(versions):
+        samples = [s for group in steps.step(step).groups for s in group.samples]
+        assert {s.rollout.weight_version for s in samples} == {version}
+        journaled = slice_of(steps.step(step), rank=0, ranks=1)
+        assert set(journaled.versions or ()) == {version}

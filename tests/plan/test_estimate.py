@@ -224,6 +224,16 @@ def test_hours_add_up_and_follow_the_hardware() -> None:
     assert two.dollars == pytest.approx(two.hours * 4 * 2.0)
 
 
+def test_ahead_hides_the_shorter_half() -> None:
+    hours = [
+        estimate(recipe_with({"a": {**GRPO, "ahead": ahead}}, model=QWEN), device="cuda").hours
+        for ahead in (0, 1)
+    ]
+    assert hours[0] is not None
+    assert hours[1] is not None
+    assert hours[0] / 2 <= hours[1] < hours[0]
+
+
 def test_a_tiny_model_is_bound_by_the_engine() -> None:
     found = stage_of(estimate(recipe_with({"a": {**GRPO, "kl": 0}}), device="cuda"), "a")
     assert found.hours is not None

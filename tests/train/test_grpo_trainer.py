@@ -255,3 +255,105 @@ def test_unscored_completions_do_not_move_the_policy(
     train(job, rollouts=Unscored(tiny_model))
     (row,) = read_metrics(job.work / METRICS_FILE)
     assert row["grad_norm"] == 0.0
+
+
+class Ahead(FixedRollouts):
+    """A client that makes a step with the weights that were there when it was begun, and refuses
+    to make one again with others: what was made is in `journal`."""
+
+    def __init__(self, model: Path, journal: dict[int, Slice]) -> None:
+        super().__init__(model)
+        self.journal = journal
+        self.version = -1
+        self.begun: list[int] = []
+
+    def push_weights(self, weights: Mapping[str, torch.Tensor], *, version: int) -> None:
+        super().push_weights(weights, version=version)
+        self.version = version
+
+    def begin(self, step: int) -> None:
+        self.begun.append(step)
+        self.make(step)
+
+    def make(self, step: int) -> Slice:
+        if step not in self.journal:
+            version = max(step - 1, 0)
+            assert self.version == version
+            part = super().slice(step, rank=0, ranks=1)
+            self.journal[step] = replace(part, versions=[version] * len(part.tokens))
+        return self.journal[step]
+
+    def slice(self, step: int, *, rank: int, ranks: int) -> Slice:
+        return self.make(step)
+
+
+def test_ahead_trains_on_tokens_of_the_step_before(
+    grpo_job: Callable[..., TrainJob], tiny_model: Path
+) -> None:
+    """The gap of fresh tokens is checked and that of stale ones is not; every step after the first
+    is one behind, and the importance weights are those of the weights before."""
+    job = grpo_job(ahead=1, steps=4, kl=0.0, lr=3e-3)
+    rollouts = Ahead(tiny_model, {})
+    train(job, rollouts=rollouts)
+    rows = read_metrics(job.work / METRICS_FILE)
+    assert rollouts.begun == [1, 2, 3]
+    assert rollouts.pushed.keys() == {0, 1, 2}
+    assert ["logprob_gap" in row for row in rows] == [True, False, False, False]
+    assert [row.get("staleness", 0.0) for row in rows] == [0.0, 1.0, 1.0, 1.0]
+    for row in rows[1:]:
+        assert row["stale_kl"] > 1e-6
+        assert 0.0 <= row["capped_share"] < 1.0
+
+
+@pytest.mark.slow
+def test_ahead_resumes_to_the_same_weights(
+    grpo_job: Callable[..., TrainJob], tiny_model: Path
+) -> None:
+    """A trainer that dies as a step is begun, which was journaled or not: the same bits."""
+    options = {"ahead": 1, "steps": 5, "save_steps": 2, "reference_every": 3, "lr": 3e-3}
+    whole = grpo_job("whole", **options)
+    train(whole, rollouts=Ahead(tiny_model, {}))
+
+    class Dies(Ahead):
+        death, journals = 0, False
+
+        def begin(self, step: int) -> None:
+            if step != self.death or self.journals:
+                super().begin(step)
+            if step == self.death:
+                raise RuntimeError("killed")
+
+    for death, journals, checkpoint in ((2, True, 0), (3, False, 2), (4, True, 2)):
+        parts = grpo_job(f"parts-{death}", **options)
+        journal: dict[int, Slice] = {}
+        dying = Dies(tiny_model, journal)
+        dying.death, dying.journals = death, journals
+        with pytest.raises(RuntimeError, match="killed"):
+            train(parts, rollouts=dying)
+        rest = Ahead(tiny_model, journal)
+        assert train(parts, rollouts=rest)["status"] == DONE
+        assert min(rest.pushed) == checkpoint
+        same = [(job.out / "model.safetensors").read_bytes() for job in (whole, parts)]
+        assert same[0] == same[1]
+
+
+def test_a_checkpoint_waits_for_the_step_that_it_goes_on_with(
+    grpo_job: Callable[..., TrainJob], tiny_model: Path
+) -> None:
+    """Rollouts that never come leave the checkpoint incomplete: it would need older weights."""
+    job = grpo_job(ahead=1, steps=4, save_steps=2)
+
+    class Slow(Ahead):
+        def begin(self, step: int) -> None:
+            if step < 2:
+                super().begin(step)
+
+        def slice(self, step: int, *, rank: int, ranks: int) -> Slice:
+            if step == 2:
+                assert (job.work / "checkpoints" / "checkpoint-2").is_dir()
+                raise RuntimeError("killed while it is made")
+            return super().slice(step, rank=rank, ranks=ranks)
+
+    with pytest.raises(RuntimeError, match="killed while"):
+        train(job, rollouts=Slow(tiny_model, {}))
+    assert not (job.work / "checkpoints" / "checkpoint-2" / "complete").exists()
