@@ -14,7 +14,7 @@ from pipeline.recipe.hardware import Hardware
 from pipeline.recipe.recipe_errors import did_you_mean
 from pipeline.recipe.routing import judge_of, row_routes
 from pipeline.recipe.schema import Recipe, Stage
-from pipeline.recipe.stage_base import BASE, Product
+from pipeline.recipe.stage_base import BASE, Product, Training
 from rewards.registry import RewardNotFound, check
 
 TASK_COLUMNS = ("worked", "answer", "question", "difficulty", "needed_depth", "task")
@@ -148,6 +148,15 @@ def batch_mistakes(name: str, stage: Stage, hardware: Hardware) -> Iterator[str]
     except PlanError as error:
         yield f"stages.{name}: {error}"
     yield from (f"stages.{name}.{reason}" for reason in stage.refused(hardware))
+
+
+def optimizer_mistakes(name: str, stage: Stage, *, device: str) -> Iterator[str]:
+    """An optimizer that the device does not have."""
+    if isinstance(stage, Training) and stage.optimizer == "adamw_8bit" and device == "cpu":
+        yield (
+            f"stages.{name}.optimizer: adamw_8bit is for GPUs, and this run is on the CPU; leave "
+            "it out, or train adapters (lora), whose optimizer is small"
+        )
 
 
 def length_mistakes(recipe: Recipe, name: str, stage: Stage) -> Iterator[str]:

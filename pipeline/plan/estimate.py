@@ -195,6 +195,7 @@ def _memory_gib(recipe: Recipe, stage: Stage, shape: ModelShape) -> float | None
         sharding=sharding,
         ranks=ranks,
         dtype=dtype,
+        eight_bit=memory.eight_bit,
     )
     if memory.reference:
         total += shape.parameters * _value_bytes(dtype) / (ranks if sharding == "zero3" else 1)

@@ -9,6 +9,7 @@ from pipeline.plan.checks import (
     file_mistakes,
     length_mistakes,
     name_mistakes,
+    optimizer_mistakes,
     recurrent_mistakes,
     reference_mistakes,
     reward_mistakes,
@@ -38,6 +39,7 @@ def make_plan(recipe: Recipe) -> Plan:
         mistakes += length_mistakes(recipe, name, stage)
         mistakes += recurrent_mistakes(recipe, name, stage)
         mistakes += lora_mistakes(recipe, name, stage)
+        mistakes += optimizer_mistakes(name, stage, device=device_of(recipe.hardware))
     mistakes += vocabulary_mistakes(recipe)
     if mistakes:
         raise PlanError("\n".join(mistakes))

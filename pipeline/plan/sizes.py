@@ -74,7 +74,13 @@ def shape_of(source: ModelSource) -> ModelShape | None:
 
 
 def optimizer_bytes(
-    parameters: float, *, sharding: Sharding, ranks: int, dtype: str, frozen: float = 0.0
+    parameters: float,
+    *,
+    sharding: Sharding,
+    ranks: int,
+    dtype: str,
+    frozen: float = 0.0,
+    eight_bit: bool = False,
 ) -> float:
     """Bytes per rank of weights, gradients and Adam's state under ZeRO; frozen parameters have
     weights alone.
@@ -84,6 +90,7 @@ def optimizer_bytes(
     """
     weights, gradients, adam = (2, 2, 12) if dtype == "bfloat16" else (4, 4, 8)
     level = {"none": 0, "zero1": 1, "zero2": 2, "zero3": 3}[sharding]
+    adam -= 6 if eight_bit else 0  # two averages of a byte each, not of four
     parts = (adam, 1), (gradients, 2), (weights, 3)
     shares = [size / (ranks if level >= needs else 1) for size, needs in parts]
     return parameters * sum(shares) + frozen * shares[-1]

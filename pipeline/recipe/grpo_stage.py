@@ -166,7 +166,11 @@ class GrpoStage(FurtherTraining):
 
     @property
     def trainer_memory(self) -> TrainerMemory | None:
-        return TrainerMemory(reference=self.has_reference_weights, adapter_rank=self.adapter_rank)
+        return TrainerMemory(
+            reference=self.has_reference_weights,
+            adapter_rank=self.adapter_rank,
+            eight_bit=self.has_8bit_adam,
+        )
 
     @property
     def has_reference_weights(self) -> bool:

@@ -156,6 +156,8 @@ class Training(StageBase):
     """Optimizer steps between checkpoints that a resumed run goes on from."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass: less memory, a third more compute."""
+    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
+    """`adamw_8bit`: Adam's averages in 8 bits (bitsandbytes, arXiv 2110.02861), on GPUs."""
     lora: Lora | None = None
     """Train low-rank adapters in place of the weights; default: all weights. About ten times the
     rate of full training suits them."""
@@ -175,7 +177,12 @@ class Training(StageBase):
 
     @property
     def trainer_memory(self) -> TrainerMemory | None:
-        return TrainerMemory(adapter_rank=self.adapter_rank)
+        return TrainerMemory(adapter_rank=self.adapter_rank, eight_bit=self.has_8bit_adam)
+
+    @property
+    def has_8bit_adam(self) -> bool:
+        """Whether Adam's averages are held in 8 bits."""
+        return self.optimizer == "adamw_8bit"
 
     @property
     def adapter_rank(self) -> int | None:

@@ -52,6 +52,7 @@ class TrainerMemory:
     """What a trainer holds: weights, gradients and Adam's state, and perhaps a reference."""
 
     reference: bool = False  # a frozen copy of the weights beside them
+    eight_bit: bool = False  # Adam's two averages
     adapter_rank: int | None = None  # of adapters, which alone have gradients and Adam's state
 
 

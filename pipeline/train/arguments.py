@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +34,7 @@ from transformers.utils.logging import (
     is_progress_bar_enabled,
 )
 
+from pipeline.errors import WrongInput
 from pipeline.recurrent.register import register
 from pipeline.train.adapter import save_adapters, transformers_model
 from pipeline.train.job import CHECKPOINTS, TrainJob
@@ -110,6 +112,7 @@ def shared_arguments(
         "gradient_accumulation_steps": batches.accumulation,
         "train_sampling_strategy": "sequential",
         "learning_rate": spec.lr,
+        **optimizer_arguments(spec.optimizer),
         "adam_beta1": ADAM_BETAS[0],
         "adam_beta2": ADAM_BETAS[1],
         "weight_decay": 0.0,
@@ -131,6 +134,19 @@ def shared_arguments(
         "dataloader_pin_memory": job.device != "cpu",
         "push_to_hub": False,
     }
+
+
+def optimizer_arguments(optimizer: str) -> dict[str, str]:
+    """The optimizer in transformers' terms; AdamW as it comes where none is asked for.
+
+    Raises:
+        WrongInput: its library is not installed.
+    """
+    if optimizer == "adamw":
+        return {}
+    if find_spec("bitsandbytes") is None:
+        raise WrongInput(f"optimizer: {optimizer} needs bitsandbytes; pip install 'stepwell[gpu]'")
+    return {"optim": "adamw_bnb_8bit"}
 
 
 def lr_schedule(schedule: Schedule, *, final_lr_fraction: float = 0.0) -> dict[str, Any]:

@@ -159,3 +159,13 @@ def test_a_column_to_learn_is_looked_up_in_every_row(tmp_path: Path) -> None:
         "train.solution"
     )
     assert make_plan(recipe_with({"a": {**SFT, "rows": "train.answer"}}, prompts=prompts))
+
+
+@pytest.mark.parametrize("stage", [SFT, GRPO, {"kind": "reward_model", "pairs": "h"}])
+def test_8_bit_averages_are_for_gpus(stage: dict[str, Any]) -> None:
+    harvest = {"kind": "reject", "policy": "base", "prompts": "train", "rewards": ["answer"]}
+    stages = {"h": harvest, "a": {**stage, "optimizer": "adamw_8bit"}}
+    assert "stages.a.optimizer: adamw_8bit is for GPUs" in refusal(
+        recipe_with(stages, hardware={"device": "cpu"})
+    )
+    assert make_plan(recipe_with(stages, hardware={"device": "cuda"})).device == "cuda"

@@ -110,6 +110,7 @@ def test_more_sharding_never_needs_more(ranks: int, parameters: float) -> None:
 def test_adapters_alone_have_gradients_and_state() -> None:
     assert optimizer_bytes(1.0, frozen=10, sharding="none", ranks=1, dtype="bfloat16") == 16 + 20
     assert optimizer_bytes(1.0, frozen=10, sharding="zero2", ranks=2, dtype="float32") == 10 + 40
+    assert optimizer_bytes(1.0, sharding="none", ranks=1, dtype="bfloat16", eight_bit=True) == 10
     full, lora = (
         stage_of(estimate(recipe_with({"a": {**GRPO, **more}}, model=QWEN), device="cuda"), "a")
         for more in ({}, {"lora": {"rank": 16}})
