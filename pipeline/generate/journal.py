@@ -7,12 +7,13 @@ reads it and generates nothing that was already used.
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
 from pipeline.artifacts import whole_file
+from pipeline.generate.curriculum import Counts
 from pipeline.generate.groups import Group
 from pipeline.records import scored_from_table, scored_table
 
@@ -25,6 +26,8 @@ class StepRollouts:
 
     groups: Sequence[Group]
     metrics: Mapping[str, float]
+    passes: Mapping[str, Counts] = field(default_factory=dict)
+    """By prompt, over all groups that were sampled, where a curriculum draws by them."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,8 @@ class Journal:
             Group(prompt_id=scored[i].rollout.prompt_id, samples=tuple(scored[i : i + size]))
             for i in range(0, len(scored), size)
         ]
-        return StepRollouts(groups=groups, metrics=meta["metrics"])
+        passes = {name: Counts(*counts) for name, counts in meta.get("passes", {}).items()}
+        return StepRollouts(groups=groups, metrics=meta["metrics"], passes=passes)
 
     def write(self, step: int, rollouts: StepRollouts) -> None:
         """Journal a step. The file is complete or absent, also after a power cut."""
@@ -60,6 +64,7 @@ class Journal:
         meta = {
             "group_size": len(rollouts.groups[0].samples),
             "metrics": dict(rollouts.metrics),
+            "passes": {name: astuple(counts) for name, counts in rollouts.passes.items()},
         }
         table = scored_table(scored).replace_schema_metadata({_META: json.dumps(meta)})
         with whole_file(self.path(step)) as temporary:

@@ -1,16 +1,19 @@
 """The steps of a GRPO stage: groups with variance, replaced where they have none, journaled."""
 
+import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from pipeline.generate.curriculum import Counts, pass_counts, pass_rates, weighted_prompts
 from pipeline.generate.groups import Group, choose, has_variance, unscored_share
 from pipeline.generate.journal import Journal, StepRollouts
 from pipeline.generate.priced_depths import PricedDepths
 from pipeline.generate.schedule import prompts_of_step, replacements_of_step, version_of_step
 from pipeline.generate.service import (
     Depths,
+    RolloutError,
     RolloutService,
     Sampling,
     in_groups,
@@ -54,6 +57,7 @@ class GrpoRollouts:
         self._watch = watch
         self._watch_reward = watch_reward
         self._depths = depths  # None: the model's own
+        self._passes: list[Mapping[str, Counts]] = []  # of the first steps, from the journal
 
     def step(self, step: int) -> StepRollouts:
         """The groups of one step: from the journal where it has them, generated otherwise.
@@ -104,7 +108,8 @@ class GrpoRollouts:
         held_out = self.held_out(step)
         sampled_from = time.monotonic()
         wanted = spec.prompts_per_step
-        batch = prompts_of_step(self._prompts, seed=self._seed, step=step, count=wanted)
+        rates = self._pass_rates(step)
+        batch = self._batch(step, rates)
         useful: list[Group] = []
         flat: list[Group] = []
         used: frozenset[str] = frozenset()
@@ -118,9 +123,7 @@ class GrpoRollouts:
             missing = wanted - len(useful)
             if missing <= 0:
                 break
-            batch = replacements_of_step(
-                self._prompts, seed=self._seed, step=step, attempt=attempt, count=missing, used=used
-            )
+            batch = self._replacements(step, rates, attempt=attempt, count=missing, used=used)
             if not batch:
                 break
         check_scored(everything, step=step)
@@ -128,7 +131,53 @@ class GrpoRollouts:
         metrics["resampled_groups"] = float(len(everything) - wanted)
         metrics["rollout_seconds"] = time.monotonic() - started
         metrics |= held_out
-        return StepRollouts(groups=choose(useful, flat, wanted), metrics=metrics)
+        passes: Mapping[str, Counts] = {}
+        if rates is not None:
+            metrics |= rate_metrics(rates)
+            passes = pass_counts(everything, reward=self._watch_reward)
+        groups = choose(useful, flat, wanted)
+        return StepRollouts(groups=groups, metrics=metrics, passes=passes)
+
+    def _pass_rates(self, step: int) -> Mapping[str, float] | None:
+        """What the steps before say of their prompts; None without a curriculum.
+
+        Raises RolloutError where the journal lacks one of them.
+        """
+        if not self._spec.curriculum:
+            return None
+        for earlier in range(len(self._passes), step):
+            journaled = self._journal.read(earlier)
+            if journaled is None:
+                raise RolloutError(
+                    f"the curriculum of step {step} needs {self._journal.path(earlier)}, which is "
+                    "not there; restore it, or remove the stage's work folder to begin anew"
+                )
+            self._passes.append(journaled.passes)
+        return pass_rates(self._passes[:step])
+
+    def _batch(self, step: int, rates: Mapping[str, float] | None) -> list[Prompt]:
+        count, prompts = self._spec.prompts_per_step, self._prompts
+        if rates is None:
+            return prompts_of_step(prompts, seed=self._seed, step=step, count=count)
+        rounds, rest = divmod(count, len(prompts))  # no round, unless there are few prompts
+        drawn = weighted_prompts(
+            prompts, rates, seed=self._seed, step=step, attempt=-1, count=rest, used=frozenset()
+        )
+        return [*prompts] * rounds + drawn
+
+    def _replacements(
+        self,
+        step: int,
+        rates: Mapping[str, float] | None,
+        *,
+        attempt: int,
+        count: int,
+        used: frozenset[str],
+    ) -> list[Prompt]:
+        options = {"seed": self._seed, "step": step, "attempt": attempt, "count": count}
+        if rates is None:
+            return replacements_of_step(self._prompts, **options, used=used)
+        return weighted_prompts(self._prompts, rates, **options, used=used)
 
     def _groups(self, batch: Sequence[Prompt], step: int) -> list[Group]:
         spec = self._spec
@@ -180,6 +229,14 @@ def add_component(scored: Scored, name: str, value: float, weight: float) -> Sco
         components={**scored.components, name: value},
         verdicts={**scored.verdicts, name: "scored"},
     )
+
+
+def rate_metrics(rates: Mapping[str, float]) -> dict[str, float]:
+    """Mean and standard deviation of the pass rates that a step drew by; empty before the first."""
+    if not rates:
+        return {}
+    values = list(rates.values())
+    return {"pass_rate_mean": _mean(values), "pass_rate_std": statistics.pstdev(values)}
 
 
 def step_metrics(groups: Sequence[Group], *, seconds: float) -> dict[str, float]:

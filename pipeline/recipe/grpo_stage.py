@@ -75,6 +75,9 @@ class GrpoStage(FurtherTraining):
     (2507.18071) or cispo (2506.13585)."""
     resample_rounds: int = Field(default=2, ge=0)
     """Rounds in which groups of equal rewards are replaced by other prompts'. Ours."""
+    curriculum: bool = False
+    """Prompts whose estimated pass rate is near 0 or 1 are drawn less; false: all alike, in passes.
+    """
     ahead: int = Field(default=0, ge=0, le=1)
     """1: a step's rollouts are made, with the weights of before it, while the step before it trains
     (AIPO, arXiv 2505.24034). 0: with the weights of now, in turns."""
