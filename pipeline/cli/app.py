@@ -86,15 +86,17 @@ def run(
     as_json: Json = False,
 ) -> Answer:
     """Run a recipe. The same command goes on where an earlier one ended."""
+    from pipeline.plan.data_notes import data_notes
     from pipeline.watch.plan_view import plan_document, show_plan
 
     plan = _planned(recipe, overrides or [])
     if dry_run:
+        data = data_notes(plan.recipe)
         folder = run_dir or Path("runs") / plan.recipe.name
         todo = _would_run(plan, folder, from_stage=from_stage, to_stage=to_stage)
         return Answer(
-            document={**plan_document(plan), "run_dir": str(folder), "would_run": todo},
-            show=lambda: show_plan(plan, would_run=todo),
+            document={**plan_document(plan, data), "run_dir": str(folder), "would_run": todo},
+            show=lambda: show_plan(plan, data, would_run=todo),
         )
     _reach_hub(plan)
     from pipeline.run import run as run_plan
@@ -120,10 +122,12 @@ def run(
 @app.command()
 def plan(recipe: RecipeRef, overrides: Overrides = None, as_json: Json = False) -> Answer:
     """Show stages, batches, tokens, memory, hours and placement; runs nothing."""
+    from pipeline.plan.data_notes import data_notes
     from pipeline.watch.plan_view import plan_document, show_plan
 
     resolved = _planned(recipe, overrides or [])
-    return Answer(document=plan_document(resolved), show=lambda: show_plan(resolved))
+    data = data_notes(resolved.recipe)
+    return Answer(document=plan_document(resolved, data), show=lambda: show_plan(resolved, data))
 
 
 @app.command()

@@ -3,11 +3,13 @@
 import os
 import signal
 import socket
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import grpc
 import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
@@ -19,7 +21,18 @@ OBJECT_STORE_SHARE = 0.15  # of memory; it holds one copy of the weights on thei
 REACH_S = 5.0  # for a connection to an existing cluster
 HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
 """How a client of gRPC, which Ray speaks, begins: a preface and empty settings (RFC 9113, 3.4)."""
+HEAD_METHOD = "/ray.rpc.NodeInfoGcsService/CheckAlive"
+CLIENT_METHOD = "/ray.rpc.RayletDriver/ClusterInfo"
+"""What Ray's head answers, and behind `ray://` its client server (ray/protobuf, Ray 2.60)."""
+NOT_RAY = (
+    grpc.StatusCode.UNIMPLEMENTED,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.UNAVAILABLE,
+)
+"""Any other status is Ray's own, such as that of a request without its token."""
 HTTP2_HEAD_BYTES, HTTP2_SETTINGS = 9, b"\x04"  # of a frame; the server's first is its settings too
+SOCKET_PATH_BYTES = 107  # of an AF_UNIX address (unix(7)), without its closing zero
+SOCKET_NAME = "/ray/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store"
 JOIN = (
     "start one there with `ray start --head`, or leave hardware.ray_address out to start one here"
 )
@@ -46,6 +59,7 @@ def join_ray(address: str | None, bundles: Sequence[Mapping[str, float]]) -> Non
         check_reachable(address)
         settings |= {"address": address}
     else:
+        check_socket_room()
         # threads are counted by us and time-share the cores: stages take turns
         cpus = sum(bundle["CPU"] for bundle in bundles)
         settings |= {
@@ -114,7 +128,8 @@ def check_reachable(address: str) -> None:
 
     Raises ComponentFailed where nobody listens, or something else than Ray.
     """
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    place = address.removeprefix("ray://")
+    host, colon, port = place.rpartition(":")
     if not colon and address in ("auto", "local"):
         return
     if not port.isdecimal() or not 0 < int(port) < 2**16:
@@ -125,11 +140,47 @@ def check_reachable(address: str) -> None:
             answer = line.recv(HTTP2_HEAD_BYTES)
     except OSError as error:
         raise ComponentFailed(f"no Ray cluster answers at {address} ({error}); {JOIN}") from error
-    if answer[3:4] != HTTP2_SETTINGS:
+    method = HEAD_METHOD if place == address else CLIENT_METHOD
+    if answer[3:4] != HTTP2_SETTINGS or not _answers(place, method):
         raise ComponentFailed(
             f"what listens at {address} is no Ray cluster; write the address that `ray start "
             f"--head` printed, whose port is 6379 unless you chose another, or {JOIN}"
         )
+
+
+def _answers(place: str, method: str) -> bool:
+    """Whether a server of gRPC knows the method, soon."""
+    options = [("grpc.enable_http_proxy", 0)]
+    with grpc.insecure_channel(place, options=options) as channel:
+        try:
+            channel.unary_unary(method)(b"", timeout=REACH_S)
+        except grpc.RpcError as error:
+            return error.code() not in NOT_RAY
+    return True
+
+
+def check_socket_room() -> None:
+    """Ray keeps its sockets in RAY_TMPDIR, TMPDIR or /tmp, with names of its own under it.
+
+    Raises ComponentFailed where they would be too long, or the folder cannot be written.
+    """
+    key = next((key for key in ("RAY_TMPDIR", "TMPDIR") if key in os.environ), None)
+    folder = "/tmp" if key is None else os.environ[key]
+    named = folder if key is None else f"{key}={folder}"
+    most = SOCKET_PATH_BYTES - len(SOCKET_NAME)
+    if len(os.fsencode(folder)) > most:
+        raise ComponentFailed(
+            f"{named} is too long for Ray, whose sockets lie below it: {most} bytes at most; set "
+            "RAY_TMPDIR=/tmp"
+        )
+    try:
+        os.makedirs(folder, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ComponentFailed(
+            f"{named}: Ray cannot write there ({error.strerror}); set RAY_TMPDIR to a folder that "
+            "can be written"
+        ) from error
 
 
 def _shown(bundles: Sequence[Mapping[str, float]]) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pipeline.plan.batches import batch_of
 from pipeline.plan.model_mistakes import model_mistakes, template_mistakes
 from pipeline.plan.model_origin import first_source, max_iterations, positions
+from pipeline.plan.row_mistakes import turn_mistakes
 from pipeline.plan.stage_plan import PlanError
 from pipeline.prompts import entries
 from pipeline.prompts.prompt_error import PromptError
@@ -40,7 +41,8 @@ def file_mistakes(recipe: Recipe) -> Iterator[str]:
         sources |= {f"stages.{name}.{key}": source for key, source in stage.own_models.items()}
     for key, source in sources.items():
         yield from model_mistakes(key, source)
-        yield from template_mistakes(recipe, key, source)
+        template = list(template_mistakes(recipe, key, source))
+        yield from template or turn_mistakes(recipe, key, source)
 
 
 def _prompt_mistakes(recipe: Recipe) -> Iterator[str]:

@@ -7,6 +7,7 @@ the run, which load it.
 from dataclasses import dataclass
 
 from pipeline.measure.drops import Drop
+from pipeline.plan.row_mistakes import target_notes
 from pipeline.prompts.entries import load_entry, reference_sources, source_prompts
 from pipeline.prompts.findings import Finding, recipe_findings
 from pipeline.recipe.schema import Recipe
@@ -18,6 +19,8 @@ class DataNotes:
 
     findings: list[Finding]
     drops: list[Drop]
+    targets: list[str]
+    """Stages whose rows hold no answer."""
     later: list[str]
     """Entries with `decontaminate` that are counted when they are loaded."""
 
@@ -26,6 +29,7 @@ class DataNotes:
         """For people, worst first."""
         return [
             *(f"{finding.level}: {finding.sentence}" for finding in self.findings),
+            *(f"warning: {text}" for text in self.targets),
             *(f"note: {drop.sentence}" for drop in self.drops),
             *(f"note: prompts.{name}.decontaminate is counted by the run" for name in self.later),
         ]
@@ -48,5 +52,6 @@ def data_notes(recipe: Recipe) -> DataNotes:
     return DataNotes(
         findings=recipe_findings(recipe, prompts),
         drops=[drop for entry in loaded.values() for drop in entry.drops if drop.dropped],
+        targets=list(target_notes(recipe, sources)),
         later=later,
     )

@@ -8,6 +8,7 @@ and `well known` are one.
 import re
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 
 _DASHES = str.maketrans(dict.fromkeys("‐‑‒–—―−﹘﹣－", "-"))
 _INVISIBLE = re.compile("[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f"
@@ -37,19 +38,22 @@ def key_and_words(text: str) -> tuple[str, list[str]]:
     >>> key_and_words('A well-known "fact": 1,000 men.')[0]
     'a well known fact 1000 men'
     """
-    plain = _plain(text)
-    return _key(plain) or text.strip(), _WORD.findall(plain)
+    return text_key(text), _WORD.findall(_plain(text))
 
 
+@lru_cache(maxsize=2**17)
 def text_key(text: str) -> str:
-    """What two copies of one text have in common."""
+    """What two copies of one text have in common. Several checks ask for it of the same rows."""
     return _key(_plain(text)) or text.strip()
 
 
 def _plain(text: str) -> str:
     """The text in one Unicode form, without case, marks inside words and numbers, and markup."""
-    text = unicodedata.normalize("NFKC", text.translate(_DASHES)).casefold()
-    text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
+    if text.isascii():
+        text = text.lower()
+    else:
+        text = unicodedata.normalize("NFKC", text.translate(_DASHES)).casefold()
+        text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
     text = _TEX_BORDER.sub(" ", _BULLET.sub("", text))
     return _THOUSANDS.sub("", _APOSTROPHE.sub("", text))
 

@@ -10,6 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
@@ -110,8 +111,10 @@ def column_mistake(source: PromptSource, column: str) -> str | None:
     `column`; None where all rows have it, and where rows cannot be read or lie elsewhere."""
     if source.file is None and not (source.hub is not None and Path(source.hub).is_dir()):
         return None
+    if source.source_column is not None:  # its routes are none of our business
+        source = source.model_copy(update={"source_column": None})
     try:
-        for prompt in _own_rows(source.model_copy(update={"source_column": None}), NO_ROUTES):
+        for prompt in _own_rows(source, NO_ROUTES):
             values = {"answer": prompt.answer, **prompt.columns}
             known = [name for name, value in values.items() if value is not None]
             if column not in known:
@@ -206,9 +209,23 @@ def _from_problem(problem: tasks.Problem) -> Prompt:
 
 
 def _file_rows(source: PromptSource, routes: Routes) -> Iterator[Prompt]:
-    files = row_files(source.file or [])
+    """The rows of files. A plan, its notes and a run read the same ones: they are kept."""
+    stats = [(str(path), path.stat()) for path in row_files(source.file or [])]
+    stamps = tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+    return iter(
+        rows_of_files(source.model_dump_json(exclude_unset=True), json.dumps(dict(routes)), stamps)
+    )
+
+
+@lru_cache(maxsize=8)
+def rows_of_files(
+    source_json: str, routes_json: str, stamps: tuple[tuple[str, int, int], ...]
+) -> tuple[Prompt, ...]:
+    """The rows of these states of files, by a source and routes as JSON."""
+    files = [Path(name) for name, _, _ in stamps]
     origin = str(files[0]) if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
-    return prompts_of_rows(source, _rows_of(files), routes, origin=origin)
+    source = PromptSource.model_validate_json(source_json)
+    return tuple(prompts_of_rows(source, _rows_of(files), json.loads(routes_json), origin=origin))
 
 
 def _rows_of(files: Sequence[Path]) -> Iterator[PlacedRow]:

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from pipeline.measure.drops import drop_rows
 from pipeline.plan.batches import batch_of
-from pipeline.plan.data_notes import data_notes
+from pipeline.plan.data_notes import DataNotes
 from pipeline.plan.estimate import Estimate, StageEstimate, estimate
 from pipeline.plan.notes import notes_of
 from pipeline.plan.stage_plan import Plan, StagePlan
@@ -20,17 +20,16 @@ COLUMNS = ("stage", "kind", "reads", "batch", "tokens", "GiB/rank", "hours")
 RIGHT = ("tokens", "GiB/rank", "hours")
 
 
-def plan_document(plan: Plan) -> dict[str, Any]:
+def plan_document(plan: Plan, data: DataNotes) -> dict[str, Any]:
     """What `stepwell plan --json` prints."""
     guess = estimate(plan.recipe, device=plan.device)
     estimates = {stage.name: stage for stage in guess.stages}
-    data = data_notes(plan.recipe)
     return {
         "name": plan.recipe.name,
         "seed": plan.recipe.seed,
         "device": plan.device,
         "placement": placement(plan),
-        "notes": notes_of(plan.recipe),
+        "notes": [*notes_of(plan.recipe), *data.targets],
         "findings": [finding.document() for finding in data.findings],
         "dropped": drop_rows(data.drops),
         "stages": [
@@ -54,7 +53,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
     }
 
 
-def show_plan(plan: Plan, *, would_run: Sequence[str] | None = None) -> None:
+def show_plan(plan: Plan, data: DataNotes, *, would_run: Sequence[str] | None = None) -> None:
     """Print a plan on standard output: a table on a terminal, plain lines elsewhere."""
     terminal = StandardOutput()
     guess = estimate(plan.recipe, device=plan.device)
@@ -72,7 +71,7 @@ def show_plan(plan: Plan, *, would_run: Sequence[str] | None = None) -> None:
             print(f"{stage.name}: {text}{_scorer_text(estimates[stage.name])}")
     for note in notes_of(plan.recipe):
         print(f"note: {note}")
-    for sentence in data_notes(plan.recipe).sentences:
+    for sentence in data.sentences:
         print(sentence)
     print(_total(guess))
     for text in guess.assumptions:

@@ -6,19 +6,28 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+import grpc
 import pytest
 
 from pipeline.cluster import ray_session
-from pipeline.cluster.ray_session import ComponentFailed, check_reachable, join_ray
+from pipeline.cluster.ray_session import (
+    CLIENT_METHOD,
+    HEAD_METHOD,
+    ComponentFailed,
+    check_reachable,
+    check_socket_room,
+    join_ray,
+)
 from pipeline.errors import FAILED, Stopped
 
 SETTINGS = bytes(3) + b"\x04" + bytes(5)  # the first frame of any HTTP/2 server
 
 
 @contextmanager
-def listener(answer: bytes) -> Iterator[str]:
+def listener(answer: bytes, *, silent: bool = False) -> Iterator[str]:
     """The address of a server that says the same to everybody."""
     server = socket.create_server(("127.0.0.1", 0))
 
@@ -31,6 +40,8 @@ def listener(answer: bytes) -> Iterator[str]:
             with line:
                 line.recv(100)
                 line.sendall(answer)
+                while silent and line.recv(100):
+                    pass
 
     threading.Thread(target=serve, daemon=True).start()
     try:
@@ -39,10 +50,64 @@ def listener(answer: bytes) -> Iterator[str]:
         server.close()
 
 
-def test_a_server_of_ray_s_protocol_is_reached() -> None:
-    with listener(SETTINGS) as address:
+@contextmanager
+def grpc_server(*methods: str) -> Iterator[str]:
+    """The address of a server that knows these methods, and wants a token for them."""
+
+    def refuse(_request: bytes, context: grpc.ServicerContext) -> bytes:
+        context.abort(grpc.StatusCode.UNAUTHENTICATED, "token missing")
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    for method in methods:
+        service, _, name = method.strip("/").rpartition("/")
+        handler = {name: grpc.unary_unary_rpc_method_handler(refuse)}
+        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, handler)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(None)
+
+
+def test_a_server_that_knows_ray_s_calls_is_reached() -> None:
+    with grpc_server(HEAD_METHOD) as address:
         check_reachable(address)
+    with grpc_server(CLIENT_METHOD) as address:
         check_reachable(f"ray://{address}")
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_another_server_of_grpc_is_no_ray(scheme: str) -> None:
+    with (
+        grpc_server("/grpc.health.v1.Health/Check") as address,
+        pytest.raises(ComponentFailed, match="is no Ray cluster"),
+    ):
+        check_reachable(f"{scheme}{address}")
+
+
+def test_a_server_of_http_2_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_session, "REACH_S", 0.5)
+    with (
+        listener(SETTINGS, silent=True) as address,
+        pytest.raises(ComponentFailed, match="is no Ray cluster"),
+    ):
+        check_reachable(address)
+
+
+@pytest.mark.parametrize("key", ["RAY_TMPDIR", "TMPDIR"])
+def test_a_folder_too_long_for_sockets(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv(key, f"/tmp/{'é' * 20}")
+    with pytest.raises(ComponentFailed, match=f"{key}=.* is too long for Ray"):
+        check_socket_room()
+
+
+@pytest.mark.parametrize("folder", ["/dev/null", "/dev/null/x", "/proc/nothing"])
+def test_a_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", folder)
+    with pytest.raises(ComponentFailed, match=f"RAY_TMPDIR={folder}: Ray cannot write there"):
+        check_socket_room()
 
 
 @pytest.mark.parametrize(

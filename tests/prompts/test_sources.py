@@ -6,11 +6,15 @@ from typing import Any
 
 import pytest
 
+from pipeline.plan.data_notes import data_notes
+from pipeline.plan.plan import make_plan
+from pipeline.prompts import sources
 from pipeline.prompts.golds import check_golds
 from pipeline.prompts.prompt_error import PromptError
 from pipeline.prompts.sources import check_file, check_source, load_prompts
 from pipeline.prompts.tasks import split_of
 from pipeline.recipe.prompt_source import PromptSource
+from pipeline.recipe.schema import Recipe
 from pipeline.records import Prompt, read_prompts, write_prompts
 from rewards.structured import FAULTY_GYM_SCORERS
 
@@ -243,3 +247,29 @@ def test_no_machine_learning_library_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_plan_with_its_notes_reads_a_file_once(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"question": "1+1?", "answer": "it is #### 2"}\n')
+    source = {"file": str(file), "answer_after": "####"}
+    recipe = Recipe.model_validate(
+        {
+            "name": "r",
+            "model": {"path": "data/models/tiny"},
+            "prompts": {"train": source},
+            "stages": {"cold": {"kind": "sft", "rows": "train.worked", "max_tokens": 64}},
+        }
+    )
+    sources.rows_of_files.cache_clear()
+    make_plan(recipe)
+    data_notes(recipe)
+    assert sources.rows_of_files.cache_info().misses == 1
+
+
+def test_a_file_that_changes_is_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    for question in ("short?", "a longer one?"):
+        file.write_text(json.dumps({"question": question, "answer": "1"}) + "\n")
+        (prompt,) = load_prompts("train", PromptSource(file=str(file)), seed=1)
+        assert prompt.question == question
