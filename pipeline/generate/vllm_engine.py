@@ -40,6 +40,12 @@ SEED = (
 )
 
 
+CPU_BLOCK_TOKENS = 32
+"""Tokens of a block of keys and values: samples of a prompt share whole blocks. vLLM's own 128 on
+the CPU is more than many prompts have, so that each sample would read its prompt anew; 32 is the
+least that its attention takes."""
+
+
 class VllmEngine:
     """An `Engine` around vLLM's in-process LLM engine."""
 
@@ -53,6 +59,8 @@ class VllmEngine:
         options: dict[str, Any] = {"dtype": settings.dtype}
         if settings.device == "cpu" or self._depths is not None:
             options["enforce_eager"] = True
+        if settings.device == "cpu":
+            options["block_size"] = CPU_BLOCK_TOKENS
         if self._depths is not None:
             from pipeline.recurrent.vllm_plugin import register
 

@@ -94,12 +94,13 @@ def restore(model_folder: Path, vocabulary: Path, out: Path) -> None:
 
 def _rows(model: PreTrainedModel) -> dict[str, Tensor]:
     """What has a row for each token: embedding, a head of its own, and its bias."""
-    embedding = model.get_input_embeddings().weight.detach()
+    inputs: Any = model.get_input_embeddings()
+    embedding = inputs.weight.detach()
     rows: dict[str, Tensor] = {"embedding": embedding.clone()}
     head: Any = model.get_output_embeddings()
     if head is not None and head.weight.data_ptr() != embedding.data_ptr():
         rows["head"] = head.weight.detach().clone()
-    if head is not None and getattr(head, "bias", None) is not None:
+    if head is not None and head.bias is not None:
         rows["bias"] = head.bias.detach().clone()
     return rows
 
@@ -110,9 +111,10 @@ def _resize(
     """Give a model these rows, and its settings the new ids of the tokens that they name."""
     size = len(rows["embedding"])
     model.resize_token_embeddings(size, mean_resizing=False)
+    inputs: Any = model.get_input_embeddings()
     head: Any = model.get_output_embeddings()
     with torch.no_grad():
-        model.get_input_embeddings().weight.copy_(rows["embedding"])
+        inputs.weight.copy_(rows["embedding"])
         if "head" in rows:
             head.weight.copy_(rows["head"])
         if "bias" in rows:

@@ -85,7 +85,7 @@ def pruned(spec: Spec, kept: Sequence[int]) -> dict[str, Any]:
         ]
     else:
         model["vocab"] = [piece for id_, piece in enumerate(model["vocab"]) if id_ in new_ids]
-        model["unk_id"] = new_ids.get(model.get("unk_id"))
+        model["unk_id"] = None if model.get("unk_id") is None else new_ids[model["unk_id"]]
     content = {
         **spec,
         "model": model,

@@ -325,7 +325,7 @@ def test_segments_share_a_depth(deep_engine: VllmEngine) -> None:
 def test_cached_prefixes_are_those_of_the_same_depth(
     deep_engine: VllmEngine, deep: RecurrentForCausalLM
 ) -> None:
-    """vLLM's blocks hold 128 tokens here; the first requests leave them for the next."""
+    """Blocks hold 32 tokens; the first requests leave them for the next."""
     for depths in ((2, 5), (6, 5), (2, 3), (3, 3)):
         request = DepthRequest(depth=depths[1], prompt_depth=depths[0])
         batch = at_depth(lambda i, request=request: request, count=4, prompt=160)
