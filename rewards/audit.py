@@ -18,6 +18,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from rewards.answer_attacks import answer_attacks
 from rewards.api import INFRA_ERROR, Reward, Sample
 from rewards.attacks import ENDS_THE_PARENT, NEED_ONE_ANSWER, PROGRAMS, TEXTS, mutations
 from rewards.cases import Case, golds_of
@@ -35,6 +36,9 @@ DEFAULT_GOLDS = (
     "(1,2)",
     "\\{1, 2\\}",
     "10\\text{ cm}",
+    "12",
+    "x=7",
+    "C",
     "yes",
 )
 DEFAULT_TESTS = "assert add(1, 2) == 3\nassert add(5, 7) == 12\nassert add(100, -3) == 97"
@@ -203,6 +207,8 @@ def _attacks(cases: Sequence[Case], *, code: bool, limit: int) -> Iterator[tuple
                 continue
             answer = text.replace("GOLD", gold.strip("$. ")).replace("OTHER", other.strip("$. "))
             yield kind, _with(sample, answer, kind)
+        for kind, text in answer_attacks(gold.strip("$. "), other.strip("$. ")):
+            yield kind, _with(sample, text, kind)
         for kind, text in mutations(gold):
             yield f"mutation: {kind}", _with(sample, f"\\boxed{{{text.strip('$')}}}", kind)
 

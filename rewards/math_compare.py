@@ -35,11 +35,19 @@ _THOUSANDS = re.compile(r"(?:\d{1,3}(?:,\d{3})+|\d{1,2}(?:,\d{2})+,\d{3})(?:\.\d
 _INTEGER = re.compile(r"-?[0-9]{1,1000}")
 _LISTED = re.compile(r"\d,\s")
 _NUMBER = re.compile(r"([-+]?)(\d+)?(?:\.(\d*))?")
+_COMMA = re.compile(r"-?\d+,(?:\d{1,2}|\d{4,9})|-?0,\d{1,9}")
+_ONE_TEXT = re.compile(r"\s*\\(?:text|mathrm|textbf|mbox)\s?\{([^{}]*)\}\s*")
+_CURRENCIES = {
+    "dollar": r"\\\$|\b(?:dollars?|usd)\b", "euro": r"€|\b(?:euros?|eur)\b|\\euro\b",
+    "pound": r"£|\\pounds\b|\bgbp\b", "yen": r"¥|\byen\b", "rupee": r"₹|\brupees?\b",
+}  # fmt: skip
+_MONEY = re.compile(r"\\\$|[€£¥₹]|\\(?:euro|pounds)\b|dollar|usd|eur|gbp|yen|rupee", re.IGNORECASE)
 _RATIO = re.compile(r"([-+]?)(?:(\d+)/(\d+)|\\[dt]?frac\{([-+]?\d+)\}\{([-+]?\d+)\})")
 _TIME = re.compile(
-    r"\D{0,12}?(\d{1,2}(?::\d\d){1,2})(?:\\text|\\mbox|\{|\})*(a|p)?\.?(?:m\b|m\.)?\D{0,9}"
+    r"\D{0,12}?(\d{1,2}(?::\d\d){1,2})(?:\\text|\\mbox|\{|\})*(a|p)?\.?(?:m\b|m\.)?\D{0,9}",
+    re.IGNORECASE,
 )
-_CHOICE = re.compile(r"\(?([A-J])(?:\)|\.|:)(?:\s+(?!or\b|and\b|&)|$)")
+_CHOICE = re.compile(r"\(?([A-J])(?:\)|\.|:)(?:\s+(?!or\b|and\b|&|\\(?:[bp]?mod|times|cdot)\b)|$)")
 _CHOICES = re.compile(r"\(([A-J])\)")
 _CHOICE_GOLD = re.compile(r"\(?([A-J])\)?")
 _QUALIFIER = re.compile(
@@ -94,6 +102,11 @@ def compare(gold: str, answer: str, *, worked_out: bool = False) -> Decision:
         return _decision(int(plain_gold) == int(plain_answer), "exact numbers")
     before = gold, answer
     gold, answer = written_plainly(gold), written_plainly(answer)
+    if _one_text(gold) == _one_text(answer):
+        return Decision("correct", "identical text")
+    ours, theirs = _currencies(gold), _currencies(answer)
+    if ours and theirs and ours.isdisjoint(theirs):
+        return Decision("wrong", "another currency")
     choice = letter_and_value(gold)
     if choice is not None:
         return _letter_or_value(choice, answer, worked_out=worked_out)
@@ -111,6 +124,9 @@ def compare(gold: str, answer: str, *, worked_out: bool = False) -> Decision:
         one_is_decimal = ("." in plain_gold) != ("." in plain_answer)
         if exact_gold == exact_answer or not one_is_decimal:
             return _decision(exact_gold == exact_answer, "exact numbers")
+    if exact_gold is not None and "." in plain_gold and _COMMA.fullmatch(plain_answer):
+        same = exact_gold == exact_number(plain_answer.replace(",", "."))
+        return _decision(same, "a decimal comma")
     parametrised = _by_parameter(gold, answer)
     if parametrised is not None:
         return parametrised
@@ -128,6 +144,19 @@ def compare(gold: str, answer: str, *, worked_out: bool = False) -> Decision:
         again = _by_tree(gold, answer, thousands=False)
         return again if again.verdict == "correct" else decision
     return decision
+
+
+def _one_text(text: str) -> str:
+    """What stands in the one ``\\text{...}`` that an answer is, or the answer, less its spaces."""
+    match = _ONE_TEXT.fullmatch(text)
+    return " ".join((match[1] if match else text).split())
+
+
+def _currencies(text: str) -> set[str]:
+    """The currencies that a text names."""
+    if not _MONEY.search(text):
+        return set()
+    return {name for name, sign in _CURRENCIES.items() if re.search(sign, text, re.IGNORECASE)}
 
 
 def _letter_or_value(choice: tuple[str, str], answer: str, *, worked_out: bool) -> Decision:
@@ -237,7 +266,8 @@ def _by_text(gold: str, squeezed_answer: str, answer: str) -> Decision | None:
     if ":" in gold and ":" in squeezed_answer:
         one, two = _TIME.fullmatch(gold), _TIME.fullmatch(squeezed_answer)
         if one and two:
-            same = _clock(one[1]) == _clock(two[1]) and (one[2] or two[2]) == (two[2] or one[2])
+            same = _half(one) == _half(two) or not (_half(one) and _half(two))
+            same = same and (one[1].lstrip("0") == two[1].lstrip("0") or _clock(one) == _clock(two))
             return _decision(same, "times of day")
     letter = _CHOICE_GOLD.fullmatch(_COMMAND_NAME.sub(r"\1", gold))
     chosen = _CHOICE.match(_COMMAND_NAME.sub(r"\1", answer.strip()))
@@ -248,8 +278,17 @@ def _by_text(gold: str, squeezed_answer: str, answer: str) -> Decision | None:
     return None
 
 
-def _clock(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(":"))
+def _clock(match: re.Match[str]) -> tuple[int, ...]:
+    """Hours, minutes and seconds of a day; ``p.m.`` adds twelve hours, without it they are 24."""
+    hour, *rest = (int(part) for part in match[1].split(":"))
+    if _half(match):
+        hour = hour % 12 + 12 * (_half(match) == "p")
+    return hour, *rest
+
+
+def _half(match: re.Match[str]) -> str:
+    """``a`` or ``p`` for the half of the day that a time names, else nothing."""
+    return (match[2] or "").lower()
 
 
 def _calculation(answer: str) -> bool:

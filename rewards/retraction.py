@@ -15,7 +15,7 @@ from rewards.final_answer import VALUE
 
 MAX_CHARS = 6_000
 """Of the text after an answer so many characters are read at its beginning, and at its end."""
-NEAR_CHARS = 160
+NEAR_CHARS = 120
 
 
 def _any(*alternatives: str) -> str:
@@ -134,6 +134,15 @@ _BEFORE = re.compile(
 )
 
 
+_RESERVED = re.compile(
+    r"n['’]t|not|never|neither|but|than|except|instead|wrong|incorrect|mistak|erron|naive|tempt|student"
+    r"|common|false|true|doubt|den[iy]|unlike|impossib|disagree|if|unless|suppos|assum|whether"
+    r"|pretend|imagine|think|thought|sa[iy]|guess|believe|claim|answered",
+    re.IGNORECASE,
+)
+"""Some word of every reservation that `_BEFORE` finds; quicker to look for."""
+
+
 def taken_back(before: str, after: str, *, letter: bool, same: Callable[[str], bool]) -> str | None:
     """The words that take an answer back, or None.
 
@@ -144,7 +153,7 @@ def taken_back(before: str, after: str, *, letter: bool, same: Callable[[str], b
         same: whether a value that stands in the text is the answer's.
     """
     head = before[-NEAR_CHARS:].rpartition("\n")[2].rstrip(" $*({[\"'`\\")
-    denial = _BEFORE.search(head) if head else None
+    denial = _BEFORE.search(head) if _RESERVED.search(head) else None
     if denial:
         return denial[0].strip()
     rest = after if len(after) <= 2 * MAX_CHARS else after[:MAX_CHARS] + "\n" + after[-MAX_CHARS:]

@@ -169,7 +169,7 @@ def _binomial(mp: Any, args: list[Any]) -> Any:
 
 def _extreme(choose: Callable[[Any], Any]) -> Callable[[Any, list[Any]], Any]:
     def of(mp: Any, args: list[Any]) -> Any:
-        if any(is_complex(arg) for arg in args):
+        if any(is_complex(arg) or mp.im(arg) != 0 for arg in args):
             raise Undefined("not real")
         return choose([mp.re(arg) for arg in args])
 

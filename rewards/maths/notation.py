@@ -16,6 +16,8 @@ import re
 import unicodedata
 from fractions import Fraction
 
+from rewards.maths.conventions import conventional
+
 _WIDE = {point: point - 0xFEE0 for point in range(0xFF01, 0xFF5E)}
 """Full-width forms of ASCII; not of the tilde, which means a range and in LaTeX a space."""
 _STYLED = {
@@ -82,6 +84,7 @@ def written_plainly(text: str) -> str:
     if _DIGITS_APART.search(text):
         text = _DECIMAL_GROUPS.sub(_digits, _GROUPS.sub(_digits, text))
         text = _DECIMAL_COMMA.sub(".", text)
+    text = conventional(text)
     if "." in text or not ascii_only:
         text = _DOTS.sub(r"\\ldots ", _POINT.sub("", text))
     if "{" in text or "U" in text or "u" in text:

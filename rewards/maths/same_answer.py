@@ -281,7 +281,13 @@ def _same_shape(gold: Node, answer: Node) -> str | None:
 
 
 def _vector(node: Node, other: Node) -> Node:
-    """A matrix of one row or one column as a tuple, where the other answer is a tuple."""
+    """A matrix of one row or one column as a tuple, where the other answer is a tuple.
+
+    Where the other is a matrix, rows in brackets are one: ``[[1, 2], [3, 4]]``.
+    """
+    rows = node.args if other.kind == "matrix" and (node.kind, node.name) == ("tuple", "[]") else ()
+    if rows and all((row.kind, row.name) == ("tuple", "[]") for row in rows):
+        return Node("matrix", tuple(Node("row", row.args) for row in rows))
     if node.kind != "matrix" or other.kind != "tuple":
         return node
     if len(node.args) == 1:
