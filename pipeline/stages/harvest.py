@@ -78,6 +78,19 @@ def funnel_drops(funnel: Mapping[str, int], *, name: str) -> list[Drop]:
     ]
 
 
+def empty_warning(funnel: Mapping[str, int], *, name: str, readers: Sequence[str]) -> str | None:
+    """The sentence about a harvest that kept nothing, which the stages that read it will miss."""
+    if funnel["kept"]:
+        return None
+    generated, finished, correct = (funnel[key] for key in ("generated", "finished", "correct"))
+    read = f": {', '.join(readers)} will have nothing of it" if readers else ""
+    return (
+        f"warning: {name} kept none of {generated:,} completions ({generated - finished:,} cut "
+        f"off, {finished - correct:,} wrong){read}; raise samples_per_prompt or max_tokens, lower "
+        f"the temperature, take easier prompts or a longer cold start, and go on with --from {name}"
+    )
+
+
 def unreadable(sample: Scored) -> str | None:
     """Why a completion is not readable by R1's rules (section 2.3.3), or None when it is: mixed
     languages, long paragraphs, or code blocks in the reasoning."""

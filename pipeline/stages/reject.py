@@ -14,7 +14,7 @@ from pipeline.plan.stage_plan import StagePlan
 from pipeline.recipe.reject_stage import RejectStage
 from pipeline.records import Prompt, Scored, write_scored
 from pipeline.stages.context import Output, RunContext
-from pipeline.stages.harvest import LANGUAGE, funnel_drops, harvest, prompt_hash
+from pipeline.stages.harvest import LANGUAGE, empty_warning, funnel_drops, harvest, prompt_hash
 from pipeline.stages.sampling import sample_in_chunks
 from pipeline.stages.support import model_of, prompts_of, serve, systems
 from pipeline.stages.training_rows import HARVEST_FILE
@@ -42,6 +42,9 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
         )
     )
     result = harvest(groups, spec)
+    readers = [s.name for s in ctx.plan.stages if any(i.name == plan.name for i in s.inputs)]
+    if (warning := empty_warning(result.funnel, name=plan.name, readers=readers)) is not None:
+        ctx.console.log(warning)
     _write_rows(ctx, plan, result.kept, prompts)
     write_scored([s for g in groups for s in g.samples], ctx.out / ROLLOUTS_FILE)
     drops = funnel_drops(result.funnel, name=plan.name)

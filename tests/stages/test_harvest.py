@@ -3,7 +3,14 @@
 from pipeline.generate.groups import Group
 from pipeline.recipe.reject_stage import RejectStage
 from pipeline.records import Rollout, Scored
-from pipeline.stages.harvest import LANGUAGE, funnel_drops, harvest, preference_pairs, unreadable
+from pipeline.stages.harvest import (
+    LANGUAGE,
+    empty_warning,
+    funnel_drops,
+    harvest,
+    preference_pairs,
+    unreadable,
+)
 
 
 def scored(
@@ -96,3 +103,13 @@ def test_pairs_are_balanced_in_length() -> None:
 
 def test_unscored_samples_are_no_negatives() -> None:
     assert preference_pairs([group(scored("a"), scored("b", answer=None))], ["answer"], 1.0) == []
+
+
+def test_an_empty_harvest_says_who_misses_it_and_what_to_do() -> None:
+    funnel = {"generated": 448, "finished": 145, "correct": 0, "kept": 0}
+    warning = empty_warning(funnel, name="harvest", readers=["refit", "preference"])
+    assert warning is not None
+    assert "none of 448 completions (303 cut off, 145 wrong)" in warning
+    assert "refit, preference will have nothing of it" in warning
+    assert "--from harvest" in warning
+    assert empty_warning(funnel | {"correct": 1, "kept": 1}, name="harvest", readers=[]) is None
