@@ -1,6 +1,7 @@
 """A model's weights as its file holds them: whole where ranks share them, adapters added in."""
 
 import contextlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -8,10 +9,12 @@ import torch
 import torch.distributed as dist
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
+from peft.tuners.lora.layer import ParamWrapper
 from torch import Tensor, nn
 
 ADAPTER_NAME = "default"  # peft's own
-_BASE, _COPY = ".base_layer.", f".modules_to_save.{ADAPTER_NAME}."
+_WRAPPED = re.compile(r"\bbase_layer\.")
+_COPY = f".modules_to_save.{ADAPTER_NAME}."
 _NOT_STORED = (".lora_A.", ".lora_B.", ".original_module.")
 
 
@@ -32,11 +35,11 @@ def full_weights(model: nn.Module) -> dict[str, Tensor]:
     for name, tensor in _stored(base).items():
         if any(part in name for part in _NOT_STORED):
             continue
-        layer = adapted.get(name)
+        layer = adapted.get(id(tensor))
         parts = [tensor] if layer is None else [tensor, *_factors(layer)]
         with _gathered(parts, write=False):
             value = tensor.detach() if layer is None else _merged(tensor, layer)
-            plain = name.replace(_BASE, ".").replace(_COPY, ".")
+            plain = _WRAPPED.sub("", name).replace(_COPY, ".")
             weights[plain] = value.cpu().clone().contiguous()
     return weights
 
@@ -67,13 +70,18 @@ def trained_weights(model: nn.Module) -> dict[str, Tensor]:
     return weights
 
 
-def _adapted(base: nn.Module) -> dict[str, LoraLayer]:
-    """Layers with an adapter, by the name of their own weight."""
+def _adapted(base: nn.Module) -> dict[int, LoraLayer]:
+    """Adapters by the id of the weight that they stand on: a linear layer's, or that of all of a
+    layer's experts, which peft wraps one in the other."""
     return {
-        f"{name}{_BASE}weight": module
-        for name, module in base.named_modules()
+        id(module.get_param() if isinstance(module, ParamWrapper) else _weight(module)): module
+        for module in base.modules()
         if isinstance(module, LoraLayer)
     }
+
+
+def _weight(layer: Any) -> Tensor:
+    return layer.get_base_layer().weight
 
 
 def _factors(layer: Any) -> list[Tensor]:

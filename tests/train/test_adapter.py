@@ -12,7 +12,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from pipeline.recipe.distill_stage import DistillStage
 from pipeline.recipe.lora import Lora
@@ -262,3 +262,32 @@ def test_targets_that_are_no_linear_layers_are_named(
     with pytest.raises(AdapterError, match=guess) as error:
         with_adapters(loaded(tiny_model), job)
     assert repr(target) in str(error.value)
+
+
+SMALL = {"vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "gpt2": {"vocab_size": 100, "n_embd": 32, "n_layer": 2, "n_head": 2},  # transposed weights
+    "gpt_neox": {**SMALL, "intermediate_size": 64},
+    "qwen3": {**SMALL, "intermediate_size": 64, "num_key_value_heads": 1, "head_dim": 16},
+    "gemma2": {**SMALL, "intermediate_size": 64, "num_key_value_heads": 1, "head_dim": 16},
+    "phi3": {**SMALL, "intermediate_size": 64, "pad_token_id": 0},  # fused projections
+    "mixtral": {**SMALL, "intermediate_size": 64, "num_local_experts": 4, "num_key_value_heads": 1},
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_whole_weights_of_other_families_load_and_answer_alike(
+    make_job: MakeJob, tmp_path: Path, family: str
+) -> None:
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(family, **FAMILIES[family])
+    plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    job = make_job(lora=LORA)
+    model = shaken(with_adapters(plain, job)).eval()
+    transformers_model(model).save_pretrained(tmp_path / "m", state_dict=full_weights(model))
+    whole = loaded(tmp_path / "m")
+    assert torch.allclose(model(PROMPT).logits, whole(PROMPT).logits, atol=1e-5)
+    with model.disable_adapter():
+        assert not torch.allclose(model(PROMPT).logits, whole(PROMPT).logits, atol=1e-4)
+    tokens = [m.generate(PROMPT, max_new_tokens=20, do_sample=False) for m in (model, whole)]
+    assert torch.equal(*tokens)
