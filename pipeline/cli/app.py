@@ -381,6 +381,10 @@ def _main(given: list[str]) -> int:
 def _answered(given: Sequence[str], *, as_json: bool) -> tuple[int, Mapping[str, Any] | None]:
     """Exit code and document of a command. Every expected error is a few lines, no traceback."""
     try:
+        Path.cwd()
+    except FileNotFoundError:
+        return _refused("the folder that this was started in is gone; cd to another one", WRONG)
+    try:
         answer = app(given, standalone_mode=False)
     except typer.TyperException as error:
         message = error.format_message()

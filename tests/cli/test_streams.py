@@ -86,3 +86,17 @@ def test_an_ascii_terminal(project: Path) -> None:
     wrong = shell("stepwell plan small.yaml stages.kält.stäps=1", project, **ascii_only)
     assert "unknown key" in wrong.stderr
     assert "Traceback" not in wrong.stderr
+
+
+def test_a_folder_that_is_gone(tmp_path: Path) -> None:
+    """Another terminal removed it."""
+    (tmp_path / "gone").mkdir()
+    command = f"{sys.executable} -P -m pipeline plan quickstart"
+    done = subprocess.run(
+        ["sh", "-c", f"rmdir '{tmp_path}/gone'; exec {command}"],
+        cwd=tmp_path / "gone",
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == WRONG
+    assert done.stderr == "the folder that this was started in is gone; cd to another one\n"
