@@ -104,7 +104,7 @@ def _whole(node: Node) -> int | None:
 
 def _power(base: Quotient, exponent: int) -> Quotient:
     if exponent < 0:
-        base, exponent = base[::-1], -exponent
+        base, exponent = (base[1], base[0]), -exponent
     if not base[1] or (exponent == 0 and not base[0]):
         raise ZeroDivisionError
     result: Quotient = (ONE, ONE)
