@@ -6,6 +6,7 @@ A plain class: `pipeline.cluster` runs it in an actor, tests run it with a fake 
 import json
 import queue
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -104,6 +105,7 @@ class RolloutService:
         self._system = system  # system message by prompts entry
         self._base = base  # where user reward files are looked up
         self._max_model_tokens = max_model_tokens
+        self.verification_s = 0.0  # in which scores were awaited after all generation
 
     def sample(
         self,
@@ -137,10 +139,12 @@ class RolloutService:
             prompt = by_group[rollout.group]
             sample = _sample(prompt, texts[rollout.group], text, rollout, sampling, step)
             pending.append((rollout, text, self._submit(sample, uses)))
+        generated = time.monotonic()
         scored = [
             _scored(rollout, text, uses, [f.result() for f in futures])
             for rollout, text, futures in pending
         ]
+        self.verification_s += time.monotonic() - generated
         for line in faults(scored):
             print(line, flush=True)  # into this process's log
         return in_groups(prompts, scored)

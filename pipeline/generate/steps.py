@@ -107,6 +107,7 @@ class GrpoRollouts:
         spec = self._spec
         held_out = self.held_out(step)
         sampled_from = time.monotonic()
+        verified = self._service.verification_s
         wanted = spec.prompts_per_step
         rates = self._pass_rates(step)
         batch = self._batch(step, rates)
@@ -130,6 +131,8 @@ class GrpoRollouts:
         metrics = step_metrics(everything, seconds=time.monotonic() - sampled_from)
         metrics["resampled_groups"] = float(len(everything) - wanted)
         metrics["rollout_seconds"] = time.monotonic() - started
+        metrics["held_out_seconds"] = sampled_from - started
+        metrics["verification_seconds"] = self._service.verification_s - verified
         metrics |= held_out
         passes: Mapping[str, Counts] = {}
         if rates is not None:

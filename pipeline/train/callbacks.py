@@ -18,6 +18,7 @@ from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from pipeline.artifacts import sync, write_atomic
+from pipeline.measure.ledger import PhaseClock
 from pipeline.train.job import CHECKPOINTS, METRICS_FILE, STOP_FILE, TrainJob, read_metrics
 from pipeline.train.whole_weights import full_weights, load_weights
 
@@ -39,24 +40,37 @@ _DROPPED = {"epoch", "num_tokens", "num_input_tokens_seen", "total_flos", "step_
 class MetricsWriter(TrainerCallback):
     """Appends one JSON object per logged step to the job's metrics file, on rank 0.
 
-    `extra` is asked for more numbers at every row. On resume, rows past the checkpoint go, so that
+    `extra` is asked for more numbers at every row. A row has the seconds of every phase since the
+    row before it, the checkpoint between them included; of a process's first row `start_seconds`
+    is what passed before its first step. On resume, rows past the checkpoint go, so that
     every step stands there once; only times differ from those of an uninterrupted run.
     """
 
-    def __init__(self, job: TrainJob, *, extra: Extra | None = None) -> None:
+    def __init__(
+        self, job: TrainJob, *, extra: Extra | None = None, phases: PhaseClock | None = None
+    ) -> None:
         self.file = job.work / METRICS_FILE
         self.extra = extra
+        self.phases = PhaseClock() if phases is None else phases
+        self._start: dict[str, float] = {}
         self.clock = StepClock()
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Cut the file back to the step that training starts from."""
+        self._start = {"start_seconds": self.phases.take()["step_seconds"]}
         self.clock.start(state.global_step, tokens=state.num_input_tokens_seen)
         if args.process_index == 0:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             rows = [row for row in read_metrics(self.file) if row["step"] <= state.global_step]
             write_atomic(self.file, "".join(json.dumps(row) + "\n" for row in rows))
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """What follows is training, but for what the trainer itself names otherwise."""
+        self.phases.enter("training")
 
     def on_log(
         self,
@@ -70,6 +84,9 @@ class MetricsWriter(TrainerCallback):
         if args.process_index != 0 or not logs or "loss" not in logs:
             return
         row = {"step": state.global_step, "steps": state.max_steps, **renamed(logs)}
+        row |= self.phases.take() | self._start
+        self._start = {}
+        self.phases.enter("checkpoint" if control.should_save else "idle")
         row |= self.clock.tick(state.global_step, state.max_steps, tokens=logs.get("num_tokens"))
         if self.extra is not None:
             row |= self.extra()

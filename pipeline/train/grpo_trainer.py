@@ -11,7 +11,7 @@ A recurrent model is trained at the depths that its rollouts ran at. One that co
 calibration is sampled at its default effort, its head as it is; what is trained has no calibration.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,6 +30,7 @@ from transformers import (
 from trl.trainer.utils import disable_dropout_in_model
 
 from pipeline.generate.client import RolloutClient, Slice
+from pipeline.measure.ledger import Phase, PhaseClock
 from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.recurrent.config import RecurrentConfig
 from pipeline.train.adapter import transformers_model, with_adapters
@@ -76,7 +77,13 @@ def _train(job: TrainJob, rollouts: RolloutClient) -> dict[str, Any]:
         every = None if spec.reference_every is None else spec.reference_every * updates
         callbacks.append(ReferenceKeeper(trainer.ref_model, every=every, resumed=find_resume(job)))
     result = run(
-        trainer, job, tokenizer, callbacks=callbacks, extra=source.metrics, stop_every=updates
+        trainer,
+        job,
+        tokenizer,
+        callbacks=callbacks,
+        extra=source.metrics,
+        stop_every=updates,
+        phases=source.phases,
     )
     steps = result["steps"] // updates
     completions = steps * spec.prompts_per_step * spec.samples_per_prompt
@@ -152,6 +159,7 @@ class RolloutSource:
         self._spec = job.spec
         self._rollouts = rollouts
         self._metrics: dict[str, float] = {}
+        self.phases = PhaseClock()
         self._layers_shared = job.sharding == "zero3" and job.ranks > 1
         self.trainer: GrpoStepTrainer | None = None
 
@@ -162,9 +170,11 @@ class RolloutSource:
         accelerator = self.trainer.accelerator
         if step == 0 or not self._spec.ahead:
             self.sync_weights(step)
-        part = self._rollouts.slice(
-            step, rank=accelerator.process_index, ranks=accelerator.num_processes
-        )
+        with self.phases.during("generation"):
+            part = self._rollouts.slice(
+                step, rank=accelerator.process_index, ranks=accelerator.num_processes
+            )
+        self.phases.divide("generation", waiting(part.metrics))
         if self._spec.ahead and step + 1 < self._spec.steps:
             if step > 0:
                 self.sync_weights(step)
@@ -182,15 +192,28 @@ class RolloutSource:
     def sync_weights(self, step: int) -> None:
         """Push the policy to the engines as this step's version; every rank takes part."""
         assert self.trainer is not None
-        weights = engine_weights(self.trainer)
-        if self.trainer.accelerator.is_main_process:
-            self._rollouts.push_weights(weights, version=step)
-        if self.trainer.accelerator.num_processes > 1:
-            dist.barrier()
+        with self.phases.during("sync"):
+            weights = engine_weights(self.trainer)
+            if self.trainer.accelerator.is_main_process:
+                self._rollouts.push_weights(weights, version=step)
+            if self.trainer.accelerator.num_processes > 1:
+                dist.barrier()
 
     def metrics(self) -> dict[str, float]:
         """What the service measured of the step that was trained last."""
         return self._metrics
+
+
+def waiting(metrics: Mapping[str, float]) -> dict[Phase, float]:
+    """What the service did for a step, in its order, seconds; nothing where it does not say."""
+    evaluation = metrics.get("held_out_seconds", 0.0)
+    verification = metrics.get("verification_seconds", 0.0)
+    whole = metrics.get("rollout_seconds", 0.0)
+    return {
+        "evaluation": evaluation,
+        "generation": max(whole - evaluation - verification, 0.0),
+        "verification": verification,
+    }
 
 
 class StepAwaited(TrainerCallback):

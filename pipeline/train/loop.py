@@ -10,6 +10,7 @@ from transformers import (
     TrainerCallback,
 )
 
+from pipeline.measure.ledger import PhaseClock
 from pipeline.train.adapter import transformers_model
 from pipeline.train.arguments import save_final
 from pipeline.train.callbacks import (
@@ -33,12 +34,14 @@ def run(
     callbacks: Sequence[TrainerCallback] = (),
     extra: Extra | None = None,
     stop_every: int = 1,
+    phases: PhaseClock | None = None,
 ) -> dict[str, Any]:
     """Train to the end or to a stop, and save the result when it is the end.
 
     Goes on from the newest complete checkpoint in `job.work`. `extra` adds numbers to every row of
-    metrics; a stop is possible at every `stop_every`-th optimizer step. A recurrent model keeps
-    what decides its depths, and loses its calibration.
+    metrics; a stop is possible at every `stop_every`-th optimizer step. `phases`: the
+    clock of a trainer that enters phases itself. A recurrent model keeps what decides its depths,
+    and loses its calibration.
 
     Returns:
         status (done or stopped), steps (so far), loss (mean of the last 10 steps).
@@ -49,7 +52,8 @@ def run(
     freeze_policy(model)
     stop = StopOnFile(job, every=stop_every)
     trainer.remove_callback(PrinterCallback)
-    for callback in (*callbacks, MetricsWriter(job, extra=extra), stop, CompleteCheckpoints(job)):
+    writer = MetricsWriter(job, extra=extra, phases=phases)
+    for callback in (*callbacks, writer, stop, CompleteCheckpoints(job)):
         trainer.add_callback(callback)
     resumed = find_resume(job)
     trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))

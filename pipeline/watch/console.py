@@ -20,6 +20,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.measure.ledger import ledger_line
 from pipeline.plan.stage_plan import Plan
 from pipeline.stages.context import Console, Metrics
 from pipeline.watch.terminal import StandardError
@@ -214,6 +215,8 @@ def described(row: Metrics) -> list[tuple[str, str]]:
     elif "loss" in row:
         shown.append(("loss", f"{row['loss']:.4f}"))
     shown += [(label, form(row[key])) for key, label, form in _SHOWN if key in row]
+    if spent := ledger_line(row):
+        shown.append((f"step {row['step_seconds']:.1f} s", spent))
     shown += [(label, form(row[key])) for key, label, form in _ALARMS if row.get(key)]
     return shown
 

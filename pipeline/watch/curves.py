@@ -76,6 +76,10 @@ PANELS = (
         keys=lambda present: several(k for k in present if k.startswith("held_out_reward/")),
     ),
     Panel(title="Loss", keys=lambda present: [] if "reward" in present else _only("loss")(present)),
+    Panel(
+        title="Where a step's seconds go",
+        keys=_only("seconds/generation", "seconds/training", "seconds/sync", "seconds/idle"),
+    ),
     Panel(title="Completion length (tokens)", keys=_only("completion_tokens")),
     Panel(title="Groups without variance", keys=_only("zero_variance_share"), scale="share"),
     Panel(title="Log-probability gap (nats)", keys=_only("logprob_gap"), scale="log"),

@@ -10,6 +10,7 @@ import pytest
 from torch import nn
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
+from pipeline.measure.ledger import PhaseClock
 from pipeline.train.callbacks import (
     COMPLETE_FILE,
     REFERENCE_FILE,
@@ -85,6 +86,26 @@ def test_resume_drops_rows_past_the_checkpoint(make_job: MakeJob) -> None:
     again.on_train_begin(arguments(job), state(3), TrainerControl())
     log(again, job, 4)
     assert [row["step"] for row in read_metrics(job.work / METRICS_FILE)] == [1, 2, 3, 4]
+
+
+def test_a_rows_phases_add_up_and_the_first_says_what_came_before(make_job: MakeJob) -> None:
+    job = make_job()
+    now = 0.0
+    writer = MetricsWriter(job, phases=PhaseClock(clock=lambda: now))
+    now = 7.0
+    writer.on_train_begin(arguments(job), state(0), TrainerControl())
+    for step, seconds in ((1, 2.0), (2, 3.0)):
+        writer.on_step_begin(arguments(job), state(step - 1), TrainerControl())
+        now += seconds
+        saving = TrainerControl(should_save=True)
+        writer.on_log(arguments(job), state(step), saving, logs={"loss": 1.0})
+        now += 1.0  # the checkpoint, which the next row counts
+    first, second = read_metrics(job.work / METRICS_FILE)
+    assert first["start_seconds"] == 7.0
+    assert "start_seconds" not in second
+    assert (first["step_seconds"], first["seconds/training"]) == (2.0, 2.0)
+    assert (second["seconds/training"], second["seconds/checkpoint"]) == (3.0, 1.0)
+    assert second["step_seconds"] == 4.0
 
 
 def test_other_ranks_write_nothing(make_job: MakeJob) -> None:
