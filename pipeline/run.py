@@ -23,6 +23,7 @@ from pipeline.stages.run_folder import RunFolder
 from pipeline.stages.run_inputs import measured_room, run_inputs
 from pipeline.stages.run_log import RunLog
 from pipeline.stages.stop_signal import stop_if, stop_signal
+from pipeline.stages.support import prepare_engines
 from pipeline.train.job import CHECKPOINTS
 
 STAGES: Mapping[str, Callable[[StagePlan, RunContext], Output]] = {
@@ -120,6 +121,8 @@ def _run_stages(
                 stopping=stopping.is_set,
                 room=room,
             )
+            if stage is stages[0]:
+                prepare_engines(context, stages)
             artifacts[stage.name] = _run_stage(stage, context, folder, progress)
     return artifacts
 

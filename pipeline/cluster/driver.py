@@ -29,6 +29,7 @@ from pipeline.recipe.hardware import Hardware
 from pipeline.records import Prompt
 
 LOG_LINES = 15
+UNUSED_VERSION = -2  # of weights that no rollout is asked of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -115,6 +116,15 @@ class Cluster:
             )
         )
         return Serving(self, self._service)
+
+    def prepare(self, model: Path, settings: EngineSettings) -> None:
+        """Have the engines load a model meanwhile; returns at once.
+
+        `serve` waits for it, and for weights alone where its model has the same shape. What goes
+        wrong here goes wrong there again, and is raised there.
+        """
+        for engine in self._engines:
+            engine.load.remote(model, settings, version=UNUSED_VERSION)
 
     def train(
         self, training: Callable[[], dict[str, Any]], *, poll: Callable[[], None] = lambda: None

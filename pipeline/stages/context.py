@@ -87,6 +87,10 @@ class Cluster(Protocol):
         """The same with a client of the service, which a `Serving` has opened."""
         ...
 
+    def prepare(self, model: Path, settings: EngineSettings) -> None:
+        """Have the engines load a model meanwhile, for a `serve` to come; returns at once."""
+        ...
+
     def serve(self, setup: ServiceSetup, settings: EngineSettings, *, version: int = 0) -> Serving:
         """Have the engines hold `setup.model` and the service score as `setup` says."""
         ...

@@ -11,9 +11,10 @@ from pipeline.generate.client import RolloutClient
 from pipeline.generate.engine import EngineSettings
 from pipeline.generate.service import RewardUse
 from pipeline.plan.engine_choice import engine_for
+from pipeline.plan.model_origin import first_source
 from pipeline.plan.stage_plan import StagePlan
 from pipeline.recipe.routing import judges
-from pipeline.recipe.stage_base import Input, Training
+from pipeline.recipe.stage_base import BASE, Input, Training
 from pipeline.records import Prompt, read_prompts
 from pipeline.recurrent.effort import CALIBRATION
 from pipeline.stages.context import Poll, RunContext, Serving, TrainingCall
@@ -174,6 +175,20 @@ def engine_settings(ctx: RunContext, model: Path) -> EngineSettings:
         gpu_memory_fraction=hardware.gpu_memory_fraction,
         engine=engine_for(hardware, config, device=ctx.plan.device),
     )
+
+
+def prepare_engines(ctx: RunContext, stages: Sequence[StagePlan]) -> None:
+    """Engines load the base while the first stages train, where a later one serves its kind.
+
+    On a CPU alone: on a GPU an engine takes its whole share of memory at once.
+    """
+    serving = next((stage for stage in stages if stage.spec.uses_engines), None)
+    if serving is None or serving is stages[0] or ctx.plan.device != "cpu":
+        return
+    recipe = ctx.plan.recipe
+    if BASE in ctx.artifacts and first_source(recipe, serving.name) == recipe.model:
+        model = model_of(ctx, BASE)
+        ctx.cluster.prepare(model, engine_settings(ctx, model))
 
 
 def serve(
