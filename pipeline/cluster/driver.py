@@ -1,6 +1,7 @@
 """The driver's side: start or join Ray, place the processes, wait for them, name the dead."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -18,9 +19,10 @@ from pipeline.cluster.actors import (
     ServiceClient,
     TrainerActor,
 )
+from pipeline.cluster.clean_up import bounded, ending
 from pipeline.cluster.ray_session import ComponentFailed, first_line, join_ray, reserve
 from pipeline.cluster.setups import GrpoSetup, ServiceSetup
-from pipeline.errors import StepwellError, Stopped, WrongInput
+from pipeline.errors import FAILED, STOPPED, StepwellError, Stopped, WrongInput
 from pipeline.generate.client import RolloutClient
 from pipeline.generate.engine import EngineSettings
 from pipeline.generate.groups import Group
@@ -66,6 +68,11 @@ class Cluster:
     def __enter__(self) -> Self:
         try:
             self.start()
+        except Exception as error:
+            self.stop()
+            if (other := self._ending(error)) is not error:
+                raise other from error
+            raise
         except BaseException:
             self.stop()
             raise
@@ -95,10 +102,12 @@ class Cluster:
             self._start_engine(index)
 
     def stop(self) -> None:
-        """End every process of the run."""
-        if self._placement is not None and ray.is_initialized():
-            remove_placement_group(self._placement)
-        ray.shutdown()
+        """End every process of the run; those that do not end in time are killed."""
+        with bounded(code=STOPPED if self._stopping() else FAILED):
+            with suppress(RayError):  # Ray itself is gone, and the placement with it
+                if self._placement is not None and ray.is_initialized():
+                    remove_placement_group(self._placement)
+            ray.shutdown()
 
     def serve(
         self, setup: ServiceSetup, settings: EngineSettings, *, version: int = 0
@@ -189,7 +198,7 @@ class Cluster:
         poll = poll or self._check_stop
         pending = list(references)
         while pending:
-            done, pending = ray.wait(pending, timeout=0.2)
+            done, pending = self._done(pending)
             for reference in done:
                 self._get(reference)
             poll()
@@ -199,15 +208,25 @@ class Cluster:
         if self._stopping():
             raise Stopped("stopped; the same command goes on")
 
+    def _done(self, pending: list[Any]) -> tuple[list[Any], list[Any]]:
+        """(what is there, what is not) of the references, after a moment."""
+        try:
+            return ray.wait(pending, timeout=0.2)
+        except RayError as error:
+            raise self._ending(_ray_failure(error)) from error
+
     def _get(self, reference: Any) -> Any:
         try:
             return ray.get(reference)
         except RayTaskError as error:
-            raise failure_of(error) from error
+            raise self._ending(failure_of(error)) from error
         except RayActorError as error:
-            raise ComponentFailed(self._death(error)) from error
-        except RayError as error:  # a node, an object or Ray itself is gone
-            raise ComponentFailed(f"Ray: {type(error).__name__}: {first_line(error)}") from error
+            raise self._ending(ComponentFailed(self._death(error))) from error
+        except RayError as error:
+            raise self._ending(_ray_failure(error)) from error
+
+    def _ending(self, error: Exception) -> Exception:
+        return ending(error, stopping=self._stopping)
 
     def _death(self, error: RayActorError) -> str:
         name = self._names.get(error.actor_id, "a process")
@@ -333,6 +352,11 @@ def _rank_environment(rank: int, ranks: int, host: str, port: int) -> dict[str, 
         "MASTER_ADDR": host,
         "MASTER_PORT": str(port),
     }
+
+
+def _ray_failure(error: RayError) -> ComponentFailed:
+    """A node, an object or Ray itself is gone."""
+    return ComponentFailed(f"Ray: {type(error).__name__}: {first_line(error)}")
 
 
 def failure_of(error: RayTaskError) -> StepwellError:
