@@ -35,6 +35,7 @@ def engine_environment(settings: EngineSettings) -> dict[str, str]:
     }
 
 
+HEAD = "lm_head.weight"
 SEED = (
     "seed"  # in a request's extra arguments: the seed of its draws, where the engine draws itself
 )
@@ -270,7 +271,8 @@ def _prompt(request: Request, depth: DepthRequest | None) -> dict[str, Any]:
 
 
 def _reload(worker: Any, tensors: list[tuple[str, Any]]) -> None:
-    if not any(name == "lm_head" for name, _ in worker.model_runner.get_model().named_modules()):
+    model = worker.model_runner.get_model()
+    if not any(name.endswith("lm_head") for name, _ in model.named_modules()):
         # a tied head that this model's class has no module for: it reads the embedding
-        tensors = [(name, tensor) for name, tensor in tensors if name != "lm_head.weight"]
+        tensors = [(name, tensor) for name, tensor in tensors if not name.endswith(HEAD)]
     worker.model_runner.reload_weights(weights_iterator=iter(tensors))

@@ -1,14 +1,16 @@
-"""Weights on the way to an engine: from a folder, or packed into bytes."""
+"""Weights on the way to an engine: from a folder or a model, by the names of its weights file."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.core_model_loading import revert_weight_conversion
 
-HEAD = "lm_head.weight"
+from pipeline.recurrent.register import register
 
 
 def pack(weights: Mapping[str, Tensor]) -> bytes:
@@ -21,18 +23,55 @@ def unpack(packed: bytes) -> list[tuple[str, Tensor]]:
     return list(safetensors.torch.load(packed).items())
 
 
-def folder_weights(model: Path) -> Iterator[tuple[str, Tensor]]:
-    """(checkpoint name, tensor) of a Hugging Face folder; a tied output head is named too."""
-    tied = json.loads((model / "config.json").read_text()).get("tie_word_embeddings", False)
-    embedding: Tensor | None = None
-    named_head = False
-    for file in sorted(model.glob("*.safetensors")):
+def checkpoint_weights(model: PreTrainedModel, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A model's weights as its `save_pretrained` would write them, and its tied output head too.
+
+    Engines know the names and shapes of files. transformers has others for some families while
+    they run: it joins the experts of a layer into one tensor, for example. An engine reloads layer
+    by layer and would keep its old head if only the embedding came.
+    """
+    stored = {name: tensor for name, tensor in weights.items() if name not in _unsaved(model)}
+    for tied, source in model.all_tied_weights_keys.items():
+        if source in stored:
+            stored[tied] = stored[source]
+    return revert_weight_conversion(model, stored)
+
+
+def folder_weights(folder: Path) -> Iterator[tuple[str, Tensor]]:
+    """(name, tensor) of a Hugging Face folder's files; a tied output head is named too."""
+    ties = _ties(folder)
+    names: set[str] = set()
+    sources: dict[str, Tensor] = {}
+    for file in sorted(folder.glob("*.safetensors")):
         with safetensors.safe_open(file, framework="pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118  not a mapping
                 tensor = tensors.get_tensor(name)
-                named_head |= name == HEAD
-                if name.endswith("embed_tokens.weight"):
-                    embedding = tensor
+                names.add(name)
+                if name in ties.values():
+                    sources[name] = tensor
                 yield name, tensor
-    if tied and not named_head and embedding is not None:
-        yield HEAD, embedding
+    for tied, source in ties.items():
+        if tied not in names and source in sources:
+            yield tied, sources[source]
+
+
+def _ties(folder: Path) -> dict[str, str]:
+    """Which tensor of a folder's file each tied one equals, by their names in the file."""
+    register()
+    config = AutoConfig.from_pretrained(folder)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    return {
+        _stored_name(model, tied): _stored_name(model, source)
+        for tied, source in model.all_tied_weights_keys.items()
+    }
+
+
+def _stored_name(model: PreTrainedModel, name: str) -> str:
+    """The name in a weights file of one tensor that is stored as it is."""
+    [stored] = revert_weight_conversion(model, {name: torch.empty(0)})
+    return stored
+
+
+def _unsaved(model: PreTrainedModel) -> set[str]:
+    return set(model._keys_to_ignore_on_save or ())

@@ -30,6 +30,7 @@ from transformers import (
 from trl.trainer.utils import disable_dropout_in_model
 
 from pipeline.generate.client import RolloutClient, Slice
+from pipeline.generate.weights import checkpoint_weights
 from pipeline.measure.ledger import Phase, PhaseClock
 from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.recurrent.config import RecurrentConfig
@@ -248,13 +249,6 @@ def training_depths(part: Slice, *, iterations: int | None) -> PositionDepths | 
 
 
 def engine_weights(trainer: GrpoStepTrainer) -> dict[str, torch.Tensor]:
-    """The policy's weights by checkpoint name; a tied output head is named too.
-
-    An engine reloads layer by layer and would keep its old head if only the embedding came.
-    """
+    """The policy's weights by the names that engines know."""
     model: Any = trainer.accelerator.unwrap_model(trainer.model)
-    weights = full_weights(model)
-    if transformers_model(model).config.tie_word_embeddings and "lm_head.weight" not in weights:
-        embedding = next(name for name in weights if name.endswith("embed_tokens.weight"))
-        weights["lm_head.weight"] = weights[embedding]
-    return weights
+    return checkpoint_weights(transformers_model(model), full_weights(model))
