@@ -39,7 +39,7 @@ class PhaseClock:
         finally:
             self.enter(before)
 
-    def divide(self, phase: Phase, parts: Mapping[Phase, float]) -> None:
+    def divide(self, phase: Phase, parts: dict[Phase, float]) -> None:
         """Give a phase's seconds so far to others, as `divided` does."""
         self.enter(self._phase)
         seconds, self._seconds[phase] = self._seconds[phase], 0.0
@@ -54,7 +54,7 @@ class PhaseClock:
         return {"step_seconds": sum(row.values()), **row}
 
 
-def divided(seconds: float, parts: Mapping[Phase, float]) -> dict[Phase, float]:
+def divided(seconds: float, parts: dict[Phase, float]) -> dict[Phase, float]:
     """A wait by what was done elsewhere meanwhile, `parts` in their order: what was done last was
     waited for first, as some of it may have been done before the wait. What nothing explains is
     idle. The values add up to `seconds`.
@@ -64,10 +64,11 @@ def divided(seconds: float, parts: Mapping[Phase, float]) -> dict[Phase, float]:
     """
     shares: dict[Phase, float] = {}
     left = seconds
-    for phase, spent in reversed(parts.items()):
+    for phase, spent in reversed(list(parts.items())):
         shares[phase] = min(spent, left)
         left -= shares[phase]
-    return shares | {"idle": left}
+    shares["idle"] = left
+    return shares
 
 
 def ledger_line(row: Mapping[str, float]) -> str:
