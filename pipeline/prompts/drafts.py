@@ -1,7 +1,8 @@
 """The generated tasks: each function drafts one problem from a random generator.
 
-Arithmetic is modulo 10, so every answer of a reasoning task is one digit; only `arithmetic` counts
-beyond. :mod:`pipeline.prompts.tasks` names them and turns drafts into data sets.
+Arithmetic is modulo 10, so every answer of a reasoning task is one digit; only the tasks in English
+(`arithmetic`, `additions`, `largest`) count beyond. :mod:`pipeline.prompts.tasks` names them and
+turns drafts into data sets.
 """
 
 import itertools
@@ -20,6 +21,9 @@ class Draft:
     steps: tuple[str, ...]
     needed_depth: int
 
+
+TWO_DIGITS = 90
+"""How many numbers have two digits."""
 
 MOST_ARROWS = 9
 """The longest way that :func:`lookups` asks for: it is written as one digit."""
@@ -78,11 +82,42 @@ def arithmetic(rng: random.Random, difficulty: int, distractors: int) -> Draft:
         total += sign * term
         text += f" {'+' if sign > 0 else '-'} {term}"
         steps.append(f"{sum_} = {total}")
-    idle = "".join(f" Ignore {rng.randrange(2, 21)}." for _ in range(distractors))
     return Draft(
-        question=f"What is {text}?{idle}",
+        question=f"What is {text}?{_ignored(rng, distractors)}",
         answer=str(total),
         steps=tuple(steps),
+        needed_depth=difficulty,
+    )
+
+
+def additions(rng: random.Random, difficulty: int, distractors: int) -> Draft:
+    """Two numbers from 0 to ten times ``difficulty``, to be added at once: ``What is 7 + 16?``.
+
+    For models that read English. Distractors are numbers named after the question.
+    """
+    left, right = rng.randint(0, 10 * difficulty), rng.randint(0, 10 * difficulty)
+    return Draft(
+        question=f"What is {left} + {right}?{_ignored(rng, distractors)}",
+        answer=str(left + right),
+        steps=(),
+        needed_depth=1,
+    )
+
+
+def largest(rng: random.Random, difficulty: int, distractors: int) -> Draft:
+    """The largest of two-digit numbers, ``difficulty`` beside the first: ``Which is the largest:
+    34, 71 or 28?``.
+
+    For models that read English. Distractors are numbers named after the question.
+    """
+    if difficulty >= TWO_DIGITS:
+        raise ValueError(f"difficulty {difficulty}: there are only {TWO_DIGITS} two-digit numbers")
+    numbers = rng.sample(range(10, 10 + TWO_DIGITS), difficulty + 1)
+    listed = f"{', '.join(map(str, numbers[:-1]))} or {numbers[-1]}"
+    return Draft(
+        question=f"Which is the largest: {listed}?{_ignored(rng, distractors)}",
+        answer=str(max(numbers)),
+        steps=(),
         needed_depth=difficulty,
     )
 
@@ -211,6 +246,11 @@ def sort(rng: random.Random, difficulty: int, distractors: int) -> Draft:
 def echo(rng: random.Random, difficulty: int, distractors: int) -> Draft:
     """One of :func:`copy`, :func:`reverse` and :func:`sort`, equally likely."""
     return _instruction(rng.choice(sorted(_INSTRUCTIONS)), rng, difficulty, distractors)
+
+
+def _ignored(rng: random.Random, count: int) -> str:
+    """Numbers from 2 to 20 that a question names and does not ask for."""
+    return "".join(f" Ignore {rng.randrange(2, 21)}." for _ in range(count))
 
 
 def _interleave(rng: random.Random, first: list[str], second: list[str]) -> list[str]:

@@ -54,6 +54,8 @@ TASKS: Mapping[str, Drafter] = {
     "swaps": drafts.swaps,
     "sums": drafts.sums,
     "arithmetic": drafts.arithmetic,
+    "additions": drafts.additions,
+    "largest": drafts.largest,
     "chains": drafts.chains,
     "scrambles": drafts.scrambles,
     "nesting": drafts.nesting,

@@ -80,6 +80,24 @@ def gap(model: PreTrainedModel, rollouts: Sequence[Rollout], *, temperature: flo
     return worst
 
 
+def test_the_samples_of_a_prompt_compute_it_once_to_its_last_whole_block(
+    engine: VllmEngine, model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cached = []
+    step = engine._engine.step
+
+    def counted() -> Any:
+        outputs = step()
+        cached.extend(output.num_cached_tokens for output in outputs if output.finished)
+        return outputs
+
+    monkeypatch.setattr(engine._engine, "step", counted)
+    group = [replace(r, prompt_tokens=tuple(range(30, 75))) for r in requests(8)]
+    rollouts = list(engine.generate(group, version=0))
+    assert sorted(cached) == [0] + [32] * 7
+    assert gap(model, rollouts) < 1e-4
+
+
 def by_sample(engine: VllmEngine, batch: Sequence[Request], *, version: int) -> dict[int, Rollout]:
     return {r.sample: r for r in engine.generate(batch, version=version)}
 

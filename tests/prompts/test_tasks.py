@@ -67,6 +67,10 @@ def _solve_hops(question: str) -> str:
     return node
 
 
+def _solve_largest(question: str) -> str:
+    return str(max(int(number) for number in re.findall(r"\d+", question.split("?")[0])))
+
+
 def _solve_lookups(question: str) -> str:
     queries, _, edges = question.partition("?")
     table = {edge[0]: edge[1] for edge in edges.split(";")}
@@ -108,6 +112,8 @@ SOLVERS: dict[str, Callable[[str], str]] = {
     "nesting": _solve_nesting,
     "hops": _solve_hops,
     "arithmetic": _solve_arithmetic,
+    "additions": _solve_arithmetic,
+    "largest": _solve_largest,
     "lookups": _solve_lookups,
     "shuffles": _solve_groups,
     "turns": _solve_groups,
@@ -228,6 +234,18 @@ def test_needed_depth() -> None:
         places = [problem.question[0], *(step[-1] for step in problem.worked.split(","))]
         moved = sum(a != b for a, b in itertools.pairwise(places))
         assert problem.needed_depth == moved
+
+
+def test_the_largest_is_asked_of_different_numbers_of_two_digits() -> None:
+    for problem in generate("largest", size=300, split="test", seed=0, difficulty=(2, 2)):
+        numbers = [int(number) for number in re.findall(r"\d+", problem.question)]
+        assert len(set(numbers)) == 3
+        assert all(10 <= number <= 99 for number in numbers)
+
+
+def test_the_largest_of_more_numbers_than_there_are_is_refused() -> None:
+    with pytest.raises(ValueError, match="only 90 two-digit numbers"):
+        generate("largest", size=1, split="train", seed=0, difficulty=(90, 90))
 
 
 def test_an_impossible_size_says_how_many_there_are() -> None:
