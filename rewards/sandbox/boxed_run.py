@@ -18,7 +18,7 @@ FILE_MIB = 16
 MAX_PROCESSES = 32
 STACK_MIB = 100
 """Of a Python program; the kernel leaves 128 MiB of addresses for a stack that grows."""
-_SIGNALS = {
+_SIGNALS: dict[int, str] = {
     signal.SIGSEGV: ", a crash: it called itself too deeply, or misused memory",
     signal.SIGABRT: ", it aborted",
     signal.SIGFPE: ", a division by zero",
