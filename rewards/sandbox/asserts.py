@@ -33,7 +33,11 @@ def from_code(source: str, *, setup: str, entry: str | None) -> Tests:
         tree = ast.parse(source)
         ast.parse(setup)
     except (SyntaxError, ValueError) as error:
-        raise BadTests(f"test code does not parse: {error}") from error
+        line = getattr(error, "text", None) or source.strip().partition("\n")[0]
+        raise BadTests(
+            f"test code does not parse: {error} ({line.strip()[:60]!r}); write Python, such as "
+            "assert f(2) == 4, or set args: {language: ...} for test code of another language"
+        ) from error
     taken = program_names(source, tree, setup=setup, entry=entry)
     called = {node.func.id for node in ast.walk(tree) if _is_named_call(node)}
     needs_entry = _defines_check(tree.body) and entry is None and "check" not in called

@@ -31,6 +31,7 @@ COMPILER_FAILED = 72
 """The exit code of a run whose preparing command failed (see zygote.py)."""
 LAST_WORDS = 2000
 """Bytes of standard error that are looked at when a run fails."""
+_FULL = ("signal 25", "No space left", "File too large")
 _OUT_OF_MEMORY = ("MemoryError", "bad_alloc", "out of memory", "OutOfMemory", "allocate memory")
 
 
@@ -132,7 +133,7 @@ class RunEnd:
             return f"{limits.memory_mib} MiB of memory; {more}"
         if self.bound == "processes":
             return f"{MAX_PROCESSES} processes, which no argument raises"
-        if self.bound == "files" or "signal 25" in words or "No space left" in words:
+        if self.bound == "files" or any(mark in words for mark in _FULL):
             return f"{TMP_MIB} MiB of files, {FILE_MIB} in one, which no argument raises"
         return ""
 

@@ -17,6 +17,13 @@ class NotPlain(ValueError):
 class Opaque:
     """Stands for something that is no plain data; equal to nothing, itself included."""
 
+    def __init__(self, kind: str = "object") -> None:
+        self.kind = kind[:60]
+        """The name of its class, as the program says."""
+
+    def __repr__(self) -> str:
+        return f"a {self.kind}, which is no plain data"
+
     def __eq__(self, other: object) -> bool:
         return False
 
@@ -89,8 +96,8 @@ def value_of(message: Any, *, depth: int = 0) -> Any:
             return Items(kind, [value_of(item, depth=depth + 1) for item in items])
         case ["range", limits]:
             return _range(value_of(limits, depth=depth + 1))
-        case ["opaque", str()]:
-            return Opaque()
+        case ["opaque", str(kind)]:
+            return Opaque(kind)
     raise NotPlain("no encoded value")
 
 

@@ -95,3 +95,28 @@ def test_a_refusal_in_the_middle_leaves_nothing_to_the_next_row() -> None:
         assert judged(ADD, "def test_a():\n    assert add(1, 2) == 3").value == 1.0
         leaving = judged("import sys\nsys.exit(3)", "assert add(1, 2) == 3")
         assert (leaving.value, leaving.verdict) == (0.0, "error")
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("def add(a, b:\n", "SyntaxError: '(' was never closed (line 1 of the program)"),
+        ("import os\ndef add(a, b): os._exit(1)\n", "exit code 1"),
+        ("import os, signal\ndef add(a, b): os.kill(os.getpid(), signal.SIGSEGV)\n", "a crash"),
+        ("def add(a, b):\n    return a / 0\n", "ZeroDivisionError: division by zero (line 2 of"),
+    ],
+)
+def test_troubles_are_in_words(program: str, words: str) -> None:
+    tests = "from solution import add\ndef test_a():\n    assert add(1, 2) == 3\n"
+    detail = judged(program, tests).detail
+    assert words in detail["trouble"]
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [("object()", "a object"), ("lambda: 3", "a function"), ("g()", "a coroutine")],
+)
+def test_what_is_no_plain_data_is_named(value: str, words: str) -> None:
+    program = f"async def g(): return 3\ndef add(a, b): return {value}\n"
+    detail = judged(program, "assert add(1, 2) == 3").detail
+    assert (detail["expected"], detail["got"]) == ("3", f"{words}, which is no plain data")

@@ -7,6 +7,7 @@ Plain data goes over as itself; anything else of the program's is a thing here
 from __future__ import annotations
 
 import _json
+import _thread
 import sys
 
 from rewards.sandbox.court.things import (
@@ -41,6 +42,8 @@ class Line:
         """Whether changes in place come over also from calls with a result."""
         self.stops = job["stops"]
         """Whether tests know of StopIteration, which would end a ``map`` of theirs in silence."""
+        self.lock = _thread.RLock()
+        """One question at a time, also where tests have threads; a visit asks within one."""
         self.over = False
         self.calls = 0
         self.last = ""
@@ -74,6 +77,10 @@ class Line:
 
     def ask(self, source: str, *, whole: bool = False, handed: tuple = ()) -> Any:
         """The value of an expression in the program; what it changed of `handed` changes here."""
+        with self.lock:
+            return self.asked(source, whole=whole, handed=handed)
+
+    def asked(self, source: str, *, whole: bool, handed: tuple) -> Any:
         if self.over:
             raise Ended
         self.send(f'["ask", {quoted(source)}]')

@@ -30,6 +30,9 @@ class Ended(BaseException):
 class Opaque:
     """Something that could not be read: equal to nothing."""
 
+    def __repr__(self) -> str:
+        return "something that could not be read"
+
     def __eq__(self, other: object) -> bool:
         return False
 

@@ -148,7 +148,7 @@ class Witness:
                 line = trace.tb_lineno
             trace = trace.tb_next
         if isinstance(error, SyntaxError):
-            line = error.lineno or 0
+            line, text = error.lineno or 0, str(error.msg)
         number = self.number_of(error)
         changes = ", ".join(self.changes)
         return (
