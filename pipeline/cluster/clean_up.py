@@ -9,11 +9,12 @@ from contextlib import contextmanager, suppress
 
 import psutil
 
-from pipeline.errors import Stopped, WrongInput
+from pipeline.errors import FAILED, STOPPED, Stopped, WrongInput
 
 SIGNAL_S = 1.0  # a signal to the whole process group may end an actor before we hear of it
-CLEAN_UP_S = 6.0  # for Ray to end its processes; then they are killed
+CLEAN_UP_S = 6.0  # after a stop, for Ray to end its processes; then they are killed
 LAST_S = 2.0  # for Ray to notice; then we end without it
+PATIENCE = 10  # times as long where nobody asked for a stop, since nobody waits to kill us
 
 
 def ending(error: Exception, *, stopping: Callable[[], bool]) -> Exception:
@@ -30,11 +31,15 @@ def ending(error: Exception, *, stopping: Callable[[], bool]) -> Exception:
 
 
 @contextmanager
-def bounded(*, code: int, clean_up_s: float = CLEAN_UP_S, last_s: float = LAST_S) -> Iterator[None]:
+def bounded(
+    *, hurried: bool, clean_up_s: float = CLEAN_UP_S, last_s: float = LAST_S
+) -> Iterator[None]:
     """Surroundings of a clean-up that end: what hangs has its processes killed, and where that does
-    not help, this one ends with the exit code."""
+    not help, this one ends: stopped where a stop was asked for, `hurried`, else as a failure."""
+    code, times = (STOPPED, 1) if hurried else (FAILED, PATIENCE)
+    limits = clean_up_s * times, last_s * times
     done = threading.Event()
-    thread = threading.Thread(target=_force, args=(done, code, clean_up_s, last_s), daemon=True)
+    thread = threading.Thread(target=_force, args=(done, code, *limits), daemon=True)
     thread.start()
     try:
         yield

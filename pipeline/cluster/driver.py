@@ -22,7 +22,7 @@ from pipeline.cluster.actors import (
 from pipeline.cluster.clean_up import bounded, ending
 from pipeline.cluster.ray_session import ComponentFailed, first_line, join_ray, reserve
 from pipeline.cluster.setups import GrpoSetup, ServiceSetup
-from pipeline.errors import FAILED, STOPPED, StepwellError, Stopped, WrongInput
+from pipeline.errors import StepwellError, Stopped, WrongInput
 from pipeline.generate.client import RolloutClient
 from pipeline.generate.engine import EngineSettings
 from pipeline.generate.groups import Group
@@ -103,7 +103,7 @@ class Cluster:
 
     def stop(self) -> None:
         """End every process of the run; those that do not end in time are killed."""
-        with bounded(code=STOPPED if self._stopping() else FAILED):
+        with bounded(hurried=self._stopping()):
             with suppress(RayError):  # Ray itself is gone, and the placement with it
                 if self._placement is not None and ray.is_initialized():
                     remove_placement_group(self._placement)

@@ -38,7 +38,7 @@ def test_a_clean_up_that_hangs_is_ended(hanging: str, code: int, says: str) -> N
     program = (
         "import subprocess, time\n"
         "from pipeline.cluster.clean_up import bounded\n"
-        f"with bounded(code={STOPPED}, clean_up_s=0.2, last_s=0.5):\n"
+        "with bounded(hurried=True, clean_up_s=0.2, last_s=0.5):\n"
         f"    {hanging}\n"
     )
     began = time.monotonic()

@@ -235,7 +235,7 @@ def test_nothing_is_left_of_finished_workers() -> None:
         graded(pool, "def f(x):\n    while True: pass", CALL, cpu_s=1)
         graded(pool, "import os\nos.fork()\ndef f(x):\n    return x", CALL)
         started = offspring(os.getpid()) - others
-    assert len(started) >= 4
+    assert len(started) >= 2
     assert [pid for pid in started if Path(f"/proc/{pid}").exists()] == []
 
 
