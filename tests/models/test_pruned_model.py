@@ -64,7 +64,7 @@ def pruned(full: Path, folder: Path) -> list[int]:
     used = {id_ for row in rows for id_ in row}
     info = prune(full, folder / "few", folder / "rest", used=used, margin=9, sample=sample)
     assert info["tokens"] == len(info["kept"]) < info["of_tokens"] == len(words) + 7
-    assert 0 <= info["lost_probability"] <= info["lost_probability_max"] < 1
+    assert 0 < info["lost_probability"] <= info["lost_probability_max"] < 1
     return info["kept"]
 
 
@@ -116,7 +116,7 @@ def test_the_restored_model_writes_the_same_text(tmp_path: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(full)
     gone = sorted(set(range(model.config.vocab_size)) - set(kept))
     with torch.no_grad():
-        model.lm_head.bias[gone] = -100
+        model.lm_head.bias[gone] = -20
     model.save_pretrained(full)
     pruned(full, tmp_path)
     restore(tmp_path / "few", tmp_path / "rest", tmp_path / "again")
