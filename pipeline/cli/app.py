@@ -20,6 +20,7 @@ from pipeline.cli.convert_command import convert
 from pipeline.cli.hub_reach import reach_hub
 from pipeline.cli.reward_commands import reward_app
 from pipeline.cli.streams import is_writable, on_any_stream, say, written
+from pipeline.cluster.clean_up import leave
 from pipeline.errors import FAILED, OK, STOPPED, WRONG, StepwellError
 from pipeline.stages.stop_signal import handlers
 from rewards.cases import BadCases
@@ -239,7 +240,7 @@ def evaluate(
     from pipeline.recipe.load import load_recipe
 
     asked = _asked_depth(effort, depth, budget)
-    loaded = load_recipe(recipe, overrides or [])
+    loaded = load_recipe(recipe, overrides or [], tell=say)
     folder = Path(model) / "model" if (Path(model) / "model").is_dir() else Path(model)
     try:
         changed = evaluation_recipe(
@@ -353,7 +354,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     output; a failure is a document with `error`.
     """
     with handlers(signal.default_int_handler):  # any of the signals interrupts, until a run begins
-        return _main(list(sys.argv[1:] if arguments is None else arguments))
+        code = _main(list(sys.argv[1:] if arguments is None else arguments))
+    return leave(code)
 
 
 def _main(given: list[str]) -> int:
@@ -446,7 +448,7 @@ def _planned(ref: str, overrides: Sequence[str]) -> "Plan":
     from pipeline.recipe.load import load_recipe
 
     try:
-        return make_plan(load_recipe(ref, overrides))
+        return make_plan(load_recipe(ref, overrides, tell=say))
     except PlanError as error:
         raise PlanError("\n".join(f"{ref}: {line}" for line in str(error).splitlines())) from None
 

@@ -4,17 +4,19 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 
 import psutil
 
-from pipeline.errors import FAILED, STOPPED, Stopped, WrongInput
+from pipeline.errors import Stopped, WrongInput
 
 SIGNAL_S = 1.0  # a signal to the whole process group may end an actor before we hear of it
 CLEAN_UP_S = 6.0  # after a stop, for Ray to end its processes; then they are killed
 LAST_S = 2.0  # for Ray to notice; then we end without it
 PATIENCE = 10  # times as long where nobody asked for a stop, since nobody waits to kill us
+
+_left_behind = threading.Event()  # a clean-up of this process that did not end
 
 
 def ending(error: Exception, *, stopping: Callable[[], bool]) -> Exception:
@@ -30,37 +32,60 @@ def ending(error: Exception, *, stopping: Callable[[], bool]) -> Exception:
     return Stopped("stopped, and the run's processes with it; the same command goes on")
 
 
-@contextmanager
-def bounded(
-    *, hurried: bool, clean_up_s: float = CLEAN_UP_S, last_s: float = LAST_S
-) -> Iterator[None]:
-    """Surroundings of a clean-up that end: what hangs has its processes killed, and where that does
-    not help, this one ends: stopped where a stop was asked for, `hurried`, else as a failure."""
-    code, times = (STOPPED, 1) if hurried else (FAILED, PATIENCE)
-    limits = clean_up_s * times, last_s * times
-    done = threading.Event()
-    thread = threading.Thread(target=_force, args=(done, code, *limits), daemon=True)
+def clean_up(
+    action: Callable[[], None],
+    *,
+    hurried: bool,
+    clean_up_s: float = CLEAN_UP_S,
+    last_s: float = LAST_S,
+) -> None:
+    """Do what may hang, in a thread of its own; then the run's processes are killed, and where that
+    does not help either it is left behind: the run ends as it would have, and `leave` ends the
+    process. `hurried`: a stop was asked for. Raises what the action raises."""
+    times = 1 if hurried else PATIENCE
+    errors: list[Exception] = []
+
+    def tried() -> None:
+        try:
+            action()
+        except Exception as error:  # raised where it is waited for
+            errors.append(error)
+
+    thread = threading.Thread(target=tried, daemon=True)
     thread.start()
     try:
-        yield
-    finally:
-        done.set()
+        thread.join(clean_up_s * times)
+        if thread.is_alive():
+            _say(
+                f"ending the run's processes takes over {clean_up_s * times:.0f} s: they are killed"
+            )
+            _kill_children()
+            thread.join(last_s * times)
+    finally:  # a second signal ends the wait
+        if thread.is_alive():
+            _left_behind.set()
+    if _left_behind.is_set():
+        _say("Ray does not end: this process ends without it; what is finished is kept")
+    for error in errors:
+        raise error
 
 
-def _force(done: threading.Event, code: int, clean_up_s: float, last_s: float) -> None:
-    if done.wait(clean_up_s):
-        return
-    _say(f"ending the run's processes takes over {clean_up_s:.0f} s: they are killed")
+def leave(code: int) -> int:
+    """The exit code; where a clean-up was left behind, this process and its children end here,
+    since Python would wait for it."""
+    if not _left_behind.is_set():
+        return code
+    _kill_children()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(code)
+
+
+def _kill_children() -> None:
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    if done.wait(last_s):
-        return
-    _say(
-        "Ray does not end: this process ends without it; what is finished is kept, and the same "
-        "command goes on"
-    )
-    os._exit(code)
 
 
 def _say(sentence: str) -> None:

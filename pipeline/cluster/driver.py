@@ -1,7 +1,6 @@
 """The driver's side: start or join Ray, place the processes, wait for them, name the dead."""
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -9,7 +8,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
-from ray.util.placement_group import PlacementGroup, remove_placement_group
+from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from pipeline.cluster.actors import (
@@ -19,7 +18,7 @@ from pipeline.cluster.actors import (
     ServiceClient,
     TrainerActor,
 )
-from pipeline.cluster.clean_up import bounded, ending
+from pipeline.cluster.clean_up import clean_up, ending
 from pipeline.cluster.ray_session import ComponentFailed, first_line, join_ray, reserve
 from pipeline.cluster.setups import GrpoSetup, ServiceSetup
 from pipeline.errors import StepwellError, Stopped, WrongInput
@@ -102,12 +101,9 @@ class Cluster:
             self._start_engine(index)
 
     def stop(self) -> None:
-        """End every process of the run; those that do not end in time are killed."""
-        with bounded(hurried=self._stopping()):
-            with suppress(RayError):  # Ray itself is gone, and the placement with it
-                if self._placement is not None and ray.is_initialized():
-                    remove_placement_group(self._placement)
-            ray.shutdown()
+        """End every process of the run; those that do not end in time are killed. Their places go
+        with them: a cluster that runs on frees what a driver that left had reserved."""
+        clean_up(ray.shutdown, hurried=self._stopping())
 
     def serve(
         self, setup: ServiceSetup, settings: EngineSettings, *, version: int = 0

@@ -8,7 +8,7 @@ import hashlib
 import json
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -23,24 +23,13 @@ from pipeline.prompts.prompt_error import PromptError
 from pipeline.prompts.prompt_rows import NO_ROUTES, Routes, prompts_of_rows
 from pipeline.prompts.row_files import row_files
 from pipeline.recipe.places import hub_id_mistake
-from pipeline.recipe.prompt_source import PromptSource
+from pipeline.recipe.prompt_source import ONLY_FOR, SOURCES, PromptSource
 from pipeline.recipe.recipe_errors import did_you_mean
 from pipeline.recipe.section import listed
 from pipeline.records import Prompt
 from rewards.structured import FAULTY_GYM_SCORERS
 
 SPLITS: tuple[tasks.Split, ...] = ("train", "test")
-
-_ONLY_FOR: Mapping[str, tuple[str, ...]] = {
-    "difficulty": ("task",),
-    "distractors": ("task",),
-    "care": ("task",),
-    "options": ("gym",),
-    "columns": ("hub", "file"),
-    "template": ("hub", "file"),
-    "answer_after": ("gym", "hub", "file"),
-    "source_column": ("hub", "file"),
-}
 
 
 def load_prompts(
@@ -136,14 +125,14 @@ def _own_rows(source: PromptSource, routes: Routes) -> Iterator[Prompt]:
 
 def _check_settings(source: PromptSource) -> None:
     """Keys that another kind of source would use, unknown names and splits."""
-    kind = next(k for k in ("task", "gym", "hub", "file") if k in source.model_fields_set)
-    for key, kinds in _ONLY_FOR.items():
+    kind = next(k for k in SOURCES if k in source.model_fields_set)
+    if kind == "file" and "split" in source.model_fields_set:
+        raise PromptError("a file has no splits; remove split and give each part its own file")
+    for key, kinds in ONLY_FOR.items():
         if key in source.model_fields_set and kind not in kinds:
             raise PromptError(f"{key} means nothing for a {kind} source; remove it")
     if kind in ("task", "gym") and source.split not in SPLITS:
         raise PromptError(f"split {source.split!r} is unknown; a {kind} has train and test")
-    if kind == "file" and "split" in source.model_fields_set:
-        raise PromptError("a file has no splits; remove split and give each part its own file")
     repository = None if source.hub is None else source.hub.partition(":")[0]
     if repository is not None and (mistake := hub_id_mistake(repository)) is not None:
         raise PromptError(f"hub: {mistake}")

@@ -3,7 +3,7 @@
 Every mistake is one line that says the fix.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,21 +14,13 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from pipeline.recipe.locate import locate, locate_beside
+from pipeline.recipe.merge import lost, merged
 from pipeline.recipe.places import recipe_file, recipe_path, shipped_recipes
 from pipeline.recipe.recipe_errors import RecipeError, did_you_mean, dotted, mistakes
 from pipeline.recipe.reward_spec import spelled_out
 from pipeline.recipe.schema import Recipe
 
 _NAMED = ("stages", "prompts", "rewards")  # sections whose keys are the user's own names
-_MODEL_SOURCES = ("path", "hub", "gguf", "scratch")
-_WHOLE_SHAPE = {"hidden", "heads", "mlp"}  # a scratch model written anew, not one size of it
-_RECURRENT_SIZES = {"core", "prelude", "coda", "iterations", "max_iterations"}
-_PROMPT_SOURCES = ("task", "gym", "hub", "file")
-_SOURCE_DETAILS = (
-    "size", "split", "difficulty", "distractors", "care", "columns", "options", "answer_after",
-    "source_column", "template",
-)  # fmt: skip
-"""Keys of prompts that only some sources know."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +31,12 @@ class _Layer:
     content: dict[str, Any]
 
 
-def load_recipe(ref: str, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(
+    ref: str, overrides: Sequence[str] = (), *, tell: Callable[[str], None] = lambda _: None
+) -> Recipe:
     """The recipe in the file `ref`, or the shipped recipe of that name, with `a.b=c` overrides.
+
+    `tell` gets a sentence where an override leaves no place for other keys of its entry.
 
     Raises RecipeError naming file, key and fix.
     """
@@ -48,11 +44,13 @@ def load_recipe(ref: str, overrides: Sequence[str] = ()) -> Recipe:
     main = layers[-1].origin
     data: dict[str, Any] = {}
     for layer in layers:
-        data = _merged(data, layer.content)
+        data = merged(data, layer.content)
     for text in overrides:
         layer = _override(text, data)
         layers.append(layer)
-        data = _merged(data, layer.content)
+        before, data = data, merged(data, layer.content)
+        if gone := lost(before, data):
+            tell(f"{layer.origin}: without {', '.join(gone)}, which mean nothing beside it")
     data = _resolved(_without_removed(data), origin=main)
     locate(data)
     try:
@@ -163,48 +161,6 @@ def _check_path(data: Mapping[str, Any], parts: Sequence[str], *, origin: str) -
             place = ".".join(parts[: depth + 1])
             kind = "a list" if isinstance(here, list) else f"the value {here!r}"
             raise RecipeError(f"{origin}: {place} is {kind}; set it whole: {place}=...")
-
-
-def _merged(
-    old: Mapping[str, Any], new: Mapping[str, Any], path: tuple[str, ...] = ()
-) -> dict[str, Any]:
-    """`new` over `old`. Mappings merge; lists and values replace.
-
-    A stage whose `kind` changes is replaced, and a new source of a model, of prompts or of a reward
-    replaces the old source.
-    """
-    result = dict(old)
-    for key, value in new.items():
-        before: Any = result.get(key)
-        here = (*path, key)
-        both = isinstance(before, dict) and isinstance(value, dict)
-        if both and not _replaces(here, before, value):
-            kept = {k: v for k, v in before.items() if k not in _displaced(here, value)}
-            result[key] = _merged(kept, value, here)
-        else:
-            result[key] = value
-    return result
-
-
-def _replaces(path: tuple[str, ...], old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    is_stage = path[0] == "stages" and len(path) == 2
-    return is_stage and new.get("kind", old.get("kind")) != old.get("kind")
-
-
-def _displaced(path: tuple[str, ...], new: Mapping[str, Any]) -> set[str]:
-    """Keys that a new source in `new` pushes out: other sources and what belonged to them."""
-    if path[0] == "rewards" and len(path) == 2:
-        return {"use", "args"} if "by_source" in new else {"by_source"} if "use" in new else set()
-    if path[-1] == "scratch" and set(new) >= _WHOLE_SHAPE:
-        return {"layers", *_RECURRENT_SIZES}
-    is_model = path == ("model",) or path[-1] == "student"
-    is_prompts = path[0] == "prompts" and len(path) == 2
-    sources: tuple[str, ...] = _MODEL_SOURCES if is_model else _PROMPT_SOURCES if is_prompts else ()
-    if not set(new).intersection(sources):
-        return set()
-    if is_prompts:
-        return {*sources, *_SOURCE_DETAILS}
-    return {key for key in (*sources, "split", "max_iterations") if key not in new}
 
 
 def _without_removed(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """`prompts:`: where questions and their gold answers come from."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from string import Formatter
 from typing import Any, Literal
 
@@ -11,6 +11,22 @@ from pydantic import (
 )
 
 from pipeline.recipe.section import Fraction, Interval, Strict, exactly_one
+
+SOURCES = ("task", "gym", "hub", "file")
+GENERATED = ("task", "gym")  # sources whose rows are made, so many and in two splits
+
+ONLY_FOR: Mapping[str, tuple[str, ...]] = {
+    "difficulty": ("task",),
+    "distractors": ("task",),
+    "care": ("task",),
+    "options": ("gym",),
+    "columns": ("hub", "file"),
+    "template": ("hub", "file"),
+    "answer_after": ("gym", "hub", "file"),
+    "source_column": ("hub", "file"),
+    "split": ("task", "gym", "hub"),
+}
+"""Keys that only some sources know."""
 
 
 class PromptSource(Strict):
@@ -65,7 +81,7 @@ class PromptSource(Strict):
 
     @model_validator(mode="after")
     def _one(self) -> "PromptSource":
-        exactly_one(self, "task", "gym", "hub", "file")
+        exactly_one(self, *SOURCES)
         if (self.task or self.gym) and self.size is None:
             raise ValueError("size is missing: generated prompts need a number of rows")
         if self.template is not None:

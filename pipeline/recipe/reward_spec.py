@@ -23,7 +23,7 @@ class Judge(Strict):
     @model_validator(mode="before")
     @classmethod
     def _from_text(cls, given: Any) -> Any:
-        return {"use": given} if isinstance(given, str) else given
+        return _judge(given)
 
 
 class RewardSpec(Strict):
@@ -62,16 +62,26 @@ class RewardSpec(Strict):
 
 
 def spelled_out(given: Any) -> Any:
-    """A reward's short form, a mapping of sources to judges, as `by_source`."""
+    """A reward's short forms: a mapping of sources to judges as `by_source`, and a judge's text as
+    its `use`."""
     known = ("use", "by_source", "weight", "args")
-    if not isinstance(given, dict) or {"use", "by_source", "args"} & set(given):
+    if not isinstance(given, dict):
+        return given
+    if isinstance(routes := given.get("by_source"), dict):
+        return {**given, "by_source": {key: _judge(value) for key, value in routes.items()}}
+    if {"use", "by_source", "args"} & set(given):
         return given
     routes = {key: value for key, value in given.items() if key != "weight"}
     misspelt = any(get_close_matches(str(key), known, n=1) for key in routes)
     judges = all(isinstance(value, str) or "use" in (value or ()) for value in routes.values())
     if not routes or misspelt or not judges:
         return given
-    return {**{key: given[key] for key in given if key == "weight"}, "by_source": routes}
+    spelled = {key: value for key, value in given.items() if key == "weight"}
+    return {**spelled, "by_source": {key: _judge(value) for key, value in routes.items()}}
+
+
+def _judge(given: Any) -> Any:
+    return {"use": given} if isinstance(given, str) else given
 
 
 class ModelReward(Strict):
