@@ -148,8 +148,10 @@ def any_gold(judge: Callable[..., Reward]) -> Callable[..., Reward]:
 
     @wraps(judge)
     def judged(sample: Sample, **args: Any) -> Reward:
+        if not sample.golds:
+            return judge(sample, **args)
         rewards = []
-        for gold in sample.golds or (sample.gold,):
+        for gold in sample.golds:
             rewards.append(judge(replace(sample, gold=gold, golds=()), **args))
             if rewards[-1].value == 1.0:
                 break

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 from rewards.api import Sample
 from rewards.maths.notation import WIDTHS
@@ -21,10 +21,11 @@ MAX_CHARS = 50_000
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s{0,3}(?=\{)")
 _BETWEEN_BOXES = re.compile(r"[\s,;$.]*(?:and|or)?[\s,;$.]*", re.IGNORECASE)
-_MARKER = re.compile(
-    r"####|\banswer\s{0,3}(?:is\b|:|=)\s{0,3}:?|^\s{0,8}A:(?![^\n]*\n\s{0,8}B[:.)])|答案?\s{0,3}(?:是|为|為|:)\s{0,3}:?",
-    re.IGNORECASE | re.MULTILINE,
-)
+_HASHES = re.compile(r"####")
+_ANSWER_IS = re.compile(r"answer\s{0,3}(?:is\b|:|=)\s{0,3}:?")
+_LINE_A = re.compile(r"a:(?![^\n]*\n\s{0,8}b[:.)])")
+_CHINESE = re.compile(r"答案?\s{0,3}(?:是|为|為|:)\s{0,3}:?")
+"""Markers in small letters; each begins with a literal, which is quick to look for."""
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
 _MATH = re.compile(
     r"\$\$([^$]+)\$\$|(?<!\\)\$((?:[^$\\]|\\.)+)\$|\\\(([^\n]*?)\\\)|\\\[(.*?)\\\]", re.DOTALL
@@ -69,8 +70,7 @@ _CONTRAST = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class FinalAnswer:
+class FinalAnswer(NamedTuple):
     """The text of an answer, and how it was found; or why there is none."""
 
     text: str | None
@@ -100,9 +100,9 @@ def answer_in(text: str) -> FinalAnswer:
         return FinalAnswer(None, "empty", "no_answer")
     if not text.isascii():
         text = text.translate(WIDTHS)
-    boxes = _boxes(text)
-    boxes = [box for box in boxes if box[2].strip()] or boxes  # of an echoed instruction
+    boxes = _boxes(text) if "\\" in text else []
     if boxes:
+        boxes = [box for box in boxes if box[2].strip()] or boxes  # of an echoed instruction
         around = text[: boxes[-1][0]], text[boxes[-1][1] :]
         return _one(_joined(text, boxes), "boxed", around=around)
     pieces = _after_markers(text)
@@ -114,8 +114,7 @@ def answer_in(text: str) -> FinalAnswer:
 
 
 def _one(candidates: Sequence[str], how: str, *, around: tuple[str, str] = ("", "")) -> FinalAnswer:
-    distinct = {re.sub(r"[\s$]|\\[,;:! ]|\.\s*$", "", candidate) for candidate in candidates}
-    if len(distinct) > 1:
+    if len(candidates) > 1 and len(set(map(_written, candidates))) > 1:
         return FinalAnswer(None, how, "several_answers")
     text = candidates[-1].strip()
     if not text:
@@ -123,9 +122,15 @@ def _one(candidates: Sequence[str], how: str, *, around: tuple[str, str] = ("", 
     return FinalAnswer(text, how, before=around[0], after=around[1])
 
 
+def _written(candidate: str) -> str:
+    """The text without spaces, dollar signs and a full stop."""
+    return re.sub(r"[\s$]|\\[,;:! ]|\.\s*$", "", candidate)
+
+
 def _boxes(text: str) -> list[tuple[int, int, str]]:
     """(start, end, content) of each outermost box with balanced braces."""
-    boxes, position = [], 0
+    boxes: list[tuple[int, int, str]] = []
+    position = 0
     for match in _BOX.finditer(text):
         if match.start() < position:
             continue
@@ -139,6 +144,9 @@ def _boxes(text: str) -> list[tuple[int, int, str]]:
 
 def closing_brace(text: str, start: int) -> int | None:
     """Index of the brace that closes the one at `start`; escaped braces do not count."""
+    first = text.find("}", start)
+    if "{" not in text[start + 1 : first] and "\\" not in text[start:first]:
+        return first if first >= 0 else None
     depth, index = 0, start
     while index < len(text):
         character = text[index]
@@ -166,7 +174,7 @@ def _joined(text: str, boxes: Sequence[tuple[int, int, str]]) -> list[str]:
 
 def _after_markers(text: str) -> list[tuple[str, int, int]]:
     """What follows each marker, up to the next one or the end of the sentence; where it stands."""
-    marks = list(_MARKER.finditer(text))
+    marks = _marks(text)
     pieces = []
     for index, mark in enumerate(marks):
         stop = marks[index + 1].start() if index + 1 < len(marks) else len(text)
@@ -183,6 +191,25 @@ def _after_markers(text: str) -> list[tuple[str, int, int]]:
     return pieces
 
 
+def _marks(text: str) -> list[re.Match[str]]:
+    """Every marker in order: "answer" where a word begins, ``A:`` where a line does."""
+    small = text.lower()
+    if len(small) != len(text):  # of letters that are two when small
+        small = "".join(c.lower() if c.isascii() else c for c in text)
+    marks = list(_HASHES.finditer(small))
+    for mark in _ANSWER_IS.finditer(small):
+        before = small[max(0, mark.start() - 1) : mark.start()]
+        if not (before.isalnum() or before == "_"):
+            marks.append(mark)
+    for mark in _LINE_A.finditer(small):
+        before = small[max(0, mark.start() - 9) : mark.start()]
+        if ("\n" in before or len(before) < 9) and not before.rpartition("\n")[2].strip():
+            marks.append(mark)
+    if not small.isascii():
+        marks += _CHINESE.finditer(small)
+    return sorted(marks, key=lambda mark: mark.start()) if len(marks) > 1 else marks
+
+
 def _trimmed(piece: str) -> tuple[str, int]:
     """The first sentence, less its full stop, and its length in the text.
 
@@ -195,7 +222,7 @@ def _trimmed(piece: str) -> tuple[str, int]:
         return piece, len(piece)
     sentence = _SENTENCE_END.split(piece, maxsplit=1)[0]
     answer = sentence.strip().strip("*").strip()
-    contrast = _CONTRAST.fullmatch(answer)
+    contrast = _CONTRAST.fullmatch(answer) if " " in answer else None
     if contrast:
         answer = contrast["value"] or contrast["other"]
     return answer, len(sentence)

@@ -7,7 +7,6 @@ import re
 from rewards.api import Reward, Sample, any_gold, reward
 from rewards.final_answer import FinalAnswer, answer_in, final_answer
 from rewards.math_compare import Decision, compare
-from rewards.maths.spoken import lone_letter
 from rewards.retraction import taken_back
 
 MAX_OTHERS = 30
@@ -80,8 +79,7 @@ def _taken_back(final: FinalAnswer) -> str | None:
             known[value] = few and compare(answer, value).verdict == "correct"
         return known[value]
 
-    letter = lone_letter(answer) is not None
-    return taken_back(final.before, final.after, letter=letter, same=same)
+    return taken_back(final.before, answer, final.after, same=same)
 
 
 def gold_text(gold: str) -> str:
@@ -90,7 +88,8 @@ def gold_text(gold: str) -> str:
     A backslash that some JSON writer took for an escape is put back: a tab before ``ext`` was
     ``\\text``.
     """
-    gold = _ESCAPED.sub(lambda match: _ESCAPES[match[0]], gold)
+    if not gold.isprintable():
+        gold = _ESCAPED.sub(lambda match: _ESCAPES[match[0]], gold)
     if "####" in gold:
         return gold.rpartition("####")[2].strip()
     if "\\boxed" in gold or "\\fbox" in gold:

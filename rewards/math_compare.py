@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 from rewards.maths.equations import split_label
 from rewards.maths.functions import has_values, with_values
@@ -54,6 +54,7 @@ _QUALIFIER = re.compile(
     r"\\forall|\bfor\s{1,3}(?:all|every|any|each)\b|\\text\s?\{\s?,?\s?(?:for|where)\b"
     r"|[,(]\s?\(?\s?[a-zA-Z]\s?\\in\s?\\(?:mathbb|mathbf)\s?\{?\s?[ZNQR]"
 )
+_QUALIFYING = re.compile(r"for|where|\\in\b")
 _ONLY_BELOW = re.compile(
     r"\bfor\s{1,3}(?:all|every|any|each)\b[^<=]{0,20}[a-zA-Z]\s?(?:<|\\(?:le|lt|leq)\b)"
 )
@@ -71,6 +72,7 @@ _MAGNITUDE = re.compile(
     r"(dozen|hundred|thousand|million|billion|trillion)s?\b",
     re.IGNORECASE,
 )
+_MAGNITUDE_WORD = re.compile(r"ozen|undred|housand|illion", re.IGNORECASE)
 _REPEATING = re.compile(r"(?<![\d.])(\d*)\.\\overline\{(\d{1,50})\}")
 _DOLLARS = re.compile(r"\\\$\s*(\d[\d,]*(?:\.\d+)?)")
 _NUMBER_WORDS = (
@@ -80,8 +82,7 @@ _NUMBER_WORDS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Decision:
+class Decision(NamedTuple):
     """The verdict (correct, wrong, unparsable, too_complex) and the rule that decided."""
 
     verdict: str
@@ -98,8 +99,9 @@ def compare(gold: str, answer: str, *, worked_out: bool = False) -> Decision:
     plain_gold, plain_answer = squeezed(gold), squeezed(answer)
     if plain_answer == plain_gold:
         return Decision("correct", "identical text")
-    if _INTEGER.fullmatch(plain_gold) and _INTEGER.fullmatch(plain_answer):
-        return _decision(int(plain_gold) == int(plain_answer), "exact numbers")
+    decision = _by_numbers(gold, answer, plain_gold, plain_answer)
+    if decision is not None:
+        return decision
     before = gold, answer
     gold, answer = written_plainly(gold), written_plainly(answer)
     if _one_text(gold) == _one_text(answer):
@@ -116,27 +118,19 @@ def compare(gold: str, answer: str, *, worked_out: bool = False) -> Decision:
     gold, answer = spelled_out(gold, answer), spelled_out(answer, gold)
     if (gold, answer) != before:
         plain_gold, plain_answer = squeezed(gold), squeezed(answer)
-    exact_gold, exact_answer = (
-        None if _LISTED.search(text) else exact_number(plain)
-        for text, plain in ((gold, plain_gold), (answer, plain_answer))
-    )
-    if exact_gold is not None and exact_answer is not None:
-        one_is_decimal = ("." in plain_gold) != ("." in plain_answer)
-        if exact_gold == exact_answer or not one_is_decimal:
-            return _decision(exact_gold == exact_answer, "exact numbers")
-    if exact_gold is not None and "." in plain_gold and _COMMA.fullmatch(plain_answer):
-        same = exact_gold == exact_number(plain_answer.replace(",", "."))
-        return _decision(same, "a decimal comma")
+        decision = _by_numbers(gold, answer, plain_gold, plain_answer)
+        if decision is not None:
+            return decision
     parametrised = _by_parameter(gold, answer)
     if parametrised is not None:
         return parametrised
-    if _ONLY_BELOW.search(answer) and not _QUALIFIER.search(gold):
+    if "for" in answer and _ONLY_BELOW.search(answer) and not _QUALIFIER.search(gold):
         return Decision("wrong", "it is said to hold for some values only")
     gold, answer = unqualified(gold), unqualified(answer)
     written = _by_text(plain_gold, plain_answer, answer)
     if written is not None:
         return written
-    if worked_out and exact_gold is not None and _calculation(answer):
+    if worked_out and exact_number(plain_gold) is not None and _calculation(answer):
         return Decision("wrong", "a calculation is left to be worked out")
     decision = _by_tree(gold, answer, thousands=True)
     grouped = _THOUSANDS.search(plain_gold + " " + plain_answer)
@@ -144,6 +138,22 @@ def compare(gold: str, answer: str, *, worked_out: bool = False) -> Decision:
         again = _by_tree(gold, answer, thousands=False)
         return again if again.verdict == "correct" else decision
     return decision
+
+
+def _by_numbers(gold: str, answer: str, plain_gold: str, plain_answer: str) -> Decision | None:
+    """Two plain numbers compared exactly; undecided where a decimal may be a fraction rounded."""
+    exact_gold = None if _LISTED.search(gold) else exact_number(plain_gold)
+    if exact_gold is None:
+        return None
+    exact_answer = None if _LISTED.search(answer) else exact_number(plain_answer)
+    if exact_answer is not None:
+        one_is_decimal = ("." in plain_gold) != ("." in plain_answer)
+        if exact_gold == exact_answer or not one_is_decimal:
+            return _decision(exact_gold == exact_answer, "exact numbers")
+    if "." in plain_gold and _COMMA.fullmatch(plain_answer):
+        same = exact_gold == exact_number(plain_answer.replace(",", "."))
+        return _decision(same, "a decimal comma")
+    return None
 
 
 def _one_text(text: str) -> str:
@@ -191,10 +201,14 @@ def _two_ways(text: str) -> bool:
 
 
 def squeezed(text: str) -> str:
-    """`text` without dollar signs, layout commands, a final full stop, and spaces.
+    """`text` without dollar signs, layout commands, sizes, a final full stop, and spaces.
 
     Spaces between digits stay: ``1 2/3`` is not ``12/3``.
     """
+    if text.isalnum():
+        return text
+    if "\\" in text:
+        text = text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
     text = " ".join(_DECORATION.sub(" ", text).split())
     return _SPACE.sub("", text).removesuffix(".")
 
@@ -204,12 +218,15 @@ def spelled_out(text: str, other: str) -> str:
 
     ``3 million`` is 3000000, ``seven`` is 7, ``0.\\overline{3}`` is ``0.3\\overline{3}``.
     """
-    text = re.sub(r"\s+", " ", text)
-    text = _REPEATING.sub(r"\1.\2\\overline{\2}", text)
-    text = _MAGNITUDE.sub(_multiplied, text)
-    word = _COMMAND_NAME.sub(r"\1", text).strip().rstrip(".").lower()
-    if word in _NUMBER_WORDS:
-        return str(_NUMBER_WORDS.index(word))
+    text = " ".join(text.split())
+    if "\\overline" in text:
+        text = _REPEATING.sub(r"\1.\2\\overline{\2}", text)
+    if _MAGNITUDE_WORD.search(text):
+        text = _MAGNITUDE.sub(_multiplied, text)
+    if len(text) < 40:
+        word = _COMMAND_NAME.sub(r"\1", text).strip().rstrip(".").lower()
+        if word in _NUMBER_WORDS:
+            return str(_NUMBER_WORDS.index(word))
     if "\\$" in text and re.search(r"\bcents?\b|¢", other):
         return _DOLLARS.sub(r"\1 \\text{ dollars}", text)
     return text
@@ -226,7 +243,7 @@ def unqualified(text: str) -> str:
 
     What could be one more answer is no qualification and stays.
     """
-    match = _QUALIFIER.search(text)
+    match = _QUALIFIER.search(text) if _QUALIFYING.search(text) else None
     if match is None or _MORE.search(text, match.end()):
         return text
     rest = text[: match.start()].rstrip(" ,({\n")
@@ -241,7 +258,9 @@ def exact_number(text: str) -> Fraction | None:
     """A plain integer, decimal or ratio of integers as an exact number, else None."""
     if len(text) > MAX_EXACT_DIGITS:
         return None
-    if _THOUSANDS.fullmatch(text):
+    if text.isdecimal():
+        return Fraction(int(text))
+    if "," in text and _THOUSANDS.fullmatch(text):
         text = text.replace(",", "")
     match = _NUMBER.fullmatch(text)
     if match and (match[2] or match[3]):

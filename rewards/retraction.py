@@ -9,13 +9,16 @@ takes it back unless a confirmation follows.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Set
+from functools import cache
 
+from rewards import retraction_cues as cues
 from rewards.final_answer import VALUE
+from rewards.maths.spoken import lone_letter
 
 MAX_CHARS = 6_000
 """Of the text after an answer so many characters are read at its beginning, and at its end."""
-NEAR_CHARS = 120
+NEAR_CHARS = 72
 
 
 def _any(*alternatives: str) -> str:
@@ -24,6 +27,7 @@ def _any(*alternatives: str) -> str:
 
 _LETTER = r"|\(?\b[A-J]\b\)?(?!['’])"
 _BOX = re.compile(r"\\(?:boxed|fbox)\s?\{([^{}]*)\}")
+_FIGURE = re.compile(r"\[asy\].*?(?:\[/asy\]|$)", re.DOTALL)
 _GLUE = re.compile(r"^[\s$*)\\\]}\"'`.,;:!–—-]+")
 _SENTENCE = re.compile(r"(?<=[.!?])(?=\s)|(?<=\?)(?=[^\s$])|\n+|(?<=[;—])\s|。")
 
@@ -77,14 +81,14 @@ _OPENING = (
 _INTERJECTION = re.compile(
     _OPENING
     + _any(
-        r"(?:no+|nope|wrong|incorrect|sorry|false|not true|not so|not right|not correct)"
+        r"(?:no{1,5}|nope|wrong|incorrect|sorry|false|not true|not so|not right|not correct)"
         r"(?=\s*(?:[.,!:;—–-]|$)|\s+(?:wait|that|it|i|the answer)\b)",
         r"(?:w?oops|scratch that|strike that|never\s?mind|correction|erratum|just kidding)\b",
         r"(?:not quite|on (?:second|further) thoughts?|my (?:mistake|bad|error|apologies))\b",
         r"i take (?:that|it|this) back\b",
         r"i(?: was| am|['’]m) (?:wrong|mistaken)\b",
         r"i (?:have |['’]ve )?(?:made|see|spotted|notice) (?:\w+ ){1,2}(?:mistake|error)",
-        r"i (?:have |['’]ve )?(?:mis[a-z]+|messed up|forgot)\b",
+        rf"i (?:have |['’]ve )?(?:{'|'.join(cues.MISTAKEN.split())}|messed up|forgot)\b",
         r"there(?: is|['’]s) an? (?:\w+ )?(?:mistake|error)\b",
         r"that was a (?:mistake|guess)\b",
     )
@@ -92,7 +96,7 @@ _INTERJECTION = re.compile(
     re.IGNORECASE,
 )
 _DOUBT = re.compile(
-    rf"{_OPENING}(?:wait|hold on|hang on|hmm+|maybe not|or not"
+    rf"{_OPENING}(?:wait|hold on|hang on|hm{2, 5}|maybe not|or not"
     r"|let me (?:re\w+|try again|start over)"
     r"|i (?:doubt|am not sure|['’]m not sure) (?:it|that|this))\b|\?|等等",
     re.IGNORECASE,
@@ -134,44 +138,42 @@ _BEFORE = re.compile(
 )
 
 
-_RESERVED = re.compile(
-    r"n['’]t|not|never|neither|but|than|except|instead|wrong|incorrect|mistak|erron|naive|tempt|student"
-    r"|common|false|true|doubt|den[iy]|unlike|impossib|disagree|if|unless|suppos|assum|whether"
-    r"|pretend|imagine|think|thought|sa[iy]|guess|believe|claim|answered",
-    re.IGNORECASE,
-)
-"""Some word of every reservation that `_BEFORE` finds; quicker to look for."""
-
-
-def taken_back(before: str, after: str, *, letter: bool, same: Callable[[str], bool]) -> str | None:
+def taken_back(before: str, answer: str, after: str, *, same: Callable[[str], bool]) -> str | None:
     """The words that take an answer back, or None.
 
     Args:
         before: the text up to the answer.
+        answer: the answer; where it is the letter of a choice, other letters are others.
         after: the text from its end on.
-        letter: whether the answer is the letter of a choice, so that other letters are others.
         same: whether a value that stands in the text is the answer's.
     """
     head = before[-NEAR_CHARS:].rpartition("\n")[2].rstrip(" $*({[\"'`\\")
-    denial = _BEFORE.search(head) if _RESERVED.search(head) else None
-    if denial:
-        return denial[0].strip()
+    if cues.reserved(head):
+        denial = _BEFORE.search(head)
+        if denial:
+            return denial[0].strip()
     rest = after if len(after) <= 2 * MAX_CHARS else after[:MAX_CHARS] + "\n" + after[-MAX_CHARS:]
-    if not re.search(r"\w|\?", rest):
+    if "[asy]" in rest:
+        rest = _FIGURE.sub(" ", rest)
+    words = set(cues.words_in(rest))
+    if cues.ALL.isdisjoint(words) and "?" not in rest and rest.isascii():
         return None
+    letter = lone_letter(answer) is not None
     rest = _BOX.sub(r"\1", rest)
-    value = VALUE + (_LETTER if letter else "")
-    strong = [*_denials(rest), *_replacements(rest, value, same)]
+    strong = [*_denials(rest, words), *_replacements(rest, words, letter=letter, same=same)]
+    value = _value(letter=letter)
     if strong:
-        position, words = max(strong)
-        return None if _given_again(rest[position:], value, same) else words
+        position, reason = max(strong)
+        return None if _given_again(rest[position:], value, same) else reason
+    if rest.isascii() and "?" not in rest and cues.DOUBTING.isdisjoint(words):
+        return None
     doubts = [(start, text) for start, text in _sentences(rest) if _DOUBT.match(text)]
     if not doubts:
         return None
-    position, words = doubts[-1]
+    position, reason = doubts[-1]
     values = list(re.finditer(value, rest[position:]))
     sure = _CONFIRMED.search(rest, position) or (values and same(_plain(values[-1][0])))
-    return None if sure else words
+    return None if sure else reason
 
 
 def _sentences(text: str) -> Iterator[tuple[int, str]]:
@@ -184,48 +186,78 @@ def _sentences(text: str) -> Iterator[tuple[int, str]]:
     yield start, _GLUE.sub("", text[start:])
 
 
-def _denials(text: str) -> Iterator[tuple[int, str]]:
+def _denials(text: str, words: Set[bytes]) -> Iterator[tuple[int, str]]:
     """Where each denial ends, and its words."""
+    if text.isascii() and cues.DENYING.isdisjoint(words):
+        return
     direct = _DIRECTLY.search(text)
     if direct:
         yield direct.end(), direct[0].strip()
     for start, sentence in _sentences(text):
-        for match in (_INTERJECTION.match(sentence), _SUBJECT.search(sentence)):
-            if match and not sentence.endswith("?"):
+        spoken = cues.words_in(sentence)
+        if sentence.endswith("?") or (sentence.isascii() and cues.DENYING.isdisjoint(spoken)):
+            continue
+        matches = [_INTERJECTION.match(sentence)]
+        if not cues.DENIED.isdisjoint(spoken):
+            matches.append(_SUBJECT.search(sentence))
+        for match in matches:
+            if match:
                 yield start + match.end(), match[0].strip()
 
 
-def _replacements(text: str, value: str, same: Callable[[str], bool]) -> Iterator[tuple[int, str]]:
+def _replacements(
+    text: str, words: Set[bytes], *, letter: bool, same: Callable[[str], bool]
+) -> Iterator[tuple[int, str]]:
     """Where another value is said to be the answer, in place of this one or beside it."""
-    for pattern in _others(value):
-        for match in re.finditer(pattern, text, re.IGNORECASE if value == VALUE else 0):
+    for some, pattern in _others(letter=letter):
+        if some.isdisjoint(words):
+            continue
+        for match in pattern.finditer(text):
             names = [name for name, part in match.groupdict().items() if part is not None]
             first = min(match.start(name) for name in names)
             if _APPROXIMATELY.search(text, max(0, first - 20), first):
                 continue
             values = [_plain(match[name]) for name in names]
-            equal = [same(one) or _worked(one) for one in values]
+            equal = [_worked(one) or same(one) for one in values]
             if not all(equal) and (len(values) == 1 or any(equal)):
                 yield match.end(), match[0].strip()
 
 
-def _others(value: str) -> Sequence[str]:
-    """Patterns of other answers; in a pattern with two values one of them is this answer."""
+def _value(*, letter: bool) -> str:
+    return VALUE + (_LETTER if letter else "")
+
+
+@cache
+def _others(*, letter: bool) -> list[tuple[Set[bytes], re.Pattern[str]]]:
+    """Patterns of other answers, each with words of which one is in it.
+
+    In a pattern with two values one of them is this answer.
+    """
+    value = _value(letter=letter)
     other = f"(?P<one>{value})"
     modal = r"(?:should|could|might|may|must|ought to|can)\s+(?:\w+\s+)?be"
     is_it = rf"(?:(?:it|that|this|{_ANSWER}|[a-z])(?:{_IS}{_HOW}|\s*=)\s*)?"
     guess = r"(?:maybe|perhaps|possibly|even|else|also|is it|it\s+(?:could|might|may)\s+be)?"
     also = r"(?:(?:is|would be|works?|could be)\s+(?:also\s+|another\s+|equally\s+)?(?:an?\s+)?"
-    also += r"(?:possible|correct|valid|accept\w+|answer|solution|(?:too|as well)\b(?=\W*$|[.,!]))"
+    also += r"(?:possible|correct|valid|accept(?:able|ed|s)|answer|solution"
+    also += r"|(?:too|as well)\b(?=\W*$|[.,!]))"
     also += r"|(?:also|would also|might also|could also)\s+(?:works?|holds?)|works too)"
-    return (
-        rf"\b{_ANSWER}\s*(?:{_IS}{_HOW}|\s+equals|:|=)\s*(?:equal to |exactly )?{other}{_END}",
-        rf"\b(?:it|that|this|answer)\s+{modal}\s+{other}{_END}",
-        rf"\b{_INSTEAD}\b[\s,.:;…—–-]*{is_it}(?:actually |rather |instead )?{other}{_END}",
-        rf"^\W{{0,8}}(?:or|alternatively)\b[\s,]*{guess}\s*(?:equivalently,? )?{other}",
-        rf"{other}\s+{also}",
-        rf"\b(?:either|both)\s+{other}\s+(?:or|and)\s+(?P<two>{value})",
+    patterns = (
+        (
+            cues.ANSWERS,
+            rf"\b{_ANSWER}\s*(?:{_IS}{_HOW}|\s+equals|:|=)\s*(?:equal to |exactly )?{other}{_END}",
+        ),
+        (cues.MODALS, rf"\b(?:it|that|this|answer)\s+{modal}\s+{other}{_END}"),
+        (
+            cues.INSTEAD,
+            rf"\b{_INSTEAD}\b[\s,.:;…—–-]*{is_it}(?:actually |rather |instead )?{other}{_END}",
+        ),
+        (cues.OR, rf"^\W{{0,8}}(?:or|alternatively)\b[\s,]*{guess}\s*(?:equivalently,? )?{other}"),
+        (cues.ALSO, rf"{other}\s+{also}"),
+        (cues.BOTH, rf"\b(?:either|both)\s+{other}\s+(?:or|and)\s+(?P<two>{value})"),
     )
+    flags = re.NOFLAG if letter else re.IGNORECASE
+    return [(some, re.compile(pattern, flags)) for some, pattern in patterns]
 
 
 def _worked(value: str) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rewards import Sample
+from rewards import Sample, retraction, retraction_cues
 from rewards.math_answer import math_answer
 
 DATA = Path(__file__).resolve().parents[2] / "../shared/data"
@@ -82,6 +82,37 @@ def test_solutions_as_people_write_them_take_nothing_back() -> None:
     samples = [Sample(prompt="", completion=r["solution"], gold=r["answer"]) for r in rows]
     rules = [math_answer(sample).detail["rule"] for sample in samples]
     assert [rule for rule in rules if rule.startswith("taken back")] == []
+
+
+class Everything:
+    """A set of words that has one in common with every text."""
+
+    def isdisjoint(self, words: object) -> bool:
+        return False
+
+
+def test_no_text_lacks_the_words_that_are_looked_for_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [text for kind in REFUSED.values() for text in kind] + PAID
+    pairs = [f"{one} {two}" for one, two in zip(texts, texts[7:] + texts[:7], strict=True)]
+    quick = [value(text) for text in [*texts, *pairs]]
+    for name in (
+        "ALL",
+        "DENYING",
+        "DENIED",
+        "DOUBTING",
+        "ANSWERS",
+        "MODALS",
+        "INSTEAD",
+        "OR",
+        "ALSO",
+        "BOTH",
+    ):
+        monkeypatch.setattr(retraction_cues, name, Everything())
+    monkeypatch.setattr(retraction_cues, "reserved", lambda head: True)
+    retraction._others.cache_clear()
+    thorough = [value(text) for text in [*texts, *pairs]]
+    retraction._others.cache_clear()
+    assert quick == thorough
 
 
 @pytest.mark.parametrize(
