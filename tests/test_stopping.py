@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import OK, STOPPED
+from pipeline.errors import FAILED, OK, STOPPED
 
 RECIPE = """
 name: stop
@@ -23,6 +23,62 @@ stages:
   cold: {kind: sft, rows: train.worked, max_tokens: 64, batch_rows: 4, epochs: 8, save_steps: 1000}
   check: {kind: evaluate, models: [cold], prompts: train, max_tokens: 24, samples_per_prompt: 4}
 """
+EVERY_KIND = """
+name: stop
+seed: 3
+model: {scratch: {hidden: 64, core: 1, heads: 2, mlp: 128, max_position: 256, max_iterations: 4}}
+prompts:
+  train: {task: sums, size: 120, difficulty: [2, 3]}
+  other: {task: sums, size: 24, seed: 8, difficulty: [2, 3]}
+  held_out: {task: sums, size: 24, split: test, difficulty: [2, 3]}
+rewards:
+  digits: {use: "mine.py:digits"}
+  answer: {use: "mine.py:even"}
+stages:
+  cold: {kind: sft, rows: train.worked, epochs: 8, lr: 1.0e-3, batch_rows: 16, max_tokens: 200}
+  reason: {kind: grpo, init: cold, prompts: train, rewards: [digits], steps: 8, lr: 1.0e-4,
+    prompts_per_step: 4, samples_per_prompt: 4, max_tokens: 24, save_steps: 2}
+  harvest: {kind: reject, policy: reason, prompts: train, rewards: [answer], size: 120,
+    samples_per_prompt: 16, keep_per_prompt: 2, max_tokens: 24}
+  preference: {kind: reward_model, init: cold, pairs: harvest, lr: 1.0e-3, epochs: 4,
+    batch_rows: 8, max_tokens: 200}
+  student: {kind: distill, teacher: reason, rows: harvest, epochs: 4, lr: 1.0e-3, batch_rows: 8,
+    student: {scratch: {hidden: 32, layers: 1, heads: 1, mlp: 64, max_position: 256}},
+    max_tokens: 200}
+  depth: {kind: depth, init: reason, prompts: train, calibration: other, held_out: held_out,
+    rows: train.worked, max_depth: 4, max_tokens: 24, force: true, budgets: [0.5, 1.0],
+    random_depth: {lr: 1.0e-3, batch_rows: 16, max_tokens: 200},
+    headroom: {size: 12, samples_per_prompt: 2}, warm_start: {size: 20, steps: 20},
+    rl: {steps: 3, prompts_per_step: 4, samples_per_prompt: 4, forced: 2},
+    calibrate: {size: 10, rounds: 2}, pareto: {size: 10, points: 2}}
+  check: {kind: evaluate, models: [cold, reason], prompts: held_out, samples_per_prompt: 16,
+    max_tokens: 24}
+  export: {kind: export, model: depth}
+hardware: {device: cpu, engine: native}
+"""
+REWARDS = """
+def digits(sample):
+    return sum(c.isdigit() for c in sample.completion) / 24
+
+
+def even(sample):
+    return float(sum(map(ord, sample.completion)) % 2 == 0)
+"""
+Way = tuple[signal.Signals, bool]
+"""A signal, and whether the whole process group gets it."""
+TERM, INT, HUP = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
+STOPS: tuple[tuple[str, Way, Way], ...] = (
+    ("loading the base model", (TERM, False), (INT, True)),
+    ("cold: step ", (INT, False), (TERM, True)),
+    ("reason: step ", (HUP, True), (TERM, False)),
+    ("harvest (reject): running", (TERM, True), (HUP, False)),
+    ("preference: step ", (INT, True), (HUP, False)),
+    ("student: step ", (HUP, False), (TERM, True)),
+    ("depth: step ", (TERM, False), (INT, True)),
+    ("check (evaluate): running", (HUP, True), (INT, False)),
+    ("export (export): running", (INT, False), (TERM, True)),
+)
+"""Where a run is when a signal comes, and the ways of it in two runs."""
 WAIT_S = 240.0
 MARKS = (
     "stop on cpu",
@@ -36,10 +92,15 @@ class Launch:
     """A run in a session of its own, as a terminal has it."""
 
     def __init__(
-        self, project: Path, *options: str, ignoring: signal.Signals | None = None
+        self,
+        project: Path,
+        *,
+        recipe: str = RECIPE,
+        ignoring: signal.Signals | None = None,
     ) -> None:
         self.folder = project / "runs" / "stop"
-        (project / "stop.yaml").write_text(RECIPE)
+        (project / "stop.yaml").write_text(recipe)
+        (project / "mine.py").write_text(REWARDS)
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "pipeline", "run", "stop.yaml", "--json"],
             cwd=project,
@@ -83,9 +144,16 @@ class Launch:
         return False
 
 
-def stopped_at(project: Path, mark: str, number: signal.Signals, *, group: bool = False) -> Launch:
+def stopped_at(
+    project: Path,
+    mark: str,
+    number: signal.Signals,
+    *,
+    group: bool = False,
+    recipe: str = RECIPE,
+) -> Launch:
     """Start, wait for the mark, signal once, and expect a clean stop."""
-    launch = Launch(project)
+    launch = Launch(project, recipe=recipe)
     launch.until(mark)
     (os.killpg if group else os.kill)(launch.process.pid, number)
     launch.until("stopping: ")
@@ -135,6 +203,39 @@ def test_every_signal_at_every_time(tmp_path: Path, mark: str, number: signal.Si
     assert Launch(tmp_path).end()[0] == OK
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Weights of a run of every kind of stage that nobody stopped."""
+    project = tmp_path_factory.mktemp("whole")
+    assert Launch(project, recipe=EVERY_KIND).end()[0] == OK
+    return weights(project)
+
+
+def weights(project: Path) -> dict[str, bytes]:
+    """Of every stage that has some."""
+    stages = project / "runs" / "stop" / "stages"
+    return {
+        str(path.relative_to(stages)): path.read_bytes()
+        for path in sorted(stages.rglob("*.safetensors"))
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("turn", [0, 1])
+def test_one_run_stopped_in_every_kind_of_stage(
+    tmp_path: Path, undisturbed: dict[str, bytes], turn: int
+) -> None:
+    """Each command goes on where the last was stopped; the end has the same bits."""
+    for mark, *ways in STOPS:
+        number, group = ways[turn]
+        stopped = stopped_at(tmp_path, mark, number, group=group, recipe=EVERY_KIND)
+        name = mark.split()[0].rstrip(":")
+        if name in stopped.state:
+            assert stopped.state[name] == "stopped", f"{mark}: {stopped.state}"
+    assert Launch(tmp_path, recipe=EVERY_KIND).end()[0] == OK
+    assert weights(tmp_path) == undisturbed
+
+
 @pytest.mark.slow
 def test_what_the_parent_ignores_stays_ignored(tmp_path: Path) -> None:
     """As `nohup` has it."""
@@ -176,3 +277,19 @@ def test_a_signal_before_anything_is_there(tmp_path: Path) -> None:
     assert done.returncode == STOPPED, done.stderr
     assert json.loads(done.stdout)["exit_code"] == STOPPED
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_ray_that_dies_is_named_at_once(tmp_path: Path) -> None:
+    """What is asked of it would wait for a minute, and then end the process without a word."""
+    launch = Launch(tmp_path)
+    launch.until("cold (sft): running")
+    head = subprocess.run(
+        ["pgrep", "-P", str(launch.process.pid), "gcs_server"], capture_output=True, text=True
+    )
+    os.kill(int(head.stdout), signal.SIGKILL)
+    code, document = launch.end()
+    assert code == FAILED
+    assert "gcs_server died" in str(document["error"])
+    assert launch.leaves_nothing()
+    assert Launch(tmp_path).end()[0] == OK

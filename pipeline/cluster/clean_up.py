@@ -70,6 +70,11 @@ def clean_up(
         raise error
 
 
+def leave_behind() -> None:
+    """Nothing that could be called would end: `leave` ends the process."""
+    _left_behind.set()
+
+
 def leave(code: int) -> int:
     """The exit code; where a clean-up was left behind, this process and its children end here,
     since Python would wait for it."""

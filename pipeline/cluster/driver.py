@@ -6,6 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
+import psutil
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.placement_group import PlacementGroup
@@ -18,8 +19,15 @@ from pipeline.cluster.actors import (
     ServiceClient,
     TrainerActor,
 )
-from pipeline.cluster.clean_up import clean_up, ending
-from pipeline.cluster.ray_session import ComponentFailed, first_line, join_ray, reserve
+from pipeline.cluster.clean_up import clean_up, ending, leave_behind
+from pipeline.cluster.ray_session import (
+    ComponentFailed,
+    first_line,
+    is_alive,
+    join_ray,
+    ray_processes,
+    reserve,
+)
 from pipeline.cluster.setups import GrpoSetup, ServiceSetup
 from pipeline.errors import StepwellError, Stopped, WrongInput
 from pipeline.generate.client import RolloutClient
@@ -63,6 +71,7 @@ class Cluster:
         self._trainers: list[Any] = []
         self._service: Any = None
         self._names: dict[Any, str] = {}
+        self._ray_processes: list[tuple[str, psutil.Process]] = []
 
     def __enter__(self) -> Self:
         try:
@@ -92,6 +101,7 @@ class Cluster:
         """
         bundles = places(self._hardware, device=self._device, scorer=self._with_scorer)
         join_ray(self._hardware.ray_address, bundles)
+        self._ray_processes = ray_processes()
         self._check_stop()
         growing = self._hardware.ray_address is not None
         self._placement = reserve(bundles, growing=growing, poll=self._check_stop)
@@ -103,7 +113,10 @@ class Cluster:
     def stop(self) -> None:
         """End every process of the run; those that do not end in time are killed. Their places go
         with them: a cluster that runs on frees what a driver that left had reserved."""
-        clean_up(ray.shutdown, hurried=self._stopping())
+        if self._dead_ray():
+            leave_behind()
+        else:
+            clean_up(ray.shutdown, hurried=self._stopping())
 
     def serve(
         self, setup: ServiceSetup, settings: EngineSettings, *, version: int = 0
@@ -206,10 +219,18 @@ class Cluster:
 
     def _done(self, pending: list[Any]) -> tuple[list[Any], list[Any]]:
         """(what is there, what is not) of the references, after a moment."""
+        if dead := self._dead_ray():
+            raise self._ending(
+                ComponentFailed(f"Ray's {dead} died: memory may have run out; see `dmesg`")
+            )
         try:
             return ray.wait(pending, timeout=0.2)
         except RayError as error:
             raise self._ending(_ray_failure(error)) from error
+
+    def _dead_ray(self) -> str:
+        """Names of Ray's own processes here that are gone."""
+        return " and ".join(n for n, process in self._ray_processes if not is_alive(process))
 
     def _get(self, reference: Any) -> Any:
         try:

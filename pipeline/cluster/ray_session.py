@@ -1,15 +1,17 @@
 """Ray itself: one started here or one that runs already, and places for the run's processes."""
 
+import errno
 import os
 import signal
 import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import grpc
+import psutil
 import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
@@ -17,6 +19,7 @@ from pipeline.errors import RunFailed, Stopped
 
 PLACEMENT_WAIT_S = 120
 KEPT_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+RAY_PROGRAMS = ("gcs_server", "raylet")  # without one of them, what is called waits for a minute
 OBJECT_STORE_SHARE = 0.15  # of memory; it holds one copy of the weights on their way to engines
 REACH_S = 5.0  # for a connection to an existing cluster
 HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
@@ -74,12 +77,36 @@ def join_ray(address: str | None, bundles: Sequence[Mapping[str, float]]) -> Non
     except SystemExit:  # Ray's own answer to SIGTERM while it starts: it is ours to answer
         signal.raise_signal(signal.SIGTERM)
         raise Stopped("stopped while Ray started; the same command goes on") from None
-    except Exception as error:  # what sockets, gRPC and Ray's own processes raise
+    except OSError as error:  # it keeps notes of its own below the home
+        if address or error.errno not in (errno.EROFS, errno.EACCES, errno.ENOSPC, errno.EDQUOT):
+            raise _no_ray(address, error) from error
         raise ComponentFailed(
-            f"Ray at {address} cannot be joined: {first_line(error)}; {JOIN}"
-            if address
-            else f"Ray cannot be started on this machine: {first_line(error)}"
+            f"Ray cannot be started on this machine: {error.filename}: {error.strerror}; set HOME "
+            "and RAY_TMPDIR to folders that can be written"
         ) from error
+    except Exception as error:  # what sockets, gRPC and Ray's own processes raise
+        raise _no_ray(address, error) from error
+
+
+def _no_ray(address: str | None, error: Exception) -> ComponentFailed:
+    return ComponentFailed(
+        f"Ray at {address} cannot be joined: {first_line(error)}; {JOIN}"
+        if address
+        else f"Ray cannot be started on this machine: {first_line(error)}"
+    )
+
+
+def ray_processes() -> list[tuple[str, psutil.Process]]:
+    """Ray's own processes that were started here, by name; none of a cluster that was joined."""
+    children = [(child.name(), child) for child in psutil.Process().children()]
+    return [(name, child) for name, child in children if name in RAY_PROGRAMS]
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether a process runs: one that ended stays in the table until it is waited for."""
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 @contextmanager

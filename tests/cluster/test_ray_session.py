@@ -1,7 +1,10 @@
 """Where there is no Ray to join: one sentence, and soon."""
 
+import errno
+import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -10,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import grpc
+import psutil
 import pytest
 
 from pipeline.cluster import ray_session
@@ -19,6 +23,7 @@ from pipeline.cluster.ray_session import (
     ComponentFailed,
     check_reachable,
     check_socket_room,
+    is_alive,
     join_ray,
 )
 from pipeline.errors import FAILED, Stopped
@@ -176,3 +181,26 @@ def test_sigterm_while_ray_starts_is_ours_to_answer(monkeypatch: pytest.MonkeyPa
     finally:
         signal.signal(signal.SIGTERM, before)
     assert answers == [signal.SIGTERM]
+
+
+@pytest.mark.parametrize("fault", [errno.EROFS, errno.ENOSPC])
+def test_a_home_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, fault: int) -> None:
+    def refused(**_: object) -> None:
+        raise OSError(fault, os.strerror(fault), "/home/me/.ray")
+
+    monkeypatch.setattr(ray_session.ray, "init", refused)
+    with pytest.raises(ComponentFailed) as caught:
+        join_ray(None, [{"CPU": 1.0}])
+    assert f"/home/me/.ray: {os.strerror(fault)}; set HOME" in str(caught.value)
+
+
+def test_a_process_that_nobody_has_waited_for_is_not_alive() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    process = psutil.Process(child.pid)
+    assert is_alive(process)
+    child.kill()
+    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    assert not is_alive(process)
+    child.wait()
+    assert not is_alive(process)
