@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, TypeGuard
 
 from rewards.sandbox.kinds import BadTests, Call, Judged, Tests
+from rewards.sandbox.plain_tests import plain_calls
 from rewards.sandbox.program_names import BUILTINS, program_names
 from rewards.sandbox.sides import sides_apart
 
 _FENCED = re.compile(r"```\w*[ \t]*\r?\n(?P<code>[^`]*)```")
 MAX_LITERAL = 1_000_000
-MAX_VALUES = 6
 
 
 @lru_cache(maxsize=512)
@@ -45,6 +45,8 @@ def from_code(source: str, *, setup: str, entry: str | None) -> Tests:
         raise BadTests("tests that define check(candidate) need an entry_point")
     shadowed = not taken.names and not taken.modules  # the program redefines a built-in
     calls = _as_calls(tree.body, entry=entry, any_name=shadowed)
+    if calls is None and not shadowed and not setup.strip():
+        calls = plain_calls(tree.body, taken, lambda test: _assertion(test, known=BUILTINS))
     if calls:
         return calls
     return Judged(
@@ -58,34 +60,11 @@ def from_code(source: str, *, setup: str, entry: str | None) -> Tests:
         imports=taken.imports,
         checked="check" in called,
         carries=sides_apart(tree),
-        values=tuple(_values(tree)),
     )
 
 
 def _is_named_call(node: ast.AST) -> TypeGuard[Any]:
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-
-
-def _values(tree: ast.Module) -> Iterator[str]:
-    """Source of the values that test code compares with, as a program that knows nothing may."""
-    yield from ("(None,)", "(0,)", "('',)", "([],)", "(True,)", "(False,)")
-    seen: set[str] = set()
-    for node in ast.walk(tree):
-        match node:
-            case ast.Compare(left=left, comparators=others):
-                sides = [left, *others]
-            case ast.Call(func=ast.Attribute(attr=name), args=sides) if name.startswith("assert"):
-                pass
-            case _:
-                continue
-        for side in sides:
-            try:
-                text = f"({ast.unparse(side)},)" if constant(side) is not None else ""
-            except (ValueError, TypeError, OverflowError):
-                continue
-            if text and text not in seen and len(seen) < MAX_VALUES:
-                seen.add(text)
-                yield text
 
 
 def _defines_check(body: Sequence[ast.stmt]) -> bool:

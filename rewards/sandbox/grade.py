@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -88,29 +89,40 @@ def shortened(text: str) -> str:
 def by_calls(
     box: Box, program: str, calls: Sequence[Call], limits: Limits, rules: Rules, *, every: bool
 ) -> Grade:
-    """Define the program once and evaluate every call in it; stops at a failure unless `every`."""
+    """Define the program once and evaluate every call in it; stops at a failure unless `every`.
+
+    Calls that name their test are counted by it, and the rest of a test that failed is left out.
+    """
     run = box.run(serving(program, calls[0]), limits)
-    passed, failure, number = 0, None, 0
-    started = start_trouble(run)
-    if started is None:
-        for number, call in enumerate(calls, start=1):
-            answer = run.ask(call.source)
-            if answer is None:
-                break
-            wrong = _wrong(call, answer, rules)
-            passed += wrong is None
-            if wrong and not failure:
-                failure = replace(wrong, test=call.source, number=number)
-                if not every:
-                    break
+    tests = [call.test or str(number) for number, call in enumerate(calls)]
+    order = list(dict.fromkeys(tests))
+    right, failed, failure = Counter[str](), set[str](), None
+    silent = started = start_trouble(run, beside=bool(calls[0].test))
+    for test, call in zip(tests, calls, strict=True) if started is None else ():
+        if test in failed:
+            continue
+        answer = run.ask(call.source)
+        wrong = _Failure(trouble="") if answer is None else _wrong(call, answer, rules)
+        if wrong is None:
+            right[test] += 1
+            continue
+        failed.add(test)
+        words = call.words or call.source
+        failure = failure or replace(wrong, test=words, number=order.index(test) + 1)
+        if answer is None:
+            silent = ""
+        if answer is None or not every:
+            break
     end, ending = run.end()
-    if failure is None and passed < len(calls):
-        test = calls[number - 1].source if number else ""
+    if silent is not None and (failure is None or not failure.trouble):
         words = started or run.silence or ending or "it ended before it had answered"
-        failure = _Failure(trouble=words, test=test, number=number)
+        failure = replace(failure or _Failure(trouble=""), trouble=words)
     if failure is not None:
         failure = replace(failure, limit=end.limit(limits, failure.trouble))
-    return _grade(passed, len(calls), end.cpu_s, failure)
+    passed = sum(right[test] == size for test, size in Counter(tests).items())
+    grade = _grade(passed, len(order), end.cpu_s, failure)
+    checks = right.total() + len(failed)
+    return replace(grade, checks=checks) if calls[0].test else grade
 
 
 def by_reference(
@@ -170,13 +182,13 @@ def serving(program: str, call: Call | None = None) -> dict[str, Any]:
     return job
 
 
-def start_trouble(run: Run) -> str | None:
+def start_trouble(run: Run, *, beside: bool = False) -> str | None:
     """What went wrong while the program was defined, or None; empty when it just ended."""
     answer = run.receive()
     if answer is None:
         return ""
     message = message_of(answer)
-    return None if message == "defined" else words_of(message)
+    return None if message == "defined" else words_of(message, beside=beside)
 
 
 def message_of(answer: bytes) -> Any:
@@ -186,11 +198,14 @@ def message_of(answer: bytes) -> Any:
         return None
 
 
-def words_of(message: Any) -> str:
-    """What an answer that is no value says: ``raised ValueError: its words (line 3)``."""
+def words_of(message: Any, *, beside: bool = False) -> str:
+    """What an answer that is no value says: ``raised ValueError: its words (line 3)``.
+
+    `beside` where tests have lines too: then it is line 3 of the program.
+    """
     match message:
         case ["raised", str(name), str(text), int(line)]:
-            place = f" (line {line})" * (line > 0)
+            place = f" (line {line}{' of the program' * beside})" * (line > 0)
             return shortened(f"raised {name[:60]}{': ' * bool(text)}{text[:200]}{place}")
         case ["raised", str(name), *_]:
             return f"raised {name[:60]}"
@@ -214,7 +229,7 @@ def _wrong(call: Call, answer: bytes, rules: Rules) -> _Failure | None:
             if same:
                 return None
             return _Failure(trouble=WRONG_ANSWER, expected=_shown(call.expected), got=_shown(value))
-    return _Failure(trouble=words_of(message))
+    return _Failure(trouble=words_of(message, beside=bool(call.test)))
 
 
 def _shown(value: Any) -> str:

@@ -18,6 +18,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
+from rewards.sandbox.asking import aliases, null_answers, plainly_asks
 from rewards.sandbox.box import Box
 from rewards.sandbox.boxed_run import Limits, Run
 from rewards.sandbox.decode import NotPlain
@@ -120,9 +121,12 @@ def idle(judge: Box, tests: Judged) -> str:
 
 
 def _idle(judge: Box, tests: Judged) -> str:
+    tree = ast.parse(tests.source)
+    if plainly_asks(tests, tree):
+        return ""
     errors = checks = 0
     alone = False
-    for null in ("None", *tests.values):
+    for null in ("None", *null_answers(tree)):
         report = _reported(judge.run(_job(tests, null=null), NULL_LIMITS), None)
         if report.trouble == WRONG_ANSWER and (null != "None" or tests.carries):
             return ""
@@ -136,7 +140,7 @@ def _idle(judge: Box, tests: Judged) -> str:
             )
         errors += bool(report.trouble)
         checks = max(checks, report.checks)
-    if errors and (alone or _checks_names(tests)):
+    if errors and (alone or _checks_names(tests, tree)):
         return ""
     if alone:
         return "they compare answers with each other only: compare what a call returns with a value"
@@ -148,10 +152,9 @@ def _idle(judge: Box, tests: Judged) -> str:
     return "they pass for programs that know nothing: compare what a call returns with a value"
 
 
-def _checks_names(tests: Judged) -> bool:
+def _checks_names(tests: Judged, tree: ast.Module) -> bool:
     """Whether any check is written where a name of the program is used."""
-    tree = ast.parse(tests.source)
-    names = {*tests.functions, *_aliases(tree, tests)}
+    names = {*tests.functions, *aliases(ast.walk(tree), tests.modules)}
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Module)):
             parts = list(ast.walk(node))
@@ -159,17 +162,6 @@ def _checks_names(tests: Judged) -> bool:
             if used and any(_is_check(part) for part in parts):
                 return True
     return False
-
-
-def _aliases(tree: ast.Module, tests: Judged) -> set[str]:
-    """Names by which test code has the program, or what it imports from it."""
-    imports = [node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))]
-    return {
-        alias.asname or alias.name.partition(".")[0]
-        for node in imports
-        for alias in node.names
-        if (node.module if isinstance(node, ast.ImportFrom) else alias.name) in tests.modules
-    }
 
 
 @lru_cache(maxsize=512)

@@ -43,6 +43,10 @@ class Call:
     """The function that is called, where data names it; it may be a method of ``Solution``."""
     lend: bool = False
     """As in :class:`Stdio`."""
+    test: str = ""
+    """The test function that the call stands in; empty for one that is a test of its own."""
+    words: str = ""
+    """The call as its test writes it, for reports."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +71,6 @@ class Judged:
     carries: bool = False
     """Whether no comparison has both sides from arguments and results: then what a call with a
     result changes in place may come over, and no program can set what it is compared with."""
-    values: tuple[str, ...] = ()
-    """Source of values, each in a tuple, that a program which knows nothing may answer."""
 
 
 @dataclass(frozen=True, kw_only=True)

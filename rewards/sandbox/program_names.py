@@ -116,7 +116,8 @@ def _setup_imports(setup: str) -> list[str]:
 def _free_names(source: str, setup: str) -> set[str]:
     """Names that test code reads and neither it, its setup nor Python defines."""
     read, bound = _global_names(source)
-    return read - bound - _global_names(setup)[1] - BUILTINS
+    known = _global_names(setup)[1] if setup else set[str]()
+    return read - bound - known - BUILTINS
 
 
 def _global_names(source: str) -> tuple[set[str], set[str]]:

@@ -7,16 +7,20 @@ program that empties `xs` sets both. Where that occurs, changes in place stay wi
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 
 
 def sides_apart(tree: ast.Module) -> bool:
     """Whether no comparison has arguments or results of calls on more than one side."""
-    derived = _derived(tree)
-    return all(
-        sum(_mentions(side, derived) for side in sides) < 2
-        for node in ast.walk(tree)
-        for sides in [_sides(node)]
-    )
+    parts = list(ast.walk(tree))
+    compared = [sides for sides in map(_sides, parts) if len(sides) > 1]
+    pairs = [
+        [pair for side in sides if (pair := _inside(side)) != (set(), False)] for sides in compared
+    ]
+    if all(len(pair) < 2 for pair in pairs):
+        return True
+    derived = _derived(parts)
+    return all(sum(calls or bool(names & derived) for names, calls in pair) < 2 for pair in pairs)
 
 
 def _sides(node: ast.AST) -> list[ast.expr]:
@@ -30,39 +34,36 @@ def _sides(node: ast.AST) -> list[ast.expr]:
     return []
 
 
-def _derived(tree: ast.Module) -> set[str]:
+def _derived(parts: Sequence[ast.AST]) -> set[str]:
     """Names that are handed to calls, and names that are given values that involve one of them."""
     names = {
-        part.id
-        for node in ast.walk(tree)
+        name
+        for node in parts
         if isinstance(node, ast.Call)
         for arg in [*node.args, *(keyword.value for keyword in node.keywords)]
-        for part in ast.walk(arg)
-        if isinstance(part, ast.Name)
+        for name in _inside(arg)[0]
     }
+    given = [_given(node) for node in parts if isinstance(node, _GIVING)]
     size = -1
     while size != len(names):
         size = len(names)
-        for node in ast.walk(tree):
-            match node:
-                case ast.Assign(value=value, targets=targets):
-                    pass
-                case (
-                    ast.AugAssign(value=value, target=target)
-                    | ast.NamedExpr(value=value, target=target)
-                ):
-                    targets = [target]
-                case _:
-                    continue
-            if _mentions(value, names):
-                parts = [part for target in targets for part in ast.walk(target)]
-                names |= {part.id for part in parts if isinstance(part, ast.Name)}
+        for targets, values, calls in given:
+            if calls or values & names:
+                names |= targets
     return names
 
 
-def _mentions(side: ast.expr, names: set[str]) -> bool:
-    """Whether an expression involves one of the names, or any call."""
-    return any(
-        isinstance(part, ast.Name) and part.id in names or isinstance(part, ast.Call)
-        for part in ast.walk(side)
-    )
+_GIVING = (ast.Assign, ast.AugAssign, ast.NamedExpr)
+
+
+def _given(node: ast.Assign | ast.AugAssign | ast.NamedExpr) -> tuple[set[str], set[str], bool]:
+    """(names that are given a value, names in the value, whether it has a call)."""
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    return (set().union(*(_inside(target)[0] for target in targets)), *_inside(node.value))
+
+
+def _inside(side: ast.AST) -> tuple[set[str], bool]:
+    """The names in an expression, and whether it has a call."""
+    parts = list(ast.walk(side))
+    names = {part.id for part in parts if isinstance(part, ast.Name)}
+    return names, any(isinstance(part, ast.Call) for part in parts)
