@@ -261,7 +261,7 @@ def _parses(code: str) -> bool:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return compile(code, "program", "exec").co_code is not None
+            return compile(code, "program", "exec", dont_inherit=True).co_code is not None
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
 

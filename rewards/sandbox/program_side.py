@@ -27,6 +27,14 @@ MODULES = (
 before a program. In a name that several have, the first wins; built-ins win over all."""
 
 
+HINTS = (
+    "Any", "Callable", "Deque", "DefaultDict", "Dict", "FrozenSet", "Generator", "Iterable",
+    "Iterator", "List", "Mapping", "Optional", "Sequence", "Set", "Tuple", "Type", "TypeVar",
+    "Union",
+)  # fmt: skip
+"""Names of ``typing`` that starter codes use, and programs then forget to import."""
+
+
 def offer_exits() -> None:
     """``exit`` and ``quit``, which Python's ``site`` would have made."""
     from _sitebuiltins import Quitter
@@ -50,6 +58,19 @@ def lend(program: str, space: dict, function: str | None) -> None:
             if name in public and not name.startswith("_"):
                 space[name] = getattr(module, name)
                 break
+
+
+def compiled(program: str, space: dict):  # noqa: ANN201  code
+    """The program's code, after the names of ``typing`` that it uses without importing them.
+
+    Nothing of this module's own future imports holds in it.
+    """
+    code = compile(program, FILE, "exec", dont_inherit=True)
+    used = [name for name in HINTS if name in program]
+    if used:
+        for name in free_names(program).intersection(used):
+            space.setdefault(name, getattr(__import__("typing"), name))
+    return code
 
 
 def free_names(program: str) -> set[str]:
@@ -77,7 +98,7 @@ def run_whole(job: dict) -> int:
     try:
         if job.get("lend"):
             lend(job["program"], space, None)
-        exec(compile(job["program"], FILE, "exec"), space)
+        exec(compiled(job["program"], space), space)
         status = 0
     except SystemExit as error:
         status = status_of(error)
@@ -159,7 +180,7 @@ def serve(job: dict, space: dict, send, receive) -> None:  # noqa: ANN001  funct
     try:
         if job.get("lend"):
             lend(job["program"], space, job.get("function"))
-        exec(compile(job["program"], FILE, "exec"), space)
+        exec(compiled(job["program"], space), space)
         offer_method(job.get("function"), space)
         send('"defined"')
     except BaseException as error:

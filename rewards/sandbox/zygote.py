@@ -347,6 +347,7 @@ def serve(job: dict, requests: int, answers: int) -> None:
         return data
 
     if "part" in job:  # one of the two halves of a hearing
+        job["compiled"] = program_side.compiled
         sys.modules[job["part"]].main(job, module.__dict__, send, receive)
         return
     program_side.serve(job, module.__dict__, send, receive)

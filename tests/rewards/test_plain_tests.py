@@ -8,7 +8,7 @@ from rewards.api import Reward, Sample
 from rewards.code_tests import code_tests
 from rewards.sandbox.asking import plainly_asks
 from rewards.sandbox.asserts import from_code
-from rewards.sandbox.kinds import Judged
+from rewards.sandbox.kinds import Call, Judged
 
 ADD = "def add(a, b):\n    return a + b\n"
 HEAD = "import pytest\nfrom solution import add\n\n"
@@ -34,7 +34,7 @@ def judged(program: str, tests: str, **args: bool) -> Reward:
 def test_plain_tests_are_calls(tests: str) -> None:
     calls = from_code(tests, setup="", entry=None)
     assert isinstance(calls, list)
-    assert {call.test for call in calls} <= {
+    assert {call.test for call in calls if isinstance(call, Call)} <= {
         "test_one", "test_two", "TestAdd.test_one", "TestAdd.test_two",
     }  # fmt: skip
 

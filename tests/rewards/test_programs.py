@@ -252,3 +252,27 @@ def offspring(pid: int) -> set[int]:
 def test_infinite_numbers_are_no_fault(pool: Pool) -> None:
     columns = {"tests": [{"function": "f", "args": [], "expected": 0.5}]}
     assert graded(pool, f"def f():\n    return {math.inf!r}", columns).value == 0.0
+
+
+OWN_RULES = (
+    "from dataclasses import dataclass, fields\n@dataclass\nclass A:\n    x: int\n"
+    "def f():\n    return fields(A)[0].type is int\n"
+)
+HINTED = "def f(xs: List[int] = (1,)) -> Optional[bool]:\n    return sum(xs) == 1\n"
+
+
+@pytest.mark.parametrize("tests", [
+    "assert f() == True",
+    "y = True\nassert f() == y\nassert f() != (not y)",
+    [{"input": "", "output": "True\n"}],
+])  # fmt: skip
+@pytest.mark.parametrize(("program", "value"), [
+    (OWN_RULES, 1.0),
+    (HINTED, 1.0),
+    (HINTED.replace("List", "Lists"), 0.0),
+    ("List = True\ndef f():\n    return List\n", 1.0),
+])  # fmt: skip
+def test_annotations_are_evaluated_and_names_of_typing_are_lent(
+    pool: Pool, program: str, value: float, tests: Any
+) -> None:
+    assert graded(pool, f"{program}print(f())\n", {"tests": tests}).value == value

@@ -42,7 +42,7 @@ class Session:
             from rewards.sandbox.court import unittest_runs
 
             unittest_runs.prepare(self)
-        exec(compile(self.job["setup"], "setup.py", "exec"), space)
+        exec(compile(self.job["setup"], "setup.py", "exec", dont_inherit=True), space)
         space.update(names)
 
     def run(self) -> None:

@@ -48,7 +48,7 @@ def main(job: dict, space: dict, send: Callable, receive: Callable) -> None:
     witness = Witness(job, space, send, receive)
     sys.stdout = witness.output
     try:
-        exec(compile(job["program"], "program.py", "exec"), space)
+        exec(job["compiled"](job["program"], space), space)
         names = job["names"]
         if job["star"]:
             names = [*names, *(name for name in space if name[0] != "_" and name not in names)]
