@@ -117,6 +117,8 @@ def _letters(node: Node) -> str:
 
 def with_arguments(node: Node, label: Label, other: Label) -> Node | None:
     """`node` with the arguments of `label` called as in `other`; None when they do not match."""
+    if (label.name == "y" and other.arguments) or (other.name == "y" and label.arguments):
+        return node if len(label.arguments) + len(other.arguments) == 1 else None
     if label.name.lower() != other.name.lower():
         return None
     if len(label.arguments) != len(other.arguments):

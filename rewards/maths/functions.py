@@ -2,37 +2,86 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from rewards.maths.exact import exact
-from rewards.maths.tree import Node, symbols, walk
+from rewards.maths.normal import written
+from rewards.maths.tree import Node, bare, symbols, walk
 
 FUNCTION_NAMES = frozenset("fghFGHPQ")
-"""Letters that name functions where a number in parentheses follows them."""
+"""Letters that name functions where a number or one letter in parentheses follows them."""
+ALWAYS = frozenset("fgFG")
+"""Those that do so before a sum too, where ``P(1 + r)`` and ``h(a + b)`` are products."""
 
 
 def has_values(node: Node) -> bool:
-    """Whether the tree holds a function's value."""
-    return any(_split(part) is not None for part in walk(node))
+    """Whether the tree holds a function's value; ``f(x) =`` before one is a label."""
+    return any(_split(part) is not None for part in walk(_unlabelled(node)))
 
 
 def with_values(node: Node) -> Node:
-    """The tree with one symbol in place of ``f(2)``, the same for ``f(1 + 1)``."""
+    """The tree with one symbol in place of ``f(2)`` or ``f(x)``, the same for ``f(1 + 1)``."""
+    right = _unlabelled(node)
+    if right is not node:
+        return Node(node.kind, (*node.args[:-1], with_values(right)), node.name, node.number)
     parts = _split(node)
     if parts is None:
         return Node(node.kind, tuple(map(with_values, node.args)), node.name, node.number)
     factor, name, argument = parts
-    value = exact(argument)
-    symbol = Node("symbol", name=f"{name} at {argument if value is None else value}")
+    number = exact(argument)
+    text = written(with_values(argument)) if number is None else number
+    symbol = Node("symbol", name=f"{name} at {_short(str(text))}")
+    if node.args[1].kind == "power":
+        symbol = Node("power", (symbol, with_values(node.args[1].args[1])))
     return symbol if factor is None else Node("multiply", (with_values(factor), symbol))
+
+
+def _short(text: str) -> str:
+    """The text, or a digest of a long one: calls in calls would double it at every level."""
+    return text if len(text) < 60 else hashlib.sha256(text.encode()).hexdigest()
+
+
+def _unlabelled(node: Node) -> Node:
+    """The right side of ``f(x) = ...``; anything else as it is."""
+    if node.kind != "relation" or node.name != "=":
+        return node
+    left = bare(node.args[0])
+    names = left.args if left.kind == "tuple" else (left,)
+    return node.args[1] if all(map(_is_name, names)) else node
+
+
+def _is_name(node: Node) -> bool:
+    """Whether the node is a function's name with its one letter, such as ``f(x)``."""
+    parts = _split(bare(node))
+    return parts is not None and parts[0] is None and bare(parts[2]).kind == "symbol"
 
 
 def _split(node: Node) -> tuple[Node | None, str, Node] | None:
     """What stands before a function's value, its name and its argument; None for anything else."""
-    if node.kind != "multiply" or len(node.args) != 2 or node.args[1].kind != "group":
+    if node.kind != "multiply" or len(node.args) != 2:
         return None
-    before, argument = node.args[0], node.args[1].args[0]
-    factor, name = (
+    before, called = node.args
+    called = called.args[0] if called.kind == "power" else called
+    if called.kind != "group":
+        return None
+    argument = bare(called)
+    factor, function = (
         (before.args[0], before.args[-1]) if before.kind == "multiply" else (None, before)
     )
-    if name.kind != "symbol" or name.name not in FUNCTION_NAMES or symbols(argument):
+    name = _name(function)
+    letter = name[:1]
+    if letter not in FUNCTION_NAMES:
         return None
-    return factor, name.name, argument
+    if argument.kind == "symbol" or not symbols(argument) or letter in ALWAYS:
+        return factor, name, argument
+    return None
+
+
+def _name(node: Node) -> str:
+    """``f``, ``f'`` or ``f^-1``; empty for what names no function."""
+    if node.kind == "symbol":
+        return node.name if not node.name[1:].strip("'") else ""
+    if node.kind == "power" and node.args[0].kind == "symbol" and len(node.args[0].name) == 1:
+        exponent = exact(node.args[1])
+        return "" if exponent is None else f"{node.args[0].name}^{exponent}"
+    return ""

@@ -221,7 +221,7 @@ class Lexer:
         elif name in ("begin", "end", "mathbb"):
             self._add(name, self._braced())
         elif name in _OPERATORS:
-            self._operator(_OPERATORS[name])
+            self._operator(_OPERATORS[name], "or" if name == "lor" else "")
         elif name in RELATIONS:
             self._add("relation", RELATIONS[name])
         elif name in ("frac", "dfrac", "tfrac", "cfrac"):
@@ -275,8 +275,8 @@ class Lexer:
         elif character and character not in "#&_":
             raise Unparsable(f"\\{character}")
 
-    def _operator(self, operator: str) -> None:
-        self._add(operator)
+    def _operator(self, operator: str, text: str = "") -> None:
+        self._add(operator, text)
         self.depth += (operator in ("(", "[", "{{")) - (operator in (")", "]", "}}"))
 
     def _punctuation(self, character: str) -> None:

@@ -37,6 +37,18 @@ def shown(first: Node, second: Node) -> bool | None:
     return False if all(part.kind == "symbol" for part in parts) else None
 
 
+def written(node: Node) -> str:
+    """A text that is the same for all ways to write a polynomial: ``x + 1`` and ``1 + x``."""
+    try:
+        above, below = _quotient(node)
+    except (TooLarge, ZeroDivisionError):
+        return repr(node)
+    forms = (
+        sorted((repr(term), factor) for term, factor in form.items()) for form in (above, below)
+    )
+    return repr(list(forms))
+
+
 def _absolute(node: Node) -> Node:
     """The tree with the larger and the smaller of two values by their distance."""
     args = tuple(_absolute(arg) for arg in node.args)

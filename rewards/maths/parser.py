@@ -48,14 +48,17 @@ class Parser:
     def list_until(self, *closers: str) -> Node:
         """Items that separators part; one item without a separator is itself."""
         items: list[Node] = []
+        separators: set[str] = set()
         while self.at.kind not in closers and self.at.kind != "end":
             if self.at.kind in ("sep", "newrow"):
-                self.at.take()
+                separators.add(self.at.take().text)
                 continue
             items.append(self.item())
             if self.at.kind not in ("sep", "newrow", "end", *closers):
                 raise Unparsable(f"something unexpected at {self.at.token.text or self.at.kind}")
-        return items[0] if len(items) == 1 else Node("list", tuple(items))
+        if len(items) == 1:
+            return items[0]
+        return Node("list", tuple(items), "or" if "or" in separators else "")
 
     def item(self) -> Node:
         """A relation, or one expression, less a label in words before it."""

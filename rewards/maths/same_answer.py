@@ -23,6 +23,7 @@ from rewards.maths.tree import (
 MAX_ITEMS = 60
 PARAMETERS = {"t", "s", "u", "k", "r", "lambda", "mu"}
 """Letters that may stand for one another where they are the only one of a point or vector."""
+_EVERY = re.compile(r"\b(?:every|each|any)\b")
 _ARTICLES = re.compile(r"\b(?:the|a|an)\b")
 
 
@@ -307,4 +308,5 @@ def _pairwise(gold: Node, answer: Node) -> str | None:
 
 
 def _wording(text: str) -> str:
-    return " ".join(_ARTICLES.sub(" ", text).replace("-", " ").split())
+    words = _ARTICLES.sub(" ", _EVERY.sub("all", text)).replace("-", " ").split()
+    return " ".join(word.removesuffix("s") if len(word) > 3 else word for word in words)

@@ -17,6 +17,7 @@ Stated rules:
 from __future__ import annotations
 
 import re
+from collections.abc import Set
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -117,9 +118,16 @@ def _same_quantity(gold: Node, answer: Node) -> str | None:
             if one[1] != two[1]:
                 scaled = [_times(gold_inner, one[1]), _times(answer_inner, two[1])]
                 return "equal in the same unit" if values.equal(*scaled) else None
+    for one, other in ((gold, answer), (answer, gold)):
+        if one.kind == "quantity" and _ends_in(other, one.name):  # 3 m, written as a product
+            return same_value(one.args[0], other.args[0])
     if _changed(answer) and not _changed(gold):
         return None
     return same_value(gold_inner, answer_inner)
+
+
+def _ends_in(node: Node, letter: str) -> bool:
+    return node.kind == "multiply" and node.args[1] == Node("symbol", name=letter)
 
 
 def _speaks_of(unit: str, kind: str) -> bool:
@@ -194,13 +202,19 @@ def _same_renamed(gold: Node, answer: Node) -> str | None:
         renamed(gold, folded), renamed(answer, folded)
     ):
         return "equal but for upper and lower case"
+    if len(ours) == len(theirs) > 1 and {*(ours ^ theirs)} == {"C", "K"}:
+        return _equal_renamed(gold, answer, theirs - ours, ours - theirs, "constant")
     counters = {"k", "n", "m", "l"}
-    if ours <= counters and theirs <= counters and len(ours) == len(theirs) == 1:
-        turns = any(part == PI for part in walk(gold))
-        names = dict(zip(theirs, ours, strict=True))
-        if turns and values.equal(gold, renamed(answer, names)):
-            return "equal with the counting letter renamed"
+    counted = ours <= counters and theirs <= counters and len(ours) == len(theirs) == 1
+    if counted and any(part == PI for part in walk(gold)):
+        return _equal_renamed(gold, answer, theirs, ours, "counting letter")
     return None
+
+
+def _equal_renamed(gold: Node, answer: Node, old: Set[str], new: Set[str], what: str) -> str | None:
+    names = dict(zip(old, new, strict=True))
+    same = values.equal(gold, renamed(answer, names))
+    return f"equal with the {what} renamed" if same else None
 
 
 def _rounded(gold: Node, answer: Node) -> str | None:

@@ -103,7 +103,9 @@ def _pieces(node: Node) -> list[Piece]:
         case "union":
             return [*_pieces(node.args[0]), *_pieces(node.args[1])]
         case "list" if not _excluded(node):
-            return _listed([piece for arg in node.args for piece in _pieces(arg)])
+            parts = [_pieces(arg) for arg in node.args]
+            together = _together(node, parts)
+            return together or _listed([piece for part in parts for piece in part])
         case "such_that":
             return _pieces(node.args[1])
         case "tuple" if len(node.args) == 2:
@@ -184,6 +186,25 @@ def _without(whole: Sequence[Piece], removed: Node) -> list[Piece]:
                 split.append(piece)
         result = split
     return result
+
+
+def _together(node: Node, parts: Sequence[list[Piece]]) -> list[Piece] | None:
+    """``x > 1, x < 3`` as one piece: of two half-lines that overlap both are meant to hold."""
+    relations = [bare(arg) for arg in node.args]
+    if node.name == "or" or len(parts) != 2 or any(len(part) != 1 for part in parts):
+        return None
+    if any(item.kind != "relation" or len(item.args) != 2 for item in relations):
+        return None
+    letters = ({bare(arg) for arg in item.args if bare(arg).kind == "symbol"} for item in relations)
+    if not set.intersection(*letters):
+        return None
+    (one,), (two,) = parts
+    if one.low.node is not None:
+        one, two = two, one
+    half_lines = one.low.node is None and two.high.node is None
+    if not half_lines or one.high.node is None or two.low.node is None:
+        return None
+    return [Piece(two.low, one.high)] if two.low.position() < one.high.position() else None
 
 
 def _listed(parts: list[Piece]) -> list[Piece]:

@@ -21,7 +21,19 @@ _EVERY = re.compile(
     r"(?P<sort>(?:positive |negative |non-?negative |non-?positive |non-?zero |nonzero )?"
     r"(?:reals?|integers?|natural|rationals?|complex))"
     r"(?: numbers?| values?)?(?: of [a-z]| [a-z])?"
-    r"(?: (?:except|other than|but)(?: for)? (?:[a-z] ?= ?)?(?P<less>[^a-z]{1,40}?))?"
+    r"(?: (?:except|other than|but)(?: for)? (?:[a-z] ?= ?)?(?P<less>(?:[^a-z]|\band\b){1,40}?))?"
+)
+_COMPARED = {
+    "greater than": ">", "more than": ">", "larger than": ">", "less than": "<",
+    "smaller than": "<", "greater than or equal to": "\\ge", "less than or equal to": "\\le",
+    "at least": "\\ge", "at most": "\\le",
+}  # fmt: skip
+_BOUNDED = re.compile(
+    r"(?:all|every|any|the set of all) (?:the )?real numbers? "
+    r"(?:(?:such that|with|where|for which) )?"
+    r"(?:(?P<relation>[a-z] ?(?:[<>]=?|\\(?:le|ge|leq|geq|lt|gt|neq?)\b) ?[^a-z]{1,20})"
+    rf"|(?:[a-z] )?(?P<words>{'|'.join(sorted(_COMPARED, key=len, reverse=True))})"
+    r" (?P<end>[^a-z]{1,20}))"
 )
 _CHINESE = re.compile(
     r"(?:所有|全体|任意|一切)(?:的)?(实数|整数|正整数|自然数|有理数|复数|正实数)|(实数)集"
@@ -45,6 +57,8 @@ _LETTER = re.compile(
 )
 _LONE_LETTER = re.compile(r"\(?([A-J])\)?\.?")
 _ANY_LETTER = re.compile(r"\(\s?[A-J]\s?\)|\\text(?:bf)?\s?\{\s?\(?[A-J]\b")
+_YES_NO = re.compile(r"(yes|no)(?:$|[,.;:!](?!.*\b(?:yes|no|or|but|maybe|perhaps)\b))")
+_SEVERAL = re.compile(r"[\s($]*[A-J][\s)]*(?:(?:,|and|\s)*[\s(]*[A-J][\s)]*){1,9}[$.]?\s*")
 _DETERMINERS = {"the", "a", "an", "any", "every", "each", "it", "is"}
 _RESERVES = re.compile(
     r"\b(?:not|no|never|neither|nor|or|and|but|if|unless|except|only|than|both|either|none|cannot|"
@@ -74,13 +88,17 @@ def named_set(text: str) -> str | None:
     chinese = _CHINESE.fullmatch(words.strip("。"))
     if chinese:
         return _SETS[chinese[1] or chinese[2]]
+    bounded = _BOUNDED.fullmatch(words)
+    if bounded:
+        return bounded["relation"] or f"x {_COMPARED[bounded['words']]} {bounded['end']}"
     match = _EVERY.fullmatch(words)
     if match is None or words in ("real", "integer", "rational", "complex", "natural"):
         return None
     sort = match["sort"].replace("non-", "non").removesuffix("s")
     if sort not in _SETS:
         return None
-    less = f" \\setminus \\{{{match['less']}\\}}" if match["less"] else ""
+    points = match["less"] and match["less"].replace("and", ",")
+    less = f" \\setminus \\{{{points}\\}}" if points else ""
     return _SETS[sort] + less
 
 
@@ -99,6 +117,43 @@ def lone_letter(text: str) -> str | None:
     bare = _LAYOUT.sub(" ", _COMMAND.sub(r" \1 ", text)).replace(" ", "")
     match = _LONE_LETTER.fullmatch(bare)
     return match[1] if match else None
+
+
+def yes_or_no(text: str) -> str | None:
+    """``yes`` or ``no`` where an answer is that, or begins with it and a reason.
+
+    >>> yes_or_no("\\\\text{No, it is not possible}"), yes_or_no("Yes or no"), yes_or_no("None")
+    ('no', None, None)
+    """
+    match = _YES_NO.match(words_of(text)) if len(text) < 200 else None
+    return match[1] if match else None
+
+
+def choices(text: str) -> frozenset[str] | None:
+    """The letters of several choices, such as ``A, C`` or ``AC``; None for anything else."""
+    match = _SEVERAL.fullmatch(_COMMAND.sub(r" \1 ", text)) if len(text) < 60 else None
+    return frozenset(re.findall(r"[A-J]", text.replace("and", ""))) if match else None
+
+
+def concludes(sentence: str, name: str) -> bool:
+    """Whether "the ... is NAME" is all that a sentence says.
+
+    >>> concludes("The sequence is decreasing.", "decreasing")
+    True
+    >>> concludes("The sequence is not decreasing.", "decreasing")
+    False
+    """
+    if len(sentence) > 120 or len(name) > 40 or " " not in sentence:
+        return False
+    whole, wanted = words_of(sentence), words_of(name)
+    if not wanted.isalpha() or len(wanted) < 3 or _RESERVES.search(whole):
+        return False
+    return (
+        re.fullmatch(
+            rf"(?:the|this|it)(?: [a-z]+){{0,4}} (?:is|was|will be) (?:an? |the )?{wanted}", whole
+        )
+        is not None
+    )
 
 
 def says(sentence: str, name: str) -> bool:

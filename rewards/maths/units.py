@@ -27,7 +27,12 @@ _TABLE = {
     "euro": {"euro": F(1), "eur": F(1)}, "yuan": {"yuan": F(1), "rmb": F(1)},
     "rupee": {"rupee": F(1)},
     "angle": {"degree": F(1), "radian": F(18000000, 314159), "rad": F(18000000, 314159)},
-    "speed": {"mph": F(1)},
+    "length/time": {"mph": F(1609344, 3600000), "kmh": F(1000, 3600), "kph": F(1000, 3600)},
+    "force": {"n": F(1), "newton": F(1), "kn": F(1000)},
+    "energy": {"j": F(1), "joule": F(1), "kj": F(1000)},
+    "power": {"w": F(1), "watt": F(1), "kw": F(1000)}, "voltage": {"v": F(1), "volt": F(1)},
+    "pressure": {"pa": F(1), "pascal": F(1), "kpa": F(1000)},
+    "frequency": {"hz": F(1), "hertz": F(1), "khz": F(1000)},
     "heat": {"celsius": F(1)}, "heat_f": {"fahrenheit": F(1)},
 }  # fmt: skip
 _KNOWN = {name: (kind, size) for kind, names in _TABLE.items() for name, size in names.items()}

@@ -1,0 +1,51 @@
+"""Answers as people write them, by kind: gold, completion, and whether it deserves the reward."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from rewards import Sample
+from rewards.math_answer import math_answer
+
+KINDS: dict[str, list[tuple[str, str, bool]]] = json.loads(
+    Path(__file__).with_name("maths_kinds.json").read_text(encoding="utf-8")
+)
+
+
+def paid(gold: str, completion: str) -> bool:
+    return math_answer(Sample(prompt="", completion=completion, gold=gold)).value == 1.0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_right_ones_are_paid_and_wrong_ones_are_not(kind: str) -> None:
+    assert [case for case in KINDS[kind] if paid(*case[:2]) != case[2]] == []
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "\\begin{cases} " + "9^{9^9} & 1<9^{9^9} \\\\ " * 6 + "\\end{cases}",
+        "\\begin{cases} " + "(1+x)^{60} & (1+x)^{60}>0 \\\\ " * 6 + "\\end{cases}",
+        "\\begin{cases}" + " & " * 3000,
+        "the only " * 900,
+        "(" + "1|" * 3000 + ")",
+        "1 to " * 1500 + "1",
+        "1 hour " * 1000,
+        "f(" * 40 + "x" + ")" * 40,
+        "+".join(["f(x+y+z)"] * 300),
+        "f((x+y+z)^{20})",
+    ],
+)
+def test_no_kind_takes_long(answer: str) -> None:
+    golds = [
+        "\\begin{cases} (1+x)^{59} & (1+x)^{59}>0 \\\\ 2 & (1+x)^{58}>0 \\end{cases}",
+        "f(x+1)",
+        "3:4",
+        "(1,2)",
+    ]
+    start_s = time.process_time()
+    for gold in golds:
+        paid(gold, f"\\boxed{{{answer}}}")
+    assert time.process_time() - start_s < 0.5
