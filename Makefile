@@ -10,7 +10,7 @@ export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test slow check bench bench-depth bench-policy clean
+.PHONY: help setup quickstart test slow check bench bench-depth bench-grpo bench-policy clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -38,6 +38,9 @@ bench: setup ## the quickstart with three seeds, about 20 minutes: figures of te
 
 bench-depth: setup ## the speed of depths per token in both engines, on two quiet cores
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.depth --json
+
+bench-grpo: setup ## time to accuracy against TRL alone, on two quiet cores, 20 minutes
+	@$(BIN)/python -m tests.bench.grpo --json
 
 bench-policy: setup ## what a depth policy saves in time; learns one first (depth-tiny, half an hour)
 	@$(BIN)/stepwell run depth-tiny
