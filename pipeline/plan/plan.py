@@ -15,6 +15,7 @@ from pipeline.plan.checks import (
     reward_mistakes,
 )
 from pipeline.plan.device import device_of
+from pipeline.plan.engine_models import engine_model_mistakes
 from pipeline.plan.identity import (
     entry_identity,
     hardware_identity,
@@ -39,6 +40,7 @@ def make_plan(recipe: Recipe) -> Plan:
         mistakes += length_mistakes(recipe, name, stage)
         mistakes += recurrent_mistakes(recipe, name, stage)
         mistakes += lora_mistakes(recipe, name, stage)
+        mistakes += engine_model_mistakes(recipe, name, stage, device=device_of(recipe.hardware))
         mistakes += optimizer_mistakes(name, stage, device=device_of(recipe.hardware))
     mistakes += vocabulary_mistakes(recipe)
     if mistakes:

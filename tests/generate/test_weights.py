@@ -10,8 +10,14 @@ from pipeline.generate.weights import checkpoint_weights, folder_weights, pack, 
 from pipeline.train.callbacks import full_weights
 from tests.tiny_families import FAMILIES, write_family
 
+QUICK = ("llama", "gemma2", "mixtral", "gpt2")
+"""A head of its own or tied, joined experts, and names of another kind; the others are slow."""
 
-@pytest.mark.parametrize("family", FAMILIES)
+
+@pytest.mark.parametrize(
+    "family",
+    [f if f in QUICK else pytest.param(f, marks=pytest.mark.slow) for f in FAMILIES],
+)
 def test_a_model_is_sent_as_its_folder_is_written(family: str, tmp_path: Path) -> None:
     model = write_family(family, tmp_path)
     file = safetensors.torch.load_file(tmp_path / "model.safetensors")

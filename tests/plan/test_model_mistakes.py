@@ -8,9 +8,10 @@ import pytest
 
 from pipeline.plan.plan import make_plan
 from pipeline.plan.sizes import shape_of
+from pipeline.recipe.hardware import Hardware
 from pipeline.recipe.model_source import ModelSource
 from pipeline.recipe.schema import Recipe
-from tests.plan.plans import GRPO, recipe_with, refusal
+from tests.plan.plans import GRPO, SFT, recipe_with, refusal
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama",
@@ -186,12 +187,10 @@ def test_a_text_model_inside_another_is_read(tmp_path: Path) -> None:
     ("kind", "name"),
     [
         ("qwen2", "Qwen2ForCausalLM"),
-        ("qwen3_moe", "Qwen3MoeForCausalLM"),
         ("gemma3_text", "Gemma3ForCausalLM"),
         ("gpt_neox", "GPTNeoXForCausalLM"),
         ("phi3", "Phi3ForCausalLM"),
         ("glm4", "Glm4ForCausalLM"),
-        ("mixtral", "MixtralForCausalLM"),
         ("stablelm", "StableLmForCausalLM"),
         ("falcon", "FalconForCausalLM"),
         ("opt", "OPTForCausalLM"),
@@ -200,3 +199,14 @@ def test_a_text_model_inside_another_is_read(tmp_path: Path) -> None:
 def test_families_that_write_a_text_on_are_fine(kind: str, name: str, tmp_path: Path) -> None:
     config = LLAMA | {"model_type": kind, "architectures": [name]}
     make_plan(recipe(folder(tmp_path / "m", config)))
+
+
+@pytest.mark.parametrize("kind", ["mixtral", "qwen3_moe", "mamba", "gpt_neo"])
+def test_families_that_the_engine_cannot_sample_from_here(kind: str, tmp_path: Path) -> None:
+    config = {**LLAMA, "model_type": kind, "architectures": None}
+    model = folder(tmp_path / "m", config)
+    text = refusal(recipe(model).model_copy(update={"hardware": Hardware(device="cpu")}))
+    assert text.startswith("stages.a: ")
+    assert f"is a {kind}, which cannot be sampled from here" in text
+    make_plan(recipe_with({"a": SFT}, model={"path": str(model)}, hardware={"device": "cpu"}))
+    make_plan(recipe(model).model_copy(update={"hardware": Hardware(device="cuda")}))
