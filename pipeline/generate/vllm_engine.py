@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.generate.engine import EngineSettings, WeightVersionError
+from pipeline.generate.weights import folder_weights
 from pipeline.records import Request, Rollout
 from pipeline.recurrent.effort import default_request
 from pipeline.recurrent.request import DepthRequest
@@ -87,6 +88,9 @@ class VllmEngine:
             from pipeline.generate.vllm_sampler import install
 
             self._engine.collective_rpc(install)
+            if self._engine.collective_rpc(_has_experts)[0]:
+                # OLMoE and AFMoE are right from their second weights on, the others always
+                self.load_weights(folder_weights(model), version=version)
 
     def generate(self, requests: Sequence[Request], *, version: int) -> Iterator[Rollout]:
         """Yield each request's rollout as it ends.
@@ -271,8 +275,24 @@ def _prompt(request: Request, depth: DepthRequest | None) -> dict[str, Any]:
 
 
 def _reload(worker: Any, tensors: list[tuple[str, Any]]) -> None:
+    from vllm.config import set_current_vllm_config
+
     model = worker.model_runner.get_model()
     if not any(name.endswith("lm_head") for name, _ in model.named_modules()):
         # a tied head that this model's class has no module for: it reads the embedding
         tensors = [(name, tensor) for name, tensor in tensors if not name.endswith(HEAD)]
-    worker.model_runner.reload_weights(weights_iterator=iter(tensors))
+    if next(model.parameters()).device.type == "cpu":
+        for method in _expert_methods(model):
+            method.moe_kernel = None  # vLLM packs experts for a CPU only where it makes this
+    with set_current_vllm_config(worker.vllm_config):  # transformers' own code is built under it
+        worker.model_runner.reload_weights(weights_iterator=iter(tensors))
+
+
+def _expert_methods(model: Any) -> list[Any]:
+    """What runs the layers of experts of vLLM's model; empty for a dense one."""
+    methods = [getattr(module, "quant_method", None) for module in model.modules()]
+    return [method for method in methods if getattr(method, "moe_kernel", None) is not None]
+
+
+def _has_experts(worker: Any) -> bool:
+    return bool(_expert_methods(worker.model_runner.get_model()))

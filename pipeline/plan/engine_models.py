@@ -8,19 +8,13 @@ from pipeline.plan.model_origin import first_source, stored_config
 from pipeline.recipe.schema import Recipe, Stage
 
 _STATE = "vLLM's kernels for its recurrent layers do not know float32 on a CPU"
-_EXPERTS = "vLLM on a CPU computes otherwise once its experts have new weights"
+_WEIGHTS = "vLLM on a CPU computes otherwise than the model once it has new weights"
 _NONE = "vLLM has no code for it"
 CPU_FAULTS = {
-    **dict.fromkeys(("mamba", "mamba2", "falcon_mamba", "jamba"), _STATE),
-    **dict.fromkeys(
-        (
-            "mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "granitemoe", "granitemoeshared",
-            "ernie4_5_moe", "mellum", "cohere2_moe",
-        ),
-        _EXPERTS,
-    ),
+    **dict.fromkeys(("mamba", "mamba2", "falcon_mamba", "jamba", "bamba", "minimax"), _STATE),
+    **dict.fromkeys(("gpt_oss", "hrm_text", "bloom"), _WEIGHTS),
     **dict.fromkeys(("gpt_neo", "mpt", "xglm", "openai-gpt", "xlnet", "rembert"), _NONE),
-}  # fmt: skip
+}
 """Why, by `model_type`; vLLM 0.31.0."""
 
 

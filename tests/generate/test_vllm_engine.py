@@ -16,7 +16,7 @@ from pipeline.generate.chat import load_chat
 from pipeline.generate.engine import EngineSettings, WeightVersionError
 from pipeline.generate.inverse_cdf import sample, token_draws
 from pipeline.generate.vllm_engine import VllmEngine
-from pipeline.generate.weights import folder_weights, pack, unpack
+from pipeline.generate.weights import checkpoint_weights, folder_weights, pack, unpack
 from pipeline.models.materialize import materialize
 from pipeline.recipe.model_source import ModelSource, ScratchModel
 from pipeline.records import Request, Rollout
@@ -25,6 +25,8 @@ from pipeline.recurrent.counter import DEPTH, uniform
 from pipeline.recurrent.model import RecurrentForCausalLM
 from pipeline.recurrent.policy import decision_logprob
 from pipeline.recurrent.request import DepthRequest
+from pipeline.train.callbacks import full_weights
+from tests.tiny_families import write_family
 
 TOKENIZER = Path("data/models/tiny")
 SETTINGS = EngineSettings(
@@ -455,6 +457,21 @@ def test_every_choice_of_the_architecture(name: str, tmp_path: Path) -> None:
         assert replay_gap(model, list(engine.generate(at_depth(RULES[rule]), version=0))) < 1e-4
     engine.load_weights(unpack(pack(model.state_dict())), version=1)
     assert replay_gap(model, list(engine.generate(at_depth(scheduled), version=1))) < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["mixtral", "olmoe", "olmo2"])
+def test_families_keep_the_trainers_logprobs_with_new_weights(family: str, tmp_path: Path) -> None:
+    """Experts, whose weights are packed at a load, and transformers' own code."""
+    write_family(family, tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    engine = VllmEngine(tmp_path, SETTINGS, version=0)
+    assert gap(model, list(engine.generate(requests(8), version=0))) < 1e-4
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.05)
+    engine.load_weights(checkpoint_weights(model, full_weights(model)).items(), version=1)
+    assert gap(model, list(engine.generate(requests(8), version=1))) < 1e-4
 
 
 @pytest.mark.slow
