@@ -123,7 +123,11 @@ class VllmEngine:
     def load_weights(self, weights: Iterable[tuple[str, Any]], *, version: int) -> None:
         """Replace the weights in place. vLLM's CPU path repacks weights at load, so they go
         through the model runner's reload, which repacks again."""
-        tensors = list(weights)
+        from vllm.config import set_current_vllm_config
+
+        with set_current_vllm_config(self._engine.vllm_config):
+            # a folder's weights build the model's class, which vLLM may have taken over
+            tensors = list(weights)
         self._engine.collective_rpc(_reload, args=(tensors,))
         self._engine.reset_prefix_cache()
         self.version = version

@@ -120,8 +120,18 @@ def make_trainer(
 
 def _model(job: TrainJob) -> PreTrainedModel:
     model = AutoModelForCausalLM.from_pretrained(job.model, dtype=weights_dtype(job))
-    disable_dropout_in_model(model)
+    without_dropout(model)
     return model
+
+
+def without_dropout(model: PreTrainedModel) -> None:
+    """Leave out dropout in place, also where a layer calls it as a function with a rate of its own,
+    as OPT's do: sampled tokens have the probabilities of the whole model."""
+    disable_dropout_in_model(model)
+    for module in model.modules():
+        for name, value in vars(module).items():
+            if "drop" in name and isinstance(value, float):
+                setattr(module, name, 0.0)
 
 
 def _batches(job: TrainJob) -> Batches:

@@ -16,8 +16,9 @@ from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.train import arguments
 from pipeline.train.arguments import ADAM_BETAS, load_tokenizer
 from pipeline.train.grpo_loss import DEFAULT_CLIP
-from pipeline.train.grpo_trainer import train
+from pipeline.train.grpo_trainer import train, without_dropout
 from pipeline.train.job import DONE, METRICS_FILE, STOP_FILE, STOPPED, TrainJob, read_metrics
+from tests.tiny_families import write_family
 
 PROMPTS, SAMPLES = 4, 4
 
@@ -357,3 +358,15 @@ def test_a_checkpoint_waits_for_the_step_that_it_goes_on_with(
     with pytest.raises(RuntimeError, match="killed while"):
         train(job, rollouts=Slow(tiny_model, {}))
     assert not (job.work / "checkpoints" / "checkpoint-2" / "complete").exists()
+
+
+@pytest.mark.parametrize("family", ["opt", "gpt2"])
+def test_no_dropout_is_left(family: str, tmp_path: Path) -> None:
+    """A layer of its own, and a function with a rate."""
+    model = write_family(family, tmp_path)
+    ids = torch.arange(20, 40)[None]
+    whole = model.eval()(ids).logits
+    model.train()
+    assert not torch.equal(model(ids).logits, whole)
+    without_dropout(model)
+    assert torch.equal(model(ids).logits, whole)
