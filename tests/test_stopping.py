@@ -265,7 +265,7 @@ def test_a_signal_before_anything_is_there(tmp_path: Path) -> None:
     program = (
         "import os, signal, sys\n"
         "import pipeline.recipe.load as load\n"
-        "def slow(*_):\n"
+        "def slow(*_, **__):\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "load.load_recipe = slow\n"
         "from pipeline.cli.app import main\n"
