@@ -178,7 +178,7 @@ class ServiceActor(_Shell):
             load_chat(setup.model),
             self._pool,
             rewards=setup.rewards,
-            system=setup.system,
+            preface=setup.preface,
             base=setup.base,
             max_model_tokens=max_model_tokens,
         )

@@ -1,13 +1,13 @@
 """What the driver tells the rollout service's process. Plain data."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.generate.priced_depths import PricedDepths
 from pipeline.generate.service import RewardUse
 from pipeline.recipe.grpo_stage import GrpoStage
-from pipeline.records import Prompt
+from pipeline.records import Message, Prompt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +16,7 @@ class ServiceSetup:
 
     model: Path
     rewards: tuple[RewardUse, ...]
-    system: Mapping[str, str | None]
+    preface: Mapping[str, Sequence[Message]]
     base: Path
     verifier_workers: int
 

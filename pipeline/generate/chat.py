@@ -64,15 +64,22 @@ class Chat:
     tokenizer: Any
     ends: tuple[int, ...]
 
-    def render(self, question: str, system: str | None, context: Sequence[Message] = ()) -> str:
+    def render(
+        self, question: str, preface: Sequence[Message], context: Sequence[Message] = ()
+    ) -> str:
         """The prompt text: through the chat template where there is one, line after line otherwise.
 
-        `context`: the turns before the question. Control tokens in them and in the question are
-        marked, so that `prompt_ids` leaves them text.
+        `preface`: what the recipe puts before every question; `context`: the row's own turns before
+        this one, whose system message comes first of all. Control tokens are marked in all but the
+        recipe's system message, so that `prompt_ids` leaves them text.
         """
-        messages = [{"role": "system", "content": system}] if system else []
-        for turn in (*context, {"role": "user", "content": question}):
+        own = [turn for turn in context[:1] if turn["role"] == "system"]
+        messages: list[Message] = []
+        for turn in (*own, *preface, *context[len(own) :], {"role": "user", "content": question}):
             text = turn["content"]
+            if turn["role"] == "system" and not own:
+                messages.append(turn)
+                continue
             answered = turn["role"] == "assistant"
             content = self.as_history(text) if answered else guarded(text, self._controls)
             messages.append({"role": turn["role"], "content": content})

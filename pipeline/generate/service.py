@@ -23,6 +23,7 @@ from pipeline.recipe.evaluate_stage import EvaluateStage
 from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.recipe.reject_stage import RejectStage
 from pipeline.records import (
+    Message,
     Prompt,
     Request,
     Rollout,
@@ -94,7 +95,7 @@ class RolloutService:
         pool: VerifierPool,
         *,
         rewards: Sequence[RewardUse],
-        system: Mapping[str, str | None],
+        preface: Mapping[str, Sequence[Message]],
         base: Path,
         max_model_tokens: int,
     ) -> None:
@@ -102,7 +103,7 @@ class RolloutService:
         self._chat = chat
         self._pool = pool
         self._rewards = rewards
-        self._system = system  # system message by prompts entry
+        self._preface = preface  # by prompts entry
         self._base = base  # where user reward files are looked up
         self._max_model_tokens = max_model_tokens
         self.verification_s = 0.0  # in which scores were awaited after all generation
@@ -151,7 +152,7 @@ class RolloutService:
 
     def prompt_text(self, prompt: Prompt, source: str) -> str:
         """The prompt as `Chat.render` has it."""
-        return self._chat.render(prompt.question, self._system[source], prompt.context)
+        return self._chat.render(prompt.question, self._preface[source], prompt.context)
 
     def _requests(
         self,

@@ -6,7 +6,9 @@ from pipeline.generate.chat import Chat, without_opening
 from pipeline.records import Message
 
 
-def training_texts(chat: Chat, turns: Sequence[Message], *, system: str | None) -> list[list[str]]:
+def training_texts(
+    chat: Chat, turns: Sequence[Message], *, preface: Sequence[Message]
+) -> list[list[str]]:
     """Rows of texts by turns without and with loss: prompt, answer, what stands before the next
     answer, that answer, ...
 
@@ -16,7 +18,7 @@ def training_texts(chat: Chat, turns: Sequence[Message], *, system: str | None) 
     row of its own. A turn's end is no part of the texts.
     """
     pairs = [
-        (chat.render(asked["content"], system, turns[:place]), answer["content"])
+        (chat.render(asked["content"], preface, turns[:place]), answer["content"])
         for place, (asked, answer) in enumerate(zip(turns, turns[1:], strict=False))
         if (asked["role"], answer["role"]) == ("user", "assistant")
     ]

@@ -56,15 +56,16 @@ def template_mistakes(recipe: Recipe, key: str, source: ModelSource) -> Iterator
         yield f"{where}: the chat template cannot be rendered ({fault}); mend it"
         return
     for name, entry in recipe.prompts.items():
-        if not entry.system:
+        if not entry.preface:
             continue
-        turns = [{"role": "system", "content": entry.system}, {"role": "user", "content": "?"}]
+        turns = [*entry.preface, {"role": "user", "content": "?"}]
         try:
             texts.render(turns, source.chat_template)
         except TemplateFault as fault:
+            own, what = ("system", "a system message") if entry.system else ("examples", "them")
             yield (
-                f"prompts.{name}.system: the chat template of {key} ({source.path}) refuses a "
-                f"system message ({fault}); leave system out, or give {key}.chat_template"
+                f"prompts.{name}.{own}: the chat template of {key} ({source.path}) refuses {what} "
+                f"({fault}); leave {own} out, or give {key}.chat_template"
             )
 
 

@@ -64,7 +64,7 @@ def load_prompts(
             rows = gym_prompts(source, source.gym, seed)
         else:
             rows = _own_rows(source, routes)
-        return _with_ids(rows)
+        return _with_ids(_unshown(source, rows))
     except PromptError as error:
         raise PromptError(f"prompts.{name}: {error}") from error
 
@@ -231,6 +231,18 @@ def _hub_rows(source: PromptSource) -> Iterator[PlacedRow]:
     hub = source.hub or ""
     for place, row in hub_rows(source, hub):
         yield f"{hub}, {place}", row
+
+
+def _unshown(source: PromptSource, prompts: Iterable[Prompt]) -> Iterator[Prompt]:
+    """The prompts, none of whose questions is answered by an example before it."""
+    places = {example.question.strip(): i for i, example in enumerate(source.examples)}
+    for prompt in prompts:
+        if (place := places.get(prompt.question.strip())) is not None:
+            raise PromptError(
+                f"examples[{place}] answers a question of the entry itself: "
+                f"{source.examples[place].question!r}; write another example"
+            )
+        yield prompt
 
 
 def _with_ids(prompts: Iterable[Prompt]) -> list[Prompt]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from string import Formatter
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
@@ -11,6 +11,7 @@ from pydantic import (
 )
 
 from pipeline.recipe.section import Fraction, Interval, Strict, exactly_one
+from pipeline.records import Message
 
 SOURCES = ("task", "gym", "hub", "file")
 GENERATED = ("task", "gym")  # sources whose rows are made, so many and in two splits
@@ -27,6 +28,15 @@ ONLY_FOR: Mapping[str, tuple[str, ...]] = {
     "split": ("task", "gym", "hub"),
 }
 """Keys that only some sources know."""
+
+
+class Example(Strict):
+    """A question and its answer, shown before another question."""
+
+    question: Annotated[str, Field(min_length=1)]
+    """As the entry's questions are put."""
+    answer: Annotated[str, Field(min_length=1)]
+    """All that the model would write, reasoning included."""
 
 
 class PromptSource(Strict):
@@ -62,6 +72,8 @@ class PromptSource(Strict):
     """A gym task's own configuration."""
     system: str | None = None
     """A system message before each question."""
+    examples: list[Example] = Field(default_factory=list)
+    """Turns before each question: `[{question: ..., answer: ...}, ...]`."""
     answer_after: str | None = None
     """The answer is what follows this mark ("####" in GSM8K); the text before is `worked`."""
     too_long: Literal["refuse", "drop"] = "refuse"
@@ -78,6 +90,14 @@ class PromptSource(Strict):
         """The name of `source_column` among a prompt's columns."""
         ours = {theirs: ours for ours, theirs in self.columns.items()}
         return ours.get(self.source_column or "", self.source_column or "")
+
+    @property
+    def preface(self) -> tuple[Message, ...]:
+        """What stands before each question."""
+        turns = [("system", self.system)] if self.system else []
+        for example in self.examples:
+            turns += [("user", example.question), ("assistant", example.answer)]
+        return tuple({"role": role, "content": content} for role, content in turns)
 
     @model_validator(mode="after")
     def _one(self) -> "PromptSource":

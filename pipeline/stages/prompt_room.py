@@ -14,7 +14,7 @@ from pipeline.measure.drops import Drop
 from pipeline.plan.model_origin import positions
 from pipeline.plan.stage_plan import Plan, PlanError
 from pipeline.recipe.model_source import ModelSource
-from pipeline.records import Prompt
+from pipeline.records import Message, Prompt
 
 ALLOWANCE_TOKENS = 4096  # room for prompts in any engine, where the model has it
 SLACK_TOKENS = 8  # what a tokenizer may add to a text at its borders
@@ -76,7 +76,7 @@ def prompt_room(
         room = positions - completion
         try:
             over_tokens = min(room, ALLOWANCE_TOKENS)
-            lengths = long_prompts(chat, rows, system=source.system, over=over_tokens)
+            lengths = long_prompts(chat, rows, preface=source.preface, over=over_tokens)
         except TurnsRefused as error:
             raise PlanError(f"prompts.{name}: {error}") from error
         over = {id_ for id_, length in lengths.items() if length > room}
@@ -105,16 +105,16 @@ def prompt_room(
 
 
 def long_prompts(
-    chat: Chat, prompts: Sequence[Prompt], *, system: str | None, over: int
+    chat: Chat, prompts: Sequence[Prompt], *, preface: Sequence[Message], over: int
 ) -> dict[str, int]:
     """Tokens by prompt id of the prompts with more than `over`.
 
     A token has a byte at least, so most prompts are told by their size alone.
     """
-    around = len(chat.prompt_ids(chat.render("", system))) + SLACK_TOKENS
+    around = len(chat.prompt_ids(chat.render("", preface))) + SLACK_TOKENS
     doubtful = [p for p in prompts if p.context or len(p.question.encode()) + around > over]
     lengths = {
-        p.id: len(chat.prompt_ids(chat.render(p.question, system, p.context))) for p in doubtful
+        p.id: len(chat.prompt_ids(chat.render(p.question, preface, p.context))) for p in doubtful
     }
     return {id_: length for id_, length in lengths.items() if length > over}
 

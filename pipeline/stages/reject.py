@@ -16,7 +16,7 @@ from pipeline.records import Prompt, Scored, write_scored
 from pipeline.stages.context import Output, RunContext
 from pipeline.stages.harvest import LANGUAGE, empty_warning, funnel_drops, harvest, prompt_hash
 from pipeline.stages.sampling import sample_in_chunks
-from pipeline.stages.support import model_of, prompts_of, serve, systems
+from pipeline.stages.support import model_of, prefaces, prompts_of, serve
 from pipeline.stages.training_rows import HARVEST_FILE
 
 ROLLOUTS_FILE = "rollouts.parquet"  # in a reject artifact: every sample, kept or not
@@ -74,14 +74,14 @@ def _write_rows(
     assert isinstance(spec, RejectStage)
     asked = {p.id: p for p in prompts}
     chat = load_chat(model_of(ctx, spec.policy))
-    system = systems(ctx)[spec.prompts]
+    preface = prefaces(ctx)[spec.prompts]
     policy = ctx.artifacts[spec.policy].manifest.fingerprint
     rows = [
         {
             "question": prompt.question,
             "context": json.dumps(prompt.context),
             "completion": with_opening(
-                chat.render(prompt.question, system, prompt.context), s.text
+                chat.render(prompt.question, preface, prompt.context), s.text
             ),
             "source": spec.prompts,
             "prompt_id": s.rollout.prompt_id,

@@ -18,7 +18,7 @@ from pipeline.stages.context import Output, RunContext
 from pipeline.stages.drop_log import too_long
 from pipeline.stages.harvest import preference_pairs
 from pipeline.stages.reject import ROLLOUTS_FILE
-from pipeline.stages.support import model_of, named, prompts_of, systems, train, train_job
+from pipeline.stages.support import model_of, named, prefaces, prompts_of, train, train_job
 from pipeline.stages.training_rows import completion_of
 from pipeline.train import training_calls
 
@@ -84,7 +84,7 @@ def _from_harvest(ctx: RunContext, plan: StagePlan, model: Path) -> tuple[list[P
     assert isinstance(source, RejectStage)
     chat, policy = load_chat(model), load_chat(model_of(ctx, source.policy))
     prompts = {p.id: p for p in prompts_of(ctx, source.prompts)}
-    system = systems(ctx)[source.prompts]
+    preface = prefaces(ctx)[source.prompts]
     scored = read_scored(ctx.artifacts[spec.pairs].path / ROLLOUTS_FILE)
     size = source.samples_per_prompt
     groups = [
@@ -94,7 +94,7 @@ def _from_harvest(ctx: RunContext, plan: StagePlan, model: Path) -> tuple[list[P
     pairs = preference_pairs(groups, source.rewards, source.threshold)
 
     def rendered(by: Chat, asked: Prompt) -> str:
-        return by.render(asked.question, system, asked.context)
+        return by.render(asked.question, preface, asked.context)
 
     def fitted(asked: Prompt, text: str) -> str:
         """The policy's completion as one of the reward model's own prompt."""
@@ -117,10 +117,10 @@ def _from_harvest(ctx: RunContext, plan: StagePlan, model: Path) -> tuple[list[P
 
 def _from_prompts(ctx: RunContext, spec: RewardModelStage, model: Path) -> list[Pair]:
     chat = load_chat(model)
-    system = systems(ctx)[spec.pairs]
+    preface = prefaces(ctx)[spec.pairs]
     return [
         (
-            chat.render(p.question, system, p.context),
+            chat.render(p.question, preface, p.context),
             completion_of(p, "chosen"),
             completion_of(p, "rejected"),
         )

@@ -15,7 +15,7 @@ from pipeline.plan.model_origin import first_source
 from pipeline.plan.stage_plan import StagePlan
 from pipeline.recipe.routing import judges
 from pipeline.recipe.stage_base import BASE, Input, Training
-from pipeline.records import Prompt, read_prompts
+from pipeline.records import Message, Prompt, read_prompts
 from pipeline.recurrent.effort import CALIBRATION
 from pipeline.stages.context import Poll, RunContext, Serving, TrainingCall
 from pipeline.stages.prompt_room import positions_of
@@ -215,16 +215,16 @@ def serve(
     setup = ServiceSetup(
         model=model,
         rewards=(*uses, *unweighted),
-        system=systems(ctx),
+        preface=prefaces(ctx),
         base=Path.cwd(),
         verifier_workers=recipe.hardware.verifier_workers,
     )
     return ctx.cluster.serve(setup, engine_settings(ctx, model), version=version)
 
 
-def systems(ctx: RunContext) -> Mapping[str, str | None]:
-    """System message by prompts entry."""
-    return {name: source.system for name, source in ctx.plan.recipe.prompts.items()}
+def prefaces(ctx: RunContext) -> Mapping[str, Sequence[Message]]:
+    """What stands before every question, by prompts entry."""
+    return {name: source.preface for name, source in ctx.plan.recipe.prompts.items()}
 
 
 def energy_device(ctx: RunContext) -> str:

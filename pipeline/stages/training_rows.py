@@ -1,7 +1,7 @@
 """Rows to fine-tune on: (question, completion) from prompts columns and harvests, rendered."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ from pipeline.plan.stage_plan import StagePlan
 from pipeline.prompts.conversations import is_conversation, turns_of
 from pipeline.prompts.row_values import as_text
 from pipeline.recipe.stage_base import Input
-from pipeline.records import Prompt
+from pipeline.records import Message, Prompt
 from pipeline.stages.context import RunContext
-from pipeline.stages.support import named, prompts_of, systems
+from pipeline.stages.support import named, prefaces, prompts_of
 
 HARVEST_FILE = "rows.parquet"  # in a reject artifact: question, source, completion, lineage
 WORKED = "worked"  # a column with the reasoning that leads to the answer
@@ -61,12 +61,12 @@ def _rows(ctx: RunContext, source: Input, chat: Chat) -> Iterator[list[str]]:
     if source.column is None:
         yield from _harvested(ctx, source, chat)
         return
-    system = systems(ctx)[source.name]
-    yield from column_rows(prompts_of(ctx, source.name), source.column, chat, system=system)
+    preface = prefaces(ctx)[source.name]
+    yield from column_rows(prompts_of(ctx, source.name), source.column, chat, preface=preface)
 
 
 def column_rows(
-    prompts: Iterable[Prompt], column: str, chat: Chat, *, system: str | None
+    prompts: Iterable[Prompt], column: str, chat: Chat, *, preface: Sequence[Message]
 ) -> Iterator[list[str]]:
     """What a column of a prompts entry teaches: [prompt, completion, ...] of every row."""
     for prompt in prompts:
@@ -74,9 +74,9 @@ def column_rows(
         if is_conversation(value):
             where = f"prompt {prompt.id}: column {column!r}"
             turns = turns_of(value, where=where)
-            yield from training_texts(chat, turns, system=system)
+            yield from training_texts(chat, turns, preface=preface)
             continue
-        text = chat.render(prompt.question, system, prompt.context)
+        text = chat.render(prompt.question, preface, prompt.context)
         yield [text, without_opening(text, completion_of(prompt, column))]
 
 
@@ -86,5 +86,5 @@ def _harvested(ctx: RunContext, source: Input, chat: Chat) -> Iterator[list[str]
         raise ArtifactError(f"{path.parent} has no {HARVEST_FILE}; is it a reject stage?")
     for row in pq.read_table(path).to_pylist():
         context = json.loads(row.get("context", "[]"))
-        text = chat.render(row["question"], systems(ctx)[row["source"]], context)
+        text = chat.render(row["question"], prefaces(ctx)[row["source"]], context)
         yield [text, without_opening(text, row["completion"])]

@@ -13,7 +13,7 @@ from pipeline.generate.chat import GUARD, THINK_TAGS, Chat, load_chat
 from pipeline.models import model_calls
 from pipeline.plan.stage_plan import Plan
 from pipeline.plan.vocabulary import MARGIN_TOKENS, vocabulary_texts
-from pipeline.records import Prompt, read_prompts
+from pipeline.records import Message, Prompt, read_prompts
 from pipeline.stages.context import Cluster
 from pipeline.stages.support import MODEL_FOLDER, PROMPTS_FILE
 from pipeline.stages.training_rows import column_rows
@@ -81,8 +81,8 @@ def vocabulary_use(plan: Plan, prompts: Mapping[str, Artifact], chat: Chat) -> U
     use = Use()
     for name, column in vocabulary_texts(plan.recipe):
         rows = read_prompts(prompts[name].path / PROMPTS_FILE)
-        system = plan.recipe.prompts[name].system
-        texts = _texts(rows, column, chat, system=system)
+        preface = plan.recipe.prompts[name].preface
+        texts = _texts(rows, column, chat, preface=preface)
         first = True
         while chunk := list(islice(texts, CHUNK_ROWS)):
             ids = list(_ids(chat, chunk))
@@ -101,14 +101,14 @@ def vocabulary_use(plan: Plan, prompts: Mapping[str, Artifact], chat: Chat) -> U
 
 
 def _texts(
-    prompts: Sequence[Prompt], column: str | None, chat: Chat, *, system: str | None
+    prompts: Sequence[Prompt], column: str | None, chat: Chat, *, preface: Sequence[Message]
 ) -> Iterator[list[str]]:
     """[prompt, completion, ...]: of a column's rows, or of prompts and each of their golds."""
     if column is not None:
-        yield from column_rows(prompts, column, chat, system=system)
+        yield from column_rows(prompts, column, chat, preface=preface)
         return
     for prompt in prompts:
-        text = chat.render(prompt.question, system, prompt.context)
+        text = chat.render(prompt.question, preface, prompt.context)
         golds = prompt.golds or (prompt.answer or "",)
         yield from ([text, gold] for gold in golds)
 

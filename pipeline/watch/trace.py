@@ -157,7 +157,7 @@ def trace_prompt(
     model = RecurrentForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     chat = load_chat(folder)
     tokenizer = chat.tokenizer
-    tokens = chat.prompt_ids(chat.render(prompt, None))
+    tokens = chat.prompt_ids(chat.render(prompt, ()))
     _check_room(tokens, max_tokens=max_tokens, room=config["max_position_embeddings"])
     answer = answer_prompt(model, tokens, max_tokens=max_tokens, request=request)
     states = continue_alone(model, answer, depth=full)

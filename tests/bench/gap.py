@@ -44,7 +44,7 @@ def sampled(dtype: str) -> list[Rollout]:
     requests = [
         Request(
             prompt_id=prompt.id,
-            prompt_tokens=chat.prompt_ids(chat.render(prompt.question, None)),
+            prompt_tokens=chat.prompt_ids(chat.render(prompt.question, ())),
             sample=sample,
             seed=SAMPLES * number + sample,
             max_tokens=TOKENS,

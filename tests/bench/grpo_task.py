@@ -280,7 +280,7 @@ def _scores(
     torch.manual_seed(0)
     for first in range(0, len(prompts), EVALUATED_ROWS):
         some = prompts[first : first + EVALUATED_ROWS]
-        shown = [chat.render(prompt.question, None, prompt.context) for prompt in some]
+        shown = [chat.render(prompt.question, (), prompt.context) for prompt in some]
         ids = chat.prompts_ids(shown)
         width = max(map(len, ids))
         padded = torch.tensor([[pad] * (width - len(row)) + row for row in ids])

@@ -53,7 +53,7 @@ def run(side: Side, *, started: float, vllm: bool) -> dict[str, Any]:
     assert isinstance(spec, GrpoStage)
     chat = load_chat(side.model)
     prompts = _in_order(load_entry(plan.recipe, spec.prompts).prompts, spec, seed=stage.seed)
-    shown = [chat.render(prompt.question, None, prompt.context) for prompt in prompts]
+    shown = [chat.render(prompt.question, (), prompt.context) for prompt in prompts]
     tokenizer: Any = load_tokenizer(side.model)
     assert [tuple(ids) for ids in tokenizer(text=shown)["input_ids"]] == [
         chat.prompt_ids(text) for text in shown

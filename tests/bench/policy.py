@@ -56,7 +56,7 @@ def measure(
     chat = load_chat(model)
     prompts = load_prompts(spec.held_out, recipe.prompts[spec.held_out], seed=recipe.seed)
     tokens_of = {
-        p.id: chat.prompt_ids(chat.render(p.question, recipe.prompts[spec.held_out].system))
+        p.id: chat.prompt_ids(chat.render(p.question, recipe.prompts[spec.held_out].preface))
         for p in prompts
     }
     settings = EngineSettings(

@@ -14,7 +14,7 @@ def test_a_users_reward_is_recognised_in_one_line(tmp_path: Path) -> None:
     setup = ServiceSetup(
         model=tmp_path,
         rewards=tuple(RewardUse(name=ref, ref=ref, weight=1.0, args={}) for ref in refs),
-        system={},
+        preface={},
         base=tmp_path,
         verifier_workers=1,
     )

@@ -98,7 +98,7 @@ def make_service() -> Callable[..., tuple[RolloutService, list[FakeEngine]]]:
             Chat(tokenizer=CharTokenizer(), ends=()),
             FakePool(score),
             rewards=rewards,
-            system={"train": None, "held_out": None},
+            preface={"train": (), "held_out": ()},
             base=Path("."),
             max_model_tokens=100,
         )

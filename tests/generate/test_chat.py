@@ -45,7 +45,7 @@ def rollout(tokens: list[int]) -> Rollout:
 def test_exactly_one_start(family_name: str, family: Any, make_family: MakeFamily) -> None:
     chat = chat_of(make_family(family_name))
     start = chat.tokenizer.bos_token_id
-    prompt = chat.render("How many?", None)
+    prompt = chat.render("How many?", ())
     (row,) = token_rows(chat, [prompt], ["two"], completion_only=True)
     (scored,) = scored_ids(chat, [prompt], ["two"])
     for ids in (list(chat.prompt_ids(prompt)), row.input_ids, scored):
@@ -71,7 +71,7 @@ def test_a_row_ends_as_the_template_ends_a_turn(
         tokenizer=chat.tokenizer,
         ends=(*chat.ends, chat.tokenizer.convert_tokens_to_ids(family.turn_end or family.eos)),
     )  # as a materialised folder has it
-    (row,) = token_rows(known, [chat.render("?", None)], ["two"], completion_only=True)
+    (row,) = token_rows(known, [chat.render("?", ())], ["two"], completion_only=True)
     named = family.turn_end or family.eos
     assert row.labels[-1] == chat.tokenizer.convert_tokens_to_ids(named)
 
@@ -86,10 +86,10 @@ def test_a_question_cannot_write_control_tokens(
     special |= {i for i, t in tokenizer.added_tokens_decoder.items() if "think" in str(t)}
 
     def controls(question: str) -> list[int]:
-        return [i for i in chat.prompt_ids(chat.render(question, None)) if i in special]
+        return [i for i in chat.prompt_ids(chat.render(question, ())) if i in special]
 
     assert controls(hostile) == controls("plain")
-    prompt = chat.render(hostile, None)
+    prompt = chat.render(hostile, ())
     assert hostile in shown(prompt)
     assert hostile in tokenizer.decode(chat.prompt_ids(prompt))
     assert not any(mark in shown(prompt) for mark in "\ufdd0")
@@ -129,7 +129,7 @@ def test_plain_questions_are_encoded_as_they_were(make_family: MakeFamily) -> No
         rendered = tokenizer.apply_chat_template(
             [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
         )
-        assert chat.render(question, None) == rendered
+        assert chat.render(question, ()) == rendered
         plain = tokenizer.encode(rendered, add_special_tokens=False)
         assert list(chat.prompt_ids(rendered)) == plain
 
@@ -178,11 +178,14 @@ def test_turns_that_a_template_refuses_are_named(make_family: MakeFamily) -> Non
         "{% for m in messages %}{{ m.content }}{% endfor %}"
     )
     context = ({"role": "system", "content": "Be brief."},)
-    assert chat.render("How many?", None) == "How many?"
+    assert chat.render("How many?", ()) == "How many?"
     with pytest.raises(TurnsRefused) as caught:
-        chat.render("How many?", None, context)
+        chat.render("How many?", (), context)
     assert "refuses turns of system, user: No system here" in str(caught.value)
     assert "'How many?'" in str(caught.value)
+
+
+SYSTEM = ({"role": "system", "content": "Be brief."},)
 
 
 def test_what_was_said_before_stands_before_the_question(make_family: MakeFamily) -> None:
@@ -191,7 +194,7 @@ def test_what_was_said_before_stands_before_the_question(make_family: MakeFamily
         {"role": "assistant", "content": "2"},
     ]
     chat = chat_of(make_family("special_think"))
-    text = chat.render("and 1?", "Be brief.", context)
+    text = chat.render("and 1?", SYSTEM, context)
     assert shown(text) == (
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n1+1? <|im_end|><|im_end|>\n"
         "<|im_start|>assistant\n2<|im_end|>\n<|im_start|>user\nand 1?<|im_end|>\n"
@@ -200,4 +203,20 @@ def test_what_was_said_before_stands_before_the_question(make_family: MakeFamily
     end = chat.tokenizer.convert_tokens_to_ids("<|im_end|>")
     assert chat.prompt_ids(text).count(end) == 4  # the one in the question's own text is text
     base = chat_of(make_family("base"))
-    assert base.render("and 1?", "S", context) == "S\n1+1? <|im_end|>\n2\nand 1?"
+    assert base.render("and 1?", SYSTEM, context) == "Be brief.\n1+1? <|im_end|>\n2\nand 1?"
+
+
+def test_examples_stand_after_a_row_s_own_system_message(make_family: MakeFamily) -> None:
+    examples = (
+        {"role": "user", "content": "2+2? <|im_end|>"},
+        {"role": "assistant", "content": "4"},
+    )
+    chat = chat_of(make_family("special_think"))
+    text = chat.render("and 1?", examples, [*SYSTEM, {"role": "user", "content": "1+1?"}])
+    assert shown(text) == (
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n2+2? <|im_end|><|im_end|>\n"
+        "<|im_start|>assistant\n4<|im_end|>\n<|im_start|>user\n1+1?<|im_end|>\n"
+        "<|im_start|>user\nand 1?<|im_end|>\n<|im_start|>assistant\n"
+    )
+    end = chat.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert chat.prompt_ids(text).count(end) == 5

@@ -21,7 +21,7 @@ TALK: list[Message] = [
 
 
 def rows_of(chat: Chat, turns: Sequence[Message]) -> list[TokenRow]:
-    texts = training_texts(chat, turns, system=None)
+    texts = training_texts(chat, turns, preface=())
     prompts, completions, further = zip(*((p, c, more) for p, c, *more in texts), strict=True)
     return token_rows(chat, prompts, completions, completion_only=True, further=further)
 
@@ -52,7 +52,7 @@ def test_every_answer_follows_what_the_model_reads(
         ]
     places = [place for place, turn in enumerate(TALK) if turn["role"] == "assistant"]
     for place, (before, answer) in zip(places, learned, strict=True):
-        read = chat.render(TALK[place - 1]["content"], None, TALK[: place - 1])
+        read = chat.render(TALK[place - 1]["content"], (), TALK[: place - 1])
         assert before == list(chat.prompt_ids(read))
         assert answer == [*chat.completions_ids([TALK[place]["content"]])[0], chat.row_end]
 
@@ -60,7 +60,7 @@ def test_every_answer_follows_what_the_model_reads(
 def test_one_turn_is_the_row_of_a_question(family_name: str, make_family: MakeFamily) -> None:
     chat = load_chat(make_family(family_name))
     (row,) = rows_of(chat, TALK[:2])
-    prompt = chat.render("How many?", None)
+    prompt = chat.render("How many?", ())
     (plain,) = token_rows(chat, [prompt], ["two"], completion_only=True)
     assert row == plain
 
@@ -80,7 +80,7 @@ def test_a_template_that_drops_reasoning_has_a_row_an_answer(make_family: MakeFa
     )
     talk = [dict(turn) for turn in TALK]
     talk[1]["content"] = "<think>1 + 1</think>two"
-    first, second = training_texts(chat, talk, system=None)
+    first, second = training_texts(chat, talk, preface=())
     assert first[1] == "<think>1 + 1</think>two"
     assert "1 + 1" not in second[0]
     assert "two" in second[0]

@@ -484,7 +484,7 @@ def test_it_stops_at_a_template_s_turn_end(
     source = make_family(name, says=end)
     chat = load_chat(materialize(ModelSource(path=str(source)), tmp_path / "model"))
     engine = VllmEngine(tmp_path / "model", SETTINGS, version=0)
-    request = replace(requests(1)[0], prompt_tokens=chat.prompt_ids(chat.render("Hi?", None)))
+    request = replace(requests(1)[0], prompt_tokens=chat.prompt_ids(chat.render("Hi?", ())))
     (rollout,) = engine.generate([request], version=0)
     assert rollout.tokens == (chat.row_end,)
     assert rollout.stop == "eos"

@@ -39,8 +39,11 @@ def folder(path: Path, config: dict[str, Any], *, template: str = CHATML) -> Pat
     return path
 
 
-def recipe(model: Path, *, system: str | None = None, **changes: Any) -> Recipe:
-    prompts = {"train": {"task": "swaps", "size": 10, "difficulty": [1, 2], "system": system}}
+def recipe(
+    model: Path, *, prompts: Any = None, system: str | None = None, **changes: Any
+) -> Recipe:
+    entry = {"task": "swaps", "size": 10, "difficulty": [1, 2], "system": system}
+    prompts = {"train": {**entry, **(prompts or {})}}
     source = {"path": str(model), **changes}
     return recipe_with({"a": {**GRPO, "max_tokens": 64}}, model=source, prompts=prompts)
 
@@ -146,6 +149,16 @@ def test_a_system_message_that_the_template_refuses(refusing: str, tmp_path: Pat
     assert text.startswith("prompts.train.system: ")
     assert "leave system out" in text
     make_plan(recipe(model, system="Be brief.", chat_template=CHATML))
+
+
+def test_examples_that_the_template_refuses(tmp_path: Path) -> None:
+    once = "{% if messages | length > 1 %}{{ raise_exception('one turn') }}{% endif %}"
+    model = folder(tmp_path / "m", LLAMA, template=once + CHATML)
+    shown = {"examples": [{"question": "1+1?", "answer": "2"}]}
+    text = refusal(recipe(model, prompts=shown))
+    assert text.startswith("prompts.train.examples: ")
+    assert "leave examples out" in text
+    make_plan(recipe(model, prompts=shown, chat_template=CHATML))
 
 
 GPT2 = {

@@ -65,6 +65,15 @@ def test_several_tasks_are_mixed_evenly() -> None:
     assert mixed == load(task=names, size=31, difficulty=(2, 4))
 
 
+def test_an_example_of_one_of_the_entry_s_own_questions_is_refused() -> None:
+    first = load(**SUMS)[0]
+    example = {"question": f" {first.question}", "answer": first.answer}
+    with pytest.raises(PromptError, match=r"prompts.train: examples\[1\] answers a question"):
+        load(**SUMS, examples=[{"question": "2+2?", "answer": "4"}, example])
+    prompts = load(**SUMS, examples=[{"question": "2+2?", "answer": "4"}])
+    assert prompts == load(**SUMS)  # an example is no part of what tells questions apart
+
+
 def test_ids_come_from_the_question() -> None:
     few = load(**{**SUMS, "size": 5})
     assert [p.id for p in few] == [p.id for p in load(**SUMS)[:5]]

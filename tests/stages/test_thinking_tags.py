@@ -43,7 +43,7 @@ def harvested(model: Path, text: str, folder: Path) -> Path:
 
 def recipe() -> Any:
     return SimpleNamespace(
-        recipe=SimpleNamespace(prompts={"train": SimpleNamespace(system=None)}), stages=()
+        recipe=SimpleNamespace(prompts={"train": SimpleNamespace(preface=())}), stages=()
     )
 
 

@@ -102,7 +102,9 @@ def test_stages_encode_the_recipes_texts_as_with_all_tokens(
     assert sorted(path.name for path in base.iterdir()) == ["manifest.json", "model", "vocabulary"]
     full, few = load_chat(model), load_chat(base / "model")
     question = f"{LINES[3]} {SPECIALS[1]}"
-    rows = [(full.render(question, "Answer in a word."), LINES[33])]
+    rows = [
+        (full.render(question, [{"role": "system", "content": "Answer in a word."}]), LINES[33])
+    ]
     (before,), (after,) = (
         token_rows(chat, [r[0] for r in rows], [r[1] for r in rows], completion_only=True)
         for chat in (full, few)

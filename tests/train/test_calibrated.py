@@ -83,7 +83,7 @@ class Native:
             load_chat(job.model),
             EvenTokens(),
             rewards=[use],
-            system={"train": None},
+            preface={"train": ()},
             base=Path("."),
             max_model_tokens=64,
         )

@@ -30,7 +30,7 @@ def test_sft_keeps_the_ends_and_teaches_the_turn_end(
 ) -> None:
     job = dataclasses.replace(make_job(epochs=1), model=gemma)
     chat = load_chat(gemma)
-    rows = {"prompt": [chat.render(QUESTION, None)] * 8, "completion": ["5"] * 8}
+    rows = {"prompt": [chat.render(QUESTION, ())] * 8, "completion": ["5"] * 8}
     pq.write_table(pa.table(rows), tmp_path / "rows.parquet")
     assert sft_trainer.train(job, tmp_path / "rows.parquet")["status"] == "done"
     for name in ("generation_config.json", "config.json"):
@@ -47,7 +47,7 @@ def test_a_reward_model_scores_rows_as_it_was_trained_on_them(
     )
     job = dataclasses.replace(make_job(spec=spec), model=gemma)
     chat = load_chat(gemma)
-    prompt = chat.render(QUESTION, None)
+    prompt = chat.render(QUESTION, ())
     pairs = {"prompt": [prompt] * 8, "chosen": ["5"] * 8, "rejected": ["6"] * 8}
     pq.write_table(pa.table(pairs), tmp_path / "pairs.parquet")
     reward_trainer.train(job, tmp_path / "pairs.parquet")
