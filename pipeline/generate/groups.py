@@ -1,7 +1,7 @@
 """Groups: the samples of one prompt. Dynamic sampling (DAPO, arXiv 2503.14476, section 3.2)."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from pipeline.records import Scored
 
@@ -22,12 +22,23 @@ def has_variance(group: Group) -> bool:
     return len(rewards) > 1 and max(rewards) - min(rewards) > VARIANCE_FLOOR
 
 
-def choose(useful: Sequence[Group], flat: Sequence[Group], count: int) -> list[Group]:
-    """`count` groups: those with variance first, in order; flat ones fill what is left.
+def joined(groups: Sequence[Group], further: Sequence[Group]) -> list[Group]:
+    """The groups with the samples that were made of them later, group by group, in sample order."""
+    return [
+        replace(
+            group,
+            samples=tuple(sorted((*group.samples, *more.samples), key=lambda s: s.rollout.sample)),
+        )
+        for group, more in zip(groups, further, strict=True)
+    ]
+
+
+def choose(groups: Mapping[str, Group], count: int) -> list[str]:
+    """The names of `count` groups: those with variance first, in order; flat ones fill the rest.
 
     Raises ValueError when there are fewer than `count` altogether.
     """
-    chosen = [*useful, *flat][:count]
+    chosen = sorted(groups, key=lambda name: not has_variance(groups[name]))[:count]
     if len(chosen) < count:
         raise ValueError(f"{count} groups are needed, {len(chosen)} were generated")
     return chosen

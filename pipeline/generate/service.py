@@ -42,6 +42,9 @@ class RolloutError(RunFailed):
 
 DETAIL_CHARACTERS = 2000  # of a reward's reasons for one sample that are journaled
 
+Part = Mapping[str, range]
+"""Group -> the samples of it that are wanted now."""
+
 Depths = Mapping[str, Sequence[DepthRequest]]
 """Group (`pipeline.records.group_names`) -> how the depths of each of its samples are chosen."""
 
@@ -118,8 +121,10 @@ class RolloutService:
         step: int | None,
         version: int,
         depths: Depths | None = None,
+        part: Part | None = None,
     ) -> list[Group]:
-        """Generate and score `sampling.samples` completions of every prompt, in prompt order.
+        """Generate and score `sampling.samples` completions of every prompt, in prompt order; with
+        `part` those that it names alone, which are the same ones.
 
         Verification of a completion starts when it ends; generation goes on meanwhile. Without
         `depths` a recurrent model runs at its own.
@@ -132,6 +137,8 @@ class RolloutService:
         requests = self._requests(prompts, texts, sampling, seed, step)
         if depths is not None:
             requests = with_depths(requests, depths, samples=sampling.samples)
+        if part is not None:
+            requests = [r for r in requests if r.sample in part.get(r.group, ())]
         by_group = dict(zip(names, prompts, strict=True))
         uses = [use for use in self._rewards if use.source in (None, source)]
         pending: list[tuple[Rollout, str, list[Future[Reward]]]] = []

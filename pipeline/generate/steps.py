@@ -7,12 +7,13 @@ from dataclasses import replace
 from typing import Protocol
 
 from pipeline.generate.curriculum import Counts, pass_counts, pass_rates, weighted_prompts
-from pipeline.generate.groups import Group, choose, has_variance, unscored_share
+from pipeline.generate.groups import Group, choose, has_variance, joined, unscored_share
 from pipeline.generate.journal import Journal, StepRollouts
 from pipeline.generate.priced_depths import PricedDepths
 from pipeline.generate.schedule import prompts_of_step, replacements_of_step, version_of_step
 from pipeline.generate.service import (
     Depths,
+    Part,
     RolloutError,
     RolloutService,
     Sampling,
@@ -111,25 +112,28 @@ class GrpoRollouts:
         wanted = spec.prompts_per_step
         rates = self._pass_rates(step)
         batch = self._batch(step, rates)
-        useful: list[Group] = []
-        flat: list[Group] = []
-        used: frozenset[str] = frozenset()
-        everything: list[Group] = []
+        everything: dict[str, Group] = {}
+        batches: list[Sequence[Prompt]] = []
         for attempt in range(spec.resample_rounds + 1):
-            groups = self._groups(batch, step)
-            everything += groups
-            used |= {g.prompt_id for g in groups}
-            useful += [g for g in groups if has_variance(g)]
-            flat += [g for g in groups if not has_variance(g)]
-            missing = wanted - len(useful)
+            batches.append(batch)
+            everything |= self._groups(batch, step)
+            missing = wanted - sum(has_variance(group) for group in everything.values())
+            used = frozenset(group.prompt_id for group in everything.values())
             if missing <= 0:
                 break
             batch = self._replacements(step, rates, attempt=attempt, count=missing, used=used)
             if not batch:
                 break
-        check_scored(everything, step=step)
-        metrics = step_metrics(everything, seconds=time.monotonic() - sampled_from)
-        metrics["resampled_groups"] = float(len(everything) - wanted)
+        chosen = choose(everything, wanted)
+        for batch in batches:
+            everything |= self._completed(batch, step, everything, chosen)
+        groups = [*everything.values()]
+        check_scored(groups, step=step)
+        metrics = step_metrics(groups, seconds=time.monotonic() - sampled_from)
+        metrics["resampled_groups"] = float(len(groups) - wanted)
+        if spec.first_samples is not None:
+            short = [len(group.samples) < spec.samples_per_prompt for group in groups]
+            metrics["stopped_groups"] = float(sum(short))
         metrics["rollout_seconds"] = time.monotonic() - started
         metrics["held_out_seconds"] = sampled_from - started
         metrics["verification_seconds"] = self._service.verification_s - verified
@@ -137,9 +141,10 @@ class GrpoRollouts:
         passes: Mapping[str, Counts] = {}
         if rates is not None:
             metrics |= rate_metrics(rates)
-            passes = pass_counts(everything, reward=self._watch_reward)
-        groups = choose(useful, flat, wanted)
-        return StepRollouts(groups=groups, metrics=metrics, passes=passes)
+            passes = pass_counts(groups, reward=self._watch_reward)
+        return StepRollouts(
+            groups=[everything[name] for name in chosen], metrics=metrics, passes=passes
+        )
 
     def _pass_rates(self, step: int) -> Mapping[str, float] | None:
         """What the steps before say of their prompts; None without a curriculum.
@@ -182,7 +187,32 @@ class GrpoRollouts:
             return replacements_of_step(self._prompts, **options, used=used)
         return weighted_prompts(self._prompts, rates, **options, used=used)
 
-    def _groups(self, batch: Sequence[Prompt], step: int) -> list[Group]:
+    def _groups(self, batch: Sequence[Prompt], step: int) -> dict[str, Group]:
+        """The groups of a batch by name; with `first_samples` whole where those of its rewards
+        differ."""
+        names, first = group_names(batch), self._spec.first_samples
+        if first is None:
+            return dict(zip(names, self._sampled(batch, step), strict=True))
+        groups = self._sampled(batch, step, part=dict.fromkeys(names, range(first)))
+        begun = dict(zip(names, groups, strict=True))
+        return self._completed(batch, step, begun, [n for n in names if has_variance(begun[n])])
+
+    def _completed(
+        self, batch: Sequence[Prompt], step: int, groups: Mapping[str, Group], names: Sequence[str]
+    ) -> dict[str, Group]:
+        """A batch's groups, of which those with these names have all their samples."""
+        every = group_names(batch)
+        samples = self._spec.samples_per_prompt
+        own = {name: groups[name] for name in every}
+        part = {n: range(len(own[n].samples), samples) for n in every if n in set(names)}
+        if not any(part.values()):
+            return own
+        further = self._sampled(batch, step, part=part)
+        return dict(zip(every, joined([*own.values()], further), strict=True))
+
+    def _sampled(
+        self, batch: Sequence[Prompt], step: int, *, part: Part | None = None
+    ) -> list[Group]:
         spec = self._spec
         groups = self._service.sample(
             batch,
@@ -192,6 +222,7 @@ class GrpoRollouts:
             step=step,
             version=self._version(step),
             depths=self._depth_requests(batch, step),
+            part=part,
         )
         return self._with_preference(batch, groups, step)
 

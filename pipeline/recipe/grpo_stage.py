@@ -75,6 +75,9 @@ class GrpoStage(FurtherTraining):
     (2507.18071) or cispo (2506.13585)."""
     resample_rounds: int = Field(default=2, ge=0)
     """Rounds in which groups of equal rewards are replaced by other prompts'. Ours."""
+    first_samples: int | None = Field(default=None, ge=2)
+    """Completions of a prompt that are made first, the others where the rewards of these differ.
+    Default: all at once."""
     curriculum: bool = False
     """Prompts whose estimated pass rate is near 0 or 1 are drawn less; false: all alike, in passes.
     """
@@ -91,6 +94,7 @@ class GrpoStage(FurtherTraining):
                 f"samples_per_prompt={self.samples_per_prompt}: GRPO compares samples of one "
                 "prompt and needs at least 2"
             )
+        self._check_first_samples()
         if not self.rewards:
             raise ValueError("rewards is empty; name at least one entry of `rewards:`")
         models = self._model_rewards()
@@ -110,6 +114,20 @@ class GrpoStage(FurtherTraining):
                 f"prompts_per_step={self.prompts_per_step}"
             )
         return self
+
+    def _check_first_samples(self) -> None:
+        if self.first_samples is None:
+            return
+        if self.first_samples >= self.samples_per_prompt:
+            raise ValueError(
+                f"first_samples={self.first_samples} must be less than "
+                f"samples_per_prompt={self.samples_per_prompt}; leave it out to make all at once"
+            )
+        if not self.resample_rounds:
+            raise ValueError(
+                "first_samples stops groups of equal rewards and resample_rounds=0 replaces none; "
+                "give resample_rounds at least 1, or leave first_samples out"
+            )
 
     def _model_rewards(self) -> list[ModelReward]:
         return [reward for reward in self.rewards if isinstance(reward, ModelReward)]

@@ -25,8 +25,8 @@ class Console(Protocol):
     reward, reward/NAME, held_out_accuracy, completion_tokens (mean), zero_variance_share,
     logprob_gap (maximum, nats), staleness (steps), stale_kl (nats), capped_share, truncated_share,
     kl, entropy, tokens_per_s, seconds_left, unscored_share, held_out_unscored_share,
-    resampled_groups, too_long_share, step_seconds and the seconds/PHASE that add up to it (see
-    `pipeline.measure.ledger`), start_seconds (of a process's first row).
+    resampled_groups, stopped_groups, too_long_share, step_seconds and the seconds/PHASE that add up
+    to it (see `pipeline.measure.ledger`), start_seconds (of a process's first row).
     """
 
     def start(self, plan: Plan, run_dir: Path) -> None: ...

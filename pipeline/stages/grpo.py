@@ -57,7 +57,10 @@ def group_drops(
         total=sum(groups),
         key=f"stages.{name}.resample_rounds",
     )
-    completions = [count * spec.samples_per_prompt for count in groups]
+    completions = [
+        count * spec.samples_per_prompt - round(row.get("stopped_groups", 0)) * _left_out(spec)
+        for count, row in zip(groups, steps, strict=True)
+    ]
     yield Drop(
         what="completions",
         reason="not scored",
@@ -68,6 +71,11 @@ def group_drops(
         total=sum(completions),
         key="",
     )
+
+
+def _left_out(spec: GrpoStage) -> int:
+    """Completions that a group lacks which stops early."""
+    return 0 if spec.first_samples is None else spec.samples_per_prompt - spec.first_samples
 
 
 def _preference(ctx: RunContext, spec: GrpoStage) -> PreferenceSetup | None:

@@ -297,6 +297,7 @@ _ALARMS: Sequence[tuple[str, str, Callable[[float], str]]] = (
     ("unscored_share", "unscored", _percent),
     ("held_out_unscored_share", "held-out unscored", _percent),
     ("resampled_groups", "groups replaced", "{:.0f}".format),
+    ("stopped_groups", "groups stopped", "{:.0f}".format),
     ("too_long_share", "left out as too long", _percent),
 )
 """What is shown where it is not zero."""
