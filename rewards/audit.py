@@ -234,7 +234,7 @@ def _function(sample: Sample) -> str | None:
         return None
     first = tests[0] if tests else None
     if isinstance(first, Call):
-        return first.source.partition("(")[0]
+        return first.head
     return None
 
 

@@ -160,8 +160,8 @@ def _wanted(tests: Tests, sample: Sample, language: str | Mapping[str, Any]) -> 
     if isinstance(tests[0], Stdio):
         reads = any(isinstance(case, Stdio) and case.input.strip() for case in tests)
         return Wanted(reads=reads, language=spoken)
-    sources = [case.function or case.source for case in tests if isinstance(case, Call)]
-    return Wanted(names=_words(sources), language=spoken, prompt=prompt)
+    heads = [case.head for case in tests if isinstance(case, Call)]
+    return Wanted(names=_words(heads), language=spoken, prompt=prompt)
 
 
 def _words(sources: Sequence[str]) -> tuple[str, ...]:

@@ -55,7 +55,7 @@ def idle_attacks(sample: Sample) -> Iterator[tuple[str, Sample]]:
         name, body = tests.entry or next(iter(tests.functions), ""), tests.source
     elif tests and not isinstance(tests, Referenced) and isinstance(tests[0], Call):
         calls = [case for case in tests if isinstance(case, Call)]
-        name = calls[0].source.partition("(")[0]
+        name = calls[0].head
         body = "\n".join(f"assert {call.source} == {call.expected!r}" for call in calls)
     else:
         return

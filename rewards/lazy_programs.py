@@ -70,14 +70,13 @@ def _names(tests: PythonTests) -> set[str]:
         return set(tests.functions)
     if isinstance(tests, Referenced):
         return {tests.function}
-    heads = (re.match(r"\w+", case.source) for case in tests if isinstance(case, Call))
-    return {head[0] for head in heads if head}
+    return {case.head for case in tests if isinstance(case, Call)} - {""}
 
 
 def _may_hold(tests: Iterable[Any], value: Any) -> bool:
     """Whether a program that always answers `value` may pass; not for certain."""
     for case in tests:
-        if not re.fullmatch(r"\w+\(.*\)", case.source, re.DOTALL):
+        if case.tested or not re.fullmatch(r"\w+\(.*\)", case.source, re.DOTALL):
             continue  # more than a call
         if case.truth:
             same = bool(value) == bool(case.expected)

@@ -11,7 +11,7 @@ import ast
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 
-from rewards.sandbox.asserts import constant
+from rewards.sandbox.assertions import constant
 from rewards.sandbox.kinds import Judged
 from rewards.sandbox.program_names import BUILTINS
 
@@ -22,6 +22,8 @@ _LEAVES = {
     "xfail",
 }  # fmt: skip
 """Names whose use may keep a test from its end without a failure."""
+_TELLING = {"abs", "bool", "float", "int", "repr", "round", "str"}
+"""Built-ins that give another value for 0 than for True, both of which idle programs answer."""
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _STRAIGHT = (ast.Assign, ast.AnnAssign, ast.Assert, ast.Import, ast.ImportFrom, ast.Expr, ast.Pass)
 """Statements behind which the next one runs, or the test fails."""
@@ -39,6 +41,8 @@ def plainly_asks(tests: Judged, tree: ast.Module) -> bool:
     defined = [part.name for part in parts if isinstance(part, _DEFINITIONS)]
     if len({*defined}) != len(defined):
         return False  # the later one of two tests replaces the earlier
+    if _TELLING & {*defined, *(word for part in parts for word in _given(part))}:
+        return False
     names = {*tests.functions, *aliases(parts, tests.modules)}
     return _module_asks(tree.body, names, {*defined}, entry=tests.entry)
 
@@ -83,6 +87,15 @@ def _words(parts: Iterable[ast.AST]) -> Iterable[str]:
         match part:
             case ast.Name(id=word) | ast.Attribute(attr=word) | ast.alias(name=word):
                 yield word
+
+
+def _given(part: ast.AST) -> Iterable[str]:
+    """A name that a part of test code gives to something."""
+    match part:
+        case ast.Name(id=name, ctx=ast.Store() | ast.Del()) | ast.arg(arg=name):
+            yield name
+        case ast.alias(name=name, asname=other):
+            yield other or name
 
 
 def _module_asks(
@@ -169,7 +182,10 @@ def _compares(node: ast.stmt, names: set[str], values: set[str]) -> bool:
 
 
 def _is_answer(node: ast.expr, names: set[str]) -> bool:
-    """Whether an expression is what the program answers, as it stands."""
+    """Whether an expression is what the program answers, as it stands or told by a built-in."""
+    match node:
+        case ast.Call(func=ast.Name(id=name), args=[inner], keywords=[]) if name in _TELLING:
+            return _is_answer(inner, names)
     while isinstance(node, (ast.Call, ast.Attribute)):
         node = node.func if isinstance(node, ast.Call) else node.value
     return isinstance(node, ast.Name) and node.id in names

@@ -93,7 +93,8 @@ def by_calls(
 
     Calls that name their test are counted by it, and the rest of a test that failed is left out.
     """
-    run = box.run(serving(program, calls[0]), limits)
+    wrappers = {name for call in calls for name in call.wrappers}
+    run = box.run(serving(program, calls[0]) | {"wrappers": list(wrappers)}, limits)
     tests = [call.test or str(number) for number, call in enumerate(calls)]
     order = list(dict.fromkeys(tests))
     right, failed, failure = Counter[str](), set[str](), None
@@ -221,6 +222,8 @@ def _wrong(call: Call, answer: bytes, rules: Rules) -> _Failure | None:
                 value = value_of(code)
                 if call.truth:
                     same = bool(value) == call.expected
+                elif call.within is not None and _is_near(value, call):
+                    same = True
                 else:
                     options = (call.expected, *call.others)
                     same = any(same_value(value, due, rules, json=call.json) for due in options)
@@ -230,6 +233,14 @@ def _wrong(call: Call, answer: bytes, rules: Rules) -> _Failure | None:
                 return None
             return _Failure(trouble=WRONG_ANSWER, expected=_shown(call.expected), got=_shown(value))
     return _Failure(trouble=words_of(message, beside=bool(call.test)))
+
+
+def _is_near(value: Any, call: Call) -> bool:
+    """Whether an answer is a number as near to the expected one as its test says."""
+    try:
+        return isinstance(value, (int, float)) and abs(value - call.expected) <= call.within
+    except OverflowError:  # a whole number that is larger than any with a fraction
+        return False
 
 
 def _shown(value: Any) -> str:

@@ -198,7 +198,7 @@ def _is_check(node: ast.AST) -> bool:
 
 def idle_calls(box: Box, calls: Sequence[Call]) -> str:
     """Why calls ask nothing, or empty: they hold without a program, as its names are built-ins."""
-    heads = {call.source.partition("(")[0] for call in calls}
+    heads = {call.head for call in calls}
     if not heads <= BUILTINS:
         return ""
     grade = by_calls(box, "", calls, NULL_LIMITS, Rules(), every=False)

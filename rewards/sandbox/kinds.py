@@ -8,6 +8,7 @@ reference in place of values (:class:`Referenced`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -47,6 +48,18 @@ class Call:
     """The test function that the call stands in; empty for one that is a test of its own."""
     words: str = ""
     """The call as its test writes it, for reports."""
+    wrappers: tuple[str, ...] = ()
+    """Built-ins in the source, which are Python's own whatever the program has by these names."""
+    tested: str = ""
+    """What is called within `wrappers`; empty where the source begins with it."""
+    within: float | None = None
+    """How far a number may be from `expected`, where the test says so."""
+
+    @property
+    def head(self) -> str:
+        """The name of the program's that is called; of a method, the class."""
+        match = re.match(r"\w+", self.tested or self.function or self.source)
+        return match[0] if match else ""
 
 
 @dataclass(frozen=True, kw_only=True)

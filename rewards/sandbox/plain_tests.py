@@ -1,7 +1,8 @@
 """Test functions that only compare calls with constants, read as calls: no judge has to run them.
 
-KodCode's rows are mostly such: ``from solution import f`` and functions of ``assert f(2) == 4``.
-A test with anything else in it, or beside it, is left to a judge with all others of its row.
+KodCode's rows are mostly such: ``from solution import f`` and functions of ``assert f(2) == 4``,
+with arguments, results and values under names of their own. A test with anything else in it, or
+beside it, is left to a judge with all others of its row.
 """
 
 from __future__ import annotations
@@ -11,13 +12,20 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+from rewards.sandbox.assertions import constant, is_answer
 from rewards.sandbox.kinds import Call
-from rewards.sandbox.program_names import ProgramNames
+from rewards.sandbox.program_names import BUILTINS, ProgramNames
 
 Reader = Callable[[ast.expr], Call | None]
 """Reads the expression of an assertion as a call; None when it is more than that."""
 _ASSERTIONS = {
     "assertEqual": "{} == {}",
+    "assertListEqual": "{} == {}",
+    "assertDictEqual": "{} == {}",
+    "assertSetEqual": "{} == {}",
+    "assertTupleEqual": "{} == {}",
+    "assertAlmostEqual": "abs({} - {}) < 5e-08",
+    "assertIn": "{} in {}",
     "assertTrue": "{}",
     "assertFalse": "not {}",
     "assertIsNone": "{} is None",
@@ -49,11 +57,11 @@ def _calls(body: Sequence[ast.stmt], taken: ProgramNames, read: Reader) -> Itera
             case ast.ImportFrom(module=str(module), names=aliases, level=0) if _is_usual(module):
                 pass
             case ast.ImportFrom(module=str(module), names=aliases) if module in taken.modules:
-                _require(all(alias.asname is None and alias.name != "*" for alias in aliases))
-                used |= {alias.name for alias in aliases}
+                _require(all(alias.asname is None for alias in aliases))
+                used |= {alias.name for alias in aliases if alias.name != "*"}
             case ast.FunctionDef(name=name) if name.startswith("test"):
                 for call in _test(node, name, read, arguments=""):
-                    asked.add(call.source.partition("(")[0])
+                    asked.add(call.head)
                     yield call
             case ast.ClassDef(name=name, bases=bases, keywords=[], decorator_list=[]):
                 unittest = [ast.unparse(base) for base in bases]
@@ -65,7 +73,7 @@ def _calls(body: Sequence[ast.stmt], taken: ProgramNames, read: Reader) -> Itera
                         title = f"{name}.{method.name}"
                         _require(method.name.startswith("test"))
                         for call in _test(method, title, read, arguments="self"):
-                            asked.add(call.source.partition("(")[0])
+                            asked.add(call.head)
                             yield call
             case _:
                 _require(_is_text(node))
@@ -74,15 +82,63 @@ def _calls(body: Sequence[ast.stmt], taken: ProgramNames, read: Reader) -> Itera
 
 def _test(node: ast.FunctionDef, title: str, read: Reader, *, arguments: str) -> Iterator[Call]:
     _require(not node.decorator_list and ast.unparse(node.args) == arguments)
-    checks = [part for part in node.body if not _is_text(part)]
-    _require(bool(checks))
-    for part in checks:
+    names = Names()
+    checks = 0
+    for part in node.body:
+        match part:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                names.give(name, value)
+                continue
+        if _is_text(part):
+            continue
         test = _asserted(part)
-        call = read(test) if test is not None else None
-        if call is None or not _has_constants(call):
+        call = read(names.written(test)) if test is not None else None
+        if call is None or not is_answer(ast.parse(call.source, mode="eval").body, BUILTINS):
             raise _NotPlain
+        _require(names.pending is None)
+        checks += 1
         words = f"line {part.lineno}: assert {ast.unparse(test)}"  # pyright: ignore[reportArgumentType]
         yield replace(call, test=title, words=words)
+    _require(checks > 0 and names.pending is None)
+
+
+class Names(ast.NodeTransformer):
+    """Names that a test gives to constants and to one answer at a time, read as their values.
+
+    An answer, or a list, is read once: twice would be two calls, or a list that a call changed.
+    """
+
+    def __init__(self) -> None:
+        self.values: dict[str, ast.expr] = {}
+        self.spent: set[str] = set()
+        self.pending: str | None = None
+        """The name of an answer that no check has looked at yet."""
+
+    def give(self, name: str, value: ast.expr) -> None:
+        _require(self.pending is None)
+        value = self.written(value)
+        try:
+            constant(value)
+        except (ValueError, TypeError, OverflowError):
+            _require(is_answer(value, BUILTINS))
+            self.pending = name
+        self.values[name] = value
+        self.spent.discard(name)
+
+    def written(self, node: ast.expr) -> ast.expr:
+        """A copy of an expression with the values in place of their names."""
+        return self.visit(ast.parse(ast.unparse(node), mode="eval").body)
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        value = self.values.get(node.id)
+        if value is None:
+            return node
+        _require(node.id not in self.spent)
+        if not isinstance(value, ast.Constant):
+            self.spent.add(node.id)
+        if self.pending == node.id:
+            self.pending = None
+        return value
 
 
 def _asserted(node: ast.stmt) -> ast.expr | None:
@@ -98,16 +154,6 @@ def _asserted(node: ast.stmt) -> ast.expr | None:
             text = _ASSERTIONS[name].format(*(f"({ast.unparse(arg)})" for arg in args))
             return ast.parse(text, mode="eval").body
     return None
-
-
-def _has_constants(call: Call) -> bool:
-    """Whether all that is handed over is written out: nothing of the tests' own is named."""
-    node = ast.parse(call.source, mode="eval").body
-    assert isinstance(node, ast.Call)
-    handed = [*node.args, *(keyword.value for keyword in node.keywords)]
-    return not any(
-        isinstance(part, (ast.Name, ast.Call)) for arg in handed for part in ast.walk(arg)
-    )
 
 
 def _is_usual(module: str) -> bool:

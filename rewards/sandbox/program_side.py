@@ -177,6 +177,7 @@ def raised(error: BaseException) -> str:
 def serve(job: dict, space: dict, send, receive) -> None:  # noqa: ANN001  functions
     """Define the program, then evaluate what is asked, one answer to each request."""
     encode, evaluate = encode_value, eval  # before a program patches them
+    wrappers = {name: getattr(builtins, name) for name in job.get("wrappers", ())}
     try:
         if job.get("lend"):
             lend(job["program"], space, job.get("function"))
@@ -186,10 +187,11 @@ def serve(job: dict, space: dict, send, receive) -> None:  # noqa: ANN001  funct
     except BaseException as error:
         send(raised(error))
         posix._exit(0)
+    scope = {**space, **wrappers} if wrappers else space
     while True:
         source = receive()
         try:
-            send(f'["value", {encode(evaluate(source, space), 0)}]')
+            send(f'["value", {encode(evaluate(source, scope), 0)}]')
         except BaseException as error:
             send(raised(error))
 

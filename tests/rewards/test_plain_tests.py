@@ -63,6 +63,113 @@ def test_others_are_left_to_a_judge(tests: str) -> None:
     assert isinstance(from_code(tests, setup="", entry=None), Judged)
 
 
+ANSWERS = [
+    ("sorted(f(3), reverse=True) == [2, 1]", "sorted(f(3), reverse=True)", [2, 1]),
+    ("{1, 2} == set(f([3]))", "set(f([3]))", {1, 2}),
+    ("f(3)[-1] == 1", "f(3)[-1]", 1),
+    ("f('a').strip() == 'b'", "f('a').strip()", "b"),
+    ("round(f(3), 2) == 0.67", "round(f(3), 2)", 0.67),
+    ("f(3) in (1, 2)", "f(3)", 1),
+    ("abs(f(3) - 2.0 / 3.0) < 1e-6", "f(3)", 2 / 3),
+    ("math.fabs(0.25 - f(3)) <= 0.1", "f(3)", 0.25),
+    ("f(3) == pytest.approx(0.5, rel=1e-3)", "f(3)", 0.5),
+    ("f(3) == approx(0.5)", "f(3)", 0.5),
+]
+
+
+@pytest.mark.parametrize(("test", "source", "expected"), ANSWERS, ids=[one[0] for one in ANSWERS])
+def test_what_is_expected_does_not_go_over(test: str, source: str, expected: object) -> None:
+    (call,) = from_code(f"assert {test}\n", setup="", entry=None)  # type: ignore[misc]
+    assert isinstance(call, Call)
+    assert (call.source, call.expected, call.head, call.truth) == (source, expected, "f", False)
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "abs(f(3) - 2) < 5",
+        "abs(f(3) - 2) < 0.5",
+        "abs(f(3) - g(3)) < 1e-6",
+        "f(3) - 1 == 2",
+        "len(f(g(3))) == 2",
+        "isinstance(f(3), list)",
+        "f('a').startswith('b')",
+        "f(3).n == 2",
+        "f(3) in f(4)",
+        "f(3) == approx([0.5])",
+        "f(3) == pytest.approx(0.5, abs=1)",
+        "f(3) != 2",
+        "sorted(f(x), key=x) == [1]",
+        "map(f(3)) == [1]",
+    ],
+)
+def test_what_is_more_than_one_answer_is_judged(test: str) -> None:
+    assert isinstance(from_code(f"assert {test}\n", setup="", entry=None), Judged)
+
+
+NAMED = (
+    "from solution import *\n\ndef test_it():\n    xs = [3, 1]\n    due = [1, 3]\n    n = 2\n"
+    "    result = f(xs, n)\n    assert result == due\n    assert f([], n) == []\n"
+)
+
+
+def test_names_stand_for_what_they_were_given() -> None:
+    calls = from_code(NAMED, setup="", entry=None)
+    assert [(one.source, one.expected) for one in calls if isinstance(one, Call)] == [  # type: ignore[union-attr]
+        ("f([3, 1], 2)", [1, 3]),
+        ("f([], 2)", []),
+    ]
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [
+        NAMED.replace("result == due", "result == xs"),
+        NAMED.replace("f([], n)", "f(due, n)"),
+        NAMED.replace("f([], n) == []", "len(result) == 2"),
+        NAMED.replace("    assert result == due\n", ""),
+        NAMED.replace("    assert result", "    n = 3\n    assert f(n, n) == n\n    assert result"),
+        NAMED.replace("xs = [3, 1]", "xs = f([3], 1)"),
+        NAMED.replace("xs = [3, 1]", "xs = [i for i in range(2)]"),
+        NAMED.replace("n = 2", "n += 2"),
+    ],
+)
+def test_names_that_are_read_twice_are_judged(tests: str) -> None:
+    assert isinstance(from_code(tests, setup="", entry=None), Judged)
+
+
+WRAPPED = (
+    "def test_it():\n    assert sorted(f(4)) == [0, 1, 4, 9]\n    assert f(1) in ([0], (0,))\n"
+    "    assert abs(sum(f(3)) - 5.0) < 1e-6\n    assert str(f(2)) == '[0, 1]'\n"
+)
+SQUARES = "def f(n):\n    return [i * i for i in range(n)]\n"
+
+
+@pytest.mark.parametrize("head", ["", "sorted = str = None\nsum = 7\n"])
+def test_answers_are_looked_at_by_pythons_own(head: str) -> None:
+    assert isinstance(from_code(WRAPPED, setup="", entry=None), list)
+    assert judged(head + SQUARES, WRAPPED).value == 1.0
+    for other in ("[i * i for i in range(n)][1:]", "None", "{i for i in range(n)}", "n"):
+        program = SQUARES.replace("[i * i for i in range(n)]", other)
+        assert judged(head + program, WRAPPED).value == 0.0
+
+
+@pytest.mark.parametrize("name", ["sorted", "import builtins\nbuiltins.sorted"])
+def test_another_built_in_is_not_asked(name: str) -> None:
+    program = f"{name} = lambda xs: [0, 1, 4, 9]\ndef f(n):\n    return [n]\n"
+    assert judged(program, "assert sorted(f(4)) == [0, 1, 4, 9]").value == 0.0
+
+
+@pytest.mark.parametrize(
+    ("answer", "value"),
+    [("0.6666669", 1.0), ("2 / 3", 1.0), ("0.667", 0.0), ("'0.6666669'", 0.0), ("None", 0.0),
+     ("10 ** 400", 0.0), ("float('nan')", 0.0), ("[2 / 3]", 0.0)],
+)  # fmt: skip
+def test_numbers_may_be_off_by_what_the_test_says(answer: str, value: float) -> None:
+    tests = "assert abs(f(3) - 2.0 / 3.0) < 1e-6\nassert f(3) == pytest.approx(2 / 3, abs=1e-6)\n"
+    assert judged(f"def f(n):\n    return {answer}\n", tests).value == value
+
+
 def test_plain_tests_are_counted_by_function() -> None:
     right = judged(ADD, HEAD + TWO)
     assert (right.value, right.detail) == (1.0, {"passed": 2, "tests": 2, "checks": 3})
@@ -93,6 +200,7 @@ ASKS = [
     "import pytest\nif True:\n    pass\ndef test_it():\n    s = Stack()\n    assert s.pop() == 3\n",
     "import unittest\nclass T(unittest.TestCase):\n    def setUp(self):\n        self.n = 1\n"
     "    def test_it(self):\n        self.assertEqual(add(1, 2), 3)\n",
+    "x = 5\nassert int(add(1, x)) == 6\n",
 ]
 UNSURE = [
     "def run():\n    assert add(1, 2) == 3\n",
@@ -108,6 +216,8 @@ UNSURE = [
     "    def test_it(self):\n        assert add(1, 2) == 3\n",
     "y = add(1, 2)\nassert y == add(1, 2)\n",
     "y = [add(1, 2)]\nassert add(1, 2) == y[0]\n",
+    "x = 5\nassert len(add(1, x)) == 6\n",
+    "x = 5\nint = len\nassert int(add(1, x)) == 6\n",
     "add = max\nassert add(1, 2) == 2\n",
     "import sys\nsys.exit(0)\nassert add(1, 2) == 3\n",
     "from unittest import mock\nassert add(1, 2) == mock.ANY\n",
