@@ -187,9 +187,9 @@ class Cluster:
                 ScorerActor,
                 "scorer",
                 bundle=1 + hw.ranks + hw.engines,
-                threads=hw.threads_per_engine,
+                threads=hw.engine_threads,
             )
-        load = self._scorer.load.remote(model, device=self._device, threads=hw.threads_per_engine)
+        load = self._scorer.load.remote(model, device=self._device, threads=hw.engine_threads)
         self.wait(load)
         return self._scorer
 
@@ -256,7 +256,7 @@ class Cluster:
     def _start_trainers(self) -> None:
         hw = self._hardware
         self._trainers = [
-            self._actor(TrainerActor, f"trainer-{i}", bundle=1 + i, threads=hw.threads_per_rank)
+            self._actor(TrainerActor, f"trainer-{i}", bundle=1 + i, threads=hw.rank_threads)
             for i in range(hw.ranks)
         ]
         for trainer in self._trainers:
@@ -268,7 +268,7 @@ class Cluster:
             EngineActor,
             f"engine-{index}",
             bundle=1 + hw.ranks + index,
-            threads=hw.threads_per_engine,
+            threads=hw.engine_threads,
         )
         actor.warm.remote(hw.engine)
         self._engines[index : index + 1] = [actor]
@@ -333,9 +333,9 @@ class Serving:
 def places(hardware: Hardware, *, device: str, scorer: bool) -> list[dict[str, float]]:
     """What each process of a run needs, in this order: the service, ranks, engines, the scorer."""
     gpu = device == "cuda"
-    rank = _bundle(hardware.threads_per_rank, gpus=1 if gpu else 0)
-    engine = _bundle(hardware.threads_per_engine, gpus=hardware.gpus_per_engine if gpu else 0)
-    reader = _bundle(hardware.threads_per_engine, gpus=1 if gpu else 0)
+    rank = _bundle(hardware.rank_threads, gpus=1 if gpu else 0)
+    engine = _bundle(hardware.engine_threads, gpus=hardware.gpus_per_engine if gpu else 0)
+    reader = _bundle(hardware.engine_threads, gpus=1 if gpu else 0)
     return [
         {"CPU": 1.0},
         *[dict(rank) for _ in range(hardware.ranks)],

@@ -18,7 +18,7 @@ def head_job(
         model=model,
         out=out,
         seed=plan.seed if seed is None else seed,
-        threads=ctx.plan.recipe.hardware.threads_per_rank,
+        threads=ctx.plan.recipe.hardware.rank_threads,
         device=ctx.plan.device,
         max_depth=spec.max_depth,
         prompt_depth=spec.prompt_depth,

@@ -170,8 +170,8 @@ def _hours(load: Load, hardware: Hardware, *, device: str, overlaps: bool) -> fl
     speed = SPEEDS[device]
     trainers, generators = hardware.ranks, hardware.engines * hardware.gpus_per_engine
     if device == "cpu":
-        trainers = hardware.ranks * hardware.threads_per_rank
-        generators = hardware.engines * hardware.threads_per_engine
+        trainers = hardware.ranks * hardware.rank_threads
+        generators = hardware.engines * hardware.engine_threads
     generating = max(
         load.generate_flops / (generators * speed.generate_flops_per_s),
         load.generated_tokens / (hardware.engines * speed.max_tokens_per_s),

@@ -25,6 +25,7 @@ from pipeline.plan.identity import (
 )
 from pipeline.plan.lora_targets import lora_mistakes
 from pipeline.plan.stage_plan import Plan, PlanError, StagePlan
+from pipeline.plan.threads import usable_cores, with_threads
 from pipeline.plan.vocabulary import vocabulary_mistakes, vocabulary_texts
 from pipeline.recipe.recipe_errors import did_you_mean
 from pipeline.recipe.schema import Recipe, Stage
@@ -46,7 +47,9 @@ def make_plan(recipe: Recipe) -> Plan:
     if mistakes:
         raise PlanError("\n".join(mistakes))
     order = _order({name: _depends_on(recipe, stage) for name, stage in recipe.stages.items()})
-    return _planned(recipe, order, device=device_of(recipe.hardware))
+    device = device_of(recipe.hardware)
+    resolved = with_threads(recipe, device=device, cores=usable_cores())
+    return _planned(resolved, order, device=device)
 
 
 def stages_until(plan: Plan, from_stage: str | None, to_stage: str | None) -> list[StagePlan]:

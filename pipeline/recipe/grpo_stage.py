@@ -182,8 +182,12 @@ class GrpoStage(FurtherTraining):
             sampled.tokens + sampled.prompt_tokens, frozen=(None,) if self.kl else ()
         )
         return Work(
-            sampled=(sampled,), scored=scored, trained=(trained,), overlaps=bool(self.ahead)
+            sampled=(sampled,), scored=scored, trained=(trained,), overlaps=self.samples_ahead
         )
+
+    @property
+    def samples_ahead(self) -> bool:
+        return self.ahead > 0
 
     @property
     def trainer_memory(self) -> TrainerMemory | None:

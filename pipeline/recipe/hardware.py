@@ -21,15 +21,17 @@ class Hardware(Strict):
     """Trainer processes; on GPUs each has its own."""
     sharding: Sharding = "none"
     """DeepSpeed ZeRO stage of the trainer (arXiv 1910.02054)."""
-    threads_per_rank: PositiveInt = 1
-    """CPU threads of a trainer process."""
+    threads_per_rank: PositiveInt | None = None
+    """CPU threads of a trainer process. Default: its share of the cores, of half of them where a
+    stage has `ahead: 1` (cores: OMP_NUM_THREADS, else those here, 8 at most); 1 on GPUs and with
+    `ray_address`."""
     engines: PositiveInt = 1
     """Inference engines, which share the prompts."""
     engine: Literal["vllm", "native", "auto"] = "vllm"
     """`native`: our reference, for recurrent models only. `auto`: native for recurrent models with
     a hidden size of up to 256 on a CPU, where it is faster and starts at once, else vllm."""
-    threads_per_engine: PositiveInt = 1
-    """CPU threads of an engine."""
+    threads_per_engine: PositiveInt | None = None
+    """CPU threads of an engine. Default: as `threads_per_rank`, of the engines' share."""
     gpus_per_engine: PositiveInt = 1
     """Tensor parallel size of an engine, on GPUs."""
     gpu_memory_fraction: Fraction = 0.85
@@ -44,3 +46,13 @@ class Hardware(Strict):
     """An existing Ray cluster; default: one is started here."""
     dollars_per_gpu_hour: float | None = None
     """The plan shows what the run costs."""
+
+    @property
+    def rank_threads(self) -> int:
+        """Threads of a trainer process: a plan has filled them in."""
+        return self.threads_per_rank or 1
+
+    @property
+    def engine_threads(self) -> int:
+        """The same of an engine."""
+        return self.threads_per_engine or 1

@@ -94,6 +94,11 @@ class StageBase(Strict):
         return 0
 
     @property
+    def samples_ahead(self) -> bool:
+        """Whether engines sample for it while it trains."""
+        return False
+
+    @property
     def needed_iterations(self) -> int | None:
         """Iterations that its recurrent model must be able to run; None: any model will do."""
         return None

@@ -76,7 +76,7 @@ def train_job(
         device=ctx.plan.device,
         ranks=recipe.hardware.ranks,
         sharding=recipe.hardware.sharding,
-        threads=recipe.hardware.threads_per_rank,
+        threads=recipe.hardware.rank_threads,
         dtype=recipe.model.dtype,
         report_to=tuple(recipe.report_to),
         run_name=f"{recipe.name}/{plan.name}",

@@ -103,9 +103,9 @@ def placement(plan: Plan) -> str:
         trainer, engine = "GPU each", f"{hardware.gpus_per_engine} GPU each"
         reader = "1 GPU"
     else:
-        trainer = f"{hardware.threads_per_rank} CPU thread(s) each"
-        engine = f"{hardware.threads_per_engine} CPU thread(s) each"
-        reader = f"{hardware.threads_per_engine} CPU thread(s)"
+        trainer = f"{hardware.rank_threads} CPU thread(s) each"
+        engine = f"{hardware.engine_threads} CPU thread(s) each"
+        reader = f"{hardware.engine_threads} CPU thread(s)"
     scorer = f"1 scorer, {reader}; " if plan.recipe.has_reward_model else ""
     return (
         f"placement on {plan.device}: {hardware.ranks} trainer(s), {trainer}{sharding}; "

@@ -190,7 +190,7 @@ class Bench:
             device="cpu",
             recipe=SimpleNamespace(
                 name="r",
-                hardware=SimpleNamespace(threads_per_rank=1, ranks=1, sharding="none"),
+                hardware=SimpleNamespace(rank_threads=1, ranks=1, sharding="none"),
                 model=SimpleNamespace(dtype="float32"),
                 report_to=[],
             ),

@@ -53,7 +53,7 @@ def context(tmp_path: Path, shown: list[Any], monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(
         random_depth_part, "write_rows", lambda ctx, *_, **__: ctx.work / "rows.parquet"
     )
-    hardware = SimpleNamespace(ranks=1, sharding="none", threads_per_rank=1)
+    hardware = SimpleNamespace(ranks=1, sharding="none", rank_threads=1)
     recipe = SimpleNamespace(
         name="r", hardware=hardware, model=SimpleNamespace(dtype="float32"), report_to=[]
     )

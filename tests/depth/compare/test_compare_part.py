@@ -41,7 +41,7 @@ class Bench:
         self.spec = SPEC
         self.plan: Any = SimpleNamespace(name="depth", seed=3, spec=SPEC)
         self.requests: list[Mapping[str, Sequence[DepthRequest]]] = []
-        hardware = SimpleNamespace(threads_per_rank=1)
+        hardware = SimpleNamespace(rank_threads=1)
         recipe = SimpleNamespace(hardware=hardware, model=SimpleNamespace(dtype="float32"))
         self.ctx: Any = SimpleNamespace(
             work=folder,
