@@ -19,7 +19,9 @@ from rewards.text_format import CLOSE, OPEN
 MAX_CHARS = 50_000
 """Longest text after the reasoning that is searched."""
 
-_BOX = re.compile(r"\\(?:boxed|fbox)\s{0,3}(?=\{)")
+_BOX = re.compile(r"\\(?:boxed|fbox)\s{0,3}\{(?:((?:[^{}\\]++|\\.|\{[^{}\\]*+\})*+)\})?", re.DOTALL)
+"""A box with what is in it, where no braces stand within braces there; else as far as its brace."""
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _BETWEEN_BOXES = re.compile(r"[\s,;$.]*(?:and|or)?[\s,;$.]*", re.IGNORECASE)
 _HASHES = re.compile(r"####")
 _ANSWER_IS = re.compile(r"answer\s{0,3}(?:is\b|:|=)\s{0,3}:?")
@@ -102,7 +104,8 @@ def answer_in(text: str) -> FinalAnswer:
         text = text.translate(WIDTHS)
     boxes = _boxes(text) if "\\" in text else []
     if boxes:
-        boxes = [box for box in boxes if box[2].strip()] or boxes  # of an echoed instruction
+        if len(boxes) > 1:
+            boxes = [box for box in boxes if box[2].strip()] or boxes  # of an echoed instruction
         around = text[: boxes[-1][0]], text[boxes[-1][1] :]
         return _one(_joined(text, boxes), "boxed", around=around)
     pieces = _after_markers(text)
@@ -132,12 +135,16 @@ def _boxes(text: str) -> list[tuple[int, int, str]]:
     boxes: list[tuple[int, int, str]] = []
     position = 0
     for match in _BOX.finditer(text):
-        if match.start() < position:
+        start, end = match.span()
+        if start < position:
             continue
-        end = closing_brace(text, match.end())
-        if end is None:
-            return boxes
-        boxes.append((match.start(), end + 1, text[match.end() + 1 : end]))
+        content = match[1]
+        if content is None:
+            brace = closing_brace(text, end - 1)
+            if brace is None:
+                return boxes
+            content, end = text[end:brace], brace + 1
+        boxes.append((start, end, content))
         position = end
     return boxes
 
@@ -147,16 +154,11 @@ def closing_brace(text: str, start: int) -> int | None:
     first = text.find("}", start)
     if "{" not in text[start + 1 : first] and "\\" not in text[start:first]:
         return first if first >= 0 else None
-    depth, index = 0, start
-    while index < len(text):
-        character = text[index]
-        if character == "\\":
-            index += 2
-            continue
-        depth += (character == "{") - (character == "}")
+    depth = 0
+    for brace in _BRACE.finditer(text, start):
+        depth += (brace[0] == "{") - (brace[0] == "}")
         if depth == 0:
-            return index
-        index += 1
+            return brace.start()
     return None
 
 

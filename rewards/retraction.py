@@ -43,6 +43,12 @@ _IS = _any(
     rf"\s+{_MODAL}(?:\s+also)?\s+be",
     r"\s+turn(?:s|ed) out to be",
 )
+_STATED = re.compile(
+    r"(?:answer|value|result|solution|number|one|total|choice)(?:\s+above|\s+there)?"
+    r"\s*(?:[:=]|['’]s|equals|is|was|are|were|seem|look|appear|turn|must|should|would|could|might"
+    r"|may|will|has|had|ought|needs)"
+)
+"""What the other value of an answer is said with, in small letters: quick to look for."""
 _HOW = (
     r"(?:\s+(?:also|actually|really|clearly|obviously|probably|definitely|surely|simply|just|plain"
     r"|totally|completely|instead|rather|in fact|of course))*"
@@ -155,9 +161,10 @@ def taken_back(before: str, answer: str, after: str, *, same: Callable[[str], bo
     rest = after if len(after) <= 2 * MAX_CHARS else after[:MAX_CHARS] + "\n" + after[-MAX_CHARS:]
     if "[asy]" in rest:
         rest = _FIGURE.sub(" ", rest)
-    words = set(cues.words_in(rest))
-    if cues.ALL.isdisjoint(words) and "?" not in rest and rest.isascii():
+    spoken = cues.words_in(rest)
+    if cues.ALL.isdisjoint(spoken) and "?" not in rest and rest.isascii():
         return None
+    words = set(spoken)
     letter = lone_letter(answer) is not None
     rest = _BOX.sub(r"\1", rest)
     strong = [*_denials(rest, words), *_replacements(rest, words, letter=letter, same=same)]
@@ -197,7 +204,9 @@ def _denials(text: str, words: Set[bytes]) -> Iterator[tuple[int, str]]:
         spoken = cues.words_in(sentence)
         if sentence.endswith("?") or (sentence.isascii() and cues.DENYING.isdisjoint(spoken)):
             continue
-        matches = [_INTERJECTION.match(sentence)]
+        matches = []
+        if cues.cried(spoken) or not sentence.isascii():
+            matches.append(_INTERJECTION.match(sentence))
         if not cues.DENIED.isdisjoint(spoken):
             matches.append(_SUBJECT.search(sentence))
         for match in matches:
@@ -210,7 +219,7 @@ def _replacements(
 ) -> Iterator[tuple[int, str]]:
     """Where another value is said to be the answer, in place of this one or beside it."""
     for some, pattern in _others(letter=letter):
-        if some.isdisjoint(words):
+        if some.isdisjoint(words) or (some is cues.ANSWERS and not _STATED.search(text.lower())):
             continue
         for match in pattern.finditer(text):
             names = [name for name, part in match.groupdict().items() if part is not None]

@@ -7,6 +7,8 @@ everything that it matches. Parts of words count where a pattern has an apostrop
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 _APART = bytes(
     ord(chr(code).lower()) if code < 128 and chr(code).isalnum() else ord(" ")
     for code in range(256)
@@ -43,6 +45,12 @@ _CRIED = (
     f"scratch sorry strike thought thoughts woops {MISTAKEN}"
 )
 """Cried out where a sentence begins."""
+_OPENERS = _cues("oh ah but hm well actually ok okay wait and so hold on um er uh")
+_CRIES = _cues(
+    f"{_NO} wrong incorrect sorry false not oops woops scratch strike never nevermind "
+    "correction erratum just on my i there that"
+)
+"""The first words of what is cried out where a sentence begins."""
 DENIED = _cues(_DENIED)
 DENYING = _cues(f"{_DENIED} {_CRIED} {_NO}")
 DOUBTING = _cues("wait hold hang maybe not me doubt sure hmm hmmm hmmmm hmmmmm")
@@ -80,9 +88,22 @@ def reserved(head: str) -> bool:
     >>> reserved("They say that the answer is"), reserved("If so, then x is")
     (True, False)
     """
-    for word in reversed(words_in(head)):
+    words = words_in(head)
+    if _RESERVING.isdisjoint(words):
+        return False
+    for word in reversed(words):
         if word in _RESERVING:
             return True
         if word not in _BETWEEN:
+            return False
+    return False
+
+
+def cried(words: Sequence[bytes]) -> bool:
+    """Whether a sentence of these words may begin with a cry, such as ``Oh wait, no``."""
+    for word in words:
+        if word in _CRIES:
+            return True
+        if word not in _OPENERS and word.strip(b"mhure"):
             return False
     return False

@@ -11,7 +11,9 @@ from rewards.maths.same_answer import same_answer
 from rewards.maths.scalars import is_scalar
 from rewards.maths.second_opinion import by_math_verify
 from rewards.maths.series import elided, named_alike, same_elided
-from rewards.maths.tree import Node, TooComplex, Undefined, Unparsable, walk
+from rewards.maths.tree import Node, TooComplex, Undefined, Unparsable, kinds, walk
+
+_TO_DO = {"unevaluated", "matrix"}
 
 
 def by_tree(gold: str, answer: str, *, thousands: bool) -> Decision:
@@ -44,12 +46,15 @@ def _unguarded(gold: str, answer: str, *, thousands: bool) -> Decision:
     try:
         if has_values(gold_tree):
             gold_tree, answer_tree = with_values(gold_tree), with_values(answer_tree)
-        gold_tree, answer_tree = named_alike(gold_tree, answer_tree) or (gold_tree, answer_tree)
-        operation = _unevaluated(answer_tree)
+        ours = kinds(gold_tree)
+        if "unevaluated" in ours:
+            gold_tree, answer_tree = named_alike(gold_tree, answer_tree) or (gold_tree, answer_tree)
+            ours = kinds(gold_tree)
+        theirs = kinds(answer_tree)
+        operation = _unevaluated(answer_tree) if theirs & _TO_DO else None
         if operation:
             return Decision("wrong", f"{operation} is left to be worked out")
-        dots = elided(gold_tree) or elided(answer_tree)
-        same = same_elided if dots else same_answer
+        same = same_elided if "dots" in ours | theirs else same_answer
         rule = same(gold_tree, answer_tree)
     except TooComplex as error:
         return Decision("too_complex", str(error))
@@ -96,8 +101,8 @@ def is_calculation(answer: str) -> bool:
         _, value = split_label(parse(answer))
     except (TooComplex, Unparsable, RecursionError):
         return False
-    kinds = {"add", "multiply", "power", "factorial", "call", "plus_minus"}
-    return any(part.kind in kinds for part in walk(value) if part not in _notation(value))
+    done = {"add", "multiply", "power", "factorial", "call", "plus_minus"}
+    return any(part.kind in done for part in walk(value) if part not in _notation(value))
 
 
 def _notation(tree: Node) -> list[Node]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rewards.maths.lexer import Token
 from rewards.maths.tree import TooComplex, Unparsable
 
@@ -12,36 +14,31 @@ END = Token("end")
 class Cursor:
     """The token to be read next, how deeply it is nested, and how many bars stand open."""
 
-    def __init__(self, tokens: list[Token]) -> None:
-        self._tokens = tokens
+    def __init__(self, tokens: Sequence[Token]) -> None:
+        self._tokens = [*tokens, END]
         self._position = 0
         self.depth = 0
         self.bars = 0
-        self.token = tokens[0] if tokens else END
-
-    @property
-    def kind(self) -> str:
+        self.token = self._tokens[0]
+        self.kind = self.token.kind
         """The kind of the next token; ``end`` after the last one."""
-        return self.token.kind
 
     @property
     def following(self) -> Token:
         """The token after the next one."""
-        return self._at(self._position + 1)
-
-    def _at(self, position: int) -> Token:
-        return self._tokens[position] if position < len(self._tokens) else END
+        return self._tokens[min(self._position + 1, len(self._tokens) - 1)]
 
     def take(self) -> Token:
         """The next token, which is read with this."""
         token = self.token
-        self._position += 1
-        self.token = self._at(self._position)
+        if token is not END:
+            self._position += 1
+            self.replace(self._tokens[self._position])
         return token
 
     def replace(self, token: Token) -> None:
         """Let the next token be another one."""
-        self.token = token
+        self.token, self.kind = token, token.kind
 
     def expect(self, kind: str) -> Token:
         """Take a token of this kind.
@@ -64,8 +61,11 @@ class Cursor:
             raise TooComplex(f"nested deeper than {MAX_DEPTH}")
 
 
-def without_doubles(tokens: list[Token]) -> list[Token]:
+def without_doubles(tokens: Sequence[Token]) -> Sequence[Token]:
     """Without parentheses directly inside parentheses, and without pairs of minus signs."""
+    kinds = [token.kind for token in tokens]
+    if kinds.count("(") < 2 and kinds.count("-") < 2:
+        return tokens
     doubles = _doubles(tokens)
     rest: list[Token] = []
     for index, token in enumerate(tokens):
@@ -78,7 +78,7 @@ def without_doubles(tokens: list[Token]) -> list[Token]:
     return rest
 
 
-def _doubles(tokens: list[Token]) -> set[int]:
+def _doubles(tokens: Sequence[Token]) -> set[int]:
     """Positions of each pair of parentheses that holds nothing but another pair."""
     openings: list[int] = []
     closings: dict[int, int] = {}

@@ -16,7 +16,7 @@ ALWAYS = frozenset("fgFG")
 
 def has_values(node: Node) -> bool:
     """Whether the tree holds a function's value; ``f(x) =`` before one is a label."""
-    return any(_split(part) is not None for part in walk(_unlabelled(node)))
+    return any(part.kind == "multiply" and _split(part) for part in walk(_unlabelled(node)))
 
 
 def with_values(node: Node) -> Node:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from rewards.maths.tree import TooComplex, Unparsable
 
@@ -71,7 +71,9 @@ _UNICODE = {
     "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}",
 }  # fmt: skip
 _UNICODE |= {chr(0x2460 + index): f", {index + 1}, " for index in range(20)}
+_IN_ASCII = str.maketrans(_UNICODE)
 
+_JOINED = re.compile(r"(?<=\d),\s*\\!\s*(?=\d{3})|(?<=\d)\\,(?=\d{3}(?!\d))")
 _DOUBLED = re.compile(r"\\\\(?=[A-Za-z])")
 _SPACING = re.compile(
     r"(?<!\\)\\[,;:! ]|\\(?=\n)|~|\\\$|\$|€|£|¥|\\hspace\{[^{}]*\}|\\label\{[^{}]*\}"
@@ -84,17 +86,16 @@ _SCIENTIFIC = re.compile(r"(\d+\.\d+[eE][-+]?\d{1,4}|\d+E[-+]?\d{1,4}|\d+e[-+]\d
 _COMMAND = re.compile(r"\\([A-Za-z]+)\*?")
 _RUN = re.compile(r"[A-Za-z]+")
 _ORDINAL = re.compile(r"(?:\^\s*\{?\s*)?(?:\\(?:text|mathrm)\s*\{\s*)?(?:st|nd|rd|th)\b(?:\s*\})*")
+_DERIVATIVE = re.compile(r"\s*\{\s*(?:d|\\partial)\b[^{}]*\}\s*\{\s*(?:d|\\partial)")
 _TEXT_WORD = re.compile(r"[A-Za-z][A-Za-z'’\-.]*[A-Za-z.]|[A-Za-z]")
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """`kind` is number, symbol, constant, function, words, relation, command, unevaluated, sep,
     or, for everything else, the operator itself."""
 
     kind: str
     text: str = ""
-    spaced: bool = False
 
 
 class Lexer:
@@ -103,10 +104,11 @@ class Lexer:
     def __init__(self, text: str, *, thousands: bool = True) -> None:
         if len(text) > MAX_CHARS:
             raise TooComplex(f"longer than {MAX_CHARS} characters")
-        text = "".join(_UNICODE.get(character, character) for character in text)
-        text = re.sub(r"\{,\}", ",\\\\!", text)
-        text = re.sub(r"(?<=\d),\s*\\!\s*(?=\d{3})|(?<=\d)\\,(?=\d{3}(?!\d))", "", text)
-        if "\\begin" not in text:
+        if not text.isascii():
+            text = text.translate(_IN_ASCII)
+        if "," in text:
+            text = _JOINED.sub("", text.replace("{,}", ",\\!"))
+        if "\\\\" in text and "\\begin" not in text:
             text = _DOUBLED.sub(r"\\", text)
         self.text = _SPACING.sub(" ", text).rstrip().rstrip("^_")
         self.thousands = thousands
@@ -122,36 +124,33 @@ class Lexer:
             TooComplex: when there are too many tokens or digits.
         """
         while self.position < len(self.text):
-            before = self.position
-            while self.position < len(self.text) and self.text[self.position].isspace():
+            if self.text[self.position].isspace():
                 self.position += 1
-            if self.position == len(self.text):
-                break
-            self._next(spaced=self.position > before)
+                continue
+            self._next()
             if len(self.tokens) > MAX_TOKENS:
                 raise TooComplex(f"more than {MAX_TOKENS} parts")
         return self.tokens
 
-    def _add(self, kind: str, text: str = "", *, spaced: bool = False) -> None:
-        self.tokens.append(Token(kind, text, spaced))
+    def _add(self, kind: str, text: str = "") -> None:
+        self.tokens.append(Token(kind, text))
 
-    def _next(self, *, spaced: bool) -> None:
+    def _next(self) -> None:
         character = self.text[self.position]
         if character.isdigit() or character == ".":
-            self._number(spaced=spaced)
+            self._number()
         elif character == "\\":
-            self._command(spaced=spaced)
+            self._command()
         elif character.isalpha() and character.isascii():
-            self._letters(spaced=spaced)
+            self._letters()
         else:
             self._punctuation(character)
 
-    def _number(self, *, spaced: bool) -> None:
+    def _number(self) -> None:
         match = _SCIENTIFIC.match(self.text, self.position)
-        if match is None and self.thousands and self.depth == 0:
+        if match is None and self.thousands and self.depth == 0 and "," in self.text:
             match = _GROUPED.match(self.text, self.position)
-        if match is None:
-            match = _NUMBER.match(self.text, self.position)
+        match = match or _NUMBER.match(self.text, self.position)
         if match is None:  # a full stop, or three dots
             self.position += 1
             if self.text[self.position :].strip(" .}"):
@@ -160,38 +159,38 @@ class Lexer:
         if len(match[0]) > MAX_DIGITS:
             raise TooComplex(f"a number of more than {MAX_DIGITS} digits")
         self.position = match.end()
-        self._add("number", match[0].replace(",", ""), spaced=spaced)
+        self._add("number", match[0].replace(",", ""))
         ordinal = _ORDINAL.match(self.text, self.position)
         if ordinal:
             self.position = ordinal.end()
 
-    def _letters(self, *, spaced: bool) -> None:
+    def _letters(self) -> None:
         match = _RUN.match(self.text, self.position)
         assert match is not None
         run = match[0]
         self.position = match.end()
-        known = self._known(run, spaced=spaced)
+        known = self._known(run)
         if known:
             return
         if len(run) > 3 or run in WORDS or (run.lower() in WORDS and len(run) > 1):
-            self._add("words", run, spaced=spaced)
+            self._add("words", run)
             return
         for letter in run:
-            self._add("constant" if letter in "ei" else "symbol", letter, spaced=spaced)
+            self._add("constant" if letter in "ei" else "symbol", letter)
 
-    def _known(self, name: str, *, spaced: bool) -> bool:
+    def _known(self, name: str) -> bool:
         """Add the token of a name that means something, in a formula or as plain letters."""
         name = ALIASES.get(name, name)
         if name in CONSTANTS:
-            self._add("constant", CONSTANTS[name], spaced=spaced)
+            self._add("constant", CONSTANTS[name])
         elif name in FUNCTIONS:
-            self._add("function", name, spaced=spaced)
+            self._add("function", name)
         elif name in ("and", "or"):
             self._add("sep", name)
         elif name in ("inf", "Inf") and not self.text.startswith(
             "\\", self.position - len(name) - 1
         ):
-            self._add("constant", "infinity", spaced=spaced)
+            self._add("constant", "infinity")
         elif name in UNEVALUATED and name not in ("inf", "deg"):
             self._add("unevaluated", name)
         elif name in ("union", "cup"):
@@ -200,7 +199,7 @@ class Lexer:
             return False
         return True
 
-    def _command(self, *, spaced: bool) -> None:
+    def _command(self) -> None:
         if self.text.startswith("\\\\", self.position):
             self.position += 2
             self._add("newrow")
@@ -215,9 +214,9 @@ class Lexer:
             if name in ("left", "right") and self.text.startswith(".", self.position):
                 self.position += 1
         elif name in _TEXT:
-            self._text_content(spaced=spaced)
+            self._text_content()
         elif name in _LETTERS:
-            self._letter_content(spaced=spaced)
+            self._letter_content()
         elif name in ("begin", "end", "mathbb"):
             self._add(name, self._braced())
         elif name in _OPERATORS:
@@ -226,10 +225,10 @@ class Lexer:
             self._add("relation", RELATIONS[name])
         elif name in ("frac", "dfrac", "tfrac", "cfrac"):
             self._fraction()
-        elif not self._known(name, spaced=spaced):
-            self._other_command(name, spaced=spaced)
+        elif not self._known(name):
+            self._other_command(name)
 
-    def _accent(self, name: str, *, spaced: bool) -> None:
+    def _accent(self, name: str) -> None:
         """A symbol with dots over it, of which an index may stand inside or after the braces."""
         content = self._braced().strip()
         if content == "\\":  # \dot\theta
@@ -239,19 +238,16 @@ class Lexer:
         match = _ACCENTED.fullmatch(content)
         if match is None:
             raise Unparsable(f"\\{name} over {content}")
-        self._add("symbol", f"{name} {match[1]}", spaced=spaced)
+        self._add("symbol", f"{name} {match[1]}")
         if match[2]:
             self.tokens.extend(Lexer(match[2]).run())
 
     def _fraction(self) -> None:
-        if re.match(
-            r"\s*\{\s*(?:d|\\partial)\b[^{}]*\}\s*\{\s*(?:d|\\partial)",
-            self.text[self.position :][:60],
-        ):
+        if _DERIVATIVE.match(self.text, self.position, self.position + 60):
             self._add("unevaluated", "derivative")
         self._add("command", "frac")
 
-    def _other_command(self, name: str, *, spaced: bool) -> None:
+    def _other_command(self, name: str) -> None:
         if name in ("binom", "dbinom", "tbinom", "sqrt", "overline", "circ"):
             self._add("command", name.removeprefix("d").removeprefix("t"))
         elif name in ("emptyset", "varnothing"):
@@ -259,9 +255,9 @@ class Lexer:
         elif name in _DOTS:
             self._add("dots")
         elif name in ("dot", "ddot"):
-            self._accent(name, spaced=spaced)
+            self._accent(name)
         else:
-            self._add("symbol", name.removeprefix("var"), spaced=spaced)
+            self._add("symbol", name.removeprefix("var"))
 
     def _escaped(self) -> None:
         character = self.text[self.position + 1 : self.position + 2]
@@ -321,14 +317,14 @@ class Lexer:
                 return self.text[start:index]
         raise Unparsable("a brace that nothing closes")
 
-    def _letter_content(self, *, spaced: bool) -> None:
+    def _letter_content(self) -> None:
         """``\\mathrm{...}`` and the like: a name, one letter, or a formula."""
         content = self._braced()
         name = re.sub(r"\s+", "", content)
         if re.fullmatch(r"[A-Za-z]{2,}", name):
             unit = name in ("min", "sec") and self._after_value()
-            if unit or not self._known(name, spaced=spaced):
-                self._add("words", name, spaced=spaced)
+            if unit or not self._known(name):
+                self._add("words", name)
         else:
             self.tokens.extend(Lexer(content, thousands=self.thousands).run())
 
@@ -341,7 +337,7 @@ class Lexer:
             and rest[:1] not in tuple("([{_\\")
         )
 
-    def _text_content(self, *, spaced: bool) -> None:
+    def _text_content(self) -> None:
         """``\\text{...}``: words, with numbers, separators and brackets among them."""
         content = self._braced().replace("{", " ").replace("}", " ")
         index = 0
@@ -349,10 +345,10 @@ class Lexer:
             number = _NUMBER.match(content, index)
             word = _TEXT_WORD.match(content, index)
             if number:
-                self._add("number", number[0], spaced=True)
+                self._add("number", number[0])
                 index = number.end()
             elif word:
-                self._word(word[0], spaced=spaced or index > 0)
+                self._word(word[0])
                 index = word.end()
             else:
                 character = content[index]
@@ -365,12 +361,12 @@ class Lexer:
                     sub = Lexer(character).run()
                     self.tokens.extend(sub)
 
-    def _word(self, word: str, *, spaced: bool) -> None:
+    def _word(self, word: str) -> None:
         if word in ("and", "or"):
             self._add("sep", word)
         elif word in FUNCTIONS and word not in ("min", "sec"):
             self._add("function", word)
         elif len(word) == 1 and word not in "mgshlLNJWVK":
-            self._add("symbol", word, spaced=spaced)
+            self._add("symbol", word)
         else:
-            self._add("words", word.rstrip("."), spaced=spaced)
+            self._add("words", word.rstrip("."))

@@ -8,9 +8,10 @@ what stands inside of it.
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import lru_cache
 
 from rewards.maths.cursor import Cursor, without_doubles
-from rewards.maths.lexer import Lexer
+from rewards.maths.lexer import Lexer, Token
 from rewards.maths.primaries import Primaries
 from rewards.maths.tree import Node, Unparsable
 
@@ -20,6 +21,8 @@ _FACTOR_STARTS = {
 }  # fmt: skip
 _SET_OPERATIONS = {"cup": "union", "cap": "intersection", "without": "without"}
 
+LAST_TREES = 16
+
 
 def parse(text: str, *, thousands: bool = True) -> Node:
     """The tree of an answer.
@@ -28,7 +31,13 @@ def parse(text: str, *, thousands: bool = True) -> Node:
         Unparsable: when the text is no formula, list of formulas, or plain words.
         TooComplex: when it is too long or nested too deeply.
     """
-    tokens = without_doubles(Lexer(text, thousands=thousands).run())
+    return _tree(tuple(Lexer(text, thousands=thousands).run()))
+
+
+@lru_cache(maxsize=LAST_TREES)
+def _tree(tokens: tuple[Token, ...]) -> Node:
+    """The tree of tokens; an answer often has the gold's, and a group has one gold."""
+    tokens = without_doubles(tokens)
     if not tokens:
         raise Unparsable("nothing there")
     cursor = Cursor(tokens)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from fractions import Fraction
 from typing import Protocol
 
@@ -94,13 +93,12 @@ class Primaries:
 
     def number(self, token: Token) -> Node:
         text = token.text
-        value = Fraction(text) if abs(_exponent(text)) < 400 else None
-        if value is None:
+        whole = text.isdecimal()
+        if not whole and abs(_exponent(text)) >= 400:
             raise TooComplex("a number with a large exponent")
-        if self.at.kind == "command" and self.at.token.text == "overline" and "." in text + ".":
+        if self.at.kind == "command" and self.at.token.text == "overline":
             return self.repeating(text)
-        decimal = text if re.search(r"[.eE]", text) else ""
-        return Node("number", name=decimal, number=value)
+        return Node("number", (), "" if whole else text, Fraction(int(text) if whole else text))
 
     def repeating(self, text: str) -> Node:
         """``0.1\\overline{6}`` as an exact fraction."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 
 class Unparsable(ValueError):
@@ -19,8 +19,7 @@ class Undefined(ValueError):
     """The expression has no value at this point, or none that is real and finite."""
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """One node. What `args`, `name` and `number` hold depends on `kind`:
 
     ============= ======================================================================
@@ -62,6 +61,11 @@ def walk(node: Node) -> Iterator[Node]:
         current = waiting.pop()
         yield current
         waiting.extend(current.args)
+
+
+def kinds(node: Node) -> set[str]:
+    """The kinds of the node and of everything below it."""
+    return {part.kind for part in walk(node)}
 
 
 def symbols(node: Node) -> frozenset[str]:

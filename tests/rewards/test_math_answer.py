@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import rewards
 from rewards import Pool, Reward, Sample
-from rewards.final_answer import answer_in, final_answer
+from rewards.final_answer import _boxes, answer_in, closing_brace, final_answer
 from rewards.math_answer import VERDICTS, math_answer
 from rewards.math_compare import compare
 
@@ -315,6 +315,19 @@ def test_gsm8k_solutions() -> None:
     lines = (DATA / "verifier/gsm8k_solutions_dev.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     assert precision_recall(rows, scored(rows)) == (1.0, 1.0)
+
+
+@given(st.text(alphabet="{}\\a ", max_size=24))
+def test_a_box_ends_at_the_brace_that_closes_it(content: str) -> None:
+    text = "\\boxed{" + content
+    end = closing_brace(text, text.index("{"))
+    boxes = _boxes(text)
+    assert boxes == ([] if end is None else [(0, end + 1, text[7:end])])
+
+
+def test_answers_with_the_tokens_of_the_gold_are_judged_as_any_other() -> None:
+    assert compare("\\frac{1}{2}", "\\cfrac{1}{2}").verdict == "correct"
+    assert compare("\\int_0^1 x dx", "\\int_{0}^1 x dx").verdict == "wrong"
 
 
 @needs_data
