@@ -1,6 +1,7 @@
 """The flow of a run, with stages and a cluster that only write down that they ran."""
 
 import errno
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -102,6 +103,25 @@ def test_stages_run_in_order_and_only_once(ran: list[str], tmp_path: Path) -> No
     assert [state.status for state in second.stages] == ["done", "done"]
     manifest = open_artifact(tmp_path / "stages" / "refit").manifest
     assert manifest.inputs.keys() == {"init:cold", "rows:train"}
+
+
+def test_a_stages_seconds_are_told_by_phase(
+    ran: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = flow.STAGES["sft"]
+
+    def measured(plan: StagePlan, context: RunContext) -> Output:
+        row = {"step": 1, "seconds/training": 0.25, "seconds/checkpoint": 0.0}
+        (context.work / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+        return plain(plan, context)
+
+    monkeypatch.setattr(flow, "STAGES", {"sft": measured})
+    for _ in range(2):  # a run that finds its stages finished tells the same
+        (first, *_) = run(tmp_path / "run", planned()).document()["stages"]
+        assert first["phase_seconds"]["training"] == 0.25
+        assert set(first["phase_seconds"]) == {"training", "idle"}
+        (saved, *_) = json.loads((tmp_path / "run" / "state.json").read_text())
+        assert saved["phase_seconds"] == first["phase_seconds"]
 
 
 def test_another_recipe_sets_aside_what_it_changes(ran: list[str], tmp_path: Path) -> None:

@@ -71,6 +71,38 @@ def divided(seconds: float, parts: dict[Phase, float]) -> dict[Phase, float]:
     return shares
 
 
+def phase_totals(rows: Iterable[Mapping[str, float]], *, seconds: float) -> dict[str, float]:
+    """A stage's seconds by phase over its rows. What no row explains, such as its start, is idle:
+    the values add up to `seconds`. Nothing of a stage without rows.
+
+    >>> phase_totals([{"seconds/training": 2.0, "seconds/idle": 0.5}], seconds=4.0)
+    {'training': 2.0, 'idle': 2.0}
+    """
+    spent: dict[Phase, float] = {}
+    for row in rows:
+        for phase in PHASES:
+            if value := row.get(PREFIX + phase, 0.0):
+                spent[phase] = spent.get(phase, 0.0) + value
+    if not spent:
+        return {}
+    unexplained = max(seconds - sum(spent.values()), 0.0)
+    spent["idle"] = spent.get("idle", 0.0) + unexplained
+    return {phase: round(value, 3) for phase, value in spent.items()}
+
+
+def speed_text(row: Mapping[str, float]) -> str:
+    """How fast a row's training was, and its share of matrix products' speed where that is known;
+    empty where nothing was counted.
+
+    >>> speed_text({"training_gflops_per_s": 12.34, "matmul_share": 0.256})
+    '12.3 GFLOP/s, 26% of matmul'
+    """
+    if "training_gflops_per_s" not in row:
+        return ""
+    share = f", {row['matmul_share']:.0%} of matmul" if "matmul_share" in row else ""
+    return f"{row['training_gflops_per_s']:,.1f} GFLOP/s{share}"
+
+
 def ledger_line(row: Mapping[str, float]) -> str:
     """A row's step in a few words, largest phase first; empty where it has no ledger."""
     spent: Iterable[tuple[float, str]] = (

@@ -26,7 +26,9 @@ class Console(Protocol):
     logprob_gap (maximum, nats), staleness (steps), stale_kl (nats), capped_share, truncated_share,
     kl, entropy, tokens_per_s, seconds_left, unscored_share, held_out_unscored_share,
     resampled_groups, stopped_groups, too_long_share, step_seconds and the seconds/PHASE that add up
-    to it (see `pipeline.measure.ledger`), start_seconds (of a process's first row).
+    to it (see `pipeline.measure.ledger`), start_seconds and matmul_gflops (of a process's first
+    row), training_tokens, training_gflops_per_s and matmul_share (of one rank; see
+    `pipeline.measure.training_flops`).
     """
 
     def start(self, plan: Plan, run_dir: Path) -> None: ...

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.artifacts import Artifact, write_atomic
+from pipeline.measure.ledger import phase_totals
 from pipeline.plan.stage_plan import Plan
 from pipeline.stages.context import Console
 from pipeline.stages.drop_log import log_drops, run_drops
 from pipeline.stages.run_folder import RunFolder
+from pipeline.train.job import METRICS_FILE, read_metrics
 
 Status = Literal["waiting", "running", "done", "failed", "stopped"]
 
@@ -25,6 +27,7 @@ class StageState:
     seconds: float = 0.0
     artifact: str | None = None
     error: str | None = None  # why it failed or stopped
+    phase_seconds: dict[str, float] = field(default_factory=dict)  # of a stage with metrics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +73,7 @@ class Progress:
         """A stage has come to a new state."""
         state = self._states[name]
         state.status, state.seconds, state.error = status, seconds, error
+        state.phase_seconds = self._phase_seconds(name, seconds)
         self._console.stage(name, status, seconds=seconds)
         self.save()
 
@@ -123,6 +127,14 @@ class Progress:
         state = self._states[name]
         state.status, state.seconds, state.error = "done", artifact.manifest.seconds, None
         state.artifact = str(artifact.path)
+        state.phase_seconds = self._phase_seconds(name, state.seconds)
+
+    def _phase_seconds(self, name: str, seconds: float) -> dict[str, float]:
+        """Of its metrics, and of those of parts that train in folders of their own."""
+        work = self._folder.work(name)
+        files = [work / METRICS_FILE, *sorted(work.glob(f"*/{METRICS_FILE}"))]
+        rows = [row for file in files for row in read_metrics(file)]
+        return phase_totals(rows, seconds=seconds)
 
     def _minutes(self, model: str) -> float:
         state = self._states.get(model)

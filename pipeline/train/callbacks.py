@@ -18,8 +18,11 @@ from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from pipeline.artifacts import sync, write_atomic
-from pipeline.measure.ledger import PhaseClock
+from pipeline.measure.ledger import PREFIX, PhaseClock
+from pipeline.measure.training_flops import speed_row
+from pipeline.train.flop_meter import FlopMeter
 from pipeline.train.job import CHECKPOINTS, METRICS_FILE, STOP_FILE, TrainJob, read_metrics
+from pipeline.train.matmul_speed import matmul_gflops
 from pipeline.train.whole_weights import full_weights, load_weights
 
 COMPLETE_FILE = "complete"  # in a checkpoint: everything else in it is on disk
@@ -42,13 +45,22 @@ class MetricsWriter(TrainerCallback):
 
     `extra` is asked for more numbers at every row. A row has the seconds of every phase since the
     row before it, the checkpoint between them included; of a process's first row `start_seconds`
-    is what passed before its first step. On resume, rows past the checkpoint go, so that
-    every step stands there once; only times differ from those of an uninterrupted run.
+    is what passed before its first step, and `matmul_gflops` how fast the rank multiplies matrices.
+    What `meter` counts is this rank's. On resume, rows past the checkpoint go, so that every step
+    stands there once; only times differ from those of an uninterrupted run.
     """
 
     def __init__(
-        self, job: TrainJob, *, extra: Extra | None = None, phases: PhaseClock | None = None
+        self,
+        job: TrainJob,
+        *,
+        extra: Extra | None = None,
+        phases: PhaseClock | None = None,
+        meter: FlopMeter | None = None,
     ) -> None:
+        self.job = job
+        self.meter = FlopMeter() if meter is None else meter
+        self.matmul_gflops = 0.0
         self.file = job.work / METRICS_FILE
         self.extra = extra
         self.phases = PhaseClock() if phases is None else phases
@@ -59,7 +71,17 @@ class MetricsWriter(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Cut the file back to the step that training starts from."""
-        self._start = {"start_seconds": self.phases.take()["step_seconds"]}
+        if args.process_index == 0:
+            self.matmul_gflops = matmul_gflops(
+                threads=self.job.threads,
+                device=self.job.device,
+                dtype=torch.bfloat16 if self.job.dtype == "bfloat16" else torch.float32,
+            )
+        self.meter.take()
+        self._start = {
+            "start_seconds": self.phases.take()["step_seconds"],
+            "matmul_gflops": round(self.matmul_gflops, 1),
+        }
         self.clock.start(state.global_step, tokens=state.num_input_tokens_seen)
         if args.process_index == 0:
             self.file.parent.mkdir(parents=True, exist_ok=True)
@@ -85,6 +107,13 @@ class MetricsWriter(TrainerCallback):
             return
         row = {"step": state.global_step, "steps": state.max_steps, **renamed(logs)}
         row |= self.phases.take() | self._start
+        tokens, flops = self.meter.take()
+        row |= speed_row(
+            tokens=tokens,
+            flops=flops,
+            seconds=row[f"{PREFIX}training"],
+            gflops=self.matmul_gflops,
+        )
         self._start = {}
         self.phases.enter("checkpoint" if control.should_save else "idle")
         row |= self.clock.tick(state.global_step, state.max_steps, tokens=logs.get("num_tokens"))

@@ -98,5 +98,5 @@ def _train(
     # TRL would let the tokenizer put its own special tokens before those of the template
     trainer._tokenize_prompts = lambda prompts: (chat.prompts_ids(prompts), None, {})
     share = too_long_share(len(found) - len(kept), len(kept))
-    info = run(trainer, job, tokenizer, callbacks=callbacks, extra=lambda: share)
+    info = run(trainer, job, tokenizer, callbacks=callbacks, extra=lambda: share, frozen=expert)
     return info | {"prompts": len(kept), "prompts_too_long": len(found) - len(kept)}

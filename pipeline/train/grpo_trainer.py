@@ -85,6 +85,7 @@ def _train(job: TrainJob, rollouts: RolloutClient) -> dict[str, Any]:
         extra=source.metrics,
         stop_every=updates,
         phases=source.phases,
+        frozen=trainer.ref_model,
     )
     steps = result["steps"] // updates
     completions = steps * spec.prompts_per_step * spec.samples_per_prompt

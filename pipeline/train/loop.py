@@ -21,6 +21,7 @@ from pipeline.train.callbacks import (
     find_resume,
 )
 from pipeline.train.depth_policy import drop_calibration, freeze_policy
+from pipeline.train.flop_meter import FlopMeter
 from pipeline.train.job import DONE, STOPPED, TrainJob
 
 LAST_STEPS = 10  # the reported loss is their mean
@@ -35,13 +36,15 @@ def run(
     extra: Extra | None = None,
     stop_every: int = 1,
     phases: PhaseClock | None = None,
+    frozen: Any = None,
 ) -> dict[str, Any]:
     """Train to the end or to a stop, and save the result when it is the end.
 
     Goes on from the newest complete checkpoint in `job.work`. `extra` adds numbers to every row of
     metrics; a stop is possible at every `stop_every`-th optimizer step. `phases`: the
-    clock of a trainer that enters phases itself. A recurrent model keeps what decides its depths,
-    and loses its calibration.
+    clock of a trainer that enters phases itself. `frozen`: a model that the trainer reads beside
+    its own, whose FLOPs count too. A recurrent model keeps what decides its depths, and loses its
+    calibration.
 
     Returns:
         status (done or stopped), steps (so far), loss (mean of the last 10 steps).
@@ -52,7 +55,12 @@ def run(
     freeze_policy(model)
     stop = StopOnFile(job, every=stop_every)
     trainer.remove_callback(PrinterCallback)
-    writer = MetricsWriter(job, extra=extra, phases=phases)
+    meter = FlopMeter()
+    meter.watch(model, adapted=job.spec.lora is not None)
+    if frozen is not None:
+        other: Any = trainer.accelerator.unwrap_model(frozen)
+        meter.watch(transformers_model(other))
+    writer = MetricsWriter(job, extra=extra, phases=phases, meter=meter)
     for callback in (*callbacks, writer, stop, CompleteCheckpoints(job)):
         trainer.add_callback(callback)
     resumed = find_resume(job)

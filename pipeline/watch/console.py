@@ -20,7 +20,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.measure.ledger import ledger_line
+from pipeline.measure.ledger import ledger_line, speed_text
 from pipeline.plan.stage_plan import Plan
 from pipeline.stages.context import Console, Metrics
 from pipeline.watch.terminal import StandardError
@@ -217,6 +217,8 @@ def described(row: Metrics) -> list[tuple[str, str]]:
     shown += [(label, form(row[key])) for key, label, form in _SHOWN if key in row]
     if spent := ledger_line(row):
         shown.append((f"step {row['step_seconds']:.1f} s", spent))
+    if speed := speed_text(row):
+        shown.append(("trained at", speed))
     shown += [(label, form(row[key])) for key, label, form in _ALARMS if row.get(key)]
     return shown
 

@@ -13,10 +13,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from pipeline.measure.ledger import PHASES, PREFIX
+
 Row = Mapping[str, float]
 
 COLOURS = ("#3b82f6", "#e8890c", "#12a37c", "#b45cf0", "#e5484d", "#8b8d98")
 """Mid-tones that can be read on white and on near-black."""
+
+AREAS = (*COLOURS[:-1], "#0ea5c6", COLOURS[-1])
+"""Of the phases that areas show, the last for what is idle."""
 
 SMOOTH_FROM = 30
 """Rows from which a moving average is drawn over the raw line."""
@@ -50,7 +55,7 @@ class Panel:
 
     title: str
     keys: Callable[[Sequence[str]], Sequence[str]]  # from the keys that the rows have
-    scale: str = "linear"  # linear, share or log
+    scale: str = "linear"  # linear, share, log, or stacked: areas one above the other
 
 
 def _only(*keys: str) -> Callable[[Sequence[str]], Sequence[str]]:
@@ -64,6 +69,8 @@ def several(keys: Iterable[str]) -> list[str]:
 
 
 HELD_OUT = "Held-out accuracy"
+STACKED = ("training", "generation", *(p for p in PHASES if p not in ("training", "generation")))
+"""Phases from the lowest area up: the long ones first, idle last."""
 PANELS = (
     Panel(title="Reward", keys=_only("reward")),
     Panel(
@@ -78,8 +85,11 @@ PANELS = (
     Panel(title="Loss", keys=lambda present: [] if "reward" in present else _only("loss")(present)),
     Panel(
         title="Where a step's seconds go",
-        keys=_only("seconds/generation", "seconds/training", "seconds/sync", "seconds/idle"),
+        keys=_only(*(PREFIX + phase for phase in STACKED)),
+        scale="stacked",
     ),
+    Panel(title="Training, GFLOP/s", keys=_only("training_gflops_per_s")),
+    Panel(title="Training, share of matmul speed", keys=_only("matmul_share"), scale="share"),
     Panel(title="Completion length (tokens)", keys=_only("completion_tokens")),
     Panel(title="Groups without variance", keys=_only("zero_variance_share"), scale="share"),
     Panel(title="Log-probability gap (nats)", keys=_only("logprob_gap"), scale="log"),
@@ -147,8 +157,11 @@ def _draw(
     axes: Axes, panel: Panel, rows: Sequence[Row], keys: Sequence[str], *, colour: str
 ) -> None:
     colours = (colour, *(c for c in COLOURS if c != colour))
-    for key, shade in zip(keys, colours * len(keys), strict=False):
-        _line(axes, *_points(rows, key), label=key.partition("/")[2] or key, colour=shade)
+    if panel.scale == "stacked":
+        keys = _areas(axes, rows, keys)
+    else:
+        for key, shade in zip(keys, colours * len(keys), strict=False):
+            _line(axes, *_points(rows, key), label=key.partition("/")[2] or key, colour=shade)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 2.5, 5, 10]))
     axes.set_xlim(0, max(row["step"] for row in rows) * 1.02)
     if panel.scale == "log" and any((row.get(key) or 0) > 0 for row in rows for key in keys):
@@ -161,6 +174,24 @@ def _draw(
         axes.yaxis.set_major_locator(MaxNLocator(4))
     if len(keys) > 1:
         axes.legend(loc="best", fontsize=8, handlelength=1.2)
+
+
+def _areas(axes: Axes, rows: Sequence[Row], keys: Sequence[str]) -> list[str]:
+    """One area a key on top of the other, each with the same colour in every picture; the keys that
+    are not zero throughout, which alone are drawn."""
+    drawn = [key for key in keys if any((row.get(key) or 0.0) > 0 for row in rows)]
+    shades = {f"{PREFIX}{phase}": shade for phase, shade in zip(STACKED, AREAS, strict=True)}
+    steps = [row["step"] for row in rows]
+    heights = [[row.get(key) or 0.0 for row in rows] for key in drawn]
+    if drawn:
+        axes.stackplot(
+            steps,
+            heights,
+            labels=[key.partition("/")[2] for key in drawn],
+            colors=[shades[key] for key in drawn],
+            linewidth=0,
+        )
+    return drawn
 
 
 def _points(rows: Sequence[Row], key: str) -> tuple[np.ndarray, np.ndarray]:

@@ -25,17 +25,16 @@ includes its engine, TRL's before the trainer is made. `from_start_s` are the sa
 the process (for ours Ray too), `from_first_step_s` from the first step.
 
 The ledger of a step: ours as runs have it, TRL's by clocks around generation, rewards and weight
-sync, the rest being training. `mfu` is the FLOP/s of our training part, replayed from the journal
-of `ours_equal`, over those of a large product in the same process (`grpo_flops`). Figures by
-threads stand in `by_threads`; at the top, times are by thread count and ratios are between the best
-of each at any count. Medians over rounds. A round of the quickstart takes ten minutes.
+sync, the rest being training. `mfu` is the FLOP/s of the training part of `ours_equal` over those
+of a large product in the same process, as the run's metrics have them. Figures by threads stand in
+`by_threads`; at the top, times are by thread count and ratios are between the best of each at any
+count. Medians over rounds. A round of the quickstart takes ten minutes.
 """
 
 import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -47,7 +46,6 @@ CHOICES = {
     "generate": ("trl_generate",),
     "vllm": ("trl_vllm",),
 }
-REPLAYED_STEPS = 4
 
 
 def one_side(side: Any, *, started: float) -> Measured:
@@ -71,36 +69,16 @@ def measured(side: Any) -> Measured:
     return {"times": times, "accuracies": {int(k): v for k, v in right.items()}, **answer}
 
 
-def busy(side: Any, journal: Path) -> Measured:
-    """Achieved and possible FLOP/s of our training part."""
-    few = replace(side, steps=min(REPLAYED_STEPS, side.steps))
-    timed = _process("timed", replace(few, work=_folder(side.work, "timed")), str(journal))
-    counted = _process("counted", replace(few, work=_folder(side.work, "counted")), str(journal))
-    first = 1 if few.steps > 1 else 0
-    rate = sum(counted["flops"][first:]) / sum(timed["seconds"][first:])
-    return {
-        "training_flops": rate,
-        "matmul_flops": timed["matmul_flops"],
-        "mfu": rate / timed["matmul_flops"],
-    }
-
-
-def _folder(parent: str, name: str) -> str:
-    folder = Path(parent) / name
-    folder.mkdir()
-    return str(folder)
-
-
-def _process(job: str, side: Any, *more: str) -> Measured:
+def _process(job: str, side: Any) -> Measured:
     from tests.bench.grpo_task import python
 
     text = json.dumps(asdict(side))
     print(f"{time.strftime('%H:%M:%S')} {side.name}: {job}", file=sys.stderr, flush=True)
-    out = python(["-m", "tests.bench.grpo", "--job", job, text, *more], threads=side.threads)
+    out = python(["-m", "tests.bench.grpo", "--job", job, text], threads=side.threads)
     return json.loads(out.splitlines()[-1])
 
 
-def job(name: str, text: str, more: Sequence[str], *, started: float) -> Measured:
+def job(name: str, text: str, *, started: float) -> Measured:
     """What one of our processes does."""
     from tests.bench.grpo_task import Side, accuracies
 
@@ -108,11 +86,7 @@ def job(name: str, text: str, more: Sequence[str], *, started: float) -> Measure
     side = Side(**{**values, "overrides": tuple(values["overrides"])})
     if name == "side":
         return one_side(side, started=started)
-    if name == "evaluate":
-        return {"accuracies": accuracies(side)}
-    from tests.bench.grpo_flops import run
-
-    return run(side, Path(more[0]), count=name == "counted")
+    return {"accuracies": accuracies(side)}
 
 
 def main() -> None:
@@ -128,11 +102,11 @@ def main() -> None:
     parser.add_argument("--sides", nargs="+", choices=tuple(CHOICES), default=list(CHOICES))
     parser.add_argument("--set", nargs="+", default=[], help="a.b=c of the recipe, of our sides")
     parser.add_argument("--cache", type=Path, default=Path("runs/bench-grpo"))
-    parser.add_argument("--job", nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("--job", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.job:
-        name, text, *more = arguments.job
-        print(json.dumps(job(name, text, more, started=started)))
+        name, text = arguments.job
+        print(json.dumps(job(name, text, started=started)))
         return
     result = measure(arguments)
     if arguments.json:
@@ -175,8 +149,6 @@ def measure(arguments: argparse.Namespace) -> Measured:
                 work.mkdir()
                 sides[name] = measured(side)
                 (work / "measured.json").write_text(json.dumps(sides[name]))
-                if name == "ours_equal" or (name == "ours" and not side.resamples):
-                    sides["busy"] = busy(side, work / "run" / "journal" / task.stage)
             rounds.setdefault(str(threads), []).append(sides)
     by_threads = {
         threads: summary(measurements, target=target) for threads, measurements in rounds.items()

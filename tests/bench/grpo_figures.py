@@ -58,6 +58,21 @@ def ledger(side: Measured) -> dict[str, float]:
     }
 
 
+SPEEDS = {"training_gflops_per_s": "training_gflops_per_s", "mfu": "matmul_share"}
+
+
+def speed(side: Measured) -> dict[str, float]:
+    """GFLOP/s of the training part and its share of matrix products' speed, medians over the steps
+    after the first, as the run's own metrics have them.
+
+    >>> speed({"rows": [{"matmul_share": 0.1}, {"matmul_share": 0.5}, {"matmul_share": 0.7}]})
+    {'mfu': 0.6}
+    """
+    rows = side["rows"][1:] or side["rows"]
+    known = {name: [row[key] for row in rows if key in row] for name, key in SPEEDS.items()}
+    return {name: statistics.median(values) for name, values in known.items() if values}
+
+
 def middle(values: Sequence[float | None]) -> float | None:
     """The median; None where one is.
 
@@ -86,11 +101,9 @@ def summary(rounds: Sequence[Mapping[str, Measured]], *, target: float) -> Measu
         result["breakdown"][name] = {
             part: middle([row.get(part, 0.0) for row in ledgers]) for part in ledgers[0]
         }
-    if "busy" in rounds[0]:
-        result |= {
-            key: middle([measurements["busy"][key] for measurements in rounds])
-            for key in rounds[0]["busy"]
-        }
+    speeds = [speed(side) for side in sides.get("ours_equal", [])]
+    for key in speeds[0] if speeds else ():
+        result[key] = middle([row.get(key) for row in speeds])
     result["speedup"] = ratio(fastest(result["s"], "trl"), result["s"].get("ours"))
     result["step_ratio"] = ratio(
         result["step_s"].get("ours_equal"), fastest(result["step_s"], "trl")

@@ -18,6 +18,14 @@ from pipeline.train.job import METRICS_FILE, TrainJob, read_metrics
 from tests.bench.grpo_task import Log, Side
 
 RUN = "run"  # the run folder, in a side's
+KEPT = (
+    "step_seconds",
+    "start_seconds",
+    "reward",
+    "training_gflops_per_s",
+    "matmul_share",
+)
+"""Of a row of metrics, beside its phases."""
 
 
 class NotedClient:
@@ -81,11 +89,7 @@ def run(side: Side, *, started: float) -> dict[str, Any]:
     return {
         "ended_s": time.monotonic() - started,
         "rows": [
-            {
-                key: value
-                for key, value in row.items()
-                if key.startswith("seconds/") or key in ("step_seconds", "start_seconds", "reward")
-            }
+            {key: value for key, value in row.items() if key.startswith("seconds/") or key in KEPT}
             for row in rows
         ],
     }

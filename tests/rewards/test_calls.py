@@ -80,7 +80,11 @@ def test_what_it_raises_is_its_own_and_ends_it(name: str, later: bool, fault: Ex
 
 @pytest.mark.parametrize("later", [False, True], ids=["plain", "async"])
 @pytest.mark.parametrize("name", FORMS)
-@pytest.mark.parametrize("result", [None, 7, "text", [1.0], {"rewards": 3}, object()], ids=str)
+@pytest.mark.parametrize(
+    "result",
+    [None, 7, "text", [1.0], {"rewards": 3}, object()],
+    ids=["None", "7", "text", "list", "dict", "object"],
+)
 def test_a_wrong_result_is_no_reason_to_ask_again(name: str, later: bool, result: Any) -> None:
     calls: list[int] = []
 

@@ -4,7 +4,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.watch.curves import PANELS, _smoothed, pictures
+from pipeline.measure.ledger import PHASES, PREFIX
+from pipeline.watch.curves import AREAS, PANELS, _smoothed, pictures
 
 
 def rows(count: int, **values: float) -> list[dict[str, Any]]:
@@ -30,6 +31,19 @@ def test_components_are_named_in_the_legend() -> None:
     svg = dict(pictures(rows(2, **{"reward/answer": 1.0, "reward/format": 0.5})))
     assert "answer" in svg["Reward components"]
     assert "format" in svg["Reward components"]
+
+
+def test_all_phases_that_took_time_stand_on_each_other_in_their_own_colours() -> None:
+    title = "Where a step's seconds go"
+    spent = {f"{PREFIX}{phase}": 1.0 for phase in PHASES}
+    whole = dict(pictures(rows(3, **spent)))[title]
+    part = dict(pictures(rows(3, **(spent | {f"{PREFIX}sync": 0.0}))))[title]
+    assert all(f">{phase}<" in whole for phase in PHASES)
+    assert ">sync<" not in part
+    assert AREAS[-1] in part  # what is idle keeps its colour
+    assert len(set(AREAS)) == len(PHASES)
+    for count in (1, 2, 40):
+        assert "<svg" in dict(pictures(rows(count, **dict.fromkeys(spent, 0.0))))[title]
 
 
 def test_smoothing_keeps_lines_and_ends() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.cli.matmul_speed import SIZES, TRIES, best_gflops
+from pipeline.measure.matmul_speed import SIZES, TRIES, best_gflops
 
 
 def timed(gflops: float, *, slow_from: int = 10**9) -> tuple[list[int], float]:
