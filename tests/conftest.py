@@ -11,8 +11,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+settings.register_profile(
+    "shared cores", deadline=None
+)  # what else runs decides how long one takes
+settings.load_profile("shared cores")
 
 GEMMA = (
     "{{ bos_token }}{% if messages[0]['role'] == 'system' %}"
