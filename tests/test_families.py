@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
+from pipeline.generate.chat import load_chat
 from pipeline.plan.engine_models import CPU_FAULTS
 from pipeline.watch.report import metrics_of
+from tests.fresh_load import NEW_TOKENS, PROMPTS, said_afresh
+from tests.own_code import FILES, write_model
 from tests.tiny_families import FAMILIES, write_family
 
 RECIPE = """
@@ -37,13 +40,31 @@ stages:
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_from_plan_to_export(family: str, tmp_path: Path) -> None:
+    if family in CPU_FAULTS:
+        pytest.skip(f"plan refuses it on a CPU: {CPU_FAULTS[family]}")
     write_family(family, tmp_path / "model")
-    (tmp_path / "family.yaml").write_text(RECIPE.format(model=tmp_path / "model"))
+    check_flow(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_model_of_own_code_from_plan_to_export(tmp_path: Path) -> None:
+    write_model(tmp_path / "model")
+    document = check_flow(tmp_path, trusted=True)
+    (note,) = [note for note in document["notes"] if "trust_remote_code" in note]
+    assert note.endswith(", ".join(FILES))
+
+
+def check_flow(place: Path, *, trusted: bool = False) -> dict[str, Any]:
+    """The model in a folder through plan, run and export; what comes out answers as what was
+    trained. Returns what `plan` says."""
+    ends = two_ends(place / "model")
+    source = f"{place / 'model'}, trust_remote_code: {str(trusted).lower()}"
+    (place / "family.yaml").write_text(RECIPE.format(model=source))
 
     def stepwell(*arguments: str) -> dict[str, Any]:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "pipeline", *arguments, "--json"],
-            cwd=tmp_path,
+            cwd=place,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
@@ -52,22 +73,38 @@ def test_a_family_from_plan_to_export(family: str, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-2000:]
         return json.loads(done.stdout)
 
-    if family in CPU_FAULTS:
-        pytest.skip(f"plan refuses it on a CPU: {CPU_FAULTS[family]}")
-    stepwell("plan", "family.yaml")
+    plan = stepwell("plan", "family.yaml")
     document = stepwell("run", "family.yaml")
     assert [row["model"] for row in document["results"]] == ["base", "reason"]
-    rows = metrics_of(tmp_path / "runs/family", "reason")
+    rows = metrics_of(place / "runs/family", "reason")
     assert rows
     assert all(row["logprob_gap"] < 1e-3 for row in rows)
-    exported = tmp_path / stepwell("export", "runs/family")["model"]
-    trained = tmp_path / "runs/family/stages/reason/model"
-    said = []
-    for folder in (exported, trained):
-        again = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-        prompt = AutoTokenizer.from_pretrained(folder).apply_chat_template(
-            [{"role": "user", "content": "ab"}], add_generation_prompt=True, return_tensors="pt"
+    exported = place / stepwell("export", "runs/family")["model"]
+    afresh = said_afresh(exported, cwd=place, trusted=trusted)
+    assert set(ends) <= set(afresh["ends"])
+    assert afresh["said"] == said_here(place / "runs/family/stages/reason/model", trusted=trusted)
+    return plan
+
+
+def two_ends(folder: Path) -> list[int]:
+    """Have a model end by its padding token, too, as Qwen's and Llama's do; returns both."""
+    file = folder / "generation_config.json"
+    settings = json.loads(file.read_text())
+    ends = [settings["eos_token_id"], settings["pad_token_id"]]
+    file.write_text(json.dumps(settings | {"eos_token_id": ends}))
+    return ends
+
+
+def said_here(folder: Path, *, trusted: bool) -> list[list[int]]:
+    """The tokens of both prompts and of greedy answers."""
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, trust_remote_code=trusted
+    )
+    chat, said = load_chat(folder), []
+    for text in PROMPTS:
+        prompt = torch.tensor([chat.prompt_ids(chat.render(text, None))])
+        out = model.generate(
+            prompt, do_sample=False, max_new_tokens=NEW_TOKENS, eos_token_id=list(chat.ends)
         )
-        out = again.generate(**prompt, do_sample=False, max_new_tokens=8)
         said.append(out[0].tolist())
-    assert said[0] == said[1]
+    return said

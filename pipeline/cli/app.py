@@ -237,6 +237,9 @@ def evaluate(
     engine: Annotated[
         str | None, typer.Option(help="vllm, native or auto; default: the recipe's.")
     ] = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run the code that MODEL brings along.")
+    ] = False,
     run_dir: RunDir = None,
     as_json: Json = False,
 ) -> Answer:
@@ -248,10 +251,11 @@ def evaluate(
     asked = _asked_depth(effort, depth, budget)
     loaded = load_recipe(recipe, overrides or [], tell=say)
     folder = Path(model) / "model" if (Path(model) / "model").is_dir() else Path(model)
+    named = {"path": str(folder.resolve())} if folder.is_dir() else {"hub": model}
     try:
         changed = evaluation_recipe(
             loaded,
-            {"path": str(folder.resolve())} if folder.is_dir() else {"hub": model},
+            {**named, "trust_remote_code": trust_remote_code},
             asked=asked,
             engine=engine,
         )

@@ -14,7 +14,7 @@ DEPTH_KEYS = ("effort", "budget", "depth")
 
 def evaluation_recipe(
     recipe: Recipe,
-    source: Mapping[str, str],
+    source: Mapping[str, str | bool],
     *,
     asked: Mapping[str, Any],
     engine: str | None = None,
@@ -22,7 +22,7 @@ def evaluation_recipe(
     """The recipe's first evaluate stage, or its depth stage's held-out prompts, on one model.
 
     Args:
-        source: `path` or `hub` of the model.
+        source: `path` or `hub` of the model, and `trust_remote_code`: never the recipe's own.
         asked: at most one of effort, budget and depth, in place of the stage's own.
         engine: in place of the recipe's.
 

@@ -66,7 +66,8 @@ class EngineActor(_Shell):
             self._engine = _engine(model, settings, version=version)
             self._built = shape
         elif self._built == shape:
-            self._engine.load_weights(folder_weights(model), version=version)
+            weights = folder_weights(model, own_code=settings.own_code)
+            self._engine.load_weights(weights, version=version)
         else:
             return False
         return True

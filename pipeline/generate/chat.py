@@ -37,7 +37,7 @@ def load_tokenizer(model: Path) -> Any:
     from pipeline.recurrent.config import register_config
 
     register_config()
-    return AutoTokenizer.from_pretrained(str(model))
+    return AutoTokenizer.from_pretrained(str(model), trust_remote_code=False)
 
 
 def load_chat(model: Path) -> "Chat":

@@ -25,6 +25,7 @@ class EngineSettings:
     gpus: int
     gpu_memory_fraction: float
     engine: Literal["vllm", "native"] = "vllm"
+    own_code: bool = False  # the recipe lets the model run the code that its folder brings along
 
 
 class Engine(Protocol):

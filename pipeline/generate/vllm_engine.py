@@ -81,6 +81,7 @@ class VllmEngine:
             generation_config="auto",
             disable_log_stats=True,
             seed=0,
+            trust_remote_code=settings.own_code,
             **options,
         ).llm_engine
         self.own_draws = settings.device == "cpu"
@@ -90,7 +91,8 @@ class VllmEngine:
             self._engine.collective_rpc(install)
             if self._engine.collective_rpc(_has_experts)[0]:
                 # OLMoE and AFMoE are right from their second weights on, the others always
-                self.load_weights(folder_weights(model), version=version)
+                weights = folder_weights(model, own_code=settings.own_code)
+                self.load_weights(weights, version=version)
 
     def generate(self, requests: Sequence[Request], *, version: int) -> Iterator[Rollout]:
         """Yield each request's rollout as it ends.

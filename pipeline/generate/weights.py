@@ -37,9 +37,9 @@ def checkpoint_weights(model: PreTrainedModel, weights: Mapping[str, Tensor]) ->
     return revert_weight_conversion(model, stored)
 
 
-def folder_weights(folder: Path) -> Iterator[tuple[str, Tensor]]:
+def folder_weights(folder: Path, *, own_code: bool = False) -> Iterator[tuple[str, Tensor]]:
     """(name, tensor) of a Hugging Face folder's files; a tied output head is named too."""
-    ties = _ties(folder)
+    ties = _ties(folder, own_code=own_code)
     names: set[str] = set()
     sources: dict[str, Tensor] = {}
     for file in sorted(folder.glob("*.safetensors")):
@@ -55,12 +55,12 @@ def folder_weights(folder: Path) -> Iterator[tuple[str, Tensor]]:
             yield tied, sources[source]
 
 
-def _ties(folder: Path) -> dict[str, str]:
+def _ties(folder: Path, *, own_code: bool) -> dict[str, str]:
     """Which tensor of a folder's file each tied one equals, by their names in the file."""
     register()
-    config = AutoConfig.from_pretrained(folder)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=own_code)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=own_code)
     return {
         _stored_name(model, tied): _stored_name(model, source)
         for tied, source in model.all_tied_weights_keys.items()

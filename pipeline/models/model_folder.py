@@ -6,7 +6,7 @@ Read `load` first. What can be told from the files alone is told before anything
 
 import json
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from transformers.utils.hub import cached_file
 
 from pipeline.errors import WrongInput
+from pipeline.models.own_code import code_fault, needs_own_code
 from pipeline.recipe.model_source import PUBLISHED
 from pipeline.recipe.places import near_folder
 from pipeline.recurrent.convert.checkpoint import ConversionError
@@ -75,8 +76,9 @@ def reading(name: str) -> Iterator[None]:
         ) from error
 
 
-def load(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model and the tokenizer of a checked folder or a hub id, in the stored dtype.
+def load(name: str, *, own_code: bool = False) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model and the tokenizer of a checked folder or a hub id, in the stored dtype; with
+    ``own_code`` the code that the folder brings along runs.
 
     Raises:
         ModelError: for anything that keeps them from loading whole: no tensor stays random.
@@ -84,7 +86,10 @@ def load(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     register()
     with reading(name):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            name, trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True
+            name,
+            trust_remote_code=own_code,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
         )
     model, report = loaded
     misfits = dict.fromkeys(report["missing_keys"], "is missing")
@@ -111,8 +116,8 @@ def load_tokenizer_of(name: str | Path) -> PreTrainedTokenizerBase:
         ) from error
 
 
-def hub_model_type(name: str) -> str | None:
-    """The `model_type` of a hub id, which is looked up or in the cache.
+def hub_config(name: str) -> dict[str, Any]:
+    """The `config.json` of a hub id, which is looked up or in the cache.
 
     Raises:
         ModelError: for an id that is none, that does not exist, or that cannot be reached.
@@ -122,7 +127,7 @@ def hub_model_type(name: str) -> str | None:
     except (OSError, HFValidationError) as error:  # the network's and the hub's own errors
         raise unreachable(name, error) from error
     with reading(name):
-        return json.loads(Path(str(file)).read_text()).get("model_type")
+        return dict(json.loads(Path(str(file)).read_text()))
 
 
 def unreachable(name: str, error: Exception) -> ModelError:
@@ -139,15 +144,20 @@ def unreachable(name: str, error: Exception) -> ModelError:
     )
 
 
-def check_folder(folder: Path) -> None:
-    """Refuse a model folder that cannot be loaded. Reads the heads of its files alone.
+def check_folder(folder: Path, *, trusted: bool = False) -> None:
+    """Refuse a model folder that cannot be loaded, and one that needs code of its own, unless that
+    is ``trusted``. Reads the heads of its files alone.
 
     Raises:
         ModelError: naming the folder, the file, and what to do.
     """
     if not folder.is_dir():
         raise ModelError(f"model folder {folder} does not exist")
-    _check_kind(folder, _object_in(folder, "config.json"))
+    config = _object_in(folder, "config.json")
+    if needs_own_code(config):
+        check_code(folder, config, trusted=trusted)
+    else:
+        _check_kind(folder, config)
     if any(folder.glob("model*.safetensors")):
         for shard in _shards(folder):
             _check_shard(folder, shard)
@@ -159,17 +169,33 @@ def check_folder(folder: Path) -> None:
         raise ModelError(f"model folder {folder} has no tokenizer: tokenizer.json is missing")
 
 
+def check_code(name: str | Path, config: Mapping[str, Any], *, trusted: bool) -> None:
+    """Refuse code of a folder's or a hub id's own that is not trusted or, of a folder, not whole.
+
+    Raises:
+        ModelError: naming the key that trusts it, or what is wrong with it.
+    """
+    if not trusted:
+        raise ModelError(
+            f"model {name} needs code of its own, which can do anything with this account: read "
+            "it, then write trust_remote_code: true beside the model, or give one that "
+            "transformers knows"
+        )
+    fault = code_fault(Path(name), config)
+    if fault is not None:
+        raise ModelError(f"model {name} {fault}")
+
+
 def _check_kind(folder: Path, config: dict[str, Any]) -> None:
     register()
     kind = config.get("model_type")
     if kind in PUBLISHED:
         return
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
-        own = "; its own code is never run" if config.get("auto_map") else ""
         raise ModelError(
             f"model folder {folder}: config.json has the model_type {kind!r}, which transformers "
-            f"{transformers.__version__} does not know{own}: give a model of a known type, such "
-            "as llama or qwen3"
+            f"{transformers.__version__} does not know: give a model of a known type, such as "
+            "llama or qwen3"
         )
     if CONFIG_MAPPING[kind] not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ModelError(

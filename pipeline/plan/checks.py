@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from pipeline.plan.batches import batch_of
 from pipeline.plan.model_mistakes import model_mistakes, template_mistakes
-from pipeline.plan.model_origin import first_source, max_iterations, positions
+from pipeline.plan.model_origin import first_source, max_iterations, positions, runs_own_code
 from pipeline.plan.row_mistakes import turn_mistakes
 from pipeline.plan.stage_plan import PlanError
 from pipeline.prompts import entries
@@ -169,6 +169,15 @@ def length_mistakes(recipe: Recipe, name: str, stage: Stage) -> Iterator[str]:
         yield (
             f"stages.{name}.max_tokens: {stage.longest_completion} leaves no room for a prompt in "
             f"the model's {most} positions; lower it"
+        )
+
+
+def code_mistakes(recipe: Recipe, name: str, stage: Stage) -> Iterator[str]:
+    """A reward model on top of a model that brings its own code, which has no score for a text."""
+    if stage.product == "reward_model" and runs_own_code(recipe, name):
+        yield (
+            f"stages.{name}.init: {stage.start} runs code of its own, which makes no reward model; "
+            "start from a model that transformers knows"
         )
 
 

@@ -1,10 +1,13 @@
 """Families that vLLM cannot sample from on a CPU: a tiny model of each was tried."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+from pipeline.models.known_models import sampled_architectures
 from pipeline.plan.engine_choice import planned_engines
 from pipeline.plan.model_origin import first_source, stored_config
+from pipeline.recipe.model_source import ModelSource
 from pipeline.recipe.schema import Recipe, Stage
 
 _STATE = "vLLM's kernels for its recurrent layers do not know float32 on a CPU"
@@ -17,16 +20,43 @@ CPU_FAULTS = {
 }
 """Why, by `model_type`; vLLM 0.31.0."""
 
+SAMPLED = ("init", "policy", "model")
+"""Roles of the models that engines sample from, in stages that use engines."""
+
 
 def engine_model_mistakes(recipe: Recipe, name: str, stage: Stage, *, device: str) -> Iterator[str]:
     """A stage that samples from a model which its engine cannot run here."""
-    source = first_source(recipe, name) if stage.uses_engines and device == "cpu" else None
-    if source is None or source.path is None or source.split is not None:
-        return
-    kind = (stored_config(Path(source.path)) or {}).get("model_type")
-    fault = CPU_FAULTS.get(str(kind))
+    names = [item.name for item in stage.inputs() if item.role in SAMPLED] * stage.uses_engines
+    sources = [first_source(recipe, model) for model in dict.fromkeys(names)]
+    folders = {s.path: s for s in sources if s is not None and s.path and s.split is None}
+    for source in folders.values():
+        yield from _source_mistakes(recipe, name, stage, source, device=device)
+
+
+def _source_mistakes(
+    recipe: Recipe, name: str, stage: Stage, source: ModelSource, *, device: str
+) -> Iterator[str]:
+    assert source.path is not None
+    config = stored_config(Path(source.path)) or {}
+    if source.trust_remote_code:
+        yield from _code_mistakes(name, source.path, config)
+    kind = config.get("model_type")
+    fault = CPU_FAULTS.get(str(kind)) if device == "cpu" else None
     if fault is not None and "vllm" in planned_engines(recipe, stage, device=device):
         yield (
             f"stages.{name}: {source.path} is a {kind}, which cannot be sampled from here "
             f"({fault}); give a dense model with attention, such as a llama or qwen3"
+        )
+
+
+def _code_mistakes(name: str, folder: str, config: Mapping[str, Any]) -> Iterator[str]:
+    """A model of code of its own that vLLM has no code for, and transformers' body cannot lend."""
+    known = sampled_architectures()
+    architectures = config.get("architectures") or []
+    lends = "AutoModel" in (config.get("auto_map") or {})
+    if known and not lends and not known & set(map(str, architectures)):
+        yield (
+            f"stages.{name}: {folder} cannot be sampled from: vLLM has no code for "
+            f"{', '.join(map(str, architectures)) or 'it'}, and the auto_map of its config.json "
+            "names no AutoModel, by which vLLM would run its own; name one there"
         )

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import file_sha256
+from pipeline.models.own_code import code_files
 from pipeline.plan.engine_choice import planned_engines
+from pipeline.plan.model_origin import stored_config
 from pipeline.prompts.entries import reference_sources
 from pipeline.prompts.row_files import row_files
 from pipeline.recipe.model_source import ModelSource
@@ -79,9 +81,17 @@ def model_identity(source: ModelSource) -> dict[str, Any]:
     if source.path is not None:
         files = [p for p in Path(source.path).iterdir() if p.suffix in _MODEL_SUFFIXES]
         content["path"] = {p.name: _weights_digest(p) for p in sorted(files)}
+        if source.trust_remote_code:
+            content["code"] = _code_digests(Path(source.path))
     if source.gguf is not None:
         content["gguf"] = [_weights_digest(Path(source.gguf))]
     return content
+
+
+def _code_digests(folder: Path) -> dict[str, str]:
+    """The files of code that run with a folder's model, by their contents."""
+    names = code_files(folder, stored_config(folder) or {})
+    return {name: file_sha256(folder / name) for name in names}
 
 
 def _weights_digest(path: Path) -> str:

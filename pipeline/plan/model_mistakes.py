@@ -5,15 +5,14 @@ Loads no ML library. What is not in the files is found when a model is loaded
 """
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
-from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from pipeline.models.known_models import causal_models
 from pipeline.models.model_texts import TemplateFault, texts_of
+from pipeline.models.own_code import code_fault, code_files, needs_own_code, tokenizer_code
 from pipeline.plan.model_origin import stored_config
 from pipeline.recipe.model_source import PUBLISHED, ModelSource
 from pipeline.recipe.places import gguf_files, hub_id_mistake
@@ -29,6 +28,7 @@ def model_mistakes(key: str, source: ModelSource) -> Iterator[str]:
     """A source that is not there, names what is not there, or is no model to be trained."""
     if source.path is not None:
         yield from _folder_mistakes(f"{key}.path", source.path)
+        yield from _code_mistakes(key, Path(source.path), trusted=source.trust_remote_code)
     if source.hub is not None and (mistake := hub_id_mistake(source.hub)) is not None:
         yield f"{key}.hub: {mistake}"
     if source.gguf is None or Path(source.gguf).is_file():
@@ -96,14 +96,11 @@ def _unfit(config: Mapping[str, Any]) -> str | None:
         )
     if config.get("is_encoder_decoder"):
         return f"is an encoder and a decoder ({kind}); give a model that writes a text on"
-    known = _causal_models()
+    known = causal_models()
     if kind in (None, MODEL_TYPE, *PUBLISHED) or not known:
         return None
-    if kind not in known and config.get("auto_map"):
-        return (
-            f"needs code of its own (model_type {kind}), which is never run here: a model from "
-            "the internet could do anything with this account; give one that transformers knows"
-        )
+    if needs_own_code(config):
+        return None
     if kind not in known:
         return f"is of a kind ({kind}) that the installed transformers has no causal model for"
     if names and not known[kind] & set(map(str, names)):
@@ -111,19 +108,33 @@ def _unfit(config: Mapping[str, Any]) -> str | None:
     return None
 
 
-@cache
-def _causal_models() -> Mapping[str, set[str]]:
-    """The classes that write a text on by `model_type`, as the installed transformers lists them;
-    empty where its list is not found. Read as text: importing it takes seconds."""
-    spec = find_spec("transformers")
-    places = [] if spec is None else spec.submodule_search_locations or []
-    files = [Path(place) / "models" / "auto" / "modeling_auto.py" for place in places]
-    text = next((file.read_text(encoding="utf-8") for file in files if file.is_file()), "")
-    listed = text.partition("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES = ")[2].partition("\n)\n")[0]
-    models: dict[str, set[str]] = {}
-    for kind, name in re.findall(r'\(\s*"([\w-]+)",\s*"(\w+)"', listed):
-        models.setdefault(kind, set()).add(name)
-    return models
+def _code_mistakes(key: str, folder: Path, *, trusted: bool) -> Iterator[str]:
+    """Code that a folder needs and no key allows, a key without need, code that cannot run."""
+    config = stored_config(folder)
+    if config is None:
+        return
+    if not needs_own_code(config):
+        if trusted:
+            yield (
+                f"{key}.trust_remote_code: {folder} needs no code of its own: transformers knows "
+                f"{config.get('model_type')}; leave it out"
+            )
+        return
+    files = ", ".join(code_files(folder, config)) or "no file named"
+    fault, words = code_fault(folder, config), tokenizer_code(folder)
+    if not trusted:
+        yield (
+            f"{key}.path: {folder} needs code of its own ({files}), which can do anything with "
+            f"this account; read it, then write {key}.trust_remote_code: true, or give a model "
+            "that transformers knows"
+        )
+    elif fault is not None:
+        yield f"{key}.path: {folder} {fault}"
+    elif words is not None:
+        yield (
+            f"{key}.path: the tokenizer of {folder} is code of its own ({words}), which is never "
+            "run; save it as tokenizer.json with the tokenizer_class PreTrainedTokenizerFast"
+        )
 
 
 def _folder_mistakes(key: str, path: str) -> Iterator[str]:

@@ -29,6 +29,12 @@ def first_source(recipe: Recipe, name: str) -> ModelSource | None:
     return None
 
 
+def runs_own_code(recipe: Recipe, name: str) -> bool:
+    """Whether the recipe lets the model of `base` or of a stage run the code that it brings."""
+    source = first_source(recipe, name)
+    return source is not None and source.trust_remote_code
+
+
 def positions(source: ModelSource) -> int | None:
     """Tokens that a model takes, prompt and completion together; None where files do not say."""
     if source.scratch is not None:
@@ -47,6 +53,8 @@ def max_iterations(source: ModelSource) -> int | None:
         return source.scratch.max_iterations if source.scratch.core is not None else 0
     if source.split is not None:
         return source.max_iterations or SPLIT_ITERATIONS
+    if source.trust_remote_code:
+        return 0
     if source.path is None:
         return None if source.gguf is None else 0
     config = stored_config(Path(source.path))

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.models.model_texts import texts_of
+from pipeline.models.own_code import code_files
+from pipeline.plan.model_origin import stored_config
 from pipeline.plan.vocabulary import vocabulary_notes
 from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.recipe.model_source import ModelSource
@@ -19,7 +21,16 @@ def notes_of(recipe: Recipe) -> list[str]:
     for name, stage in recipe.stages.items():
         sources |= {f"stages.{name}.{key}": model for key, model in stage.own_models.items()}
     turns = [note for key, source in sources.items() for note in _turn_notes(key, source)]
-    return [*turns, *vocabulary_notes(recipe), *_watch_notes(recipe), *_rate_notes(recipe)]
+    code = [_code_note(key, model) for key, model in sources.items() if model.trust_remote_code]
+    return [*code, *turns, *vocabulary_notes(recipe), *_watch_notes(recipe), *_rate_notes(recipe)]
+
+
+def _code_note(key: str, source: ModelSource) -> str:
+    """Which code of others a run will run."""
+    if source.path is None:
+        return f"{key}.trust_remote_code: runs code of {source.hub}: whatever its config.json names"
+    names = code_files(Path(source.path), stored_config(Path(source.path)) or {})
+    return f"{key}.trust_remote_code: runs code of {source.path}: {', '.join(names)}"
 
 
 def _rate_notes(recipe: Recipe) -> Iterator[str]:

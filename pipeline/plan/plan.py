@@ -6,6 +6,7 @@ from pipeline import __version__
 from pipeline.artifacts import fingerprint
 from pipeline.plan.checks import (
     batch_mistakes,
+    code_mistakes,
     file_mistakes,
     length_mistakes,
     name_mistakes,
@@ -40,6 +41,7 @@ def make_plan(recipe: Recipe) -> Plan:
         mistakes += batch_mistakes(name, stage, recipe.hardware)
         mistakes += length_mistakes(recipe, name, stage)
         mistakes += recurrent_mistakes(recipe, name, stage)
+        mistakes += code_mistakes(recipe, name, stage)
         mistakes += lora_mistakes(recipe, name, stage)
         mistakes += engine_model_mistakes(recipe, name, stage, device=device_of(recipe.hardware))
         mistakes += optimizer_mistakes(name, stage, device=device_of(recipe.hardware))

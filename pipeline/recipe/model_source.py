@@ -88,6 +88,9 @@ class ModelSource(Strict):
     vocabulary: Literal["full", "pruned"] = "full"
     """`pruned`: a run uses the tokens of its prompts and rows, those that spell the rest and 4096
     more; faster where the vocabulary is large for the model. An export has the full one again."""
+    trust_remote_code: bool = False
+    """Runs the code that the model's folder brings along, where transformers knows no such model:
+    it can do anything that you can. `plan` names its files."""
 
     @model_validator(mode="after")
     def _one(self) -> "ModelSource":
@@ -103,4 +106,20 @@ class ModelSource(Strict):
             raise ValueError("max_iterations is for a model that split makes recurrent")
         if self.scratch is not None and self.vocabulary == "pruned":
             raise ValueError("vocabulary=pruned: a scratch model's characters are few already")
+        if self.trust_remote_code:
+            self._check_code()
         return self
+
+    def _check_code(self) -> None:
+        if self.path is None and self.hub is None:
+            raise ValueError("trust_remote_code is for path and hub: others bring no code along")
+        if self.split is not None:
+            raise ValueError(
+                "split takes Llama-type models of transformers apart, not code that a model brings "
+                "along; leave split or trust_remote_code out"
+            )
+        if self.vocabulary == "pruned":
+            raise ValueError(
+                "vocabulary=pruned cuts models that transformers knows, not those of code that "
+                "they bring along; leave vocabulary or trust_remote_code out"
+            )

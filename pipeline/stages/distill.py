@@ -5,6 +5,7 @@ from functools import partial
 
 from pipeline.measure.drops import drop_rows
 from pipeline.models import model_calls
+from pipeline.plan.model_origin import runs_own_code
 from pipeline.plan.stage_plan import StagePlan
 from pipeline.recipe.distill_stage import DistillStage
 from pipeline.stages.context import Output, RunContext
@@ -28,7 +29,13 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
         what, info = "rows", train(ctx, plan, partial(training_calls.distill, job, rows))
     else:
         teacher = model_of(ctx, spec.teacher)
-        training = partial(training_calls.distill_on_policy, job, rows, teacher)
+        training = partial(
+            training_calls.distill_on_policy,
+            job,
+            rows,
+            teacher,
+            teacher_code=runs_own_code(ctx.plan.recipe, spec.teacher),
+        )
         what, info = "prompts", train(ctx, plan, training)
     drop = too_long(info, what, tokens=spec.max_tokens, key=f"stages.{plan.name}.max_tokens")
     return Output(kind="checkpoint", info={**info, "drops": drop_rows([drop])})

@@ -11,7 +11,7 @@ from pipeline.generate.client import RolloutClient
 from pipeline.generate.engine import EngineSettings
 from pipeline.generate.service import RewardUse
 from pipeline.plan.engine_choice import engine_for
-from pipeline.plan.model_origin import first_source
+from pipeline.plan.model_origin import first_source, runs_own_code
 from pipeline.plan.stage_plan import StagePlan
 from pipeline.recipe.routing import judges
 from pipeline.recipe.stage_base import BASE, Input, Training
@@ -80,6 +80,7 @@ def train_job(
         dtype=recipe.model.dtype,
         report_to=tuple(recipe.report_to),
         run_name=f"{recipe.name}/{plan.name}",
+        own_code=runs_own_code(recipe, plan.name),
     )
 
 
@@ -174,7 +175,14 @@ def engine_settings(ctx: RunContext, model: Path) -> EngineSettings:
         gpus=hardware.gpus_per_engine,
         gpu_memory_fraction=hardware.gpu_memory_fraction,
         engine=engine_for(hardware, config, device=ctx.plan.device),
+        own_code=_runs_own_code(ctx, model),
     )
+
+
+def _runs_own_code(ctx: RunContext, model: Path) -> bool:
+    """Whether a folder is that of a model which the recipe lets run the code it brings along."""
+    names = [name for name, a in ctx.artifacts.items() if a.path / MODEL_FOLDER == model]
+    return any(runs_own_code(ctx.plan.recipe, name) for name in names)
 
 
 def prepare_engines(ctx: RunContext, stages: Sequence[StagePlan]) -> None:

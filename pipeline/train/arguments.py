@@ -35,6 +35,7 @@ from transformers.utils.logging import (
 )
 
 from pipeline.errors import WrongInput
+from pipeline.models.own_code import carry_code
 from pipeline.recurrent.register import register
 from pipeline.train.adapter import save_adapters, transformers_model
 from pipeline.train.job import CHECKPOINTS, TrainJob
@@ -181,7 +182,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     Raises:
         ValueError: it has no end-of-sequence token, which training appends to every completion.
     """
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if tokenizer.eos_token_id is None:
         raise ValueError(f"the tokenizer in {folder} has no end-of-sequence token; set eos_token")
     if tokenizer.pad_token_id is None:
@@ -255,6 +256,8 @@ def save_final(trainer: Trainer, job: TrainJob, tokenizer: PreTrainedTokenizerBa
     if trainer.args.process_index == 0:
         model.save_pretrained(job.out, state_dict=weights)
         tokenizer.save_pretrained(job.out)
+        if job.own_code:
+            carry_code(job.model, job.out)
         if not model.can_generate():  # a reward model ends what it reads as its base does
             GenerationConfig.from_pretrained(job.model).save_pretrained(job.out)
 

@@ -34,12 +34,18 @@ train = sft_trainer.train  # distillation on rows is fine-tuning on them
 
 
 def train_on_policy(
-    job: TrainJob, prompts: Path, teacher: Path, *, callbacks: Sequence[TrainerCallback] = ()
+    job: TrainJob,
+    prompts: Path,
+    teacher: Path,
+    *,
+    teacher_code: bool = False,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> dict[str, Any]:
     """Draw the student's completions towards a teacher's next-token distribution.
 
     `prompts` is a parquet file with a string column `prompt`, rendered through the chat template;
-    `teacher` is a model folder with the student's vocabulary. Completions are sampled from the
+    `teacher` is a model folder with the student's vocabulary, whose own code runs with
+    `teacher_code`. Completions are sampled from the
     student at temperature 1 by transformers, `max_tokens` long with their prompt.
 
     Returns:
@@ -50,11 +56,16 @@ def train_on_policy(
         ValueError: no prompt leaves room for a completion, or the vocabularies differ.
     """
     with trainer_process(job):
-        return _train(job, prompts, teacher, callbacks=callbacks)
+        return _train(job, prompts, teacher, teacher_code=teacher_code, callbacks=callbacks)
 
 
 def _train(
-    job: TrainJob, path: Path, teacher: Path, *, callbacks: Sequence[TrainerCallback]
+    job: TrainJob,
+    path: Path,
+    teacher: Path,
+    *,
+    teacher_code: bool,
+    callbacks: Sequence[TrainerCallback],
 ) -> dict[str, Any]:
     spec = job.spec
     assert isinstance(spec, DistillStage)
@@ -85,8 +96,10 @@ def _train(
         shuffle_dataset=False,
     )
     student, expert = (
-        AutoModelForCausalLM.from_pretrained(folder, dtype=weights_dtype(job))
-        for folder in (job.model, teacher)
+        AutoModelForCausalLM.from_pretrained(
+            folder, dtype=weights_dtype(job), trust_remote_code=own_code
+        )
+        for folder, own_code in ((job.model, job.own_code), (teacher, teacher_code))
     )
     trainer = DistillationTrainer(
         model=with_adapters(student, job),

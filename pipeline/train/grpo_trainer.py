@@ -120,7 +120,9 @@ def make_trainer(
 
 
 def _model(job: TrainJob) -> PreTrainedModel:
-    model = AutoModelForCausalLM.from_pretrained(job.model, dtype=weights_dtype(job))
+    model = AutoModelForCausalLM.from_pretrained(
+        job.model, dtype=weights_dtype(job), trust_remote_code=job.own_code
+    )
     without_dropout(model)
     return model
 

@@ -32,6 +32,7 @@ class TrainJob:
     dtype: str = "float32"
     report_to: tuple[str, ...] = ()
     run_name: str = ""
+    own_code: bool = False  # the recipe lets the model run the code that its folder brings along
 
 
 def read_metrics(file: Path) -> list[dict[str, Any]]:

@@ -79,7 +79,9 @@ def _train(job: TrainJob, rows: Path, *, callbacks: Sequence[TrainerCallback]) -
         padding_free=spec.packing,
         remove_unused_columns=False,  # only what the collator knows is there, and `depths`
     )
-    model = AutoModelForCausalLM.from_pretrained(job.model, dtype=weights_dtype(job))
+    model = AutoModelForCausalLM.from_pretrained(
+        job.model, dtype=weights_dtype(job), trust_remote_code=job.own_code
+    )
     random_depths = spec.random_depths
     if random_depths is not None:
         check_random_depths(model.config, random_depths, folder=job.model)

@@ -31,11 +31,13 @@ def distill(job: TrainJob, rows: Path) -> dict[str, Any]:
     return distill_trainer.train(job, rows)
 
 
-def distill_on_policy(job: TrainJob, prompts: Path, teacher: Path) -> dict[str, Any]:
+def distill_on_policy(
+    job: TrainJob, prompts: Path, teacher: Path, *, teacher_code: bool
+) -> dict[str, Any]:
     """See `pipeline.train.distill_trainer.train_on_policy`."""
     from pipeline.train import distill_trainer
 
-    return distill_trainer.train_on_policy(job, prompts, teacher)
+    return distill_trainer.train_on_policy(job, prompts, teacher, teacher_code=teacher_code)
 
 
 def grpo(job: TrainJob, rollouts: RolloutClient) -> dict[str, Any]:

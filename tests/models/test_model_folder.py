@@ -72,7 +72,7 @@ BROKEN: dict[str, tuple[Break, str]] = {
     "no type": (configured(model_type=None), "model_type None, which transformers"),
     "code of its own": (
         configured(model_type="other", auto_map={"AutoConfig": "configuration.Other"}),
-        "its own code is never run",
+        "needs code of its own, .* trust_remote_code: true",
     ),
     "no language model": (configured(model_type="vit"), "'vit' is no causal language model"),
     "another width": (

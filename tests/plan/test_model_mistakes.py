@@ -79,7 +79,7 @@ def test_a_usual_folder_is_fine(tmp_path: Path) -> None:
             "is of a kind (llava)",
         ),
         ({"model_type": "qwen2_vl"}, "is of a kind (qwen2_vl)"),
-        ({"auto_map": {"AutoModel": "x.Y"}, "model_type": "mine"}, "never run here"),
+        ({"auto_map": {"AutoModel": "x.Y"}, "model_type": "mine"}, "code of its own (x.py)"),
     ],
 )
 def test_models_that_cannot_be_trained_are_named(
