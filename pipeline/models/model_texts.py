@@ -13,6 +13,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from pipeline.errors import WrongInput
 from pipeline.models.turn_end import Message, TurnEnd, turn_end_of
+from pipeline.recipe.model_source import ModelSource
 
 
 class TemplateFault(WrongInput):
@@ -71,6 +72,16 @@ class ModelTexts:
             raise TemplateFault(f"line {error.lineno}: {error.message}") from error
         except (TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
             raise TemplateFault(f"{error}") from error
+
+
+def source_texts(source: ModelSource) -> ModelTexts | None:
+    """The texts of a source, as far as its folder or the recipe has them: of a template that the
+    recipe gives to another source, the template alone."""
+    if source.path is not None:
+        return texts_of(Path(source.path))
+    if source.chat_template is None:
+        return None
+    return ModelTexts(template=source.chat_template, tokens={}, ends=(), bos="")
 
 
 def texts_of(folder: Path) -> ModelTexts | None:

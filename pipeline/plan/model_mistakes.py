@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.models.known_models import causal_models
-from pipeline.models.model_texts import TemplateFault, texts_of
+from pipeline.models.model_texts import TemplateFault, source_texts
 from pipeline.models.own_code import code_fault, code_files, needs_own_code, tokenizer_code
 from pipeline.plan.model_origin import stored_config
 from pipeline.recipe.model_source import PUBLISHED, ModelSource
@@ -45,8 +45,9 @@ def model_mistakes(key: str, source: ModelSource) -> Iterator[str]:
 
 
 def template_mistakes(recipe: Recipe, key: str, source: ModelSource) -> Iterator[str]:
-    """A chat template that cannot be rendered, and system messages that it refuses."""
-    texts = None if source.path is None else texts_of(Path(source.path))
+    """A chat template that cannot be rendered, and system messages that it refuses; of a source
+    that is no folder, the recipe's own template."""
+    texts = source_texts(source)
     if texts is None:
         return
     where = f"{key}.chat_template" if source.chat_template else f"{key}.path: {source.path}"
@@ -64,7 +65,7 @@ def template_mistakes(recipe: Recipe, key: str, source: ModelSource) -> Iterator
         except TemplateFault as fault:
             own, what = ("system", "a system message") if entry.system else ("examples", "them")
             yield (
-                f"prompts.{name}.{own}: the chat template of {key} ({source.path}) refuses {what} "
+                f"prompts.{name}.{own}: the chat template of {key} ({source.place}) refuses {what} "
                 f"({fault}); leave {own} out, or give {key}.chat_template"
             )
 

@@ -4,9 +4,8 @@ Loads no ML library.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
-from pipeline.models.model_texts import ModelTexts, TemplateFault, texts_of
+from pipeline.models.model_texts import ModelTexts, TemplateFault, source_texts
 from pipeline.prompts.conversations import is_conversation, turns_of
 from pipeline.prompts.entries import source_prompts
 from pipeline.prompts.findings import golds_of, place_of
@@ -23,7 +22,7 @@ HOLDS_GOLD = ("worked", "answer")
 def turn_mistakes(recipe: Recipe, key: str, source: ModelSource) -> Iterator[str]:
     """Entries of files with turns that the chat template of a model refuses: one line for each kind
     of row, which is its sequence of roles."""
-    texts = None if source.path is None else texts_of(Path(source.path))
+    texts = source_texts(source)
     if texts is None:
         return
     for item in _readers(recipe, key):
@@ -31,7 +30,7 @@ def turn_mistakes(recipe: Recipe, key: str, source: ModelSource) -> Iterator[str
             continue
         try:
             prompts = source_prompts(recipe, item.name)
-            kinds = _by_roles(prompts, item.column)
+            kinds = rows_by_roles(prompts, item.column)
         except PromptError:  # the entry's own check says it
             continue
         for rows in kinds.values():
@@ -40,7 +39,7 @@ def turn_mistakes(recipe: Recipe, key: str, source: ModelSource) -> Iterator[str
                 roles = ", ".join(turn["role"] for turn in rows[0][1])
                 yield (
                     f"prompts.{item.name}: {place_of(rows[0][0])}: the chat template of {key} "
-                    f"({source.path}) refuses its turns ({roles}): {fault}; so it is with "
+                    f"({source.place}) refuses its turns ({roles}): {fault}; so it is with "
                     f"{len(rows):,} of {len(prompts):,} rows; correct or remove them, or give "
                     f"{key}.chat_template"
                 )
@@ -81,7 +80,7 @@ def _readers(recipe: Recipe, key: str) -> list[Input]:
     return list({(item.name, item.column): item for item in items}.values())
 
 
-def _by_roles(
+def rows_by_roles(
     prompts: Sequence[Prompt], column: str | None
 ) -> dict[tuple[str, ...], list[tuple[Prompt, list[Message]]]]:
     """Rows with the turns that a model reads of them, by their roles."""

@@ -92,6 +92,11 @@ class ModelSource(Strict):
     """Runs the code that the model's folder brings along, where transformers knows no such model:
     it can do anything that you can. `plan` names its files."""
 
+    @property
+    def place(self) -> str:
+        """Where it is, in a word."""
+        return self.path or self.hub or self.gguf or "scratch"
+
     @model_validator(mode="after")
     def _one(self) -> "ModelSource":
         exactly_one(self, "path", "hub", "gguf", "scratch")

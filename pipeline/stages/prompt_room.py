@@ -12,6 +12,7 @@ from pipeline.errors import WrongInput
 from pipeline.generate.chat import Chat, TurnsRefused, load_chat
 from pipeline.measure.drops import Drop
 from pipeline.plan.model_origin import positions
+from pipeline.plan.row_mistakes import rows_by_roles
 from pipeline.plan.stage_plan import Plan, PlanError
 from pipeline.recipe.model_source import ModelSource
 from pipeline.records import Message, Prompt
@@ -68,6 +69,7 @@ def prompt_room(
     """
     positions = positions_of(model)
     chat = load_chat(model)
+    _check_trained(plan, chat, prompts)
     longest, left_out, drops = 0, {}, []
     for name, (stage, completion) in sampled_entries(plan).items():
         if name not in prompts:
@@ -102,6 +104,22 @@ def prompt_room(
             )
         longest = max([longest, *(n for id_, n in lengths.items() if id_ not in over)])
     return PromptRoom(longest_tokens=longest, left_out=left_out, drops=tuple(drops))
+
+
+def _check_trained(plan: Plan, chat: Chat, prompts: Mapping[str, Sequence[Prompt]]) -> None:
+    """Refuse rows for training whose turns the base's chat template refuses, one of each kind.
+
+    Raises PlanError.
+    """
+    stages = [stage for stage in plan.stages if not stage.spec.own_models]
+    items = [item for stage in stages for item in stage.inputs if item.role in ("rows", "pairs")]
+    for item in items:
+        for rows in rows_by_roles(prompts.get(item.name, ()), item.column).values():
+            *context, last = rows[0][1]
+            try:
+                chat.render(last["content"], plan.recipe.prompts[item.name].system, context)
+            except TurnsRefused as error:
+                raise PlanError(f"prompts.{item.name}: {error}") from error
 
 
 def long_prompts(

