@@ -18,6 +18,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from pipeline.errors import WrongInput
+from pipeline.models.own_code import needs_own_code
 from pipeline.models.turn_end import TurnEnd, one_of, turn_end_in
 from pipeline.records import Message, Rollout
 
@@ -32,12 +33,15 @@ _OPENING = re.compile(rf"{THINK}\s*\Z")
 
 def load_tokenizer(model: Path) -> Any:
     """The tokenizer of a model folder, with padding and end-of-sequence tokens set."""
-    from transformers import AutoTokenizer  # heavy
+    from transformers import AutoTokenizer, PreTrainedConfig  # heavy
 
     from pipeline.recurrent.config import register_config
 
     register_config()
-    return AutoTokenizer.from_pretrained(str(model), trust_remote_code=False)
+    stored = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    # its configuration's class is code, and no tokenizer needs it
+    known = {"config": PreTrainedConfig()} if needs_own_code(stored) else {}
+    return AutoTokenizer.from_pretrained(str(model), trust_remote_code=False, **known)
 
 
 def load_chat(model: Path) -> "Chat":

@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -102,13 +103,17 @@ def load(name: str, *, own_code: bool = False) -> tuple[PreTrainedModel, PreTrai
             f"model {name} does not hold the tensors that its config.json describes: "
             f"{'; '.join(named[:NAMED])}{more}: download both again"
         )
-    return model, load_tokenizer_of(name)
+    # a configuration of own code is no tokenizer's business
+    return model, load_tokenizer_of(name, config=PreTrainedConfig() if own_code else None)
 
 
-def load_tokenizer_of(name: str | Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a folder or a hub id. Raises ModelError."""
+def load_tokenizer_of(
+    name: str | Path, *, config: PreTrainedConfig | None = None
+) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder or a hub id, with another ``config`` than the model's where it is
+    given. Raises ModelError."""
     try:
-        return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(name, config=config, trust_remote_code=False)
     except FAULTS as error:
         raise ModelError(
             f"the tokenizer of model {name} cannot be read ({_one_line(error)}): put the "

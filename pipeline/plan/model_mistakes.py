@@ -126,8 +126,8 @@ def _code_mistakes(key: str, folder: Path, *, trusted: bool) -> Iterator[str]:
     if not trusted:
         yield (
             f"{key}.path: {folder} needs code of its own ({files}), which can do anything with "
-            f"this account; read it, then write {key}.trust_remote_code: true, or give a model "
-            "that transformers knows"
+            f"this account; read it, then write {key}.trust_remote_code: true (`stepwell eval`: "
+            "--trust-remote-code), or give a model that transformers knows"
         )
     elif fault is not None:
         yield f"{key}.path: {folder} {fault}"

@@ -21,7 +21,6 @@ import torch.distributed as dist
 import torch.utils.deterministic as determinism
 from accelerate.state import AcceleratorState, GradientState
 from transformers import (
-    AutoTokenizer,
     GenerationConfig,
     PreTrainedTokenizerBase,
     Trainer,
@@ -35,6 +34,7 @@ from transformers.utils.logging import (
 )
 
 from pipeline.errors import WrongInput
+from pipeline.generate import chat
 from pipeline.models.own_code import carry_code
 from pipeline.recurrent.register import register
 from pipeline.train.adapter import save_adapters, transformers_model
@@ -182,7 +182,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     Raises:
         ValueError: it has no end-of-sequence token, which training appends to every completion.
     """
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    tokenizer: PreTrainedTokenizerBase = chat.load_tokenizer(folder)
     if tokenizer.eos_token_id is None:
         raise ValueError(f"the tokenizer in {folder} has no end-of-sequence token; set eos_token")
     if tokenizer.pad_token_id is None:

@@ -50,14 +50,20 @@ def test_code_comes_along_through_training(
 
 
 def test_no_code_runs_unless_the_job_says_so(
-    source: Path, model: Path, make_job: MakeJob, sft_rows: Path, tmp_path: Path
+    source: Path,
+    make_job: MakeJob,
+    sft_rows: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Whatever lies in the folder: a tokenizer needs no code, weights do."""
     spoilt = tmp_path / "spoilt"
     materialize(ModelSource(path=str(source), trust_remote_code=True), spoilt)
     for name in FILES:
         (spoilt / name).write_text("raise SystemExit('it ran')\n")
+    caplog.clear()
     assert load_chat(spoilt).prompt_ids("ab")
+    assert not caplog.records
     with pytest.raises(ValueError, match="trust_remote_code"):
         sft_trainer.train(replace(make_job(), model=spoilt), sft_rows)
     with pytest.raises(ValueError, match="trust_remote_code"):
@@ -66,7 +72,7 @@ def test_no_code_runs_unless_the_job_says_so(
         materialize(ModelSource(path=str(spoilt)), tmp_path / "out")
 
 
-def test_code_is_carried_once_under_its_names(source: Path, model: Path, tmp_path: Path) -> None:
+def test_code_is_carried_under_its_names(source: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "pebble", "auto_map": {}}')
     carry_code(source, tmp_path)
     assert sorted(path.name for path in tmp_path.glob("*.py")) == sorted(FILES)
