@@ -102,7 +102,7 @@ def said_here(folder: Path, *, trusted: bool) -> list[list[int]]:
     )
     chat, said = load_chat(folder), []
     for text in PROMPTS:
-        prompt = torch.tensor([chat.prompt_ids(chat.render(text, None))])
+        prompt = torch.tensor([chat.prompt_ids(chat.render(text, ()))])
         out = model.generate(
             prompt, do_sample=False, max_new_tokens=NEW_TOKENS, eos_token_id=list(chat.ends)
         )

@@ -117,7 +117,7 @@ def _check_trained(plan: Plan, chat: Chat, prompts: Mapping[str, Sequence[Prompt
         for rows in rows_by_roles(prompts.get(item.name, ()), item.column).values():
             *context, last = rows[0][1]
             try:
-                chat.render(last["content"], plan.recipe.prompts[item.name].system, context)
+                chat.render(last["content"], plan.recipe.prompts[item.name].preface, context)
             except TurnsRefused as error:
                 raise PlanError(f"prompts.{item.name}: {error}") from error
 
