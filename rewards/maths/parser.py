@@ -37,10 +37,10 @@ def parse(text: str, *, thousands: bool = True) -> Node:
 @lru_cache(maxsize=LAST_TREES)
 def _tree(tokens: tuple[Token, ...]) -> Node:
     """The tree of tokens; an answer often has the gold's, and a group has one gold."""
-    tokens = without_doubles(tokens)
-    if not tokens:
+    single = without_doubles(tokens)
+    if not single:
         raise Unparsable("nothing there")
-    cursor = Cursor(tokens)
+    cursor = Cursor(single)
     node = Parser(cursor).list_until("end")
     if cursor.kind != "end":
         raise Unparsable(f"something unexpected at {cursor.token.text or cursor.kind}")
