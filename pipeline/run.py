@@ -14,12 +14,13 @@ from pipeline.errors import RunFailed, StepwellError, Stopped
 from pipeline.plan.engine_choice import first_engine
 from pipeline.plan.plan import stages_until
 from pipeline.plan.stage_plan import Plan, StagePlan
+from pipeline.plan.threads import other_cores
 from pipeline.recipe.dump import dump_recipe
 from pipeline.stages import distill, evaluate, export, grpo, reject, reward_model, sft
 from pipeline.stages.context import Console, Output, RunContext
 from pipeline.stages.drop_log import write_room_drops
 from pipeline.stages.progress import Progress, RunResult
-from pipeline.stages.run_folder import RunFolder
+from pipeline.stages.run_folder import CORES_FILE, RunFolder
 from pipeline.stages.run_inputs import measured_room, run_inputs
 from pipeline.stages.run_log import RunLog
 from pipeline.stages.stop_signal import stop_if, stop_signal
@@ -65,6 +66,9 @@ def run(
         stop_signal(tell=log.log) as stopping,
     ):
         write_atomic(folder.path / "recipe.yaml", dump_recipe(plan.recipe))
+        write_atomic(folder.path / CORES_FILE, f"{plan.cores}\n")
+        if (line := other_cores(plan)) is not None:
+            log.log(line)
         if from_stage is not None:
             folder.redo(plan, from_stage)
         artifacts = {s.name: artifact for s in stages if (artifact := folder.finished(s))}

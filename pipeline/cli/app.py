@@ -90,7 +90,7 @@ def run(
     from pipeline.plan.data_notes import data_notes
     from pipeline.watch.plan_view import plan_document, show_plan
 
-    plan = _planned(recipe, overrides or [])
+    plan = _planned(recipe, overrides or [], run_dir=run_dir, goes_on=True)
     if dry_run:
         data = data_notes(plan.recipe)
         folder = run_dir or Path("runs") / plan.recipe.name
@@ -451,14 +451,22 @@ def _asked_depth(effort: str | None, depth: int | None, budget: float | None) ->
         raise UsageError(str(error)) from None
 
 
-def _planned(ref: str, overrides: Sequence[str]) -> "Plan":
-    """The recipe's plan. Raises RecipeError or PlanError, each line with the recipe's name."""
+def _planned(
+    ref: str, overrides: Sequence[str], *, run_dir: Path | None = None, goes_on: bool = False
+) -> "Plan":
+    """The recipe's plan; of one that `goes_on`, for the cores that its run began with.
+
+    Raises RecipeError or PlanError, each line with the recipe's name.
+    """
     from pipeline.plan.plan import make_plan
     from pipeline.plan.stage_plan import PlanError
     from pipeline.recipe.load import load_recipe
+    from pipeline.stages.run_folder import RunFolder
 
     try:
-        return make_plan(load_recipe(ref, overrides, tell=say))
+        recipe = load_recipe(ref, overrides, tell=say)
+        cores = RunFolder(run_dir or Path("runs") / recipe.name).cores if goes_on else None
+        return make_plan(recipe, cores=cores)
     except PlanError as error:
         raise PlanError("\n".join(f"{ref}: {line}" for line in str(error).splitlines())) from None
 

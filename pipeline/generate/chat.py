@@ -38,9 +38,9 @@ def load_tokenizer(model: Path) -> Any:
     from pipeline.recurrent.config import register_config
 
     register_config()
-    stored = json.loads((model / "config.json").read_text(encoding="utf-8"))
-    # its configuration's class is code, and no tokenizer needs it
-    known = {"config": PreTrainedConfig()} if needs_own_code(stored) else {}
+    # the class of such a configuration is code, and no tokenizer needs it
+    own_code = needs_own_code(_object(model / "config.json"))
+    known = {"config": PreTrainedConfig()} if own_code else {}
     return AutoTokenizer.from_pretrained(str(model), trust_remote_code=False, **known)
 
 
@@ -239,5 +239,10 @@ def _broken_apart(texts: Iterable[str]) -> re.Pattern[str]:
 
 def _eos(file: Path) -> list[int]:
     """The end tokens that a configuration names."""
-    named = json.loads(file.read_text()).get("eos_token_id") if file.exists() else None
+    named = _object(file).get("eos_token_id")
     return named if isinstance(named, list) else [] if named is None else [named]
+
+
+def _object(file: Path) -> dict[str, Any]:
+    """What a file of JSON holds; nothing where there is none, as beside a tokenizer alone."""
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}

@@ -33,8 +33,11 @@ from pipeline.recipe.schema import Recipe, Stage
 from pipeline.recipe.stage_base import BASE
 
 
-def make_plan(recipe: Recipe) -> Plan:
-    """Resolve a recipe. Raises PlanError, one line per mistake: `key.path: what; fix`."""
+def make_plan(recipe: Recipe, *, cores: int | None = None) -> Plan:
+    """Resolve a recipe, for the cores here or those that its run began with.
+
+    Raises PlanError, one line per mistake: `key.path: what; fix`.
+    """
     mistakes = [*name_mistakes(recipe), *reward_mistakes(recipe), *file_mistakes(recipe)]
     for name, stage in recipe.stages.items():
         mistakes += reference_mistakes(recipe, name, stage)
@@ -50,8 +53,9 @@ def make_plan(recipe: Recipe) -> Plan:
         raise PlanError("\n".join(mistakes))
     order = _order({name: _depends_on(recipe, stage) for name, stage in recipe.stages.items()})
     device = device_of(recipe.hardware)
-    resolved = with_threads(recipe, device=device, cores=usable_cores())
-    return _planned(resolved, order, device=device)
+    cores = usable_cores() if cores is None else cores
+    resolved = with_threads(recipe, device=device, cores=cores)
+    return _planned(resolved, order, device=device, cores=cores)
 
 
 def stages_until(plan: Plan, from_stage: str | None, to_stage: str | None) -> list[StagePlan]:
@@ -99,7 +103,7 @@ def _circle(needs: Mapping[str, Sequence[str]], waiting: Sequence[str]) -> list[
     return path[path.index(path[-1]) :]
 
 
-def _planned(recipe: Recipe, order: Iterable[str], *, device: str) -> Plan:
+def _planned(recipe: Recipe, order: Iterable[str], *, device: str, cores: int) -> Plan:
     prints = {
         name: fingerprint(__version__, "prompts", entry_identity(recipe, name))
         for name in recipe.prompts
@@ -129,4 +133,6 @@ def _planned(recipe: Recipe, order: Iterable[str], *, device: str) -> Plan:
                 fingerprint=prints[name],
             )
         )
-    return Plan(recipe=recipe, stages=tuple(stages), fingerprints=prints, device=device)
+    return Plan(
+        recipe=recipe, stages=tuple(stages), fingerprints=prints, device=device, cores=cores
+    )

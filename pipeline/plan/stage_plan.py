@@ -32,3 +32,4 @@ class Plan:
     stages: tuple[StagePlan, ...]
     fingerprints: Mapping[str, str]  # of `base`, every prompts entry and every stage
     device: str  # cpu or cuda
+    cores: int  # that the threads which a recipe leaves to us are counted from

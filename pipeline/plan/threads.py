@@ -4,13 +4,18 @@ Where training and sampling take turns each has every core in its turn; where a 
 ahead of its training each has half of them. Processes of one kind share theirs evenly. On GPUs, and
 on a cluster whose cores are not counted here, every process has one thread.
 
-A rule, so that a run that is resumed has the same sums: threads are part of every fingerprint.
+Threads are part of every fingerprint, since sums follow them: a run goes on with the cores that it
+began with, wherever it is launched again.
 """
 
 import os
+from typing import TYPE_CHECKING
 
 from pipeline.recipe.hardware import Hardware
 from pipeline.recipe.schema import Recipe
+
+if TYPE_CHECKING:
+    from pipeline.plan.stage_plan import Plan
 
 MOST_CORES = 8
 """Counted at most: products of models that train on a CPU are too small to be split further."""
@@ -31,6 +36,17 @@ def with_threads(recipe: Recipe, *, device: str, cores: int) -> Recipe:
     }
     filled = Hardware.model_validate(hardware.model_dump() | update)
     return recipe.model_copy(update={"hardware": filled})
+
+
+def other_cores(plan: "Plan") -> str | None:
+    """What to say where a run goes on with another number of cores than it began with."""
+    hardware, here = plan.recipe.hardware, usable_cores()
+    if plan.device != "cpu" or hardware.ray_address is not None or plan.cores == here:
+        return None
+    return (
+        f"this run began with {plan.cores} cores, {here} are here: it keeps its threads, which its "
+        "results depend on (hardware.threads_per_rank, hardware.threads_per_engine)"
+    )
 
 
 def usable_cores() -> int:

@@ -3,6 +3,7 @@
 run folder/
   recipe.yaml state.json results.json     what was asked, how far it is, what came out
   findings.json                           what is odd about the prompts
+  cores                                   the cores that threads were counted from
   stages/NAME/                            published artifacts
   inputs/NAME/                            the base model and the prompts
   work/NAME/  journal/NAME/  metrics/     what a resume goes on from
@@ -22,6 +23,7 @@ from pipeline.errors import RunFailed, WrongInput
 from pipeline.plan.stage_plan import Plan, PlanError, StagePlan
 
 FINDINGS_FILE = "findings.json"
+CORES_FILE = "cores"
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 FINGERPRINT_FILE = "fingerprint"  # in a work folder: which plan of the stage it belongs to
 
@@ -40,6 +42,15 @@ class RunFolder:
     def logs(self) -> Path:
         """One file a process."""
         return self.path / "logs"
+
+    @property
+    def cores(self) -> int | None:
+        """The cores that the run began with; None before its first launch."""
+        try:
+            text = (self.path / CORES_FILE).read_text(encoding="utf-8").strip()
+        except (OSError, ValueError):
+            return None
+        return int(text) if text.isascii() and text.isdecimal() and int(text) else None
 
     def stage(self, name: str) -> Path:
         """The artifact of a finished stage."""

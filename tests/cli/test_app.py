@@ -182,6 +182,35 @@ def test_dry_run_knows_what_is_finished(
     assert "did you mean reason?" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(("began", "waiting"), [("3\n", []), ("5\n", ["cold", "reason", "report"])])
+def test_a_run_goes_on_with_the_cores_that_it_began_with(
+    recipe: str,
+    began: str,
+    waiting: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Threads decide sums: on another machine nothing that is finished is made again."""
+    from pipeline.recipe.load import load_recipe
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    folder = tmp_path / "runs" / "small"
+    for stage in make_plan(load_recipe(recipe)).stages:
+        (tmp_path / "draft").mkdir()
+        publish(
+            tmp_path / "draft",
+            folder / "stages" / stage.name,
+            kind="checkpoint",
+            stage=stage.name,
+            fingerprint=stage.fingerprint,
+        )
+    (folder / "cores").write_text(began)
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert main(["run", recipe, "--dry-run", "--json"]) == OK
+    assert document(capfd)["would_run"] == waiting
+
+
 def test_a_run_plans_its_recipe_once(
     recipe: str,
     tmp_path: Path,

@@ -193,6 +193,7 @@ class Bench:
                 hardware=SimpleNamespace(rank_threads=1, ranks=1, sharding="none"),
                 model=SimpleNamespace(dtype="float32"),
                 report_to=[],
+                stages={},
             ),
         )
         cluster: Any = SimpleNamespace(call=self.call)

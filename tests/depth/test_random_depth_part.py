@@ -55,7 +55,11 @@ def context(tmp_path: Path, shown: list[Any], monkeypatch: pytest.MonkeyPatch) -
     )
     hardware = SimpleNamespace(ranks=1, sharding="none", rank_threads=1)
     recipe = SimpleNamespace(
-        name="r", hardware=hardware, model=SimpleNamespace(dtype="float32"), report_to=[]
+        name="r",
+        hardware=hardware,
+        model=SimpleNamespace(dtype="float32"),
+        report_to=[],
+        stages={},
     )
     plan: Any = SimpleNamespace(recipe=recipe, device="cpu")
     (tmp_path / "work").mkdir()

@@ -10,6 +10,12 @@ from pipeline.recipe.sft_stage import SftStage
 from tests.plan.plans import GRPO, TWO_ENTRIES, fingerprint, model_folder, r1, recipe_with, routed
 
 
+@pytest.fixture(autouse=True)
+def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads that a recipe leaves to us are the same on any machine."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
 def test_fingerprints_follow_the_route_that_a_stage_takes() -> None:
     before = fingerprint(routed({"a": GRPO}), "a")
     plain = recipe_with(

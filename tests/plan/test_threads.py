@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pipeline.plan.plan import make_plan
-from pipeline.plan.threads import MOST_CORES, usable_cores, with_threads
+from pipeline.plan.threads import MOST_CORES, other_cores, usable_cores, with_threads
 from tests.plan.plans import GRPO, fingerprint, recipe_with
 
 
@@ -49,6 +49,17 @@ def test_a_plan_counts_them_in_its_fingerprints(monkeypatch: pytest.MonkeyPatch)
     assert fingerprint(recipe_with({"a": GRPO}, hardware=stated), "a") == before
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert fingerprint(recipe, "a") != before
+
+
+def test_a_run_says_where_it_keeps_other_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = recipe_with({"a": GRPO}, hardware={"device": "cpu"})
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    assert other_cores(make_plan(recipe)) is None
+    kept = make_plan(recipe, cores=2)
+    assert kept.recipe.hardware.rank_threads == 2
+    assert "began with 2 cores, 4 are here" in (other_cores(kept) or "")
+    cluster = recipe_with({"a": GRPO}, hardware={"device": "cpu", "ray_address": "10.0.0.1:6379"})
+    assert other_cores(make_plan(cluster, cores=2)) is None
 
 
 def test_cores_are_those_of_openmp_or_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
