@@ -18,6 +18,8 @@ from rewards.text_format import CLOSE, OPEN
 
 MAX_CHARS = 50_000
 """Longest text after the reasoning that is searched."""
+MAX_SEVERAL = 4
+"""So many answers in one place may turn out to be one value in several writings."""
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s{0,3}\{(?:((?:[^{}\\]++|\\.|\{[^{}\\]*+\})*+)\})?", re.DOTALL)
 """A box with what is in it, where no braces stand within braces there; else as far as its brace."""
@@ -82,6 +84,8 @@ class FinalAnswer(NamedTuple):
     before: str = ""
     after: str = ""
     """The text around the answer, where it stands in prose."""
+    several: tuple[str, ...] = ()
+    """Answers that are written differently and so are none, unless all have the same value."""
 
 
 def final_answer(sample: Sample) -> FinalAnswer:
@@ -117,8 +121,11 @@ def answer_in(text: str) -> FinalAnswer:
 
 
 def _one(candidates: Sequence[str], how: str, *, around: tuple[str, str] = ("", "")) -> FinalAnswer:
-    if len(candidates) > 1 and len(set(map(_written, candidates))) > 1:
-        return FinalAnswer(None, how, "several_answers")
+    if len(candidates) > 1:
+        several = {_written(candidate): candidate.strip() for candidate in candidates}
+        if len(several) > 1:
+            few = tuple(several.values()) if len(several) <= MAX_SEVERAL else ()
+            return FinalAnswer(None, how, "several_answers", *around, few)
     text = candidates[-1].strip()
     if not text:
         return FinalAnswer(None, how, "no_answer")

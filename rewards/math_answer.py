@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from rewards.api import Reward, Sample, any_gold, reward
+from rewards.box_context import changed_beside
 from rewards.final_answer import FinalAnswer, answer_in, final_answer
 from rewards.math_compare import Decision, compare
 from rewards.retraction import taken_back
@@ -16,6 +17,8 @@ _ESCAPED = re.compile(
     "\t(?=ext\\b|imes\\b|heta\\b|an\\b|frac|riangle)|\f(?=rac|box)|\b(?=oxed|egin|inom|eta\\b|ar\\b)"
     "|\r(?=ight|angle|ho\\b)|\v(?=ec\\b|ar)"
 )
+
+_BOLD = re.compile(r"\s*\*\*([^*]+)\*\*\.?\s*")
 
 VERDICTS = (
     "correct", "wrong", "no_answer", "several_answers", "unparsable", "too_complex", "timeout",
@@ -49,9 +52,13 @@ def math_answer(sample: Sample, *, worked_out: bool = False) -> Reward:
     if sample.gold is None or not sample.gold.strip():
         return Reward(value=None, verdict="no_gold")
     final = final_answer(sample)
+    gold = gold_text(sample.gold)
+    if final.several and all(
+        compare(gold, text, worked_out=worked_out).verdict == "correct" for text in final.several
+    ):
+        final = final._replace(text=final.several[-1])  # one value, written in several ways
     if final.text is None:
         return Reward(value=0.0, verdict=final.problem, detail={"rule": final.how})
-    gold = gold_text(sample.gold)
     decision = compare(gold, final.text, worked_out=worked_out)
     if decision.verdict == "correct":
         words = _taken_back(final)
@@ -69,8 +76,12 @@ def math_answer(sample: Sample, *, worked_out: bool = False) -> Reward:
 
 
 def _taken_back(final: FinalAnswer) -> str | None:
-    """The words around an answer that take it back, or None."""
+    """The words around an answer that take it back or make another one of it, or None."""
     answer = final.text or ""
+    if final.how == "boxed":
+        beside = changed_beside(final.before, final.after)
+        if beside is not None:
+            return beside
     known: dict[str, bool] = {}
 
     def same(value: str) -> bool:
@@ -94,4 +105,5 @@ def gold_text(gold: str) -> str:
         return gold.rpartition("####")[2].strip()
     if "\\boxed" in gold or "\\fbox" in gold:
         return answer_in(gold).text or gold.strip()
-    return gold.strip()
+    bold = _BOLD.fullmatch(gold)
+    return bold[1].strip() if bold else gold.strip()

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 
 from rewards.maths.by_tree import by_parameter, by_tree, is_calculation, read_two_ways
+from rewards.maths.calendar_days import same_day
+from rewards.maths.congruences import same_congruence
 from rewards.maths.decision import Decision, decided
 from rewards.maths.lexer import MAX_CHARS
 from rewards.maths.notation import written_plainly
@@ -23,7 +25,14 @@ from rewards.maths.plain_text import (
     squeezed,
     unqualified,
 )
-from rewards.maths.spoken import concludes, letter_and_value, lone_letter, named_set, says
+from rewards.maths.spoken import (
+    concludes,
+    letter_and_value,
+    lone_letter,
+    named_set,
+    same_sentence,
+    says,
+)
 from rewards.maths.told_by_text import by_text, by_words
 
 _LISTED = re.compile(r"\d,\s")
@@ -53,7 +62,7 @@ def compare(gold: str, answer: str, *, worked_out: bool = False) -> Decision:
     if decision is not None:
         return decision
     before = gold, answer
-    if has_cases(gold):
+    if has_cases(gold) or has_cases(answer):
         same = same_cases(
             gold, answer, same=lambda one, two: compare(one, two).verdict == "correct"
         )
@@ -72,8 +81,14 @@ def compare(gold: str, answer: str, *, worked_out: bool = False) -> Decision:
     said = by_words(gold, answer)
     if said is not None:
         return said
-    if says(gold, answer) or concludes(answer, gold):
+    if says(gold, answer) or concludes(answer, gold) or same_sentence(gold, answer):
         return Decision("correct", "what the sentence says")
+    alike = same_congruence(gold, answer)
+    if alike is not None:
+        return decided(alike, "residues")
+    alike = same_day(gold, answer)
+    if alike is not None:
+        return decided(alike, "days")
     gold, answer = named_set(gold) or gold, named_set(answer) or answer
     gold, answer = spelled_out(gold, answer), spelled_out(answer, gold)
     if (gold, answer) != before:

@@ -261,6 +261,11 @@ def _others(*, letter: bool) -> list[tuple[Set[bytes], re.Pattern[str]]]:
             cues.INSTEAD,
             rf"\b{_INSTEAD}\b[\s,.:;…—–-]*{is_it}(?:actually |rather |instead )?{other}{_END}",
         ),
+        (
+            cues.GOT,
+            rf"\b(?:however|but|actually|wait|instead|again|recomputing|rechecking)\b[^.!?\n]{{0,40}}"
+            rf"\b(?:i|we)\s+(?:now\s+|actually\s+|instead\s+)?(?:get|got|obtain|find)\s+{other}{_END}",
+        ),
         (cues.OR, rf"^\W{{0,8}}(?:or|alternatively)\b[\s,]*{guess}\s*(?:equivalently,? )?{other}"),
         (cues.ALSO, rf"{other}\s+{also}"),
         (cues.BOTH, rf"\b(?:either|both)\s+{other}\s+(?:or|and)\s+(?P<two>{value})"),

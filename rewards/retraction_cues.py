@@ -61,10 +61,11 @@ INSTEAD = _cues(
     f"{_NO} actually alternatively better but correction fact however instead make mean meant nope "
     "oops rather really sorry wait"
 )
+GOT = _cues("get got obtain find")
 OR = _cues("or alternatively")
 ALSO = _cues("also possible correct valid acceptable accepted accepts answer solution too well")
 BOTH = _cues("either both")
-ALL = DENYING | DOUBTING | ANSWERS | MODALS | INSTEAD | OR | ALSO | BOTH
+ALL = DENYING | DOUBTING | ANSWERS | MODALS | INSTEAD | GOT | OR | ALSO | BOTH
 _RESERVING = _cues(
     "anything assume assuming bob cannot common could denies deny disagree doubt erroneous except "
     "false first if imagine impossible incorrect incorrectly initially instead may might mistaken "

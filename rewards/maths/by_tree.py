@@ -7,6 +7,7 @@ from rewards.maths.equations import split_label
 from rewards.maths.functions import has_values, with_values
 from rewards.maths.parameters import with_one_letter
 from rewards.maths.parser import parse
+from rewards.maths.recurrences import has_shift, normal
 from rewards.maths.same_answer import same_answer
 from rewards.maths.scalars import is_scalar
 from rewards.maths.second_opinion import by_math_verify
@@ -46,6 +47,8 @@ def _unguarded(gold: str, answer: str, *, thousands: bool) -> Decision:
     try:
         if has_values(gold_tree):
             gold_tree, answer_tree = with_values(gold_tree), with_values(answer_tree)
+        if has_shift(gold_tree):
+            gold_tree, answer_tree = normal(gold_tree), normal(answer_tree)
         ours = kinds(gold_tree)
         if "unevaluated" in ours:
             gold_tree, answer_tree = named_alike(gold_tree, answer_tree) or (gold_tree, answer_tree)

@@ -203,6 +203,7 @@ _ONE: dict[str, Callable[[Any, Any], Any]] = {
     "ln": lambda mp, x: _logarithm(mp, [x]),
     "lg": lambda mp, x: _logarithm(mp, [x, mp.mpf(10)]),
     "exp": lambda mp, x: mp.exp(x),
+    "cis": lambda mp, x: mp.cos(x) + mp.mpc(0, 1) * mp.sin(x),
     "abs": lambda mp, x: mp.fabs(x),
     "floor": lambda mp, x: mp.floor(x),
     "ceil": lambda mp, x: mp.ceil(x),

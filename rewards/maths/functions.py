@@ -8,8 +8,11 @@ from rewards.maths.exact import exact
 from rewards.maths.normal import written
 from rewards.maths.tree import Node, bare, symbols, walk
 
-FUNCTION_NAMES = frozenset("fghFGHPQ")
+GREEK_NAMES = {"phi", "psi", "sigma", "tau", "zeta", "Gamma"}
+FUNCTION_NAMES = frozenset("fghFGHPQpqTSuvy") | GREEK_NAMES
 """Letters that name functions where a number or one letter in parentheses follows them."""
+CLOSED = frozenset("fghFGHPQ")
+"""Those that do so before other closed values too: ``P(1/2)``, but ``v(1 + \\sqrt 2)``."""
 ALWAYS = frozenset("fgFG")
 """Those that do so before a sum too, where ``P(1 + r)`` and ``h(a + b)`` are products."""
 
@@ -69,10 +72,11 @@ def _split(node: Node) -> tuple[Node | None, str, Node] | None:
         (before.args[0], before.args[-1]) if before.kind == "multiply" else (None, before)
     )
     name = _name(function)
-    letter = name[:1]
+    letter = name if name in FUNCTION_NAMES else name[:1]
     if letter not in FUNCTION_NAMES:
         return None
-    if argument.kind == "symbol" or not symbols(argument) or letter in ALWAYS:
+    plain = argument.kind in ("symbol", "number")
+    if plain or (letter in CLOSED and not symbols(argument)) or letter in ALWAYS:
         return factor, name, argument
     return None
 
@@ -80,7 +84,8 @@ def _split(node: Node) -> tuple[Node | None, str, Node] | None:
 def _name(node: Node) -> str:
     """``f``, ``f'`` or ``f^-1``; empty for what names no function."""
     if node.kind == "symbol":
-        return node.name if not node.name[1:].strip("'") else ""
+        alone = node.name in FUNCTION_NAMES or not node.name[1:].strip("'")
+        return node.name if alone else ""
     if node.kind == "power" and node.args[0].kind == "symbol" and len(node.args[0].name) == 1:
         exponent = exact(node.args[1])
         return "" if exponent is None else f"{node.args[0].name}^{exponent}"

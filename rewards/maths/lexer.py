@@ -14,6 +14,7 @@ MAX_DIGITS = 400
 FUNCTIONS = {
     "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "arccot", "arcsec",
     "arccsc", "sinh", "cosh", "tanh", "coth", "ln", "log", "lg", "exp", "max", "min", "sqrt",
+    "cis",
 }  # fmt: skip
 ALIASES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "tg": "tan", "ctg": "cot",
            "cosec": "csc", "arctg": "arctan"}  # fmt: skip
@@ -76,7 +77,7 @@ _IN_ASCII = str.maketrans(_UNICODE)
 _JOINED = re.compile(r"(?<=\d),\s*\\!\s*(?=\d{3})|(?<=\d)\\,(?=\d{3}(?!\d))")
 _DOUBLED = re.compile(r"\\\\(?=[A-Za-z])")
 _SPACING = re.compile(
-    r"(?<!\\)\\[,;:! ]|\\(?=\n)|~|\\\$|\$|€|£|¥|\\hspace\{[^{}]*\}|\\label\{[^{}]*\}"
+    r"(?<!\\)\\[,;:! ()\[\]]|\\(?=\n)|~|\\\$|\$|€|£|¥|\\hspace\{[^{}]*\}|\\label\{[^{}]*\}"
 )
 _NUMBER = re.compile(r"\d+(?:\.\d+)?|\.\d+")
 _GROUPED = re.compile(

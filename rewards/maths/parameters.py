@@ -25,6 +25,7 @@ _DOMAINS = {
     "\\mathbb{Q}": "rational", "\\mathbb{C}": "complex", "\\mathbb{N}": "natural", "ℝ": "real",
     "ℤ": "integer", "ℕ": "natural", "R": "real", "Z": "integer",
 }  # fmt: skip
+_CONSTANTS = {"C", "K", "A", "c", "k", "a"}
 _RELATIONS = {"\\geq": ">=", "\\ge": ">=", "\\gt": ">", "\\le": "<=", "\\leq": "<=", "\\in": "in"}
 
 
@@ -54,17 +55,29 @@ def _domain(match: re.Match[str]) -> str:
 def with_one_letter(gold: str, answer: str) -> tuple[Node, Node] | None:
     """Trees of both without their declarations, the answer's parameter called as the gold's.
 
-    None unless each declares one parameter, of the same domain, that it holds.
+    None unless each declares one parameter, of the same domain, that it holds; or one of them does
+    that, and the other has one letter more in its place, of those that constants have.
     """
     ours, theirs = declared(gold), declared(answer)
-    if ours is None or theirs is None or ours[2] != theirs[2]:
+    if ours is None and theirs is None:
+        return None
+    if ours is not None and theirs is not None and ours[2] != theirs[2]:
         return None
     try:
-        one, two = parse(ours[0]), parse(theirs[0])
+        one, two = parse(ours[0] if ours else gold), parse(theirs[0] if theirs else answer)
     except (Unparsable, TooComplex, RecursionError):
         return None
-    if ours[1] not in symbols(one) or theirs[1] not in symbols(two):
+    old = theirs[1] if theirs else _extra(two, one, {ours[1]} if ours else set())
+    new = ours[1] if ours else _extra(one, two, {old})
+    if new not in symbols(one) or old not in symbols(two):
         return None
-    if ours[1] != theirs[1] and (ours[1] in symbols(two) or theirs[1] in symbols(one)):
+    if new != old and (new in symbols(two) or old in symbols(one)):
         return None
-    return one, renamed(two, {theirs[1]: ours[1]})
+    return one, renamed(two, {old: new})
+
+
+def _extra(node: Node, other: Node, aside: set[str]) -> str:
+    """The one letter that only `node` has, where constants have such names; else nothing."""
+    letters = symbols(node) - symbols(other) - aside
+    (letter,) = letters if len(letters) == 1 else ("",)
+    return letter if letter in _CONSTANTS and len(symbols(node)) > 1 else ""

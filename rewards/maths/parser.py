@@ -67,7 +67,8 @@ class Parser:
                 raise Unparsable(f"something unexpected at {self.at.token.text or self.at.kind}")
         if len(items) == 1:
             return items[0]
-        return Node("list", tuple(items), "or" if "or" in separators else "")
+        joint = "or" if "or" in separators else "and" if separators == {"and"} else ""
+        return Node("list", tuple(items), joint)
 
     def item(self) -> Node:
         """A relation, or one expression, less a label in words before it."""
@@ -97,7 +98,9 @@ class Parser:
         if len(parts) == 1:
             return parts[0]
         if parts[0].kind == "words":  # a label
-            return parts[1] if len(parts) == 2 else Node("ratio", tuple(parts[1:]))
+            value = parts[1] if len(parts) == 2 else Node("ratio", tuple(parts[1:]))
+            alone = self.at.kind == "relation"
+            return value if alone else Node("relation", (parts[0], value), "=")
         return Node("ratio", tuple(parts))
 
     def sum(self) -> Node:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+from rewards.maths.sentences import in_parts, stated
 from rewards.maths.units import measure
 
 _COMMAND = re.compile(r"\\(?:text|textbf|textrm|mathrm|mbox)\s?\{([^{}]*)\}")
@@ -45,6 +46,11 @@ _INVERSE = re.compile(
 _UPRIGHT = re.compile(
     r"(?<=[\d}\s,;:~])\\mathrm\s?\{[~\s]*([a-zA-Z]{1,12}(?:\s?/\s?[a-zA-Z]{1,12})?)(\^\{?\d\}?)?\}"
 )
+_UPRIGHT_QUOTIENT = re.compile(
+    r"(?<=[\d}\s,;:~])\\(?:mathrm|text)\s?\{[~\s]*([a-zA-Z]{1,12})\s?\}\s?/\s?"
+    r"\\(?:mathrm|text)\s?\{[~\s]*([a-zA-Z]{1,12})\s?\}\s?(\^\s?\{?\s?\d\s?\}?)?"
+)
+_OHMS = re.compile(r"(?<=\d)(?:\s|\\[ ,;~]|~)*(?:(k)|\\(?:text|mathrm)\{\s?(k)\s?\})?\\Omega\s*$")
 
 
 def as_formula(text: str) -> str:
@@ -55,16 +61,21 @@ def as_formula(text: str) -> str:
     """
     if len(text) > 300:
         return text
+    if "(" in text:
+        text = in_parts(text) or text
     if "|" in text:
         text = _POINT.sub(r"(\1,\2)", text) if _POINT.fullmatch(text) else text
     if not re.search(r"[A-Za-z]{2}|\\[a-z]+\s?\{\s?[A-Za-z]", text):
         return text
+    if "Omega" in text:
+        text = _OHMS.sub(lambda m: f" \\text{{ {'kiloohm' if m[1] or m[2] else 'ohm'}}}", text)
     if "frac" in text or "rm" in text or "text" in text:
         text = _units(text)
     introduction = _INTRODUCTION.match(text) if "?" not in text else None
     if introduction and (introduction["opening"] or not introduction["closing"]):
         opening = "" if introduction["closing"] else introduction["opening"]
         text = (opening or "") + text[introduction.end() :]
+    text = stated(text) or text
     text = _ROUGHLY.sub("", _NEGATIVE.sub("-", text, count=1))
     half = _HALF.fullmatch(text)
     if half:
@@ -79,6 +90,7 @@ def as_formula(text: str) -> str:
 
 def _units(text: str) -> str:
     """Units in fractions, with negative powers and in upright letters as words."""
+    text = _UPRIGHT_QUOTIENT.sub(_upright_quotient, text)
     quotient = _QUOTIENT.search(text)
     if quotient:
         above, below = quotient[1] or quotient[2], quotient[3] or quotient[4]
@@ -89,6 +101,11 @@ def _units(text: str) -> str:
     if inverse and measure(f"{inverse[1]}/{inverse[2]}"):
         return f"{text[: inverse.start()]}\\text{{ {inverse[1]}/{inverse[2]}}}"
     return _UPRIGHT.sub(_upright, text)
+
+
+def _upright_quotient(match: re.Match[str]) -> str:
+    unit = f"{match[1]}/{match[2]}"
+    return f"\\text{{ {unit}{match[3] or ''}}}" if measure(unit) else match[0]
 
 
 def _upright(match: re.Match[str]) -> str:

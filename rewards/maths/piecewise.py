@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from rewards.maths.piecewise_values import REST, same_function
 from rewards.maths.spoken import words_of
 
 _CASES = re.compile(
@@ -14,6 +15,13 @@ _BREAK = re.compile(r"\\\\(?:\[[^\]]{0,10}\])?")
 _OPENING = re.compile(r"^(?:if|for|when|where|whenever)\b[\s:,]*(?:all\b\s*)?")
 _REST = ("otherwise", "else", "in all other cases", "for all other")
 _EMPTY_WORDS = re.compile(r"\b(?:is|are|an|a|the|number|integer)\b")
+_COMMAND = re.compile(r"\\(?:text|textrm|mathrm|mbox)\s?\{([^{}]*)\}")
+_SPOKEN = re.compile(r"\b(?:if|when|otherwise)\b")
+_PARTING = re.compile(r"[,;]\s*(?:and\b)?|\s+and\s+(?=\S+\s+(?:if|when|otherwise)\b)")
+_SPOKEN_CASE = re.compile(
+    r"(?P<value>.{1,80}?)\s+(?:(?:if|when) (?P<if>.{1,80})|(?P<rest>otherwise))"
+)
+MAX_SPOKEN_CHARS = 300
 MAX_CASES = 6
 MAX_CONDITION_CHARS = 60
 
@@ -23,7 +31,9 @@ Case = tuple[str, str]
 
 def has_cases(text: str) -> bool:
     """Whether values with conditions stand in the text."""
-    return "&" in text and ("cases}" in text or ("{array}" in text and "\\{" in text))
+    if "&" in text:
+        return "cases}" in text or ("{array}" in text and "\\{" in text)
+    return len(text) < MAX_SPOKEN_CHARS and len(_SPOKEN.findall(text)) > 1
 
 
 def same_cases(gold: str, answer: str, *, same: Callable[[str, str], bool]) -> bool | None:
@@ -36,7 +46,27 @@ def same_cases(gold: str, answer: str, *, same: Callable[[str, str], bool]) -> b
     """
     ours, theirs = _cases(gold), _cases(answer)
     if ours is None or theirs is None:
+        return _by_values(gold, ours, answer, theirs)
+    return _case_by_case(ours, theirs, same) or bool(_by_values(gold, ours, answer, theirs))
+
+
+def _by_values(
+    gold: str, ours: list[Case] | None, answer: str, theirs: list[Case] | None
+) -> bool | None:
+    """Whether both are the same function, of which one may be written without cases."""
+    if ours is None and theirs is None:
         return None
+    return same_function(_conditions(ours, gold), _conditions(theirs, answer))
+
+
+def _conditions(cases: list[Case] | None, text: str) -> list[Case]:
+    if cases is None:
+        return [(text, REST)]
+    formulas = [(value, _words(condition)) for value, condition in cases]
+    return [(value, REST if words in _REST else words) for value, words in formulas]
+
+
+def _case_by_case(ours: list[Case], theirs: list[Case], same: Callable[[str, str], bool]) -> bool:
     if len(ours) != len(theirs):
         return False
     pairs = {
@@ -59,7 +89,21 @@ def same_cases(gold: str, answer: str, *, same: Callable[[str, str], bool]) -> b
     return not mine and all(same(ours[i][0], theirs[j][0]) for i, j in matched)
 
 
+def _spoken_cases(text: str) -> list[Case] | None:
+    """``1 if n is even, 0 if n is odd``."""
+    if not has_cases(text):
+        return None
+    plain = " ".join(_COMMAND.sub(r" \1 ", text).split())
+    pieces = [piece for piece in _PARTING.split(plain) if piece.strip(" .")]
+    matches = [_SPOKEN_CASE.fullmatch(piece.strip(" .,")) for piece in pieces]
+    if not 2 <= len(matches) <= MAX_CASES or not all(matches):
+        return None
+    return [(m["value"].strip(" ,$"), (m["if"] or m["rest"]).strip(" ,$")) for m in matches if m]
+
+
 def _cases(text: str) -> list[Case] | None:
+    if "&" not in text:
+        return _spoken_cases(text)
     block = _CASES.search(text)
     if block is None or text[block.end() :].strip(" .$}\n").removeprefix("\\right"):
         return None

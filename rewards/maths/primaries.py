@@ -19,6 +19,13 @@ _MATRICES = {
     "vmatrix",
     "Vmatrix",
 }
+_SAME_SETS = {
+    "mathbb_Z_>0": "mathbb_Z^+", "mathbb_Z_+": "mathbb_Z^+", "mathbb_N^*": "mathbb_Z^+",
+    "mathbb_N_+": "mathbb_Z^+", "mathbb_N^+": "mathbb_Z^+", "mathbb_N_>0": "mathbb_Z^+",
+    "mathbb_Z_>=1": "mathbb_Z^+", "mathbb_Z_>=0": "mathbb_N_0", "mathbb_Z_0^+": "mathbb_N_0",
+    "mathbb_R_>0": "mathbb_R^+", "mathbb_R_+": "mathbb_R^+", "mathbb_R_<0": "mathbb_R^-",
+}  # fmt: skip
+"""Other ways to write the positive integers and the like."""
 
 
 class Operators(Protocol):
@@ -236,7 +243,7 @@ class Primaries:
         name = f"mathbb_{letter.strip()}"
         if self.at.kind in ("^", "_"):
             name += self.at.take().kind + self.index_text()
-        return Node("symbol", name=name)
+        return Node("symbol", name=_SAME_SETS.get(name, name))
 
     def environment(self, name: str) -> Node:
         if name == "cases" or name.startswith("align") or name.startswith("gather"):
@@ -320,7 +327,8 @@ class Primaries:
 
     def index_text(self) -> str:
         if self.at.kind != "{":
-            return self.at.take().text
+            token = self.at.take()
+            return token.text or token.kind
         self.at.take()
         parts = []
         while self.at.kind not in ("}", "end"):

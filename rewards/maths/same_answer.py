@@ -7,7 +7,17 @@ import re
 from collections.abc import Sequence
 
 from rewards.maths import sets
-from rewards.maths.equations import same_equation, solved, solves, split_label, with_arguments
+from rewards.maths.chains import same_chain
+from rewards.maths.constants import with_constants_renamed
+from rewards.maths.equations import (
+    Label,
+    same_equation,
+    solved,
+    solves,
+    split_label,
+    with_arguments,
+)
+from rewards.maths.labels import in_order, named_alike
 from rewards.maths.scalars import is_scalar, same_value
 from rewards.maths.tree import (
     Node,
@@ -19,10 +29,13 @@ from rewards.maths.tree import (
     symbols,
     walk,
 )
+from rewards.maths.vectors import in_unit_vectors, multiplied_out, size_of
 
 MAX_ITEMS = 60
 PARAMETERS = {"t", "s", "u", "k", "r", "lambda", "mu"}
 """Letters that may stand for one another where they are the only one of a point or vector."""
+NATURAL = ({"mathbb_N", "mathbb_Z^+"}, {"mathbb_N", "mathbb_N_0"})
+"""Whether 0 is a natural number is a matter of the book."""
 _EVERY = re.compile(r"\b(?:every|each|any)\b")
 _ARTICLES = re.compile(r"\b(?:the|a|an)\b")
 
@@ -36,13 +49,14 @@ def same_answer(gold: Node, answer: Node) -> str | None:
     """
     gold, answer = _opened(_points(gold)), _opened(_points(answer))
     gold, answer = _unnamed(gold, answer), _unnamed(answer, gold)
+    gold, answer = _spread(gold), _spread(answer)
     answer = _parameter_renamed(gold, answer)
     if sets.is_set_like(gold) or sets.is_set_like(answer):
         rule = _same_set(gold, answer)
         if rule:
             return rule
     if _is_list(gold) or _is_list(answer):
-        return _same_list(gold, answer)
+        return same_chain(gold, answer) or _same_list(gold, answer)
     gold_label, gold_value = split_label(gold)
     answer_label, answer_value = split_label(answer)
     if gold_value is not gold or answer_value is not answer:
@@ -50,6 +64,8 @@ def same_answer(gold: Node, answer: Node) -> str | None:
         if gold_label is not None and answer_label is not None:
             adapted = with_arguments(answer_value, answer_label, gold_label)
             rule = None if adapted is None else same_answer(gold_value, adapted)
+            if rule is None and adapted is not None:
+                rule = _constants_renamed(gold_value, adapted, gold_label)
         else:
             rule = same_answer(gold_value, answer_value)
         if rule:
@@ -57,6 +73,17 @@ def same_answer(gold: Node, answer: Node) -> str | None:
     if gold.kind == "relation":
         return _same_relation(gold, answer)
     return _same_shape(gold, answer)
+
+
+def _constants_renamed(gold: Node, answer: Node, label: Label | None) -> str | None:
+    """Equality of values whose constants of integration have other names."""
+    if not (is_scalar(gold) and is_scalar(answer)):
+        return None
+    variables = None
+    if label is not None and (label.arguments or label.name == "y"):
+        variables = frozenset(label.arguments or ("x", "t"))
+    other = with_constants_renamed(gold, answer, variables=variables)
+    return "equal with the constants renamed" if other is not None else None
 
 
 def _points(node: Node) -> Node:
@@ -84,6 +111,18 @@ def _unnamed(node: Node, other: Node) -> Node:
         if name.kind == "symbol" and name.name[:1].isupper() and len(name.name) == 1:
             return node.args[1]
     return node
+
+
+def _spread(node: Node) -> Node:
+    """``x != 1, 2`` as ``x != 1, x != 2``."""
+    first = bare(node.args[0]) if node.kind == "list" and len(node.args) > 1 else node
+    if first.kind != "relation" or first.name != "!=" or bare(first.args[0]).kind != "symbol":
+        return node
+    rest = [bare(arg) for arg in node.args[1:]]
+    if first is node or not all(is_scalar(arg) and not symbols(arg) for arg in rest):
+        return node
+    left = first.args[0]
+    return Node("list", (first, *(Node("relation", (left, arg), "!=") for arg in rest)), "and")
 
 
 def _parameter_renamed(gold: Node, answer: Node) -> Node:
@@ -172,6 +211,12 @@ def _same_list(gold: Node, answer: Node) -> str | None:
         if _is_list(one) and len(one.args) == 1 and other.kind == "tuple":
             return same_answer(one.args[0], other)
     ours, theirs = _items(gold), _items(answer)
+    if {gold.kind, answer.kind} == {"list", "tuple"}:
+        ours, theirs = in_order(ours), in_order(theirs)
+    in_words = named_alike(ours, theirs)
+    if in_words is not None:
+        alike = all(_quietly_same(*pair) for pair in zip(*in_words, strict=True))
+        return "equal by their names" if alike else None
     if not (_labelled(ours) and _labelled(theirs)) or _one_unknown([*ours, *theirs]):
         ours, theirs = _unlabelled(ours), _unlabelled(theirs)
     if gold.kind == "set" or answer.kind == "set":
@@ -259,8 +304,10 @@ def _reversed(node: Node) -> Node:
 
 
 def _same_shape(gold: Node, answer: Node) -> str | None:
+    if {gold.name, answer.name} in NATURAL and gold.kind == answer.kind == "symbol":
+        return "names of one set"
     if is_scalar(gold) and is_scalar(answer):
-        return same_value(gold, answer)
+        return same_value(gold, answer) or _constants_renamed(gold, answer, None)
     gold, answer = _vector(gold, answer), _vector(answer, gold)
     if gold.kind != answer.kind:
         return None
@@ -286,6 +333,9 @@ def _vector(node: Node, other: Node) -> Node:
 
     Where the other is a matrix, rows in brackets are one: ``[[1, 2], [3, 4]]``.
     """
+    node = multiplied_out(node)
+    if is_scalar(node):
+        return in_unit_vectors(node, size_of(other)) or node
     rows = node.args if other.kind == "matrix" and (node.kind, node.name) == ("tuple", "[]") else ()
     if rows and all((row.kind, row.name) == ("tuple", "[]") for row in rows):
         return Node("matrix", tuple(Node("row", row.args) for row in rows))

@@ -31,13 +31,18 @@ FRACTION_DIGITS, LARGE = 4, 10
 GOLD_DIGITS = 3
 CHANGING = {
     "plus", "minus", "times", "over", "squared", "cubed", "factorial", "score", "scores", "gross",
+    "doubled", "tripled", "quadrupled", "halved", "multiplied", "divided", "increased", "decreased",
+    "raised", "reduced", "mod", "modulo", "remainder", "negated", "inverted", "below",
     "half", "halves", "third", "thirds", "fourth", "fourths", "fifth", "fifths", "sixth", "sixths",
     "seventh", "sevenths", "eighth", "eighths", "ninth", "ninths", "tenth", "tenths",
     "hundredth", "hundredths", "thousandth", "thousandths",
 }  # fmt: skip
 """Words that make another number of the one before them."""
-DENYING = {"wrong", "incorrect", "false", "not"}
-BOUNDS = {"at most", "at least", "or less", "or fewer", "than before"}
+DENYING = {"wrong", "incorrect", "false", "not", "maybe", "perhaps", "unlikely"}
+BOUNDS = {"at most", "at least", "or less", "or fewer", "than before", "below zero"}
+STATING = {"is", "are", "was", "were", "isn", "does", "cannot", "can", "seems", "would", "fails"}
+"""What begins a statement about a number, which is no unit."""
+AFFIRMING = {"correct", "right", "true", "answer", "solution", "answers", "solutions", "all", "it"}
 PI = Node("constant", name="pi")
 _SCALARS = {
     "number", "symbol", "constant", "add", "multiply", "negate", "divide", "power", "factorial",
@@ -121,7 +126,7 @@ def _same_quantity(gold: Node, answer: Node) -> str | None:
     for one, other in ((gold, answer), (answer, gold)):
         if one.kind == "quantity" and _ends_in(other, one.name):  # 3 m, written as a product
             return same_value(one.args[0], other.args[0])
-    if _changed(answer) and not _changed(gold):
+    if _changed(answer) and (not _changed(gold) or _wording(answer) != _wording(gold)):
         return None
     return same_value(gold_inner, answer_inner)
 
@@ -139,11 +144,17 @@ def _speaks_of(unit: str, kind: str) -> bool:
 
 def _changed(node: Node) -> bool:
     """Whether words after a number make another one of it: 9 squared, 9 plus one, 9 thirds."""
-    words = re.findall(r"[a-z]+", node.name.lower()) if node.kind == "quantity" else []
+    words = _wording(node) if node.kind == "quantity" else []
     if not words:
         return False
     denied = not set(words).isdisjoint(DENYING)
+    if words[0] in STATING and set(words).isdisjoint(AFFIRMING):
+        return True
     return denied or words[0] in CHANGING or " ".join(words[-2:]) in BOUNDS
+
+
+def _wording(node: Node) -> list[str]:
+    return re.findall(r"[a-z]+", node.name.lower())
 
 
 def _times(node: Node, size: Fraction) -> Node:

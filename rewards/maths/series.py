@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 from rewards.maths import values
 from rewards.maths.same_answer import same_answer
 from rewards.maths.tree import Node, TooComplex, Undefined, Unparsable, bare, renamed, walk
@@ -98,9 +100,11 @@ def _alike(gold: Node, answer: Node) -> bool:
     if len(kinds) > 1 and kinds != {"list", "set"} and kinds != {"list", "tuple"}:
         return False
     ours, theirs = _terms(gold), _terms(answer)
+    if gold.kind in ("list", "set", "tuple", "add"):
+        ours, theirs = _as_long(ours, theirs)
     if len(ours) != len(theirs) or gold.number != answer.number:
         return False
-    if len(kinds) == 1 and gold.name != answer.name:
+    if len(kinds) == 1 and gold.name != answer.name and gold.kind != "list":
         return False
     return all(_alike(*pair) for pair in zip(ours, theirs, strict=True))
 
@@ -112,3 +116,29 @@ def _terms(node: Node) -> list[Node]:
     return [
         factor for arg in node.args for factor in (_terms(arg) if arg.kind == "multiply" else [arg])
     ]
+
+
+def _as_long(ours: list[Node], theirs: list[Node]) -> tuple[list[Node], list[Node]]:
+    """Both with as many terms before the dots, where the shorter goes on in equal steps."""
+    places = [[bare(term).kind for term in terms] for terms in (ours, theirs)]
+    if any(kinds_.count("dots") != 1 for kinds_ in places):
+        return ours, theirs
+    mine, yours = (kinds_.index("dots") for kinds_ in places)
+    if not 2 <= min(mine, yours) < max(mine, yours) <= MAX_SERIES:
+        return ours, theirs
+    if mine > yours:
+        return ours, _continued(theirs, yours, mine)
+    return _continued(ours, mine, yours), theirs
+
+
+def _continued(terms: list[Node], before: int, wanted: int) -> list[Node]:
+    last, step = terms[before - 1], _less(terms[before - 1], terms[before - 2])
+    more = [
+        Node("add", (last, Node("multiply", (Node("number", number=Fraction(n)), step))))
+        for n in range(1, wanted - before + 1)
+    ]
+    return [*terms[:before], *more, *terms[before:]]
+
+
+def _less(one: Node, two: Node) -> Node:
+    return Node("add", (one, Node("negate", (two,))))

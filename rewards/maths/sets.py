@@ -105,7 +105,9 @@ def _pieces(node: Node) -> list[Piece]:
         case "list" if not _excluded(node):
             parts = [_pieces(arg) for arg in node.args]
             together = _together(node, parts)
-            return together or _listed([piece for part in parts for piece in part])
+            if together is not None:
+                return together
+            return _listed([piece for part in parts for piece in part])
         case "such_that":
             return _pieces(node.args[1])
         case "tuple" if len(node.args) == 2:
@@ -140,6 +142,9 @@ def _solved(node: Node) -> list[Piece]:
     operators, operands = node.name.split(), [bare(arg) for arg in node.args]
     if operators == ["in"] and operands[0].kind == "symbol":
         return _pieces(operands[1])
+    near = _near(operators, operands)
+    if near is not None:
+        return near
     if len(operands) == 3 and operands[1].kind == "symbol":
         one, two = operators
         if one[0] == two[0] == ">":
@@ -154,6 +159,38 @@ def _solved(node: Node) -> list[Piece]:
         if operands[0].kind == "symbol" and operands[0].name not in symbols(operands[1]):
             return _half_line(operator, operands[1])
     raise Unparsable("a relation that is not solved for one symbol")
+
+
+def _near(operators: Sequence[str], operands: Sequence[Node]) -> list[Piece] | None:
+    """``|x - 1| < 3``, and ``3 < |x|``, as the interval around 1 or what lies outside of it."""
+    if len(operands) != 2 or operators[0] not in _FLIPPED:
+        return None
+    (left, right), operator = operands, operators[0]
+    if right.kind == "call":
+        left, right, operator = right, left, _FLIPPED[operator]
+    if (left.kind, left.name) != ("call", "abs") or symbols(right) or operator[0] not in "<>":
+        return None
+    middle = _middle(bare(left.args[0]))
+    if middle is None or values.real_value(right) <= 0:
+        return None
+    closed = operator.endswith("=")
+    low = Bound(Node("add", (middle, Node("negate", (right,)))), closed)
+    high = Bound(Node("add", (middle, right)), closed)
+    return (
+        [Piece(low, high)] if operator[0] == "<" else [Piece(LINE.low, low), Piece(high, LINE.high)]
+    )
+
+
+def _middle(node: Node) -> Node | None:
+    """Where ``x`` or ``x - a`` is zero; None for anything else."""
+    if node.kind == "symbol":
+        return _ZERO
+    if node.kind != "add" or len(node.args) != 2:
+        return None
+    first, second = (bare(arg) for arg in node.args)
+    if first.kind == "symbol" and not symbols(second):
+        return second.args[0] if second.kind == "negate" else Node("negate", (second,))
+    return None
 
 
 def _half_line(operator: str, end: Node) -> list[Piece]:
@@ -204,7 +241,9 @@ def _together(node: Node, parts: Sequence[list[Piece]]) -> list[Piece] | None:
     half_lines = one.low.node is None and two.high.node is None
     if not half_lines or one.high.node is None or two.low.node is None:
         return None
-    return [Piece(two.low, one.high)] if two.low.position() < one.high.position() else None
+    if two.low.position() < one.high.position():
+        return [Piece(two.low, one.high)]
+    return [] if node.name == "and" else None
 
 
 def _listed(parts: list[Piece]) -> list[Piece]:

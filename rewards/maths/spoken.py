@@ -156,6 +156,32 @@ def concludes(sentence: str, name: str) -> bool:
     )
 
 
+_WINS = re.compile(
+    r" (?:(?:always |will (?:always )?|can (?:always )?|would )?wins?(?: the game)?"
+    r"|won(?: the game)?|has (?:a|the) winning strategy|can force a win)$"
+)
+_EMPTY_WORDS = re.compile(r"\b(?:a|an|the|numbers?|it is|it's|its)\b|-")
+
+
+def same_sentence(one: str, two: str) -> bool:
+    """Whether two answers of plain words are the same but for articles and who "wins".
+
+    >>> same_sentence("n is prime", "n is a prime number"), same_sentence("Alice wins", "Alice")
+    (True, True)
+    >>> same_sentence("n is prime", "n is not prime"), same_sentence("Bob loses", "Bob")
+    (False, False)
+    """
+    if len(one) > 200 or len(two) > 200 or not (_LONG_WORD.search(one) and _LONG_WORD.search(two)):
+        return False
+    ours, theirs = words_of(one), words_of(two)
+    if not all(re.fullmatch(r"[a-z' -]+", words) for words in (ours, theirs)):
+        return False
+    if _WINS.search(ours) is not None or _WINS.search(theirs) is not None:
+        ours, theirs = _WINS.sub("", ours), _WINS.sub("", theirs)
+    ours, theirs = (_EMPTY_WORDS.sub(" ", words).split() for words in (ours, theirs))
+    return ours == theirs and bool(ours)
+
+
 def says(sentence: str, name: str) -> bool:
     """Whether a name of one or two words is what a sentence begins with, or says that something is.
 

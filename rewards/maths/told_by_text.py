@@ -11,7 +11,9 @@ _TIME = re.compile(
     r"\D{0,12}?(\d{1,2}(?::\d\d){1,2})(?:\\text|\\mbox|\{|\})*(a|p)?\.?(?:m\b|m\.)?\D{0,9}",
     re.IGNORECASE,
 )
-_CHOICE = re.compile(r"\(?([A-J])(?:\)|\.|:)(?:\s+(?!or\b|and\b|&|\\(?:[bp]?mod|times|cdot)\b)|$)")
+_CHOICE = re.compile(
+    r"\(?([A-J])(?:\),?|\.|:)(?:\s+(?!or\b|and\b|&|\\(?:[bp]?mod|times|cdot)\b)|$)"
+)
 _CHOICES = re.compile(r"\(([A-J])\)")
 _REASON = re.compile(r"\b(?:because|since|as)\b")
 _CHOICE_GOLD = re.compile(r"\(?([A-J])\)?")

@@ -34,7 +34,7 @@ class Node(NamedTuple):
     based         digits in `name`, base in `number`
     tuple         `args` between the brackets in `name`: ``()``, ``[]``, ``[)``, ``(]``
     set list      `args`; a list is what commas separate without brackets; its `name` is ``or``
-                  where that word does
+                  where that word does, ``and`` where nothing but that word does
     such_that     `args`: head and condition of a set-builder
     relation      `args` are the operands, `name` the operators between them
     matrix row    `args`: rows, entries

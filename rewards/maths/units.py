@@ -31,6 +31,7 @@ _TABLE = {
     "force": {"n": F(1), "newton": F(1), "kn": F(1000)},
     "energy": {"j": F(1), "joule": F(1), "kj": F(1000)},
     "power": {"w": F(1), "watt": F(1), "kw": F(1000)}, "voltage": {"v": F(1), "volt": F(1)},
+    "resistance": {"ohm": F(1), "kiloohm": F(1000)},
     "pressure": {"pa": F(1), "pascal": F(1), "kpa": F(1000)},
     "frequency": {"hz": F(1), "hertz": F(1), "khz": F(1000)},
     "heat": {"celsius": F(1)}, "heat_f": {"fahrenheit": F(1)},

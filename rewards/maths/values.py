@@ -27,6 +27,9 @@ PIECEWISE = {"min", "max", "floor", "ceil", "abs"}
 FAR = (2, 4, 7, 10, 20, 50, 120)
 """Exponents of ten of the points at which functions of pieces are compared, too."""
 LINES = 4
+LOGARITHMS = {"ln", "log", "lg"}
+SIGNED = tuple(Fraction(n, 7) for n in (-40, -11, -3, 3, 11, 40))
+"""Points on both sides of zero and of one."""
 INFINITY = Node("constant", name="infinity")
 
 
@@ -61,6 +64,8 @@ def _agree_at_points(first: Node, second: Node, names: list[str]) -> bool:
     agreements = 0
     if not _agree_on_branches(first, second, names):
         return False
+    if len(names) == 1 and _logarithms_differ(first, second, names[0]):
+        return False
     if _piecewise(first, second) and not _agree_far_away(first, second, names):
         return False
     for environment in _points(names):
@@ -77,6 +82,37 @@ def _agree_at_points(first: Node, second: Node, names: list[str]) -> bool:
     return all(_agree(first, second, environment, real=False) for environment in _points(names)[:3])
 
 
+def _logarithms_differ(first: Node, second: Node, name: str) -> bool:
+    """Whether one has real values where a logarithm in the other has none: ``2 \\ln x``.
+
+    Of one symbol only: several are lengths or the like, and positive.
+    """
+    if not any(
+        part.kind == "call" and part.name in LOGARITHMS for n in (first, second) for part in walk(n)
+    ):
+        return False
+    for point in SIGNED:
+        try:
+            one, two, _ = _pair(first, second, {name: point}, digits=DIGITS)
+        except (Undefined, TooComplex):
+            continue
+        mp = context()
+        if not (mp.isfinite(one) and mp.isfinite(two)):
+            continue
+        unreal = [node for node, value in ((first, one), (second, two)) if is_complex(value)]
+        if len(unreal) == 1 and not any(map(_fractional, walk(unreal[0]))):
+            return True
+    return False
+
+
+def _fractional(part: Node) -> bool:
+    """Whether a power or root may be read as real, too, where it is not real to us."""
+    if part.kind == "power":
+        exponent = exact(part.args[1])
+        return exponent is None or exponent.denominator > 1
+    return part.kind == "call" and part.name in ("root", "arcsin", "arccos")
+
+
 def _agree_on_branches(first: Node, second: Node, names: list[str]) -> bool:
     """Agreement at points on every branch that functions of pieces have.
 
@@ -85,7 +121,7 @@ def _agree_on_branches(first: Node, second: Node, names: list[str]) -> bool:
     """
     if len(names) == 1:
         where = branches.points(branches.places(first, second))
-        return _agree_at(first, second, [{names[0]: point} for point in where])
+        return agree_at(first, second, [{names[0]: point} for point in where])
     if not _piecewise(first, second):
         return True
     if not (_piecewise(first) and _piecewise(second)):
@@ -99,12 +135,12 @@ def _agree_on_branches(first: Node, second: Node, names: list[str]) -> bool:
         on_it = [_substituted(node, line) for node in (first, second)]
         where = branches.points(branches.places(*on_it))
         environments = [{n: a + b * t for n, (a, b) in line.items()} for t in where]
-        if not _agree_at(first, second, environments):
+        if not agree_at(first, second, environments):
             return False
     return True
 
 
-def _agree_at(first: Node, second: Node, where: list[dict[str, Fraction]]) -> bool:
+def agree_at(first: Node, second: Node, where: list[dict[str, Fraction]]) -> bool:
     """Agreement wherever both have a real value."""
     for environment in where:
         try:
@@ -135,7 +171,7 @@ def _agree_far_away(first: Node, second: Node, names: list[str]) -> bool:
         for exponent in FAR
         for sign in (1, -1)
     ]
-    return _agree_at(first, second, far)
+    return agree_at(first, second, far)
 
 
 def _points(names: list[str]) -> list[dict[str, Fraction]]:

@@ -1,4 +1,8 @@
-"""Answers as people write them, by kind: gold, completion, and whether it deserves the reward."""
+"""Answers as people write them, by kind: gold, completion, and whether it deserves the reward.
+
+``maths_by_gold.json`` has for each gold the completions that deserve the reward, and those that do
+not.
+"""
 
 import json
 import time
@@ -12,6 +16,9 @@ from rewards.math_answer import math_answer
 KINDS: dict[str, list[tuple[str, str, bool]]] = json.loads(
     Path(__file__).with_name("maths_kinds.json").read_text(encoding="utf-8")
 )
+BY_GOLD: dict[str, list[tuple[str, list[str], list[str]]]] = json.loads(
+    Path(__file__).with_name("maths_by_gold.json").read_text(encoding="utf-8")
+)
 
 
 def paid(gold: str, completion: str) -> bool:
@@ -21,6 +28,15 @@ def paid(gold: str, completion: str) -> bool:
 @pytest.mark.parametrize("kind", KINDS)
 def test_right_ones_are_paid_and_wrong_ones_are_not(kind: str) -> None:
     assert [case for case in KINDS[kind] if paid(*case[:2]) != case[2]] == []
+
+
+@pytest.mark.parametrize("kind", BY_GOLD)
+def test_each_gold_pays_what_deserves_it(kind: str) -> None:
+    refused = [(gold, text) for gold, right, _ in BY_GOLD[kind] for text in right
+               if not paid(gold, text)]  # fmt: skip
+    wrongly = [(gold, text) for gold, _, wrong in BY_GOLD[kind] for text in wrong
+               if paid(gold, text)]  # fmt: skip
+    assert (refused, wrongly) == ([], [])
 
 
 @pytest.mark.parametrize(
