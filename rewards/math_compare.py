@@ -43,6 +43,9 @@ _CURRENCIES = {
     "dollar": r"\\\$|\b(?:dollars?|usd)\b", "euro": r"€|\b(?:euros?|eur)\b|\\euro\b",
     "pound": r"£|\\pounds\b|\bgbp\b", "yen": r"¥|\byen\b", "rupee": r"₹|\brupees?\b",
 }  # fmt: skip
+_ROUGHLY = re.compile(
+    r"\s*(?:\\text\s?\{\s*)?(?:approximately|approx\.?|about|roughly)\s*\}?\s*(?=[-\d\\$])|\s*\\approx"
+)
 _MONEY = re.compile(r"\\\$|[€£¥₹]|\\(?:euro|pounds)\b|dollar|usd|eur|gbp|yen|rupee", re.IGNORECASE)
 
 
@@ -68,6 +71,8 @@ def compare(gold: str, answer: str, *, worked_out: bool = False) -> Decision:
         )
         if same is not None:
             return decided(same, "case by case")
+    if _ROUGHLY.match(gold):
+        gold, answer = _ROUGHLY.sub("", gold), _ROUGHLY.sub("", answer)
     gold = as_formula(written_plainly(gold))
     answer = as_formula(written_plainly(answer))
     if _one_text(gold) == _one_text(answer):
@@ -81,7 +86,12 @@ def compare(gold: str, answer: str, *, worked_out: bool = False) -> Decision:
     said = by_words(gold, answer)
     if said is not None:
         return said
-    if says(gold, answer) or concludes(answer, gold) or same_sentence(gold, answer):
+    if (
+        says(gold, answer)
+        or concludes(answer, gold)
+        or concludes(gold, answer)
+        or same_sentence(gold, answer)
+    ):
         return Decision("correct", "what the sentence says")
     alike = same_congruence(gold, answer)
     if alike is not None:

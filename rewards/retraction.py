@@ -125,7 +125,7 @@ _APPROXIMATELY = re.compile(
     r"(?:about|approximately|approx\.?|roughly|around|nearly|almost|≈|\\approx)\s*\W{0,3}$",
     re.IGNORECASE,
 )
-_PEOPLE = r"(?:they|people|students?|some|who|bob)"
+_PEOPLE = r"(?:they|people|students?|some|most|many|who|bob|refuse to)"
 _BEFORE = re.compile(
     r"(?:n['’]t|\bnot|\bnever|\bcannot|\bneither|\banything but|\bother than|\bexcept|\brather than"
     rf"|\binstead of)\s*(?:be|equal(?: to)?|equals|simply|just|necessarily|=|{_ANSWER})?\s*$"
@@ -138,8 +138,9 @@ _BEFORE = re.compile(
     r"|\b(?:if|suppose|supposing|assume|assuming|unless|whether|pretend|imagine"
     rf"|(?:might|may|could|would|initially|first|wrongly|mistakenly|incorrectly|originally|{_PEOPLE}"
     r"|tempted to)\s+(?:have\s+)?"
-    r"(?:think|thought|says?|said|guess(?:ed)?|believed?|claim(?:ed)?|answer(?:ed)?))"
-    rf"\s+(?:that\s+)?(?:{_ANSWER}|it|this)?\s*(?:is|was|were|be|=|:|equals)?\s*$",
+    r"(?:think|thought|says?|said|guess(?:ed)?|believed?|claim(?:ed)?|answer(?:ed)?"
+    r"|writes?|wrote|put|give|gave))"
+    rf"(?:\s+(?:that\s+)?(?:{_ANSWER}|it|this)?\s*(?:is|was|were|be|=|:|equals)?)?\s*$",
     re.IGNORECASE,
 )
 

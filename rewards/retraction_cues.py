@@ -68,17 +68,18 @@ BOTH = _cues("either both")
 ALL = DENYING | DOUBTING | ANSWERS | MODALS | INSTEAD | GOT | OR | ALSO | BOTH
 _RESERVING = _cues(
     "anything assume assuming bob cannot common could denies deny disagree doubt erroneous except "
-    "false first if imagine impossible incorrect incorrectly initially instead may might mistaken "
-    "mistakenly naive neither never not originally other people pretend rather some student "
-    "students suppose supposing t tempted tempting they unless unlikely untrue whether who would "
-    "wrong wrongly"
+    "false first if imagine impossible incorrect incorrectly initially instead many may might "
+    "mistaken mistakenly most naive neither never not originally other people pretend rather "
+    "refuse some student students suppose supposing t tempted tempting they unless unlikely "
+    "untrue whether who would wrong wrongly"
 )
 _BETWEEN = _cues(
     "above actual answer answered answers be believe believed but case choice claim claimed "
     "conclusion conclusions correct corrected equal equals error errors final get guess guessed "
     "guesses have is it just last mean mistake mistakes my necessarily new number of one our "
     "proper real result results revised right s said say says simply solution solutions than that "
-    "the there think this thought to total true value values was were"
+    "the there think this thought to total true value values was were "
+    "gave give put write writes wrote"
 )
 """What may stand between a reservation and the answer."""
 

@@ -81,6 +81,8 @@ def written_plainly(text: str) -> str:
             text = next(group for group in quoted.groups() if group is not None)
     if "\\circ" in text or "°" in text:
         text = _ARC.sub(_degrees, text)
+    if "{.}" in text:
+        text = text.replace("{.}", ".")
     if _DIGITS_APART.search(text):
         text = _DECIMAL_GROUPS.sub(_digits, _GROUPS.sub(_digits, text))
         text = _DECIMAL_COMMA.sub(".", text)

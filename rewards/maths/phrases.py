@@ -50,6 +50,10 @@ _UPRIGHT_QUOTIENT = re.compile(
     r"(?<=[\d}\s,;:~])\\(?:mathrm|text)\s?\{[~\s]*([a-zA-Z]{1,12})\s?\}\s?/\s?"
     r"\\(?:mathrm|text)\s?\{[~\s]*([a-zA-Z]{1,12})\s?\}\s?(\^\s?\{?\s?\d\s?\}?)?"
 )
+_INVERSE_INSIDE = re.compile(
+    r"\\(?:text|mathrm)\s?\{[~\s]*([a-zA-Z]{1,12})(?:\\[,;: ]|\s|~|\\cdot)+([a-zA-Z]{1,12})\s?"
+    r"\^\s?\{?\s?-([123])\s?\}?\s?\}\s*$"
+)
 _OHMS = re.compile(r"(?<=\d)(?:\s|\\[ ,;~]|~)*(?:(k)|\\(?:text|mathrm)\{\s?(k)\s?\})?\\Omega\s*$")
 
 
@@ -97,10 +101,17 @@ def _units(text: str) -> str:
         upright = quotient[1] and quotient[3]
         if (upright or len(above + below) > 2) and measure(f"{above}/{below}"):
             return f"{text[: quotient.start()]}\\text{{ {above}/{below}}}"
+    text = _INVERSE_INSIDE.sub(_inside, text)
     inverse = _INVERSE.search(text)
     if inverse and measure(f"{inverse[1]}/{inverse[2]}"):
         return f"{text[: inverse.start()]}\\text{{ {inverse[1]}/{inverse[2]}}}"
     return _UPRIGHT.sub(_upright, text)
+
+
+def _inside(match: re.Match[str]) -> str:
+    power = f"^{match[3]}" if match[3] != "1" else ""
+    known = measure(f"{match[1]}/{match[2]}{power}")
+    return f"\\text{{ {match[1]}/{match[2]}{power}}}" if known else match[0]
 
 
 def _upright_quotient(match: re.Match[str]) -> str:

@@ -213,6 +213,8 @@ def _same_list(gold: Node, answer: Node) -> str | None:
     ours, theirs = _items(gold), _items(answer)
     if {gold.kind, answer.kind} == {"list", "tuple"}:
         ours, theirs = in_order(ours), in_order(theirs)
+    if gold.name != "or" and answer.name == "or" and any(item.kind == "words" for item in ours):
+        return None  # one of two people
     in_words = named_alike(ours, theirs)
     if in_words is not None:
         alike = all(_quietly_same(*pair) for pair in zip(*in_words, strict=True))
@@ -308,7 +310,9 @@ def _same_shape(gold: Node, answer: Node) -> str | None:
         return "names of one set"
     if is_scalar(gold) and is_scalar(answer):
         return same_value(gold, answer) or _constants_renamed(gold, answer, None)
-    gold, answer = _vector(gold, answer), _vector(answer, gold)
+    answer = _vector(answer, gold)
+    gold = _vector(gold, answer)
+    answer = _vector(answer, gold)
     if gold.kind != answer.kind:
         return None
     match gold.kind:

@@ -33,15 +33,17 @@ CHANGING = {
     "plus", "minus", "times", "over", "squared", "cubed", "factorial", "score", "scores", "gross",
     "doubled", "tripled", "quadrupled", "halved", "multiplied", "divided", "increased", "decreased",
     "raised", "reduced", "mod", "modulo", "remainder", "negated", "inverted", "below",
-    "half", "halves", "third", "thirds", "fourth", "fourths", "fifth", "fifths", "sixth", "sixths",
+    "half", "halves", "quarter", "quarters", "third", "thirds", "fourth", "fourths", "fifth",
+    "fifths", "sixth", "sixths",
     "seventh", "sevenths", "eighth", "eighths", "ninth", "ninths", "tenth", "tenths",
     "hundredth", "hundredths", "thousandth", "thousandths",
 }  # fmt: skip
 """Words that make another number of the one before them."""
 DENYING = {"wrong", "incorrect", "false", "not", "maybe", "perhaps", "unlikely"}
 BOUNDS = {"at most", "at least", "or less", "or fewer", "than before", "below zero"}
-STATING = {"is", "are", "was", "were", "isn", "does", "cannot", "can", "seems", "would", "fails"}
+STATING = {"is", "are", "was", "were"}
 """What begins a statement about a number, which is no unit."""
+DOUBTING = {"isn", "does", "doesn", "cannot", "can", "seems", "would", "fails", "could", "might"}
 AFFIRMING = {"correct", "right", "true", "answer", "solution", "answers", "solutions", "all", "it"}
 PI = Node("constant", name="pi")
 _SCALARS = {
@@ -117,6 +119,8 @@ def _same_quantity(gold: Node, answer: Node) -> str | None:
         one, two = measure(gold.name), measure(answer.name)
         if one is not None and two is None and not _speaks_of(answer.name, one[0]):
             return None  # 9 furlongs for 9 cm
+        if two is not None and one is None and _counts(gold.name, two[0]):
+            return None  # 9 kg for 9 apples
         if one is not None and two is not None:
             if one[0] != two[0]:
                 return None
@@ -135,6 +139,12 @@ def _ends_in(node: Node, letter: str) -> bool:
     return node.kind == "multiply" and node.args[1] == Node("symbol", name=letter)
 
 
+def _counts(unit: str, kind: str) -> bool:
+    """Whether a word is a thing that is counted: neither "units" nor another unit of that kind."""
+    plain = unit.isascii() and unit.replace(" ", "").isalpha()
+    return plain and "unit" not in unit and not _speaks_of(unit, kind)
+
+
 def _speaks_of(unit: str, kind: str) -> bool:
     """Whether a word among others is a unit of that kind: "cm long"."""
     basic = kind.partition("/")[0].partition("^")[0]
@@ -147,7 +157,7 @@ def _changed(node: Node) -> bool:
     words = _wording(node) if node.kind == "quantity" else []
     if not words:
         return False
-    denied = not set(words).isdisjoint(DENYING)
+    denied = not set(words).isdisjoint(DENYING) or words[0] in DOUBTING
     if words[0] in STATING and set(words).isdisjoint(AFFIRMING):
         return True
     return denied or words[0] in CHANGING or " ".join(words[-2:]) in BOUNDS

@@ -171,15 +171,27 @@ def same_sentence(one: str, two: str) -> bool:
     >>> same_sentence("n is prime", "n is not prime"), same_sentence("Bob loses", "Bob")
     (False, False)
     """
-    if len(one) > 200 or len(two) > 200 or not (_LONG_WORD.search(one) and _LONG_WORD.search(two)):
+    if len(one) > 200 or len(two) > 200 or not (_LONG_WORD.search(one) or _LONG_WORD.search(two)):
         return False
     ours, theirs = words_of(one), words_of(two)
     if not all(re.fullmatch(r"[a-z' -]+", words) for words in (ours, theirs)):
         return False
     if _WINS.search(ours) is not None or _WINS.search(theirs) is not None:
         ours, theirs = _WINS.sub("", ours), _WINS.sub("", theirs)
-    ours, theirs = (_EMPTY_WORDS.sub(" ", words).split() for words in (ours, theirs))
-    return ours == theirs and bool(ours)
+    ours, theirs = _plain_words(ours), _plain_words(theirs)
+    return bool(ours) and (ours == theirs or _said_of(ours) == theirs or ours == _said_of(theirs))
+
+
+def _plain_words(words: str) -> list[str]:
+    return [
+        word.removesuffix("s") if len(word) > 3 else word
+        for word in _EMPTY_WORDS.sub(" ", words).split()
+    ]
+
+
+def _said_of(words: list[str]) -> list[str]:
+    """``triangle is isosceles`` as ``isosceles triangle``."""
+    return [words[2], words[0]] if len(words) == 3 and words[1] == "is" else []
 
 
 def says(sentence: str, name: str) -> bool:
