@@ -16,6 +16,10 @@ _MADE_OTHER = re.compile(
     r"|minus|negative)[\s$*({\\[]*$",
     re.IGNORECASE,
 )
+_LAST_WORDS = ("twice", "double", "triple", "thrice", "half", "of", "minus", "negative")
+_LAST_SIGNS = frozenset("tsvc^-+*/0123456789")
+"""Last characters of what :data:`_OPERATOR_BEFORE` finds."""
+_FIRST_SIGNS = frozenset("^\\*/-+")
 _OPERATOR_BEFORE = re.compile(
     r"(?:\\(?:cdot|times|div|sqrt|frac)|\^)\s*[{(]?\s*$"
     r"|(?:\$|\\\(|\\\[|[=(])\s*[-+]\s*$"
@@ -34,12 +38,16 @@ def changed_beside(before: str, after: str) -> str | None:
     True
     """
     head = before[-NEAR_CHARS:].rpartition("\n")[2]
-    words = _MADE_OTHER.search(head)
-    if words:
-        return words[0].strip()
+    if head.rstrip(" $*({\\[").lower().endswith(_LAST_WORDS):
+        words = _MADE_OTHER.search(head)
+        if words:
+            return words[0].strip()
+    last, first = head.rstrip(" {(")[-1:], after.lstrip()[:1]
+    if last not in _LAST_SIGNS and first not in _FIRST_SIGNS:
+        return None
     if _GAP.match(after):
         return None
-    sign = _OPERATOR_BEFORE.search(head)
+    sign = _OPERATOR_BEFORE.search(head) if last in _LAST_SIGNS else None
     if sign and not _fills_a_gap(head):
         return sign[0].strip()
     sign = _OPERATOR_AFTER.match(after)

@@ -105,5 +105,5 @@ def gold_text(gold: str) -> str:
         return gold.rpartition("####")[2].strip()
     if "\\boxed" in gold or "\\fbox" in gold:
         return answer_in(gold).text or gold.strip()
-    bold = _BOLD.fullmatch(gold)
+    bold = _BOLD.fullmatch(gold) if "**" in gold else None
     return bold[1].strip() if bold else gold.strip()

@@ -13,6 +13,7 @@ from fractions import Fraction
 from rewards.maths.sentences import in_parts, stated
 from rewards.maths.units import measure
 
+_WORDS = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2}|\\(?:text|mathrm|mbox|Omega)")
 _COMMAND = re.compile(r"\\(?:text|textbf|textrm|mathrm|mbox)\s?\{([^{}]*)\}")
 _LAYOUT = re.compile(r"\\[,;:! ]|~")
 _OPENING = r"\\(?:text|textbf|textrm|mathrm|mbox)\s?\{\s{0,3}"
@@ -69,7 +70,7 @@ def as_formula(text: str) -> str:
         text = in_parts(text) or text
     if "|" in text:
         text = _POINT.sub(r"(\1,\2)", text) if _POINT.fullmatch(text) else text
-    if not re.search(r"[A-Za-z]{2}|\\[a-z]+\s?\{\s?[A-Za-z]", text):
+    if not _WORDS.search(text):
         return text
     if "Omega" in text:
         text = _OHMS.sub(lambda m: f" \\text{{ {'kiloohm' if m[1] or m[2] else 'ohm'}}}", text)
@@ -94,14 +95,16 @@ def as_formula(text: str) -> str:
 
 def _units(text: str) -> str:
     """Units in fractions, with negative powers and in upright letters as words."""
-    text = _UPRIGHT_QUOTIENT.sub(_upright_quotient, text)
+    if "/" in text:
+        text = _UPRIGHT_QUOTIENT.sub(_upright_quotient, text)
     quotient = _QUOTIENT.search(text)
     if quotient:
         above, below = quotient[1] or quotient[2], quotient[3] or quotient[4]
         upright = quotient[1] and quotient[3]
         if (upright or len(above + below) > 2) and measure(f"{above}/{below}"):
             return f"{text[: quotient.start()]}\\text{{ {above}/{below}}}"
-    text = _INVERSE_INSIDE.sub(_inside, text)
+    if "-" in text:
+        text = _INVERSE_INSIDE.sub(_inside, text)
     inverse = _INVERSE.search(text)
     if inverse and measure(f"{inverse[1]}/{inverse[2]}"):
         return f"{text[: inverse.start()]}\\text{{ {inverse[1]}/{inverse[2]}}}"

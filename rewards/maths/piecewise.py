@@ -33,6 +33,8 @@ def has_cases(text: str) -> bool:
     """Whether values with conditions stand in the text."""
     if "&" in text:
         return "cases}" in text or ("{array}" in text and "\\{" in text)
+    if not ("if" in text or "when" in text or "otherwise" in text):
+        return False
     return len(text) < MAX_SPOKEN_CHARS and len(_SPOKEN.findall(text)) > 1
 
 

@@ -135,6 +135,9 @@ def choices(text: str) -> frozenset[str] | None:
     return frozenset(re.findall(r"[A-J]", text.replace("and", ""))) if match else None
 
 
+_SAYING = re.compile(r" (?:is|was|will)\b")
+
+
 def concludes(sentence: str, name: str) -> bool:
     """Whether "the ... is NAME" is all that a sentence says.
 
@@ -143,7 +146,7 @@ def concludes(sentence: str, name: str) -> bool:
     >>> concludes("The sequence is not decreasing.", "decreasing")
     False
     """
-    if len(sentence) > 120 or len(name) > 40 or " " not in sentence:
+    if len(sentence) > 120 or len(name) > 40 or not _SAYING.search(sentence):
         return False
     whole, wanted = words_of(sentence), words_of(name)
     if not wanted.isalpha() or len(wanted) < 3 or _RESERVES.search(whole):

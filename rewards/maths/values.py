@@ -16,6 +16,7 @@ from rewards.maths import branches
 from rewards.maths.evaluator import AGREE_BITS, Evaluator, context, is_complex
 from rewards.maths.exact import cancelled, exact
 from rewards.maths.normal import shown
+from rewards.maths.quick import differ
 from rewards.maths.tree import Node, TooComplex, Undefined, Unparsable, symbols, walk
 
 DIGITS = 50
@@ -44,6 +45,8 @@ def equal(first: Node, second: Node) -> bool:
     one, two = exact(first), exact(second)
     if one is not None and two is not None:
         return one == two
+    if differ(first, second):
+        return False
     if not any(part == INFINITY for node in (first, second) for part in walk(node)):
         first, second = cancelled(first), cancelled(second)
         if first == second:
