@@ -30,6 +30,7 @@ _ANSWER_IS = re.compile(r"answer\s{0,3}(?:is\b|:|=)\s{0,3}:?")
 _LINE_A = re.compile(r"a:(?![^\n]*\n\s{0,8}b[:.)])")
 _CHINESE = re.compile(r"答案?\s{0,3}(?:是|为|為|:)\s{0,3}:?")
 """Markers in small letters; each begins with a literal, which is quick to look for."""
+_SAYS = re.compile(r"\w")
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
 _MATH = re.compile(
     r"\$\$([^$]+)\$\$|(?<!\\)\$((?:[^$\\]|\\.)+)\$|\\\(([^\n]*?)\\\)|\\\[(.*?)\\\]", re.DOTALL
@@ -189,7 +190,7 @@ def _after_markers(text: str) -> list[tuple[str, int, int]]:
         stop = marks[index + 1].start() if index + 1 < len(marks) else len(text)
         rest = text[mark.end() : stop]
         piece = rest.strip(" \n\t*")
-        if not re.search(r"\w", piece) or piece.lower() in ("final", "the", "the final"):
+        if not _SAYS.search(piece) or piece.lower() in ("final", "the", "the final"):
             continue
         ending = _SENTENCE_END.search(piece)
         if ending and ending[0] == "?":  # "Is the answer 7? No."

@@ -53,8 +53,13 @@ def math_answer(sample: Sample, *, worked_out: bool = False) -> Reward:
         return Reward(value=None, verdict="no_gold")
     final = final_answer(sample)
     gold = gold_text(sample.gold)
-    if final.several and all(
-        compare(gold, text, worked_out=worked_out).verdict == "correct" for text in final.several
+    if (
+        final.text is None
+        and final.several
+        and all(
+            compare(gold, text, worked_out=worked_out).verdict == "correct"
+            for text in final.several
+        )
     ):
         final = final._replace(text=final.several[-1])  # one value, written in several ways
     if final.text is None:

@@ -108,8 +108,10 @@ def _measured(node: Node) -> Node:
 
 
 def _radians(node: Node) -> bool:
+    if node.kind != "quantity":
+        return False
     unit = re.sub(r"\W+", " ", node.name).strip()
-    return node.kind == "quantity" and unit in ("rad", "rads", "radian", "radians")
+    return unit in ("rad", "rads", "radian", "radians")
 
 
 def _same_quantity(gold: Node, answer: Node) -> str | None:
