@@ -13,10 +13,12 @@ _MADE_OTHER = re.compile(
     r"\b(?:twice|double|triple|thrice|half(?: of)?"
     r"|(?:negative|opposite|reciprocal|inverse|negation|double|triple|square|cube|factorial"
     r"|(?:square|cube) root)(?: value)? of"
+    r"|(?:answer|value|result|number|total) (?:is|was|must be) (?:\w+ )?"
+    r"(?:less|more|greater|fewer|larger|smaller|higher|lower) than"
     r"|minus|negative)[\s$*({\\[]*$",
     re.IGNORECASE,
 )
-_LAST_WORDS = ("twice", "double", "triple", "thrice", "half", "of", "minus", "negative")
+_LAST_WORDS = ("twice", "double", "triple", "thrice", "half", "of", "than", "minus", "negative")
 _LAST_SIGNS = frozenset("tsvc^-+*/0123456789")
 """Last characters of what :data:`_OPERATOR_BEFORE` finds."""
 _FIRST_SIGNS = frozenset("^\\*/-+")

@@ -72,7 +72,7 @@ _FAILS = _any(
 )
 _DIRECTLY = re.compile(
     r"^\W{0,12}(?:,?\s*(?:which|(?:(?:but|and|though)\s+)?(?:that|this|it)))?"
-    rf"(?:{_IS}{_HOW}\s+(?:{_CALLED}|impossible|absurd)|\s+{_FAILS})"
+    rf"(?:{_IS}{_HOW}\s+(?:{_CALLED}|impossible|absurd|too\s+(?:small|large|big|low|high|many|few))|\s+{_FAILS})"
     r"|^\W{0,12}\(?\s*(?:\w+\s+)?"
     r"(?:wrong|incorrect|false|mistake|not correct|not right|just kidding)\b"
     r"|^\W{0,12}not\s*!",

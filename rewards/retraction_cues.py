@@ -33,7 +33,7 @@ _NO = "no noo nooo noooo nooooo"
 _DENIED = (
     "absurd bogus cannot contradicts decoy erroneous error fails false impossible inaccurate "
     "incorrect invalid lie misconception mistake mistaken naive nonsense not off t tempting trap "
-    "typo untrue wrong"
+    "too typo untrue wrong"
 )
 """Called wrong, or said to fail."""
 MISTAKEN = (

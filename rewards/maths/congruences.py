@@ -12,6 +12,7 @@ from rewards.maths.spoken import words_of
 
 MAX_CHARS = 120
 _MARKS = ("mod", "mid", "∣", "|", "divi", "multiple")
+_PLAIN = re.compile(r"[-+.,$\d\s/]+")
 _LEFT = r"(?:(?P<letter>[a-z]) ?(?:\\equiv|≡|=|is congruent to|is) ?)?"
 _RESIDUES = (
     r"(?P<residues>(?:\\pm ?)?-?\d{1,9}(?:(?: ?, ?(?:or |and )?| or | and )-?\d{1,9}){0,11})"
@@ -94,6 +95,8 @@ def same_congruence(gold: str, answer: str) -> bool | None:
     ours, theirs = congruence(gold), congruence(answer)
     if ours is None and theirs is None:
         return None
+    if ours is None and _PLAIN.fullmatch(gold):
+        return False  # 7 divides n, for 7
     ours = ours or congruence(gold, form=True)
     theirs = theirs or congruence(answer, form=True)
     if ours is None or theirs is None:

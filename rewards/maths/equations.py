@@ -147,7 +147,7 @@ def same_equation(gold: Node, answer: Node) -> str | None:
             ours, theirs = _root(one, name), _root(two, name)
         except Undefined:  # such as 1/x at zero
             continue
-        if ours is not None and theirs is not None:
+        if ours is not None and theirs is not None and not _vanishes(ours):
             same = values.equal(ours, theirs)
             return f"equal when solved for {name}" if same else None
     return None

@@ -19,24 +19,39 @@ ALWAYS = frozenset("fgFG")
 
 def has_values(node: Node) -> bool:
     """Whether the tree holds a function's value; ``f(x) =`` before one is a label."""
-    return any(part.kind == "multiply" and _split(part) for part in walk(_unlabelled(node)))
+    named = ALWAYS | _labels(node)
+    return any(part.kind == "multiply" and _split(part, named) for part in walk(_unlabelled(node)))
 
 
-def with_values(node: Node) -> Node:
-    """The tree with one symbol in place of ``f(2)`` or ``f(x)``, the same for ``f(1 + 1)``."""
+def with_values(node: Node, named: frozenset[str] = ALWAYS) -> Node:
+    """The tree with one symbol in place of ``f(2)`` or ``f(x)``, the same for ``f(1 + 1)``.
+
+    Letters that are `named`, or that a label names, are functions before any argument.
+    """
     right = _unlabelled(node)
     if right is not node:
-        return Node(node.kind, (*node.args[:-1], with_values(right)), node.name, node.number)
-    parts = _split(node)
+        named = named | _labels(node)
+        return Node(node.kind, (*node.args[:-1], with_values(right, named)), node.name, node.number)
+    parts = _split(node, named)
     if parts is None:
-        return Node(node.kind, tuple(map(with_values, node.args)), node.name, node.number)
+        args = tuple(with_values(arg, named) for arg in node.args)
+        return Node(node.kind, args, node.name, node.number)
     factor, name, argument = parts
     number = exact(argument)
-    text = written(with_values(argument)) if number is None else number
+    text = written(with_values(argument, named)) if number is None else number
     symbol = Node("symbol", name=f"{name} at {_short(str(text))}")
     if node.args[1].kind == "power":
-        symbol = Node("power", (symbol, with_values(node.args[1].args[1])))
-    return symbol if factor is None else Node("multiply", (with_values(factor), symbol))
+        symbol = Node("power", (symbol, with_values(node.args[1].args[1], named)))
+    return symbol if factor is None else Node("multiply", (with_values(factor, named), symbol))
+
+
+def _labels(node: Node) -> frozenset[str]:
+    """The letter of a function that a label names: ``T(n) = 2T(n/2) + n``."""
+    if node.kind != "relation" or node.name != "=":
+        return frozenset()
+    left = bare(node.args[0])
+    parts = _split(left, ALWAYS) if _is_name(left) else None
+    return frozenset((parts[1][:1],)) if parts else frozenset()
 
 
 def _short(text: str) -> str:
@@ -55,11 +70,11 @@ def _unlabelled(node: Node) -> Node:
 
 def _is_name(node: Node) -> bool:
     """Whether the node is a function's name with its one letter, such as ``f(x)``."""
-    parts = _split(bare(node))
+    parts = _split(bare(node), ALWAYS)
     return parts is not None and parts[0] is None and bare(parts[2]).kind == "symbol"
 
 
-def _split(node: Node) -> tuple[Node | None, str, Node] | None:
+def _split(node: Node, named: frozenset[str]) -> tuple[Node | None, str, Node] | None:
     """What stands before a function's value, its name and its argument; None for anything else."""
     if node.kind != "multiply" or len(node.args) != 2:
         return None
@@ -73,10 +88,10 @@ def _split(node: Node) -> tuple[Node | None, str, Node] | None:
     )
     name = _name(function)
     letter = name if name in FUNCTION_NAMES else name[:1]
-    if letter not in FUNCTION_NAMES:
+    if letter not in FUNCTION_NAMES and letter not in named:
         return None
     plain = argument.kind in ("symbol", "number")
-    if plain or (letter in CLOSED and not symbols(argument)) or letter in ALWAYS:
+    if plain or (letter in CLOSED and not symbols(argument)) or letter in named:
         return factor, name, argument
     return None
 

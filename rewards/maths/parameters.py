@@ -25,6 +25,7 @@ _DOMAINS = {
     "\\mathbb{Q}": "rational", "\\mathbb{C}": "complex", "\\mathbb{N}": "natural", "ℝ": "real",
     "ℤ": "integer", "ℕ": "natural", "R": "real", "Z": "integer",
 }  # fmt: skip
+_WHOLE = {"real", "integer", "complex"}
 _CONSTANTS = {"C", "K", "A", "c", "k", "a"}
 _RELATIONS = {"\\geq": ">=", "\\ge": ">=", "\\gt": ">", "\\le": "<=", "\\leq": "<=", "\\in": "in"}
 
@@ -33,7 +34,9 @@ def declared(text: str) -> tuple[str, str, str] | None:
     """What stands before the declaration of a parameter, its letter and where it is from."""
     if len(text) > 300 or not _OPENING.search(text):
         return None
-    plain = " ".join(_LAYOUT.sub(" ", _COMMAND.sub(r" \1 ", text)).split())
+    plain = " ".join(_LAYOUT.sub(" ", _COMMAND.sub(r" \1 ", text)).split()).replace(
+        "\\mathbb ", "\\mathbb"
+    )
     for start in _OPENING.finditer(plain):
         match = _DECLARED.fullmatch(plain, start.start())
         head = plain[: start.start()].rstrip(" ,;(")
@@ -61,14 +64,15 @@ def with_one_letter(gold: str, answer: str) -> tuple[Node, Node] | None:
     ours, theirs = declared(gold), declared(answer)
     if ours is None and theirs is None:
         return None
-    if ours is not None and theirs is not None and ours[2] != theirs[2]:
+    domains = {each[2] for each in (ours, theirs) if each}
+    if len(domains) > 1 or (None in (ours, theirs) and not domains <= _WHOLE):
         return None
     try:
         one, two = parse(ours[0] if ours else gold), parse(theirs[0] if theirs else answer)
     except (Unparsable, TooComplex, RecursionError):
         return None
     old = theirs[1] if theirs else _extra(two, one, {ours[1]} if ours else set())
-    new = ours[1] if ours else _extra(one, two, {old})
+    new = ours[1] if ours else old if old in symbols(one) else _extra(one, two, {old})
     if new not in symbols(one) or old not in symbols(two):
         return None
     if new != old and (new in symbols(two) or old in symbols(one)):

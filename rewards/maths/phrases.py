@@ -20,7 +20,7 @@ _OPENING = r"\\(?:text|textbf|textrm|mathrm|mbox)\s?\{\s{0,3}"
 _INTRODUCTION = re.compile(
     rf"\s*(?P<opening>{_OPENING})?(?:(?:the\s+)?(?:(?:only|correct|right|one|possible)\s+)*"
     r"(?:solution|answer|value|pair|triple|function|number|integer|option|choice)s?"
-    r"\s+(?:is|are|would be)(?:\s+(?:exactly|only|just))?"
+    r"\s+(?:is|are|would be)(?:\s+(?:exactly|only|just|equal to))?"
     r"|only|exactly|precisely|just|option|choice)(?:\s{0,3}(?P<closing>\})\s*|\s+)"
     r"(?=[\\$(\w-])(?!(?:and|or|not)\b)",
     re.IGNORECASE,

@@ -14,7 +14,7 @@ _NUMBER = re.compile(r"([-+]?)(\d+)?(?:\.(\d*))?")
 _RATIO = re.compile(r"([-+]?)(?:(\d+)/(\d+)|\\[dt]?frac\{([-+]?\d+)\}\{([-+]?\d+)\})")
 _QUALIFIER = re.compile(
     r"\\forall|\bfor\s{1,3}(?:all|every|any|each)\b|\\text\s?\{\s?,?\s?(?:for|where)\b"
-    r"|[,(]\s?\(?\s?[a-zA-Z]\s?\\in\s?\\(?:mathbb|mathbf)\s?\{?\s?[ZNQR]"
+    r"|[,(](?:\s|\\[ ,;]|\\q?quad)*\(?\s?[a-zA-Z]\s?\\in\s?\\(?:mathbb|mathbf)\s?\{?\s?[ZNQR]"
 )
 _QUALIFYING = re.compile(r"for|where|\\in\b")
 _ONLY_BELOW = re.compile(

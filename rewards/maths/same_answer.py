@@ -70,7 +70,7 @@ def same_answer(gold: Node, answer: Node) -> str | None:
             rule = same_answer(gold_value, answer_value)
         if rule:
             return rule
-    if gold.kind == "relation":
+    if gold.kind == "relation" and not (gold_label and bare(gold.args[0]).kind == "multiply"):
         return _same_relation(gold, answer)
     return _same_shape(gold, answer)
 
@@ -215,6 +215,8 @@ def _same_list(gold: Node, answer: Node) -> str | None:
         ours, theirs = in_order(ours), in_order(theirs)
     if gold.name != "or" and answer.name == "or" and any(item.kind == "words" for item in ours):
         return None  # one of two people
+    if {gold.name, answer.name} == {"and", "or"} and all(map(_compares, ours)):
+        return None
     in_words = named_alike(ours, theirs)
     if in_words is not None:
         alike = all(_quietly_same(*pair) for pair in zip(*in_words, strict=True))
@@ -232,6 +234,10 @@ def _same_list(gold: Node, answer: Node) -> str | None:
     if not ours:
         return "both empty"
     return "the same answers in any order" if _matched(ours, theirs) else None
+
+
+def _compares(node: Node) -> bool:
+    return node.kind == "relation" and node.name in ("<", "<=", ">", ">=")
 
 
 def _as_list(node: Node) -> Node:

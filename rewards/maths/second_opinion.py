@@ -44,7 +44,9 @@ def _refusal(text: str) -> str | None:
         r"[=<>,;]|\d\s+\d|[A-Za-z]{4}|\\(?:text|mbox|le|ge|ne|in|begin)", _COMMANDS.sub("", text)
     ):
         return "more than one value"
-    if re.search(r"\d{30,}|\^[^+\-=,]{0,12}\^|\*\*|!|\\(?:int|sum|prod|lim|det|bmod|pmod)", text):
+    if re.search(
+        r"\d{30,}|\^[^+\-=,]{0,12}\^|\*\*|!|\\(?:int|sum|prod|lim|det|[bp]mod|mid\b)", text
+    ):
         return "more than Math-Verify should be given"
     if any(int(number) > MAX_FALLBACK_NUMBER for number in re.findall(r"\^\{?-?(\d+)", text)):
         return f"an exponent over {MAX_FALLBACK_NUMBER}"
