@@ -14,6 +14,9 @@ _INTEGER = re.compile(r"-?\d{1,12}")
 _QUANTITY = re.compile(r"(-?\d+(?:\.\d+)?)\s*(?:\\ )?\\(?:text|mathrm)\s?\{\s?([a-zA-Z]+)\s?\}")
 _LETTER = re.compile(r"\(?([A-E])\)?")
 _SYMBOL = re.compile(r"(?<![a-zA-Z\\])[a-df-hj-zA-Z](?![a-zA-Z])")
+_VALUE = re.compile(r"([a-zA-Z])\(([a-z]|\d{1,3})\)")
+_BETWEEN = re.compile(r"(-?\d{1,9})\s?<\s?([a-z])\s?<\s?(-?\d{1,9})")
+_CONGRUENCE = re.compile(r"([a-z])\s?\\equiv\s?(\d{1,9})\s?\\pmod\s?\{?(\d{1,9})\}?")
 _UNITS = ("cm", "kg", "hours")
 
 
@@ -108,6 +111,55 @@ def _prose(gold: str, other: str) -> Sequence[str]:
     )
 
 
+def _beside(gold: str, other: str) -> Sequence[str]:
+    if _number(gold) in (None, 0, 1, -1):
+        return ()
+    box = f"\\boxed{{{gold}}}"
+    return (
+        f"The answer is $-{box}$.",
+        f"The answer is $2\\cdot{box}$.",
+        f"The answer is ${box}^2$.",
+        f"The answer is twice {box}.",
+        f"It is the reciprocal of {box}.",
+    )
+
+
+def _products(gold: str, other: str) -> Sequence[str]:
+    value = _VALUE.fullmatch(gold)
+    if value is None:
+        return ()
+    name, argument = value.groups()
+    another = "g" if name != "g" else "h"
+    return _boxed(f"{argument}{name}", f"{name}{argument}", f"{another}({argument})", argument)
+
+
+def _alternatives(gold: str, other: str) -> Sequence[str]:
+    between = _BETWEEN.fullmatch(gold)
+    if between is None:
+        return ()
+    low, letter, high = between.groups()
+    return _boxed(
+        f"{letter}>{low} \\text{{ or }} {letter}<{high}",
+        f"{letter}<{low} \\text{{ or }} {letter}>{high}",
+        f"[{low},{high}]",
+        f"{letter}<{high}",
+    )
+
+
+def _residues(gold: str, other: str) -> Sequence[str]:
+    congruence = _CONGRUENCE.fullmatch(gold)
+    if congruence is None:
+        return ()
+    head, residue, modulus = congruence[1], int(congruence[2]), int(congruence[3])
+    return _boxed(
+        f"{head}\\equiv {residue + 1} \\pmod {{{modulus}}}",
+        f"{head}\\equiv {residue} \\pmod {{{2 * modulus}}}",
+        f"{head}={residue}",
+        str(residue),
+        f"{head}={modulus}k-{residue}" if 2 * residue % modulus else f"{head}={modulus}",
+    )
+
+
 KINDS: Mapping[str, Kind] = {
     "an equation for its solution": _equations,
     "equal at most points": _almost,
@@ -117,4 +169,8 @@ KINDS: Mapping[str, Kind] = {
     "a range with the gold": _ranges,
     "digits in another order or number": _digits,
     "taken back in prose": _prose,
+    "a part of a longer formula": _beside,
+    "a function's value as a product": _products,
+    "either bound for both": _alternatives,
+    "another residue": _residues,
 }
