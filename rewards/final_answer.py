@@ -26,10 +26,13 @@ _BOX = re.compile(r"\\(?:boxed|fbox)\s{0,3}\{(?:((?:[^{}\\]++|\\.|\{[^{}\\]*+\})
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _BETWEEN_BOXES = re.compile(r"[\s,;$.]*(?:and|or)?[\s,;$.]*", re.IGNORECASE)
 _HASHES = re.compile(r"####")
-_ANSWER_IS = re.compile(r"answer\s{0,3}(?:is\b|:|=)\s{0,3}:?")
+_ANSWER_IS = re.compile(
+    r"answer\s{0,3}(?:is\b|:|=)\s{0,3}:?(?:\s?(?:therefore|thus|hence|then|simply|just)\b,?)?"
+)
 _LINE_A = re.compile(r"a:(?![^\n]*\n\s{0,8}b[:.)])")
 _CHINESE = re.compile(r"答案?\s{0,3}(?:是|为|為|:)\s{0,3}:?")
 """Markers in small letters; each begins with a literal, which is quick to look for."""
+_CONNECTIVE = re.compile(r"^(?:so|thus|hence|therefore|then)\b[,:]?\s+(?=\S)", re.IGNORECASE)
 _SAYS = re.compile(r"\w")
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
 _MATH = re.compile(
@@ -69,7 +72,7 @@ _EXACTLY = re.compile(rf"(?:exactly|only|just|precisely)\s+(?P<value>{VALUE})[.!
 
 
 _CONTRAST = re.compile(
-    rf"(?P<value>{VALUE})(?:,\s*|\s+)(?:and\s+)?(?:not|rather than|instead of)\s+{VALUE}"
+    rf"(?P<value>{VALUE})(?:,\s*|\s+)\(?(?:and\s+)?(?:not|rather than|instead of)\s+{VALUE}\)?"
     rf"|not\s+{VALUE},?\s+but\s+(?:rather\s+)?(?P<other>{VALUE})",
     re.IGNORECASE,
 )
@@ -248,7 +251,7 @@ def _bare(text: str) -> FinalAnswer:
     if said:
         return _one_of(said, line, "stated in the text")
     if len(words) < 3:
-        return FinalAnswer(line.removesuffix("."), "bare")
+        return FinalAnswer(_CONNECTIVE.sub("", line).removesuffix("."), "bare")
     formulas = list(_MATH.finditer(line[:5000]))
     if formulas:
         return _one_of(formulas, line, "formula in the text")

@@ -25,7 +25,7 @@ def _any(*alternatives: str) -> str:
     return f"(?:{'|'.join(alternatives)})"
 
 
-_LETTER = r"|\(?\b[A-J]\b\)?(?!['’])"
+_LETTER = r"|(?-i:\([A-J]\)|\b[B-HJ]\b(?!['’])|\bA\b(?=\s*(?:[.,;:!)]|$)))"  # neither I nor an A
 _BOX = re.compile(r"\\(?:boxed|fbox)\s?\{([^{}]*)\}")
 _FIGURE = re.compile(r"\[asy\].*?(?:\[/asy\]|$)", re.DOTALL)
 _GLUE = re.compile(r"^[\s$*)\\\]}\"'`.,;:!–—-]+")
@@ -115,7 +115,7 @@ _CONFIRMED = re.compile(
 )
 _INSTEAD = (
     r"(?:actually|rather|instead|in fact|i mean|i meant|make (?:that|it)|correction|no|nope|wait"
-    r"|sorry|really|but|however|oops|better|alternatively)"
+    r"|sorry|really|but|however|oops|better|alternatively|edit|update)"
 )
 _END = (
     r"(?=\s*(?:\w+\s*)?(?:[.,;:!?)\]$*]|$)"
@@ -271,8 +271,7 @@ def _others(*, letter: bool) -> list[tuple[Set[bytes], re.Pattern[str]]]:
         (cues.ALSO, rf"{other}\s+{also}"),
         (cues.BOTH, rf"\b(?:either|both)\s+{other}\s+(?:or|and)\s+(?P<two>{value})"),
     )
-    flags = re.NOFLAG if letter else re.IGNORECASE
-    return [(some, re.compile(pattern, flags)) for some, pattern in patterns]
+    return [(some, re.compile(pattern, re.IGNORECASE)) for some, pattern in patterns]
 
 
 def _worked(value: str) -> bool:

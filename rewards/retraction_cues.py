@@ -58,8 +58,8 @@ DOUBTING = _cues("wait hold hang maybe not me doubt sure hmm hmmm hmmmm hmmmmm")
 ANSWERS = _cues("answer choice number one result solution total value")
 MODALS = _cues("should could might may must ought can")
 INSTEAD = _cues(
-    f"{_NO} actually alternatively better but correction fact however instead make mean meant nope "
-    "oops rather really sorry wait"
+    f"{_NO} actually alternatively better but correction edit fact however instead make mean meant "
+    "nope oops rather really sorry update wait"
 )
 GOT = _cues("get got obtain find")
 OR = _cues("or alternatively")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
-from rewards.maths.tree import Node, TooComplex, Undefined, Unparsable
+from rewards.maths.tree import Node, TooComplex, Undefined, Unparsable, symbols
 
 MAX_SLOW_DIGITS = 200
 """For functions whose cost grows quickly with the digits."""
@@ -98,6 +98,8 @@ class Evaluator:
         mp = context()
         base, exponent = self(node.args[0]), self(node.args[1])
         if base == 0:
+            if symbols(node.args[1]):
+                raise Undefined("a power of 0 that varies")
             if exponent == 0:
                 raise Undefined("0^0")
             return mp.mpf(0) if mp.re(exponent) > 0 else 1 / base
