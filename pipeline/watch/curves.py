@@ -48,6 +48,8 @@ _SETTINGS: dict[Any, Any] = {
     "legend.frameon": False,
 }
 
+_LEGEND: dict[str, Any] = {"fontsize": 8, "handlelength": 1.2}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
@@ -172,8 +174,10 @@ def _draw(
         axes.set_ylim(bottom=0)
     else:
         axes.yaxis.set_major_locator(MaxNLocator(4))
-    if len(keys) > 1:
-        axes.legend(loc="best", fontsize=8, handlelength=1.2)
+    if panel.scale == "stacked":  # beside areas that fill the picture, in their order
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), reverse=True, **_LEGEND)
+    elif len(keys) > 1:
+        axes.legend(loc="best", **_LEGEND)
 
 
 def _areas(axes: Axes, rows: Sequence[Row], keys: Sequence[str]) -> list[str]:
