@@ -159,6 +159,10 @@ class ServiceActor(_Shell):
         self._steps: StepQueue | None = None
         self._engines: Sequence[Any] = ()
 
+    def warm(self) -> None:
+        """Import what takes seconds, while nothing waits for it."""
+        importlib.import_module("transformers.models.auto.tokenization_auto")
+
     def configure(
         self, setup: ServiceSetup, engines: Sequence[Any], *, max_model_tokens: int
     ) -> None:

@@ -106,6 +106,7 @@ class Cluster:
         growing = self._hardware.ray_address is not None
         self._placement = reserve(bundles, growing=growing, poll=self._check_stop)
         self._service = self._actor(ServiceActor, "rollouts", bundle=0, threads=1, concurrency=16)
+        self._service.warm.remote()
         self._start_trainers()
         for index in range(self._hardware.engines):
             self._start_engine(index)
