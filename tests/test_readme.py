@@ -87,7 +87,7 @@ def test_the_reward_commands_listed_are_the_commands_there_are() -> None:
     rows = {
         name
         for page in pages()
-        for name in re.findall(r"^\| `(?:stepwell )?reward (\w+) ", page.text, re.M)
+        for name in re.findall(r"^[|-] `(?:stepwell )?reward (\w+) ", page.text, re.M)
     }
     assert rows == known
 

@@ -29,7 +29,10 @@ MIN_DISK_GIB = 5
 MIN_MEMORY_GIB = 4
 TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio"}
 
-_TRY_TORCH = "import torch; print(torch.__version__, torch.cuda.device_count())"
+_TRY_TORCH = """
+import torch
+print(f"{torch.__version__}, CUDA devices: {torch.cuda.device_count()}")
+"""
 _MEASURE_MATMUL = "from pipeline.train.matmul_speed import main; main()"
 _TRY_OTHER = "import {0}; print({0}.__version__)"
 

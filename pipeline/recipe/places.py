@@ -29,10 +29,19 @@ def recipe_path(ref: str) -> Path:
         str(path.relative_to(shipped_recipes()).with_suffix(""))
         for path in sorted(shipped_recipes().rglob("*.yaml"))
     ]
-    raise RecipeError(
-        f"{ref}: no such recipe file{did_you_mean(Path(ref).with_suffix('').name, names)}; "
-        f"shipped recipes: {', '.join(names)}"
-    )
+    path = Path(ref)
+    nearest = did_you_mean(path.name, _recipes_beside(path))
+    nearest = nearest or did_you_mean(path.with_suffix("").name, names)
+    raise RecipeError(f"{ref}: no such recipe file{nearest}; shipped recipes: {', '.join(names)}")
+
+
+def _recipes_beside(path: Path) -> list[str]:
+    """Names of the YAML files in the folder of one that is not there."""
+    try:
+        beside = sorted(path.expanduser().parent.iterdir())
+    except (OSError, ValueError):  # no such folder, or no path at all
+        return []
+    return [other.name for other in beside if other.suffix in _SUFFIXES]
 
 
 def _refuse_other_kinds(ref: str) -> None:

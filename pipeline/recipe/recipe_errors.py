@@ -30,6 +30,12 @@ _FOREIGN_KEYS = {
     "per_device_train_batch_size": "micro_batch_rows",
     "batch_size": "batch_rows",
     "base": "init",
+    "question": "columns.question",
+    "answer": "columns.answer",
+    "prompt_key": "columns.question",
+    "input_key": "columns.question",
+    "answer_key": "columns.answer",
+    "label_key": "columns.answer",
 }
 """What other frameworks call our keys (TRL, verl, OpenRLHF), for suggestions."""
 
@@ -175,8 +181,8 @@ def _unknown_key(key: str, section: Any) -> str:
     known = list(options[0].model_fields) if options else []
     if options and key in options[0].removed_keys:
         return f"there is no such key any more: {options[0].removed_keys[key]}; remove it"
-    translated = _FOREIGN_KEYS.get(key)
-    if translated in known:
+    translated = _FOREIGN_KEYS.get(key, "")
+    if translated.partition(".")[0] in known:
         return f"unknown key; did you mean {translated}?"
     return "unknown key" + (did_you_mean(key, known) or f"; known keys: {', '.join(known)}")
 

@@ -181,6 +181,7 @@ def test_an_unknown_reference_is_refused(small: str) -> None:
         ("stages.reason.stepps=4", ("stages.reason.stepps", "did you mean steps?")),
         ("stages.reason.num_samples=1", ("did you mean samples_per_prompt?",)),
         ("stages.reason.learning_rate=1", ("did you mean lr?",)),
+        ("prompts.train.answer=final", ("did you mean columns.answer?",)),
         ("stages.reson.lr=1", ("stages.reson", "did you mean reason?")),
         ("stage.reason.lr=1", ("did you mean stages?",)),
         ("stages.reason.lr=fast", ("stages.reason.lr", "expected a number, found 'fast'")),
@@ -282,6 +283,8 @@ def test_what_is_there_and_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "pipe.yaml": "is no file that can be read twice",
         "x" * 300: "no such recipe file",
         "a\0b": "no such recipe file",
+        "folder/mine.yml": "no such recipe file; did you mean mine.yaml?",
+        "nowhere/mine.yml": "no such recipe file; shipped",
     }
     for ref, part in says.items():
         with pytest.raises(RecipeError) as caught:
