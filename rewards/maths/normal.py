@@ -14,10 +14,13 @@ MAX_TERMS = 200
 MAX_POWER = 60
 MAX_BITS = 4_000
 
-Monomial = tuple[tuple[Node, int], ...]
-Polynomial = dict[Monomial, Fraction]
+Monomial = frozenset[tuple[Node, int]]
+"""Parts with their powers; the empty one is 1."""
+Polynomial = dict[Monomial, Fraction | int]
+"""Whole coefficients as integers, whose arithmetic is quicker."""
 Quotient = tuple[Polynomial, Polynomial]
-ONE: Polynomial = {(): Fraction(1)}
+UNIT: Monomial = frozenset()
+ONE: Polynomial = {UNIT: 1}
 
 
 class TooLarge(ValueError):
@@ -44,7 +47,8 @@ def written(node: Node) -> str:
     except (TooLarge, ZeroDivisionError):
         return repr(node)
     forms = (
-        sorted((repr(term), factor) for term, factor in form.items()) for form in (above, below)
+        sorted((_spelled(term), Fraction(factor)) for term, factor in form.items())
+        for form in (above, below)
     )
     return repr(list(forms))
 
@@ -64,7 +68,10 @@ def _absolute(node: Node) -> Node:
 def _quotient(node: Node) -> Quotient:
     match node.kind:
         case "number" if node.number is not None:
-            return {(): node.number} if node.number else {}, ONE
+            number = node.number
+            return {
+                UNIT: number.numerator if number.denominator == 1 else number
+            } if number else {}, ONE
         case "group":
             return _quotient(node.args[0])
         case "negate":
@@ -87,8 +94,8 @@ def _quotient(node: Node) -> Quotient:
             if exponent is not None:
                 return _power(_quotient(node.args[0]), exponent)
         case "call" if node.name == "abs":
-            return {((_distance(node), 1),): Fraction(1)}, ONE
-    return {((node, 1),): Fraction(1)}, ONE
+            return {frozenset(((_distance(node), 1),)): 1}, ONE
+    return {frozenset(((node, 1),)): 1}, ONE
 
 
 def _distance(node: Node) -> Node:
@@ -96,17 +103,17 @@ def _distance(node: Node) -> Node:
     above, below = _quotient(node.args[0])
     if below != ONE or not above:
         return node
-    first = min(above, key=repr)
+    first = min(above, key=_spelled)
     sign = -1 if above[first] < 0 else 1
-    terms = sorted(((repr(term), factor * sign) for term, factor in above.items()))
+    terms = sorted((_spelled(term), Fraction(factor * sign)) for term, factor in above.items())
     return Node("call", name=f"abs {terms}")
 
 
 def _whole(node: Node) -> int | None:
     above, below = _quotient(node)
-    if below != ONE or set(above) - {()}:
+    if below != ONE or set(above) - {UNIT}:
         return None
-    value = above.get((), Fraction(0))
+    value = above.get(UNIT, 0)
     if value.denominator != 1:
         return None
     if abs(value) > MAX_POWER:
@@ -135,7 +142,7 @@ def _sum(one: Quotient, two: Quotient) -> Quotient:
 def _added(one: Polynomial, two: Polynomial) -> Polynomial:
     total = dict(one)
     for term, factor in two.items():
-        total[term] = total.get(term, Fraction(0)) + factor
+        total[term] = total.get(term, 0) + factor
     return {term: factor for term, factor in total.items() if factor}
 
 
@@ -146,7 +153,7 @@ def _product(one: Polynomial, two: Polynomial) -> Polynomial:
     for left, a in one.items():
         for right, b in two.items():
             term = _monomial(left, right)
-            factor = result.get(term, Fraction(0)) + a * b
+            factor = result.get(term, 0) + a * b
             if factor.numerator.bit_length() + factor.denominator.bit_length() > MAX_BITS:
                 raise TooLarge
             result[term] = factor
@@ -161,4 +168,9 @@ def _monomial(left: Monomial, right: Monomial) -> Monomial:
     powers = dict(left)
     for part, exponent in right:
         powers[part] = powers.get(part, 0) + exponent
-    return tuple(sorted(powers.items(), key=repr))
+    return frozenset(powers.items())
+
+
+def _spelled(term: Monomial) -> str:
+    """A text of a monomial that is the same in whatever order its parts are."""
+    return repr(sorted(map(repr, term)))
