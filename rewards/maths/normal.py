@@ -69,9 +69,8 @@ def _quotient(node: Node) -> Quotient:
     match node.kind:
         case "number" if node.number is not None:
             number = node.number
-            return {
-                UNIT: number.numerator if number.denominator == 1 else number
-            } if number else {}, ONE
+            whole = number.numerator if number.denominator == 1 else number
+            return {UNIT: whole} if whole else {}, ONE
         case "group":
             return _quotient(node.args[0])
         case "negate":
