@@ -182,7 +182,9 @@ def same_sentence(one: str, two: str) -> bool:
     if _WINS.search(ours) is not None or _WINS.search(theirs) is not None:
         ours, theirs = _WINS.sub("", ours), _WINS.sub("", theirs)
     ours, theirs = _plain_words(ours), _plain_words(theirs)
-    return bool(ours) and (ours == theirs or _said_of(ours) == theirs or ours == _said_of(theirs))
+    if not ours or not theirs:
+        return False
+    return ours == theirs or _said_of(ours) == theirs or ours == _said_of(theirs)
 
 
 def _plain_words(words: str) -> list[str]:
