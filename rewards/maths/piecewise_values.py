@@ -70,8 +70,8 @@ def _agree(ours: Sequence[Branch], theirs: Sequence[Branch], name: str) -> bool 
     exact_ends = {end for end, sharp in ends if sharp}
     rough = {end for end, sharp in ends if not sharp}
     where = sorted({Fraction(0), *exact_ends, *rough, *switches})
-    agreements = 0
-    for point in branches.points(where):
+    agreements = unclear = 0
+    for point in sorted(set(branches.points(where))):
         if point in rough:
             continue
         one, two = _at(ours, point), _at(theirs, point)
@@ -79,10 +79,12 @@ def _agree(ours: Sequence[Branch], theirs: Sequence[Branch], name: str) -> bool 
             if one is not two:
                 return False
             continue
-        if not values.agree_at(one, two, [{name: point}]):
+        same = values.agrees(one, two, {name: point})
+        if same is False:
             return False
-        agreements += 1
-    return True if agreements > len(where) else None
+        agreements += same is not None
+        unclear += same is None
+    return True if agreements > max(len(where), 2 * unclear) else None
 
 
 def _end(node: Node) -> tuple[Fraction, bool]:

@@ -124,7 +124,7 @@ def _agree_on_branches(first: Node, second: Node, names: list[str]) -> bool:
     """
     if len(names) == 1:
         where = branches.points(branches.places(first, second))
-        return agree_at(first, second, [{names[0]: point} for point in where])
+        return _agree_at(first, second, [{names[0]: point} for point in where])
     if not _piecewise(first, second):
         return True
     if not (_piecewise(first) and _piecewise(second)):
@@ -138,20 +138,22 @@ def _agree_on_branches(first: Node, second: Node, names: list[str]) -> bool:
         on_it = [_substituted(node, line) for node in (first, second)]
         where = branches.points(branches.places(*on_it))
         environments = [{n: a + b * t for n, (a, b) in line.items()} for t in where]
-        if not agree_at(first, second, environments):
+        if not _agree_at(first, second, environments):
             return False
     return True
 
 
-def agree_at(first: Node, second: Node, where: list[dict[str, Fraction]]) -> bool:
+def _agree_at(first: Node, second: Node, where: list[dict[str, Fraction]]) -> bool:
     """Agreement wherever both have a real value."""
-    for environment in where:
-        try:
-            if not _agree(first, second, environment, real=True):
-                return False
-        except (Undefined, TooComplex):
-            continue
-    return True
+    return all(agrees(first, second, environment) is not False for environment in where)
+
+
+def agrees(first: Node, second: Node, environment: Mapping[str, Fraction]) -> bool | None:
+    """Whether both have the same real value at a point; None where either has none."""
+    try:
+        return _agree(first, second, environment, real=True)
+    except (Undefined, TooComplex):
+        return None
 
 
 def _substituted(node: Node, line: Mapping[str, tuple[Fraction, Fraction]]) -> Node:
@@ -174,7 +176,7 @@ def _agree_far_away(first: Node, second: Node, names: list[str]) -> bool:
         for exponent in FAR
         for sign in (1, -1)
     ]
-    return agree_at(first, second, far)
+    return _agree_at(first, second, far)
 
 
 def _points(names: list[str]) -> list[dict[str, Fraction]]:
