@@ -132,6 +132,8 @@ def _same_quantity(gold: Node, answer: Node) -> str | None:
     for one, other in ((gold, answer), (answer, gold)):
         if one.kind == "quantity" and _ends_in(other, one.name):  # 3 m, written as a product
             return same_value(one.args[0], other.args[0])
+    if symbols(gold_inner) and _states(gold) and _wording(answer) != _wording(gold):
+        return None  # n is prime
     if _changed(answer) and (not _changed(gold) or _wording(answer) != _wording(gold)):
         return None
     return same_value(gold_inner, answer_inner)
@@ -163,6 +165,10 @@ def _changed(node: Node) -> bool:
     if words[0] in STATING and set(words).isdisjoint(AFFIRMING):
         return True
     return denied or words[0] in CHANGING or " ".join(words[-2:]) in BOUNDS
+
+
+def _states(node: Node) -> bool:
+    return node.kind == "quantity" and not STATING.isdisjoint(_wording(node)[:1])
 
 
 def _wording(node: Node) -> list[str]:
