@@ -35,6 +35,11 @@ def named_alike(
     return list(one.values()), [two[words] for words in one]
 
 
+def differently_named(ours: Sequence[Node], theirs: Sequence[Node]) -> bool:
+    """Whether one of two lists names each of its values in words, so that their order counts."""
+    return max(len(_by_words(ours)), len(_by_words(theirs))) > 1
+
+
 def _by_words(items: Sequence[Node]) -> dict[str, Node]:
     """Each value by its words; empty where some has none."""
     relations = [bare(item) for item in items]

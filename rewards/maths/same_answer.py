@@ -17,7 +17,7 @@ from rewards.maths.equations import (
     split_label,
     with_arguments,
 )
-from rewards.maths.labels import in_order, named_alike
+from rewards.maths.labels import differently_named, in_order, named_alike
 from rewards.maths.scalars import is_scalar, same_value
 from rewards.maths.tree import (
     Node,
@@ -221,13 +221,14 @@ def _same_list(gold: Node, answer: Node) -> str | None:
     if in_words is not None:
         alike = all(_quietly_same(*pair) for pair in zip(*in_words, strict=True))
         return "equal by their names" if alike else None
+    ordered = differently_named(ours, theirs)
     if not (_labelled(ours) and _labelled(theirs)) or _one_unknown([*ours, *theirs]):
         ours, theirs = _unlabelled(ours), _unlabelled(theirs)
     if gold.kind == "set" or answer.kind == "set":
         ours, theirs = _distinct(ours), _distinct(theirs)
     if len(ours) != len(theirs):
         return None
-    if gold.kind == "tuple" or answer.kind == "tuple":
+    if gold.kind == "tuple" or answer.kind == "tuple" or ordered:
         if all(same_answer(*pair) for pair in zip(ours, theirs, strict=True)):
             return "equal entries in order"
         return None
