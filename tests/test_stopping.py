@@ -137,11 +137,33 @@ class Launch:
         """Whether every process of the session ends."""
         end = time.monotonic() + 20
         while time.monotonic() < end:
-            found = subprocess.run(["pgrep", "-s", str(self.process.pid)], capture_output=True)
-            if not found.stdout.strip():
+            if not living(self.process.pid):
                 return True
             time.sleep(0.2)
         return False
+
+
+def living(session: int) -> list[int]:
+    """Processes of a session that have not ended; one that nobody has waited for yet has."""
+    rows = subprocess.run(
+        ["ps", "-s", str(session), "-o", "pid=,stat="], capture_output=True, text=True
+    ).stdout
+    states = dict(row.split()[:2] for row in rows.splitlines())
+    return [int(pid) for pid, state in states.items() if not state.startswith(("Z", "X"))]
+
+
+def test_a_process_that_has_ended_is_none_that_lives() -> None:
+    process = subprocess.Popen(
+        ["bash", "-c", "sleep 0 & exec sleep 60"], start_new_session=True
+    )  # the first sleep has nobody who waits for it
+    try:
+        time.sleep(0.5)
+        listed = subprocess.run(["pgrep", "-s", str(process.pid)], capture_output=True, text=True)
+        assert len(listed.stdout.split()) == 2
+        assert living(process.pid) == [process.pid]
+    finally:
+        process.kill()
+        process.wait()
 
 
 def stopped_at(

@@ -1,6 +1,7 @@
 """The files that a prompts entry names, in a fixed order."""
 
 import glob
+import os
 from pathlib import Path
 
 from pipeline.prompts.prompt_error import PromptError
@@ -11,8 +12,9 @@ from pipeline.recipe.section import listed
 def row_files(named: str | list[str]) -> list[Path]:
     """Every file, in the order of the recipe; what matches a pattern is sorted by name.
 
-    Raises PromptError for a name without a file, a pattern that matches none, a folder or device in
-    place of a file, and a file that comes twice.
+    Raises PromptError for a name without a file, a pattern that matches none, a folder, a device or
+    a link without its target in place of a file, a file that may not be read, and one that comes
+    twice.
     """
     if not named:
         raise PromptError("file names no file; write one, or a list of them")
@@ -26,28 +28,51 @@ def row_files(named: str | list[str]) -> list[Path]:
 def _files_of(name: str) -> list[Path]:
     path = Path(name)
     try:
-        if path.is_file():
+        if _is_rows(path):
             return [path]
         if path.is_dir():
             raise PromptError(f"{path} is a folder; {_instead(path)}")
-        if path.exists():
-            raise PromptError(f"{path} is a device or a pipe; write its rows to a file")
+        matches = glob.glob(name, recursive=True) if glob.has_magic(name) else None
+        if matches is not None:
+            return _matching(name, [Path(match) for match in sorted(matches)])
+        siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     except OSError as error:
         raise PromptError(
-            f"file {name[:80]!r} cannot be opened: {error.strerror}; write the path of a file"
+            f"file {name[:200]!r} cannot be opened: {error.strerror}; "
+            "write the path of a file that may be read"
         ) from error
-    if glob.has_magic(name):
-        matches = sorted(Path(match) for match in glob.glob(name, recursive=True))
-        files = [match for match in matches if match.is_file()]
-        if not files:
-            count = f"matches {len(matches)} folders and no file" if matches else "matches no file"
-            raise PromptError(f"file {name} {count}; correct the pattern, or write the files")
-        return files
-    siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     raise PromptError(
         f"there is no file {path}{did_you_mean(path.name, siblings)}; "
         "write a path relative to the recipe or to the current folder"
     )
+
+
+def _matching(pattern: str, matches: list[Path]) -> list[Path]:
+    """Those of a pattern's matches that are files; folders are passed over."""
+    files = [match for match in matches if _is_rows(match)]
+    if not files:
+        count = f"matches {len(matches)} folders and no file" if matches else "matches no file"
+        raise PromptError(f"file {pattern} {count}; correct the pattern, or write the files")
+    return files
+
+
+def _is_rows(path: Path) -> bool:
+    """Whether a path is a file that may be read; neither a folder nor nothing is.
+
+    Raises PromptError for a link without its target and for a device, OSError for what the system
+    refuses.
+    """
+    if path.is_symlink() and not path.exists():
+        raise PromptError(
+            f"file {path} is a link to {os.readlink(path)}, which is not there; "
+            "link it anew, or write another file"
+        )
+    if path.is_file():
+        path.open("rb").close()
+        return True
+    if path.exists() and not path.is_dir():
+        raise PromptError(f"{path} is a device or a pipe; write its rows to a file")
+    return False
 
 
 def _instead(folder: Path) -> str:
