@@ -112,7 +112,7 @@ FAMILIES: dict[str, tuple[Any, tuple[str, ...], str | None]] = {
         CHATML,
         "</s>",
     ),
-    "phi": (PhiConfig(**{**SIZES, "tie_word_embeddings": False}), CHATML, None),
+    "phi": (PhiConfig(**(SIZES | {"tie_word_embeddings": False})), CHATML, None),
     "phimoe": (PhimoeConfig(**SIZES, num_local_experts=4), PHI, None),
     "lfm2": (
         Lfm2Config(**SIZES, layer_types=["conv", "full_attention"], block_multiple_of=32),
@@ -126,7 +126,7 @@ FAMILIES: dict[str, tuple[Any, tuple[str, ...], str | None]] = {
         CHATML,
         None,
     ),
-    "ernie4_5": (Ernie4_5Config(**{**SIZES, "head_dim": 32}), CHATML, None),
+    "ernie4_5": (Ernie4_5Config(**SIZES, head_dim=32), CHATML, None),
     "gptj": (
         GPTJConfig(
             vocab_size=288,

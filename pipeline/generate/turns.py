@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from pipeline.generate.chat import Chat, without_opening
+from pipeline.prompts.conversations import is_taught, said
 from pipeline.records import Message
 
 
@@ -15,12 +16,13 @@ def training_texts(
     All answers that follow a user's turn are in one row where the model, asked for the last one,
     reads exactly the tokens of those before. Where it does not (a template that drops the reasoning
     of earlier turns, a tokenizer that splits an answer anew, no template at all), each answer is a
-    row of its own. A turn's end is no part of the texts.
+    row of its own. An answer that is not to be learned stands before those that are. A turn's end
+    is no part of the texts.
     """
     pairs = [
-        (chat.render(asked["content"], preface, turns[:place]), answer["content"])
+        (chat.render(asked["content"], preface, said(turns[:place])), answer["content"])
         for place, (asked, answer) in enumerate(zip(turns, turns[1:], strict=False))
-        if (asked["role"], answer["role"]) == ("user", "assistant")
+        if (asked["role"], answer["role"]) == ("user", "assistant") and is_taught(answer)
     ]
     rows = [[prompt, without_opening(prompt, answer)] for prompt, answer in pairs]
     return [whole] if (whole := _in_one(chat, rows)) else rows

@@ -6,7 +6,7 @@ Loads no ML library.
 from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.models.model_texts import ModelTexts, TemplateFault, source_texts
-from pipeline.prompts.conversations import is_conversation, turns_of
+from pipeline.prompts.conversations import is_conversation, said, turns_of
 from pipeline.prompts.entries import source_prompts
 from pipeline.prompts.findings import golds_of, place_of
 from pipeline.prompts.prompt_error import PromptError
@@ -96,7 +96,7 @@ def _read_turns(prompt: Prompt, column: str | None) -> list[Message]:
     value = prompt.columns.get(column or "")
     if not is_conversation(value):
         return [*prompt.context, {"role": "user", "content": prompt.question}]
-    turns = turns_of(value, where=place_of(prompt))
+    turns = [*said(turns_of(value, where=place_of(prompt)))]
     return turns[:-1] if turns and turns[-1]["role"] == "assistant" else turns
 
 

@@ -4,10 +4,24 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, cast
 
-from pipeline.prompts.conversations import is_conversation, question_in, turns_of
+from pipeline.prompts.conversations import (
+    COLUMNS,
+    in_own_form,
+    is_conversation,
+    question_in,
+    turns_of,
+)
 from pipeline.prompts.prompt_error import PromptError
 from pipeline.prompts.row_limits import check_row
-from pipeline.prompts.row_shape import MESSAGES, Reading, Shape, read_row, shape_of, value_at
+from pipeline.prompts.row_shape import (
+    MESSAGES,
+    PREFERENCES,
+    Reading,
+    Shape,
+    read_row,
+    shape_of,
+    value_at,
+)
 from pipeline.prompts.row_values import as_text, json_safe, split_at_mark
 from pipeline.recipe.prompt_source import PromptSource
 from pipeline.recipe.recipe_errors import did_you_mean
@@ -21,9 +35,6 @@ NO_ROUTES: Routes = MappingProxyType({})
 MAX_QUESTION = 2**22
 """Characters of a question. Ours: over what any model reads."""
 
-PREFERENCES = ("chosen", "rejected")
-"""Columns of completions that a reward model learns from; a conversation ends with one."""
-
 
 def prompts_of_rows(
     source: PromptSource,
@@ -35,10 +46,13 @@ def prompts_of_rows(
     """Prompts of (where it stands, row). The first row decides what holds question and gold; all
     or none have a gold."""
     count, shape = 0, None
+    asked = source.columns.get("question", COLUMNS[0])
+    turns_in = {asked, *COLUMNS, *PREFERENCES, "completion"}
     for where, row in rows:
         if count == source.size:
             return
         check_row(row, where=where)
+        row |= {name: in_own_form(row[name]) for name in turns_in if name in row}
         shape = shape or shape_of(source, row, where=where)
         yield _from_row(source, shape, row, routes, where=where)
         count += 1
@@ -101,15 +115,23 @@ def _golds(
 
 
 def _preferred(columns: Mapping[str, Any], *, where: str) -> dict[str, str]:
-    """Chosen and rejected completions that are stored as whole conversations."""
+    """Chosen and rejected completions that are stored as turns: whole conversations, or the answer
+    alone where the prompt stands apart."""
     texts = {}
     for name in PREFERENCES:
-        if is_conversation(columns.get(name)):
-            place = f"{where}: column {name!r}"
-            _, _, completion = question_in(turns_of(columns[name], where=place), where=place)
-            if completion is None:
-                raise PromptError(f"{place} ends without an answer; correct or remove the row")
-            texts[name] = completion
+        value = columns.get(name)
+        value = [value] if isinstance(value, Mapping) else value
+        if not is_conversation(value):
+            continue
+        place = f"{where}: column {name!r}"
+        turns = turns_of(value, where=place)
+        if [turn["role"] for turn in turns] == ["assistant"]:
+            texts[name] = turns[0]["content"]
+            continue
+        _, _, completion = question_in(turns, where=place)
+        if completion is None:
+            raise PromptError(f"{place} ends without an answer; correct or remove the row")
+        texts[name] = completion
     return texts
 
 

@@ -5,12 +5,14 @@
 | column | `columns`, or a column `question` | its text | `answer` |
 | template | the recipe's `template` | the template, filled in | `answer` |
 | conversation | turns in that column, or in `messages`, ... | the last user turn | see below |
+| preference | turns in `chosen`, and no question of its own | the last user turn | see below |
 | Alpaca | `instruction` and `output` | the instruction, `input` below it | `output` |
 
-The gold of a conversation is `answer`, verl's `reward_model.ground_truth`, or the assistant's turn
-after the question.
+The gold of a conversation is `answer`, verl's `reward_model.ground_truth`, SkyRL's
+`reward_spec.ground_truth`, or the assistant's turn after the question.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,8 +25,11 @@ from pipeline.recipe.recipe_errors import did_you_mean
 from pipeline.records import Message
 
 MESSAGES = "messages"  # the column of a prompt that holds its whole conversation
-_VERL_GOLD = "reward_model.ground_truth"
+_RULE_GOLDS = ("reward_model.ground_truth", "reward_spec.ground_truth")
+PREFERENCES = ("chosen", "rejected")
+"""Columns of completions that a reward model learns from; a conversation ends with one."""
 _ALPACA = ("instruction", "output")
+_ASKED = (*COLUMNS, PREFERENCES[0])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +65,7 @@ def shape_of(source: PromptSource, row: Mapping[str, Any], *, where: str) -> Sha
     question = source.columns.get("question")
     alpaca = False
     if question is None and source.template is None and "question" not in row:
-        question = next((name for name in COLUMNS if is_conversation(row.get(name))), None)
+        question = next((name for name in _ASKED if is_conversation(row.get(name))), None)
         alpaca = question is None and all(name in row for name in _ALPACA)
     if question is None and source.template is None and not alpaca:
         question = "question"
@@ -70,7 +75,7 @@ def shape_of(source: PromptSource, row: Mapping[str, Any], *, where: str) -> Sha
     answer = source.columns.get("answer")
     promised = answer is not None or source.answer_after is not None
     if answer is None:
-        usual = ["answer", *([_VERL_GOLD] if conversation else []), *(["output"] * alpaca)]
+        usual = ["answer", *(_RULE_GOLDS if conversation else []), *(["output"] * alpaca)]
         answer = next((name for name in usual if has_value(row, name)), None)
     has_answer = promised or answer is not None
     if conversation and not has_answer:
@@ -173,25 +178,41 @@ def _one_column(column: str, row: Mapping[str, Any], *, conversation: bool, wher
         )
     turns = _conversation(row, column, where=where)
     context, question, answer = question_in(turns, where=where)
+    read = {column, *(["completion"] if _completion(row, column) else [])}
     return Reading(
         question=question,
         context=_system(row, context),
         answer=answer,
         answer_column=column,
         conversation=_system(row, tuple(turns)),
-        columns=frozenset({column, *(["completion"] if _completion(row, column) else [])}),
+        columns=frozenset(read.difference(PREFERENCES)),
     )
 
 
 def _conversation(row: Mapping[str, Any], column: str, *, where: str) -> list[Message]:
     """All turns of a row; TRL's rows have the answer apart, in `completion`."""
+    if has_tools(row.get("tools")):
+        raise PromptError(
+            f"{where}: column 'tools' is not read, so that a model would not know them; remove the "
+            "column from the rows, or the row"
+        )
     value = value_at(row, column, ours="question", where=where)
     turns = turns_of(value, where=f"{where}: column {column!r}")
     if _completion(row, column):
+        if row.get("label") is False:
+            raise PromptError(
+                f"{where}: its label says that the completion is a bad one; remove the row, or put "
+                "it beside a good one as chosen and rejected"
+            )
         turns += turns_of(row["completion"], where=f"{where}: column 'completion'")
     if not turns:
         raise PromptError(f"{where}: column {column!r} has no turns; fill it or remove the row")
     return turns
+
+
+def has_tools(value: Any) -> bool:
+    """Whether a row's `tools` names any, as a list or as text."""
+    return bool(value.strip() not in ("", "[]", "{}", "null") if isinstance(value, str) else value)
 
 
 def _completion(row: Mapping[str, Any], column: str) -> bool:
@@ -244,11 +265,21 @@ def _filled(template: str, row: Mapping[str, Any], *, where: str) -> str:
             continue
         value = value_at(row, name, ours="template", where=where)
         blank = value is None or (isinstance(value, str) and not value.strip())
-        texts.append("" if blank else as_text(value, where=where, column=name))
+        texts.append("" if blank else _in_template(value, where=where, column=name))
     question = "".join(texts).rstrip()
     if not question.strip():
         raise PromptError(f"{where}: the template gives no text; fill its columns")
     return question
+
+
+def _in_template(value: Any, *, where: str, column: str) -> str:
+    """A value within a question; a list of numbers or texts as JSON: `[3, 5]`."""
+    plain = isinstance(value, list) and all(type(item) in (int, float, str) for item in value)
+    return (
+        json.dumps(value, ensure_ascii=False)
+        if plain
+        else as_text(value, where=where, column=column)
+    )
 
 
 def _missing(ours: str, theirs: str, row: Mapping[str, Any], *, where: str) -> str:
@@ -260,7 +291,10 @@ def _missing(ours: str, theirs: str, row: Mapping[str, Any], *, where: str) -> s
     lists = [
         name
         for name, value in row.items()
-        if isinstance(value, list) and value and all(isinstance(v, Mapping) for v in value)
+        if isinstance(value, list)
+        and value
+        and all(isinstance(v, Mapping) for v in value)
+        and not is_conversation(value)
     ]
     if lists and ours == "question":
         guess = ""

@@ -84,3 +84,15 @@ def test_a_template_that_drops_reasoning_has_a_row_an_answer(make_family: MakeFa
     assert first[1] == "<think>1 + 1</think>two"
     assert "1 + 1" not in second[0]
     assert "two" in second[0]
+
+
+def test_an_answer_that_is_not_learned_has_no_loss(make_family: MakeFamily) -> None:
+    chat = load_chat(make_family("special_think"))
+    talk = [{**turn, "content": turn["content"].strip()} for turn in TALK]
+    whole = rows_of(chat, talk)[0]
+    for place, other in ((1, 1), (3, 0)):
+        marked = [turn | {"weight": "0"} if n == place else turn for n, turn in enumerate(talk)]
+        (row,) = rows_of(chat, marked)
+        (span,) = answers(row)
+        assert span == answers(whole)[other]
+        assert row.input_ids == whole.input_ids[: len(row.input_ids)]

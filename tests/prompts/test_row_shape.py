@@ -148,7 +148,7 @@ def test_a_template_makes_the_question_from_columns() -> None:
     assert "the template gives no text" in refusal(
         {"input": " ", "answer": "a"}, template="{input}"
     )
-    assert "column 'x' holds a list" in refusal({"x": [1], "answer": "a"}, template="{x}")
+    assert "column 'x' holds a dict" in refusal({"x": {"a": 1}, "answer": "a"}, template="{x}")
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_a_wrong_template_is_refused_with_the_recipe(template: str, said: str) -
         ([{"messages": [turn("usr", "x")]}], "turn 1: the role 'usr' is not read; did you mean us"),
         ([{"messages": [turn("user", None)]}], "turn 1: its content is no text"),
         ([{"messages": [turn("user", " ")]}], "turn 1: its content is empty"),
-        ([{"messages": [*TALK, {**TALK[1], "weight": 0}]}], "turn 5: turns that call tools, or"),
+        ([{"messages": [*TALK, {**TALK[1], "tool_calls": [{}]}]}], "turn 5: turns that call tools"),
         ([{"messages": [turn("user", [{"type": "image_url"}])]}], "turn 1: its content is no text"),
         ([{"messages": TALK}, {"messages": "text"}], "line 2: column 'messages' holds no turns"),
         ([{"messages": []}], "line 1: column 'question' is missing"),
