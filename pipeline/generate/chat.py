@@ -89,6 +89,11 @@ class Chat:
             messages.append({"role": turn["role"], "content": content})
         if self.tokenizer.chat_template is None:
             return "\n".join(message["content"] for message in messages)
+        if not self._writes_questions:
+            raise TurnsRefused(
+                "the model's chat template leaves a question's text out (templates of models that "
+                "see images may want it in parts); give model.chat_template one that writes it"
+            )
         try:
             return self.tokenizer.apply_chat_template(
                 messages, add_generation_prompt=True, tokenize=False
@@ -152,6 +157,16 @@ class Chat:
             if token in self.ends:
                 return token
         return self.ends[0]
+
+    @cached_property
+    def _writes_questions(self) -> bool:
+        """Whether a question comes through the template; of one that raises, `render` says it."""
+        asked = [{"role": "user", "content": "How many are 2 and 3?"}]
+        try:
+            text = self.tokenizer.apply_chat_template(asked, tokenize=False)
+        except TemplateError:
+            return True
+        return asked[0]["content"] in text
 
     @cached_property
     def _start(self) -> tuple[int, ...]:

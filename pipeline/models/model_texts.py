@@ -23,6 +23,9 @@ class TemplateFault(WrongInput):
 _GENERATION_TAGS = re.compile(r"{%-?\s*(end)?generation\s*-?%}")
 """transformers' marks of what an assistant says, which write nothing."""
 
+_CLASSES_OF_FILES = ("PreTrainedTokenizerFast", "TokenizersBackend")
+"""Classes of tokenizers that have no more than their files say."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelTexts:
@@ -32,6 +35,8 @@ class ModelTexts:
     tokens: dict[int, str]  # added tokens
     ends: tuple[str, ...]  # that end a completion, by its configurations and its tokenizer
     bos: str
+    other_templates: tuple[str, ...] = ()  # names, where none of several is the default
+    may_end: bool = True  # whether a completion has an end, as far as the files say
 
     def turn_end(self, template: str | None = None) -> TurnEnd:
         """What the template, or another one in its place, ends a turn with."""
@@ -86,24 +91,37 @@ def source_texts(source: ModelSource) -> ModelTexts | None:
 
 def texts_of(folder: Path) -> ModelTexts | None:
     """The texts of a folder; None where it has no `tokenizer.json` to read tokens from."""
+    if not (folder / "tokenizer.json").is_file():
+        return None
     tokens = {
         t["id"]: t["content"] for t in _json(folder / "tokenizer.json").get("added_tokens", ())
     }
-    if not tokens:
-        return None
     settings = _json(folder / "tokenizer_config.json")
     template = settings.get("chat_template")
     file = folder / "chat_template.jinja"
     if file.is_file():
         template = file.read_text()
+    named = _by_name(template)
+    template = named.get("default", template)
     ids = [*_ends(folder / "generation_config.json"), *_ends(folder / "config.json")]
-    named = [_content(settings.get("eos_token")), *(tokens.get(i, f"token {i}") for i in ids)]
+    ends = [_content(settings.get("eos_token")), *(tokens.get(i, f"token {i}") for i in ids)]
+    # a class of a family's own has an end that no file names
+    own_class = settings.get("tokenizer_class") not in (None, *_CLASSES_OF_FILES)
     return ModelTexts(
         template=template if isinstance(template, str) else None,
         tokens=tokens,
-        ends=tuple(dict.fromkeys(text for text in named if text)),
+        ends=tuple(dict.fromkeys(text for text in ends if text)),
         bos=_content(settings.get("bos_token")),
+        other_templates=() if isinstance(template, str) else tuple(named),
+        may_end=own_class or any(ends),
     )
+
+
+def _by_name(template: Any) -> dict[str, str]:
+    """Several templates of a tokenizer, as its settings list them."""
+    if not isinstance(template, list):
+        return {}
+    return {str(one.get("name")): str(one.get("template")) for one in template}
 
 
 def _content(token: Any) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.models.known_models import causal_models
-from pipeline.models.model_texts import TemplateFault, source_texts
+from pipeline.models.model_texts import ModelTexts, TemplateFault, source_texts
 from pipeline.models.own_code import code_fault, code_files, needs_own_code, tokenizer_code
 from pipeline.plan.model_origin import stored_config
 from pipeline.recipe.model_source import PUBLISHED, ModelSource
@@ -51,11 +51,15 @@ def template_mistakes(recipe: Recipe, key: str, source: ModelSource) -> Iterator
     if texts is None:
         return
     where = f"{key}.chat_template" if source.chat_template else f"{key}.path: {source.path}"
-    try:
-        texts.render([{"role": "user", "content": "?"}], source.chat_template)
-    except TemplateFault as fault:
-        yield f"{where}: the chat template cannot be rendered ({fault}); mend it"
+    fault = _template_fault(texts, source.chat_template)
+    if fault is not None:
+        yield f"{where}: the chat template {fault}"
         return
+    if not texts.may_end and not source.stop and not texts.turn_end(source.chat_template).is_token:
+        yield (
+            f"{key}: {source.place} has no end-of-sequence token, so that no completion ends and "
+            f"no row can teach an end; name one of its tokens: {key}.stop: [TOKEN]"
+        )
     for name, entry in recipe.prompts.items():
         if not entry.preface:
             continue
@@ -68,6 +72,26 @@ def template_mistakes(recipe: Recipe, key: str, source: ModelSource) -> Iterator
                 f"prompts.{name}.{own}: the chat template of {key} ({source.place}) refuses {what} "
                 f"({fault}); leave {own} out, or give {key}.chat_template"
             )
+
+
+_QUESTION = "How many are 2 and 3?"
+
+
+def _template_fault(texts: ModelTexts, template: str | None) -> str | None:
+    """Why a template gives no prompt of a question; None where it does."""
+    if template is None and texts.other_templates:
+        names = ", ".join(texts.other_templates)
+        return f"is none of {names}, of which none is named default; write it into the recipe"
+    try:
+        text = texts.render([{"role": "user", "content": _QUESTION}], template)
+    except TemplateFault as fault:
+        return f"cannot be rendered ({fault}); mend it"
+    if _QUESTION in text:
+        return None
+    return (
+        "leaves a question's text out (templates of models that see images may want it in parts); "
+        "give the recipe one that writes it"
+    )
 
 
 def _missing_shards(key: str, folder: Path) -> Iterator[str]:

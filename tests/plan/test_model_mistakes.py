@@ -115,6 +115,43 @@ def test_an_index_of_what_is_not_there(name: str, index: str, says: str, tmp_pat
     assert "download it again" in text
 
 
+PARTS = "{% for m in messages %}{% for p in m.content %}{{ p.text }}{% endfor %}{% endfor %}"
+
+
+def test_a_template_that_leaves_the_question_out(tmp_path: Path) -> None:
+    for template in (PARTS, "{{ messages | length }}", ""):
+        model = folder(tmp_path / f"m{len(template)}", LLAMA, template=template)
+        assert "the chat template leaves a question's text out" in refusal(recipe(model))
+        make_plan(recipe(model, chat_template=CHATML))
+
+
+def test_templates_with_names(tmp_path: Path) -> None:
+    model = folder(tmp_path / "m", LLAMA)
+    (model / "chat_template.jinja").unlink()
+
+    def named(*names: str) -> None:
+        templates = [{"name": name, "template": CHATML} for name in names]
+        settings = {"eos_token": "<|im_end|>", "chat_template": templates}
+        (model / "tokenizer_config.json").write_text(json.dumps(settings))
+
+    named("rag", "tools")
+    assert "the chat template is none of rag, tools, of which none is" in refusal(recipe(model))
+    make_plan(recipe(model, chat_template=CHATML))
+    named("rag", "default")
+    make_plan(recipe(model))
+
+
+@pytest.mark.parametrize("tokens", [TOKENS, []])
+def test_a_model_without_an_end(tokens: Any, tmp_path: Path) -> None:
+    model = folder(tmp_path / "m", LLAMA, template="{{ messages[-1].content }}")
+    (model / "tokenizer.json").write_text(json.dumps({"added_tokens": tokens}))
+    (model / "tokenizer_config.json").write_text("{}")
+    assert "has no end-of-sequence token" in refusal(recipe(model))
+    make_plan(recipe(model, stop=["<|im_end|>"]))
+    (model / "generation_config.json").write_text(json.dumps({"eos_token_id": [1, 2]}))
+    make_plan(recipe(model))
+
+
 @pytest.mark.parametrize(
     ("template", "says"),
     [
