@@ -1,6 +1,5 @@
 """A model folder's chat template and end tokens, read from its files. Loads no ML library."""
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from pipeline.errors import WrongInput
+from pipeline.models.stored_files import json_object
 from pipeline.models.turn_end import Message, TurnEnd, turn_end_of
 from pipeline.recipe.model_source import ModelSource
 
@@ -94,9 +94,10 @@ def texts_of(folder: Path) -> ModelTexts | None:
     if not (folder / "tokenizer.json").is_file():
         return None
     tokens = {
-        t["id"]: t["content"] for t in _json(folder / "tokenizer.json").get("added_tokens", ())
+        t["id"]: t["content"]
+        for t in json_object(folder / "tokenizer.json").get("added_tokens", ())
     }
-    settings = _json(folder / "tokenizer_config.json")
+    settings = json_object(folder / "tokenizer_config.json")
     template = settings.get("chat_template")
     file = folder / "chat_template.jinja"
     if file.is_file():
@@ -129,12 +130,8 @@ def _content(token: Any) -> str:
 
 
 def _ends(file: Path) -> list[int]:
-    named = _json(file).get("eos_token_id")
+    named = json_object(file).get("eos_token_id")
     return named if isinstance(named, list) else [] if named is None else [named]
-
-
-def _json(file: Path) -> dict[str, Any]:
-    return json.loads(file.read_text()) if file.is_file() else {}
 
 
 def _raise(message: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.models.known_models import causal_models
 from pipeline.models.model_texts import ModelTexts, TemplateFault, source_texts
 from pipeline.models.own_code import code_fault, code_files, needs_own_code, tokenizer_code
+from pipeline.models.stored_files import file_faults
 from pipeline.plan.model_origin import stored_config
 from pipeline.recipe.model_source import PUBLISHED, ModelSource
 from pipeline.recipe.places import gguf_files, hub_id_mistake
@@ -173,8 +174,7 @@ def _folder_mistakes(key: str, path: str) -> Iterator[str]:
     config, names = stored_config(folder), [p.name for p in folder.iterdir()]
     if "config.json" not in names:
         yield f"{key}: {path} has no config.json; write a Hugging Face model folder"
-    elif config is None:
-        yield f"{key}: {path}/config.json holds no JSON object; download the model again"
+    yield from (f"{key}: {fault}" for fault in file_faults(folder))
     weights = [n for n in names if fnmatch(n, "*.safetensors") or fnmatch(n, "pytorch_model*.bin")]
     if not weights:
         yield f"{key}: {path} has no weights: no *.safetensors; add them"

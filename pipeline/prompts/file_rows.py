@@ -23,6 +23,7 @@ from pipeline.prompts.csv_rows import csv_rows
 from pipeline.prompts.json_rows import PlacedRow, json_rows
 from pipeline.prompts.library_rows import columnar_rows
 from pipeline.prompts.prompt_error import PromptError
+from pipeline.recipe.pointers import in_its_place
 
 _HEAD = 4096
 _COLUMNAR = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "arrow"}
@@ -85,6 +86,8 @@ def _text_rows(path: Path, stream: io.BufferedReader) -> Iterator[PlacedRow]:
     head = stream.peek(_HEAD)[:_HEAD]
     if not head:
         raise PromptError(f"{path} is empty; write one row a line, or correct the path")
+    if (other := in_its_place(head)) is not None:
+        raise PromptError(f"{path} {other}")
     text = cast(BinaryIO, stream)
     encoding = next((e for mark, e in _WIDE.items() if head.startswith(mark)), None)
     if encoding is not None:

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from pipeline.plan.plan import make_plan
 from pipeline.plan.sizes import shape_of
@@ -26,13 +28,14 @@ LLAMA: dict[str, Any] = {
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
 )
+NO_TENSORS = (2).to_bytes(8, "little") + b"{}"
 TOKENS = [{"id": 1, "content": "<|im_end|>"}, {"id": 2, "content": "<|im_start|>"}]
 
 
 def folder(path: Path, config: dict[str, Any], *, template: str = CHATML) -> Path:
     path.mkdir()
     (path / "config.json").write_text(json.dumps(config))
-    (path / "model.safetensors").write_text("")
+    (path / "model.safetensors").write_bytes(NO_TENSORS)
     (path / "tokenizer.json").write_text(json.dumps({"added_tokens": TOKENS}))
     (path / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|im_end|>"}))
     (path / "chat_template.jinja").write_text(template)
@@ -139,6 +142,35 @@ def test_templates_with_names(tmp_path: Path) -> None:
     make_plan(recipe(model, chat_template=CHATML))
     named("rag", "default")
     make_plan(recipe(model))
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+FILES = ("config", "generation_config", "tokenizer", "tokenizer_config")
+
+
+@pytest.mark.parametrize("name", [*(f"{name}.json" for name in FILES), "model.safetensors"])
+def test_files_that_a_download_left_unfinished(name: str, tmp_path: Path) -> None:
+    model = folder(tmp_path / "m", LLAMA)
+    for content, says in (
+        (POINTER, "is Git LFS's pointer to the file, not the file; run git lfs pull"),
+        ("\n<!DOCTYPE html><html>", "is a web page, not the file"),
+        ("", "download it again"),
+        ("[1, 2", "download it again"),
+    ):
+        (model / name).write_text(content)
+        assert f"model.path: {model / name} {says}" in refusal(recipe(model)).replace(
+            "holds no JSON object; ", ""
+        ).replace("is cut off, or holds no tensors; ", "")
+
+
+def test_weights_that_are_cut_off(tmp_path: Path) -> None:
+    model = folder(tmp_path / "m", LLAMA)
+    save_file({"a": torch.zeros(64)}, model / "model.safetensors")
+    make_plan(recipe(model))
+    whole = (model / "model.safetensors").read_bytes()
+    for size in (len(whole) - 1, 60, 5):
+        (model / "model.safetensors").write_bytes(whole[:size])
+        assert "is cut off" in refusal(recipe(model))
 
 
 @pytest.mark.parametrize("tokens", [TOKENS, []])

@@ -133,3 +133,14 @@ def test_a_file_that_holds_no_rows_is_refused(name: str, tmp_path: Path) -> None
 def test_a_file_that_the_system_will_not_read_is_named() -> None:
     with pytest.raises(PromptError, match=r"/proc/self/mem cannot be read: Input/output error"):
         list(file_rows(Path("/proc/self/mem")))
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.parquet", "rows.csv", "rows"])
+def test_what_a_download_left_in_a_files_place_is_named(name: str, tmp_path: Path) -> None:
+    file = tmp_path / name
+    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 123\n")
+    with pytest.raises(PromptError, match="is Git LFS's pointer to the file"):
+        list(file_rows(file))
+    file.write_text("\n<!doctype HTML>\n<p>Not here</p>\n")
+    with pytest.raises(PromptError, match="is a web page, not the file"):
+        list(file_rows(file))
