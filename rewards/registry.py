@@ -227,25 +227,59 @@ def _source_parameters(target: str, *, ref: str, base: Path | None) -> _Paramete
     if name not in defined:
         if "*" in defined or "__getattr__" in defined:
             return _Parameters(None)
-        raise _no_function(name, [k for k, v in defined.items() if v is not None], ref=ref)
+        functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+        raise _no_function(
+            name, [k for k, v in defined.items() if isinstance(v, functions)], ref=ref
+        )
+    if (fault := _no_reward(defined[name])) is not None:
+        raise RewardNotFound(f"reward {ref}: {name} {fault}")
     return _parameters_of(defined[name])
 
 
+def _no_reward(node: ast.AST | None) -> str | None:
+    """Why what a name is bound to cannot be a reward, as far as its text says."""
+    match node:
+        case ast.ClassDef():
+            return f"is a class; name one of its objects: reward = {node.name}()"
+        case ast.Constant() | ast.List() | ast.Dict() | ast.Tuple() | ast.JoinedStr():
+            return "is a value, no function; name a function"
+        case ast.FunctionDef(decorator_list=[]) if _is_generator(node):
+            return "yields, so that it gives a generator and no number; return the reward"
+        case ast.FunctionDef(decorator_list=[]) | ast.AsyncFunctionDef(decorator_list=[]):
+            given = node.args
+            if not (given.posonlyargs or given.args or given.vararg or given.kwonlyargs):
+                return "takes no sample; a reward is f(sample)"
+    return None
+
+
+def _is_generator(function: ast.FunctionDef) -> bool:
+    """Whether a function yields itself, not by one inside of it."""
+    waiting: list[ast.AST] = list(function.body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, (ast.Yield, ast.YieldFrom)):
+            return True
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)):
+            waiting += ast.iter_child_nodes(node)
+    return False
+
+
 def _definitions(body: Iterable[ast.stmt]) -> Iterable[tuple[str, ast.AST | None]]:
-    """Names bound at the top level of a module, with the function where it is written there."""
+    """Names bound at the top level of a module, with the function, class or value where it is
+    written there."""
     for node in body:
         match node:
             case ast.FunctionDef() | ast.AsyncFunctionDef():
                 yield node.name, node
             case ast.ClassDef():
-                yield node.name, None
+                yield node.name, node
             case ast.Import() | ast.ImportFrom():
                 for alias in node.names:
                     yield alias.asname or alias.name.partition(".")[0], None
             case ast.Assign():
                 for target in node.targets:
                     if isinstance(target, ast.Name):
-                        yield target.id, None
+                        yield target.id, node.value
             case ast.AnnAssign(target=ast.Name(id=name)):
                 yield name, None
             case ast.If() | ast.Try() | ast.With():

@@ -107,7 +107,7 @@ def texts_of(folder: Path) -> ModelTexts | None:
     ids = [*_ends(folder / "generation_config.json"), *_ends(folder / "config.json")]
     ends = [_content(settings.get("eos_token")), *(tokens.get(i, f"token {i}") for i in ids)]
     # a class of a family's own has an end that no file names
-    own_class = settings.get("tokenizer_class") not in (None, *_CLASSES_OF_FILES)
+    own_class = settings.get("tokenizer_class") not in _CLASSES_OF_FILES
     return ModelTexts(
         template=template if isinstance(template, str) else None,
         tokens=tokens,

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.models.known_models import sampled_architectures
 from pipeline.plan.engine_choice import planned_engines
-from pipeline.plan.model_origin import first_source, stored_config
+from pipeline.plan.model_origin import first_source, max_iterations, stored_config
 from pipeline.recipe.model_source import ModelSource
 from pipeline.recipe.schema import Recipe, Stage
 
@@ -30,6 +30,13 @@ def engine_model_mistakes(recipe: Recipe, name: str, stage: Stage, *, device: st
     """A stage that samples from a model which its engine cannot run here."""
     names = [item.name for item in stage.inputs() if item.role in SAMPLED] * stage.uses_engines
     sources = [first_source(recipe, model) for model in dict.fromkeys(names)]
+    if recipe.hardware.engine == "native":
+        for model, source in zip(dict.fromkeys(names), sources, strict=True):
+            if source is not None and max_iterations(source) == 0:
+                yield (
+                    f"stages.{name}: the native engine serves recurrent models, and {model} is "
+                    "none; write hardware.engine: vllm, or leave it out"
+                )
     folders = {s.path: s for s in sources if s is not None and s.path and s.split is None}
     for source in folders.values():
         yield from _source_mistakes(recipe, name, stage, source, device=device)

@@ -102,7 +102,7 @@ def test_an_unreadable_configuration_is_refused(tmp_path: Path, text: str) -> No
     (folder / "config.json").write_text(text)
     refused = refusal(recipe_with({"a": GRPO}, model={"path": str(folder)}))
     assert refused.startswith("model.path: ")
-    assert "config.json holds no JSON object; download the model again" in refused
+    assert "config.json holds no JSON object; download it again" in refused
 
 
 def test_models_that_are_nowhere_are_refused(tmp_path: Path) -> None:

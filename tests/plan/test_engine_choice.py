@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.plan.engine_choice import NATIVE_HIDDEN, engine_for, first_engine, planned_engines
-from pipeline.plan.plan import make_plan
+from pipeline.plan.plan import PlanError, make_plan
 from pipeline.recipe.hardware import Hardware
 from pipeline.recipe.schema import Recipe
 from tests.plan.plans import GRPO, recipe_with
@@ -71,3 +71,19 @@ def test_a_fingerprint_has_the_engine_that_samples() -> None:
 def auto(model: dict[str, Any], *, engine: str = "auto") -> Recipe:
     grpo = {**GRPO, "max_tokens": 64}
     return recipe_with({"a": grpo}, model=model, hardware={"engine": engine, "device": "cpu"})
+
+
+def test_the_native_engine_is_refused_for_dense_models() -> None:
+    stages = {"a": {**GRPO, "max_tokens": 64}}
+
+    def planned(engine: str, **shape: int) -> None:
+        make_plan(
+            recipe_with(stages, model={"scratch": SHAPE | shape}, hardware={"engine": engine})
+        )
+
+    with pytest.raises(
+        PlanError, match=r"stages\.a: the native engine serves recurrent models, and"
+    ):
+        planned("native", layers=1)
+    planned("native", core=1)
+    planned("auto", layers=1)

@@ -7,7 +7,16 @@ import pytest
 
 from pipeline.plan.plan import make_plan
 from pipeline.recipe.sft_stage import SftStage
-from tests.plan.plans import GRPO, TWO_ENTRIES, fingerprint, model_folder, r1, recipe_with, routed
+from tests.plan.plans import (
+    GRPO,
+    SCRATCH,
+    TWO_ENTRIES,
+    fingerprint,
+    model_folder,
+    r1,
+    recipe_with,
+    routed,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -55,8 +64,12 @@ def test_fingerprints_ignore_what_does_not() -> None:
 
 def test_the_engine_counts_for_what_is_sampled_and_for_nothing_else() -> None:
     """Engines differ in bits: every stage that samples, and all that follows from it."""
-    vllm = make_plan(r1()).fingerprints
-    native = make_plan(r1(hardware={"engine": "native"})).fingerprints
+    shape = {name: size for name, size in SCRATCH["scratch"].items() if name != "layers"}
+    recurrent = {"scratch": {**shape, "core": 1}}
+    vllm, native = (
+        make_plan(r1(model=recurrent, hardware={"engine": engine})).fingerprints
+        for engine in ("vllm", "native")
+    )
     same = {name for name in vllm if vllm[name] == native[name]}
     assert same == {"base", "train", "cold_start"}
     for kind in ({"kind": "evaluate", "models": ["base"]}, {"kind": "reject", "policy": "base"}):

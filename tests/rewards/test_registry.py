@@ -129,3 +129,32 @@ def test_a_built_ins_required_argument_is_asked_for() -> None:
     with pytest.raises(RewardNotFound, match="nothing fills the parameter 'buffer_tokens'"):
         check("builtin:length")
     check("builtin:length", args={"buffer_tokens": 8})
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("class f:\n    def __call__(self, completions, **kw): ...", "is a class; name one of its"),
+        ("def f(): return 1.0", "takes no sample"),
+        ("def f(**options): return 1.0", "takes no sample"),
+        ("def f(sample):\n    if sample:\n        yield 1.0", "yields"),
+        ("f = 1.0", "is a value, no function"),
+        ("f = ['a', 'b']", "is a value, no function"),
+        ("def f(*samples): return 1.0", None),
+        ("def f(sample):\n    def inner(): yield 1\n    return sum(inner())", None),
+        ("class A:\n    def __call__(self, sample): ...\nf = A()", None),
+        ("def g(sample): ...\nf = g", None),
+        ("f = lambda sample: 1.0", None),
+        ("@some.wrapper\ndef f(): ...", None),
+        ("f = None\ndef f(sample): return 1.0", None),
+    ],
+)
+def test_what_is_no_function_of_a_sample_is_refused(
+    text: str, says: str | None, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(text)
+    if says is None:
+        check("mine.py:f", base=tmp_path)
+        return
+    with pytest.raises(RewardNotFound, match=f"mine.py:f: f {says}"):
+        check("mine.py:f", base=tmp_path)
