@@ -75,8 +75,11 @@ def test_the_engine_counts_for_what_is_sampled_and_for_nothing_else() -> None:
     for kind in ({"kind": "evaluate", "models": ["base"]}, {"kind": "reject", "policy": "base"}):
         rewards = {"rewards": ["answer"]} if kind["kind"] == "reject" else {}
         stages = {"a": {**kind, **rewards, "prompts": "train"}}
-        other = recipe_with(stages, hardware={"engine": "native"})
-        assert fingerprint(recipe_with(stages), "a") != fingerprint(other, "a")
+        one, other = (
+            recipe_with(stages, model=recurrent, hardware={"engine": engine})
+            for engine in ("vllm", "native")
+        )
+        assert fingerprint(one, "a") != fingerprint(other, "a")
 
 
 def test_watching_and_saving_change_nothing() -> None:
