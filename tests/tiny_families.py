@@ -28,7 +28,6 @@ from transformers import (
     OPTConfig,
     Phi3Config,
     PhiConfig,
-    PhimoeConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
@@ -50,6 +49,8 @@ SIZES: dict[str, Any] = {
     "tie_word_embeddings": True,
     "initializer_range": 0.2,
 }
+PHI_SIZES = {"tie_word_embeddings": False, "num_key_value_heads": 2, "intermediate_size": 256}
+"""vLLM's code for Phi knows no others: as many heads for keys, and an MLP four times as wide."""
 CHATML = ("<|im_start|>", "<|im_end|>\n", "assistant", "<|im_end|>", "<|endoftext|>")
 GEMMA = ("<start_of_turn>", "<end_of_turn>\n", "model", "<end_of_turn>", "<eos>")
 LLAMA = ("<|start_header_id|>", "<|eot_id|>", "assistant", "<|eot_id|>", "<|end_of_text|>")
@@ -112,10 +113,14 @@ FAMILIES: dict[str, tuple[Any, tuple[str, ...], str | None]] = {
         CHATML,
         "</s>",
     ),
-    "phi": (PhiConfig(**(SIZES | {"tie_word_embeddings": False})), CHATML, None),
-    "phimoe": (PhimoeConfig(**SIZES, num_local_experts=4), PHI, None),
+    "phi": (PhiConfig(**(SIZES | PHI_SIZES)), CHATML, None),
     "lfm2": (
-        Lfm2Config(**SIZES, layer_types=["conv", "full_attention"], block_multiple_of=32),
+        Lfm2Config(
+            **SIZES,
+            layer_types=["conv", "full_attention"],
+            block_multiple_of=32,
+            conv_dim=SIZES["hidden_size"],  # as the hub's have it; vLLM reads it
+        ),
         CHATML,
         None,
     ),

@@ -22,6 +22,9 @@ CPU_FAULTS = {
 }
 """Why, by `model_type`; vLLM 0.31.0."""
 
+RANDOM_EXPERTS = ("phimoe",)
+"""Families whose experts are drawn at random in training (SparseMixer; transformers 5.17)."""
+
 SAMPLED = ("init", "policy", "model")
 """Roles of the models that engines sample from, in stages that use engines."""
 
@@ -38,7 +41,14 @@ def engine_model_mistakes(recipe: Recipe, name: str, stage: Stage, *, device: st
                     "none; write hardware.engine: vllm, or leave it out"
                 )
     folders = {s.path: s for s in sources if s is not None and s.path and s.split is None}
+    trains = any(item.role == "init" for item in stage.inputs())
     for source in folders.values():
+        if trains and _kind(source) in RANDOM_EXPERTS:
+            yield (
+                f"stages.{name}: {source.path} is a {_kind(source)}, which draws its experts at "
+                "random while it trains, so that what is sampled is not what learns; give a model "
+                "whose router is a function of the text"
+            )
         yield from _source_mistakes(recipe, name, stage, source, device=device)
 
 
@@ -56,6 +66,10 @@ def _source_mistakes(
             f"stages.{name}: {source.path} is a {kind}, which cannot be sampled from here "
             f"({fault}); give a dense model with attention, such as a llama or qwen3"
         )
+
+
+def _kind(source: ModelSource) -> str:
+    return str((stored_config(Path(str(source.path))) or {}).get("model_type"))
 
 
 def _code_mistakes(name: str, folder: str, config: Mapping[str, Any]) -> Iterator[str]:

