@@ -1,6 +1,8 @@
 """A plan from its first stage to its last: skip what is finished, run what is not, stop cleanly."""
 
 import contextlib
+import errno
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -173,8 +175,10 @@ def _named(error: BaseException) -> str:
 def _failure(stage: StagePlan, folder: RunFolder, reason: str) -> str:
     step = folder.last_step(stage.name)
     last = "" if step is None else f"\nlast good step: {step}"
+    full = os.strerror(errno.ENOSPC) in reason  # in libraries' own errors, too
+    fix = "make room on its disk" if full else "mend the cause"
     return (
         f"stage {stage.name} ({stage.kind}) failed: {reason}{last}\n"
         f"logs: {folder.logs}\n"
-        "what is finished is kept: mend the cause and run the same command again"
+        f"what is finished is kept: {fix} and run the same command again"
     )
