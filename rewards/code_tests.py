@@ -20,6 +20,7 @@ from rewards.sandbox import grade, hearing
 from rewards.sandbox.box import Box
 from rewards.sandbox.boxed_run import TIMEOUT, Broken, Limits
 from rewards.sandbox.kinds import Call, Judged, Referenced, Sourced, Stdio, Tests
+from rewards.sandbox.languages import readable
 from rewards.sandbox.same import COMPARE, Compare, Rules
 from rewards.sandbox.tests import read_tests
 from rewards.sandbox.ways import Isolation
@@ -85,7 +86,7 @@ def code_tests(
         compare: standard output by ``lines``, ``tokens`` or ``exact`` characters.
         tolerance: how far numbers may be off, absolute or relative, instead of what
             :class:`rewards.sandbox.same.Rules` allows.
-        language: ``python``, ``javascript``, ``c``, ``cpp``, or ``{file, commands}``.
+        language: ``python``, ``javascript``, ``c``, ``cpp``, ``go``, or ``{file, commands}``.
         packages: installed packages that programs and tests may import, such as ``[numpy]``.
         isolation: the best that the machine offers, or ``bubblewrap`` or ``landlock`` alone
             (see :mod:`rewards.sandbox.ways`); ``none`` runs the program with this user's rights.
@@ -197,11 +198,13 @@ def _graded(program: str, tests: Tests, setting: _Setting) -> grade.Grade:
 def _box(role: str, setting: _Setting) -> Box:
     """This thread's sandbox for a role, started once."""
     boxes: dict[tuple[Any, ...], Box] = _boxes.__dict__.setdefault("open", {})
-    key = (role, setting.isolation, setting.packages)
+    shown = readable(setting.language) if role == "program" else ()
+    key = (role, setting.isolation, setting.packages, shown)
     if key not in boxes:
         if not boxes:
             atexit.register(_close, boxes)
-        boxes[key] = Box(setting.isolation, packages=setting.packages, parts=hearing.parts(role))
+        parts = hearing.parts(role)
+        boxes[key] = Box(setting.isolation, packages=setting.packages, readable=shown, parts=parts)
     return boxes[key]
 
 

@@ -18,6 +18,7 @@ from pipeline.plan.estimate import estimate
 from pipeline.plan.notes import notes_of
 from pipeline.plan.stage_plan import Plan
 from rewards.sandbox.grade import report
+from rewards.sandbox.languages import on_this_machine
 
 Status = Literal["ok", "warning", "wrong"]
 GIB = 2**30
@@ -27,6 +28,7 @@ CPU_INFO = Path("/proc/cpuinfo")
 IMPORT_LIMIT_S = 120
 MIN_DISK_GIB = 5
 MIN_MEMORY_GIB = 4
+_INSTALLED_BY = {"javascript": "node", "c": "gcc", "cpp": "g++", "go": "stepwell[go]"}
 TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio"}
 
 _TRY_TORCH = """
@@ -58,6 +60,7 @@ def examine(plan: Plan | None = None) -> Iterator[Check]:
     yield _disk(Path.cwd())
     yield _compiler()
     yield _isolation()
+    yield languages()
     if plan is not None:
         yield enough_memory(plan)
         yield from (
@@ -219,6 +222,20 @@ def _isolation() -> Check:
     layers = ", ".join(offered["layers"])
     found = f"{offered['isolation']}, uid {offered['uid_inside']}, layers in force: {layers}"
     return Check(name="isolation", status="ok", found=found)
+
+
+def languages() -> Check:
+    """The languages that programs may be written in, for `builtin:code_tests`."""
+    paths = on_this_machine()
+    there = ", ".join(name for name, path in paths.items() if path)
+    missing = [name for name, path in paths.items() if not path]
+    fix = f"for programs in them install {', '.join(_INSTALLED_BY[name] for name in missing)}"
+    return Check(
+        name="languages",
+        status="ok",
+        found=f"of programs: {there}" + f"; not {', '.join(missing)}" * bool(missing),
+        fix=fix if missing else "",
+    )
 
 
 def _tracker(name: str) -> Check:

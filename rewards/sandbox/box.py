@@ -35,8 +35,9 @@ _ZYGOTE = Path(__file__).with_name("zygote.py")
 class Box:
     """One sandbox with its zygote, for one run at a time; a context manager.
 
-    Its programs may import Python's own modules, and `packages`, which are imported once. `parts`
-    are modules of ours that its runs may start: marshalled pairs of a name and code.
+    Its programs may import Python's own modules, and `packages`, which are imported once, and see
+    the folders `readable` besides. `parts` are modules of ours that its runs may start: marshalled
+    pairs of a name and code.
 
     Raises:
         NoIsolation: when no way that `isolation` allows works on this machine.
@@ -48,12 +49,14 @@ class Box:
         isolation: Isolation = "best",
         *,
         packages: Sequence[str] = (),
+        readable: Sequence[str] = (),
         parts: bytes | None = None,
     ) -> None:
         self.isolation: Isolation = isolation
         self._parts = parts
         self.packages = tuple(packages)
         self._packages = installed(packages)
+        self._readable = (*self._packages.readable, *readable)
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._folder: str | None = None
@@ -136,7 +139,7 @@ class Box:
 
     def _start(self) -> Way:
         failures = []
-        for way in ways(self.isolation, readable=self._packages.readable):
+        for way in ways(self.isolation, readable=self._readable):
             trouble = self._try(way)
             if trouble is None:
                 return way

@@ -30,7 +30,7 @@ TOO_MUCH_OUTPUT = "too much output"
 COMPILER_FAILED = 72
 """The exit code of a run whose preparing command failed (see zygote.py)."""
 LAST_WORDS = 2000
-"""Bytes of standard error that are looked at when a run fails."""
+"""Bytes at either end of standard error that are looked at when a run fails."""
 _FULL = ("signal 25", "No space left", "File too large")
 _OUT_OF_MEMORY = ("MemoryError", "bad_alloc", "out of memory", "OutOfMemory", "allocate memory")
 
@@ -170,7 +170,7 @@ class Run:
         self.stdout, stdout_out = os.pipe()
         self._open = {self.requests, self.answers, self.stdin, self.stdout}
         self.errors = b""
-        """The end of a whole program's standard error."""
+        """Both ends of a whole program's standard error."""
         self.silence = ""
         """Why an answer was not taken, when it is known."""
         if job["mode"] == "serve":
@@ -256,7 +256,7 @@ class Run:
                     if len(output) > self._limits.output_bytes:
                         return None
                 else:
-                    self.errors = (self.errors + more)[-LAST_WORDS:]
+                    self.errors = _ends(self.errors + more)
         return bytes(output)
 
     def end(self) -> tuple[RunEnd, str | None]:
@@ -264,6 +264,11 @@ class Run:
         self.close()
         end = self._box.await_end(self.deadline)
         return end, end.trouble(self._limits, time.monotonic() - self._start_s)
+
+
+def _ends(words: bytes) -> bytes:
+    """Both ends of what is long: Go complains first, and Python last."""
+    return words if len(words) <= 2 * LAST_WORDS else words[:LAST_WORDS] + words[-LAST_WORDS:]
 
 
 def has_bytes(descriptor: int, deadline: float) -> bool:

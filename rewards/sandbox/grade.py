@@ -13,7 +13,7 @@ from rewards.sandbox.box import Box
 from rewards.sandbox.boxed_run import TIMEOUT, TOO_MUCH_OUTPUT, Broken, Limits, Run
 from rewards.sandbox.decode import NotPlain, decoded, value_of
 from rewards.sandbox.kinds import BadTests, Call, Referenced, Sourced, Stdio
-from rewards.sandbox.languages import ENVIRONMENT, language
+from rewards.sandbox.languages import ENVIRONMENT, Language, language, with_tests
 from rewards.sandbox.same import Rules, same_output, same_value
 from rewards.sandbox.sourced import source_of_tests
 from rewards.sandbox.ways import Isolation
@@ -26,7 +26,11 @@ JUDGE_LIMITS = Limits(cpu_s=20.0, memory_mib=1024)
 FLOAT_SLIP = 1e-6
 """What EvalPlus allows numbers with a fraction (its ``unsafe_execute``)."""
 MAX_REFERENCES = 32
-_COMPLAINT = re.compile(r": (?:fatal )?error:|^\w*(?:Error|Exception)\b.*:|what\(\):")
+_COMPLAINT = re.compile(
+    r": (?:fatal )?error:|^\w*(?:Error|Exception)\b.*:|what\(\):|\.go:\d+:[\d:]* |^Assertion failed"
+    r"|^panic: |^fatal error: "
+)
+_PLACE_IN_GO = re.compile(r"\bprogram\.go:(\d+) ")
 _ANSWERS: dict[Referenced, list[Any]] = {}
 MAX_SHOWN = 300
 """Characters of a test, an expected or an actual answer in a report."""
@@ -263,7 +267,8 @@ def by_stdio(
     """Run the program once per case, and compare what it prints as `rules` say."""
     job: dict[str, Any] = {"mode": "main", "program": program, "lend": cases[0].lend}
     if spoken != "python":
-        job = _command(program, spoken)
+        tools = language(spoken)
+        job = _command({tools.file: program}, tools)
     passed, failure, cpu_s = 0, None, 0.0
     for number, case in enumerate(cases, start=1):
         run = box.run(dict(job), limits)
@@ -282,8 +287,8 @@ def by_stdio(
 
 def by_source(box: Box, program: str, tests: Sourced, limits: Limits) -> Grade:
     """Run a program with the tests of its own language behind it, in one file."""
-    source, word = source_of_tests(program, tests)
-    job = _command(source, tests.language)
+    files, word = source_of_tests(program, tests)
+    job = _command(files, with_tests(tests.language))
     run = box.run(job, limits)
     output = run.talk(b"")
     end, ending = run.end()
@@ -299,12 +304,11 @@ def by_source(box: Box, program: str, tests: Sourced, limits: Limits) -> Grade:
     return _grade(int(failure is None), 1, end.cpu_s, failure)
 
 
-def _command(source: str, spoken: str | Mapping[str, Any]) -> dict[str, Any]:
+def _command(files: Mapping[str, str], tools: Language) -> dict[str, Any]:
     """A job that compiles and runs a program of another language."""
-    tools = language(spoken)
     commands = [list(command) for command in tools.commands]
-    job = {"mode": "command", "program": source, "file": tools.file, "commands": commands}
-    return job | {"environment": ENVIRONMENT}
+    job = {"mode": "command", "files": dict(files), "commands": commands}
+    return job | {"environment": {**ENVIRONMENT, **tools.environment}}
 
 
 def _output_failure(
@@ -325,6 +329,9 @@ def _last_words(errors: bytes) -> str:
     """What a program said last on standard error: of a compiler, its first complaint."""
     lines = [line.strip() for line in errors.decode(errors="replace").splitlines() if line.strip()]
     complaint = next((line for line in lines if _COMPLAINT.search(line)), None)
+    place = next((match for line in lines if (match := _PLACE_IN_GO.search(f"{line} "))), None)
+    if complaint and place and complaint.startswith(("panic", "fatal")):
+        complaint = f"{complaint} (line {place[1]})"
     return shortened(complaint or lines[-1] if lines else "")
 
 

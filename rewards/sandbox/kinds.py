@@ -105,6 +105,8 @@ class Sourced:
     prompt: str
     """Code that a program goes on from, or whose headers it needs."""
     language: str
+    setup: str = ""
+    """What stands before the tests in Go: their imports."""
 
 
 PythonTests = Sequence[Stdio] | Sequence[Call] | Judged | Referenced

@@ -1,4 +1,4 @@
-"""Tests written in another language: one source file of head, program and tests.
+"""Tests written in another language: one source file of head, program and tests, but for Go.
 
 Here the program shares a process with its tests, as in HumanEval-X and MultiPL-E. That the tests
 ran to their end shows by a random word that only code behind them prints: a program that leaves
@@ -10,9 +10,11 @@ from __future__ import annotations
 import re
 import secrets
 
+from rewards.sandbox.go.sources import files_of_tests
 from rewards.sandbox.kinds import BadTests, Sourced
 
-LANGUAGES = ("javascript", "c", "cpp")
+LANGUAGES = ("javascript", "c", "cpp", "go")
+_FILES = {"javascript": "program.js", "c": "program.c", "cpp": "program.cpp"}
 _HEADERS = re.compile(r"^[ \t]*(?:#[ \t]*include\b.*|using\b.*;)[ \t]*$", re.MULTILINE)
 _SIGNATURE = re.compile(r"(?:const|let|var)\s+(\w+)\s*=|(\w+)\s*\([^{}]*\)\s*\{?\s*\Z")
 _THROWING_ASSERT = (
@@ -21,12 +23,19 @@ _THROWING_ASSERT = (
 )
 
 
-def source_of_tests(program: str, tests: Sourced) -> tuple[str, str]:
-    """(source, word): the whole file, and the last line that it prints when all tests passed.
+def source_of_tests(program: str, tests: Sourced) -> tuple[dict[str, str], str]:
+    """(files, word): texts by name, and the last line that they print when all tests passed.
 
     Raises:
         BadTests: when the tests are in no shape that is known.
     """
+    if tests.language == "go":
+        return files_of_tests(program, tests)
+    source, word = _one_file(program, tests)
+    return {_FILES[tests.language]: source}, word
+
+
+def _one_file(program: str, tests: Sourced) -> tuple[str, str]:
     word = secrets.token_hex(16)
     code = tests.source
     if code.lstrip().startswith("}") and _balanced(_headed(program, tests)):

@@ -111,7 +111,8 @@ def _sourced(tests: str, columns: Mapping[str, Any], language: str) -> Sourced:
             'of {"input": "2\\n", "output": "4\\n"}'
         )
     prompt = columns.get("prompt") or columns.get("declaration") or ""
-    return Sourced(source=tests, prompt=str(prompt), language=language)
+    setup = str(columns.get("test_setup") or "")
+    return Sourced(source=tests, prompt=str(prompt), language=language, setup=setup)
 
 
 def _referenced(

@@ -301,17 +301,18 @@ def begin(job: dict, descriptors: list[int], protect) -> int:  # noqa: ANN001  a
 
 
 def command(job: dict) -> None:
-    """Write the program to a file, then become what runs it (after a compiler, if it has one)."""
-    name = job["file"]
-    descriptor = posix.open(name, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL, 0o600)
-    program = job["program"].encode()
-    while program:
-        program = program[posix.write(descriptor, program) :]
-    posix.close(descriptor)
+    """Write the program's files, then become what runs it (after a compiler, if it has one)."""
+    for name, text in job["files"].items():
+        descriptor = posix.open(name, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL, 0o600)
+        program = text.encode()
+        while program:
+            program = program[posix.write(descriptor, program) :]
+        posix.close(descriptor)
     for argv in job["commands"][:-1]:
         pid = posix.fork()
         if pid == 0:
             try:
+                posix.dup2(2, 1)  # Go's compiler complains on its standard output
                 posix.execve(argv[0], argv, job["environment"])
             finally:
                 posix._exit(71)

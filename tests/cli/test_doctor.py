@@ -121,6 +121,18 @@ def test_no_isolation_says_what_rewards_do(monkeypatch: pytest.MonkeyPatch) -> N
     assert "isolation: none" in check.fix
 
 
+def test_languages_of_programs_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = {"python": "/p", "javascript": "/usr/bin/node", "c": None, "cpp": None, "go": None}
+    monkeypatch.setattr(doctor, "on_this_machine", lambda: paths)
+    check = doctor.languages()
+    assert check.status == "ok"
+    assert check.found == "of programs: python, javascript; not c, cpp, go"
+    assert check.fix == "for programs in them install gcc, g++, stepwell[go]"
+    monkeypatch.setattr(doctor, "on_this_machine", lambda: dict.fromkeys(paths, "/there"))
+    assert doctor.languages().found == "of programs: python, javascript, c, cpp, go"
+    assert doctor.languages().fix == ""
+
+
 def test_a_library_that_breaks_is_quoted() -> None:
     assert doctor.tried("x", "print('1.0')") == doctor.Check(name="x", status="ok", found="1.0")
     broken = doctor.tried("x", "raise ImportError('operator torchvision::nms does not exist')")

@@ -101,7 +101,7 @@ def test_the_word_differs_each_time() -> None:
 
 
 def test_bad_tests_say_what_to_write() -> None:
-    with pytest.raises(BadTests, match="test code runs in python, javascript, c, cpp"):
-        read_tests({"test": JS_TEST}, None, entry_point=None, language="go")
+    with pytest.raises(BadTests, match="test code runs in python, javascript, c, cpp, go"):
+        read_tests({"test": JS_TEST}, None, entry_point=None, language="ruby")
     with pytest.raises(BadTests, match="ends in a function main"):
         source_of_tests(BODY, Sourced(source="int x;", prompt="", language="cpp"))
