@@ -11,10 +11,11 @@ import math
 import re
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rewards.api import Reward, Sample, reward
+from rewards.newer_syntax import newer_syntax
 from rewards.program_text import Wanted, program_in
 from rewards.sandbox import grade, hearing
 from rewards.sandbox.box import Box
@@ -132,6 +133,9 @@ def code_tests(
         result = _graded(program, tests, setting)
     except Broken:  # it says nothing about the program; the next run starts a fresh sandbox
         result = _graded(program, tests, setting)
+    if "SyntaxError" in result.trouble and setting.language == "python":
+        newer = newer_syntax(program)
+        result = replace(result, trouble=f"{result.trouble}{': ' * bool(newer)}{newer}")
     return _reward(result, partial=partial)
 
 

@@ -12,6 +12,8 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from rewards.program_readings import as_typed, other_reading
+
 MAX_TEXT = 200_000
 """Characters from the end that are looked at."""
 MAX_TRIES = 200
@@ -43,6 +45,8 @@ _MAGIC = re.compile(r"^(?:[!%]\w|%%).*$", re.MULTILINE)
 """A command of a notebook, which is no Python."""
 _LABEL = re.compile(r"^[ \t]*\[/?[A-Z]+\][ \t]*$", re.MULTILINE)
 """What prompts ask to put around code: ``[BEGIN]`` and ``[DONE]``, ``[PYTHON]``."""
+_FILE_NAME = re.compile(r"\A\s*[\w/.-]+\.py:?[ \t]*\n")
+"""A line above a program that says where it belongs."""
 _QUOTES = ('"""', "'''")
 _READS = re.compile(r"\binput\(|\bstdin\b|\bopen\((?:0|['\"]/dev/stdin)|\bfileinput\b|\bread\(0")
 _CONTAINERS = {
@@ -83,11 +87,28 @@ def program_in(text: str, wanted: Wanted) -> str:
     program = _continued(program, wanted)
     if wanted.language != "python":
         return program
-    if not fenced and not re.search(r"[=(:]", program) and not _parses(program):
-        return ""  # words alone
     if _MAGIC.search(program) and not _parses(program):
         program = _MAGIC.sub("", program)
-    return program.removeprefix("\ufeff")
+    if not _fits(program, wanted):
+        prose = "" if fenced else _in_prose(as_typed(text), wanted)
+        program = other_reading(
+            text if not fenced else "", (program, prose), lambda code: _fits(code, wanted)
+        )
+    if not fenced and not re.search(r"[=(:]", program) and not _parses(program):
+        return ""  # words alone
+    return _FILE_NAME.sub("", program.removeprefix("\ufeff"))
+
+
+def _fits(code: str, wanted: Wanted) -> bool:
+    """Whether a text is a program, and one that could do what is wanted."""
+    able = any(_defines(code, wanted.names)) if wanted.names else _PRINTS.search(code)
+    return bool(able) and _parses(code) and not _is_literal(code)
+
+
+def _is_literal(code: str) -> bool:
+    """Whether a program is one value that is written out, such as a table in JSON."""
+    body = ast.parse(code).body
+    return len(body) == 1 and isinstance(body[0], ast.Expr) and _is_constant(body[0].value)
 
 
 def _blocks(text: str) -> Iterator[tuple[str, str]]:
@@ -187,9 +208,24 @@ def _chosen(blocks: Sequence[str], wanted: Wanted) -> str:
         return whole[-1] if whole else blocks[0]
     for measure in (all, any):
         fitting = [i for i, code in enumerate(blocks) if measure(_defines(code, wanted.names))]
+        fitting = [i for i in fitting if not _is_outline(blocks[i], wanted.names)] or fitting
         if fitting:
             return _with_helpers(blocks[: fitting[-1]], blocks[fitting[-1]])
     return blocks[-1]
+
+
+def _is_outline(code: str, names: Sequence[str]) -> bool:
+    """Whether a function that is wanted has ``...`` in place of a body."""
+    try:
+        body = ast.parse(code).body if "..." in code else []
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    functions = [node for node in body if isinstance(node, ast.FunctionDef) and node.name in names]
+    ends = [node.body[-1] for node in functions if len(node.body) <= 2]
+    return any(
+        isinstance(end, ast.Expr) and isinstance(end.value, ast.Constant) and end.value.value is ...
+        for end in ends
+    )
 
 
 def _defines(code: str, names: Sequence[str]) -> list[bool]:
