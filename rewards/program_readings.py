@@ -47,7 +47,7 @@ def other_reading(text: str, programs: Sequence[str], fits: Callable[[str], bool
     """
     if max(len(programs[0]), len(text)) > MAX_TEXT:
         return programs[0]
-    for whole in (*programs, *_strings(programs[0]), *_parts(text)):
+    for whole in (*programs, *reversed(_strings(programs[0])), *_parts(text)):
         for reading in _cleaned(whole):
             if fits(reading):
                 return reading
@@ -138,12 +138,14 @@ def _lines(code: str) -> str:
 
 
 def _strings(text: str) -> list[str]:
-    """The texts in a JSON object."""
+    """The texts in a JSON object or list, such as the solutions of a row of APPS."""
     try:
         table = json.loads(text)
     except (ValueError, RecursionError):
         return []
-    values = table.values() if isinstance(table, dict) else ()
+    values = table.values() if isinstance(table, dict) else table
+    if not isinstance(table, (dict, list)):
+        return []
     return [value for value in values if isinstance(value, str)]
 
 
