@@ -33,6 +33,10 @@ SPECIAL = ("__enter__", "__iter__", "__len__", "__str__", "__repr__", "__getitem
 """What the program may do, besides calls, with objects of the tests' classes."""
 
 
+ITERATING = ("next(", "_send(", "_throw(")
+"""The questions that end in StopIteration as a rule."""
+
+
 class Line:
     """The way to the program: one question at a time, answered before the next."""
 
@@ -102,7 +106,7 @@ class Line:
             if kind == "raised":
                 error, changes, printed = self.error(*told[:-2]), *told[-2:]
                 self.take(changes if self.carries else [], printed, handed)
-                if isinstance(error, StopIteration) and not source.startswith("next("):
+                if isinstance(error, StopIteration) and not source.startswith(ITERATING):
                     error = error if self.stops else _loud(error)
                 raise error
             self.send(f'["reply", {quoted(self.visit(*told))}]')
@@ -212,7 +216,7 @@ class Line:
             return self.spelled_plain(value, depth)
         name = f"{kind.__module__}.{kind.__qualname__}".replace("numpy.ndarray", "numpy.array")
         if name in MADE and getattr(value, "tzinfo", None) is None:
-            return f"_made({name!r}, ({self.spelled(MADE[name](value))[1:-1]},))"
+            return f"_made({name!r}, {self.spelled(tuple(MADE[name](value)))})"
         if name == "_io.StringIO":
             return f"_text({value.getvalue()[value.tell() :]!r})"
         if callable(value) or _is_open(value):
@@ -250,12 +254,23 @@ class Line:
 
 def _yielded(line: Line, number: int, *, whole: bool) -> Iterator:
     """An iterator of the program's: a generator here, asked for one item at a time."""
+    question = f"next(_o({number}))"
     while True:
         try:
-            item = line.ask(f"next(_o({number}))", whole=whole)
-        except StopIteration:
-            return
-        yield item
+            item = line.ask(question, whole=whole)
+        except StopIteration as end:
+            return end.args[0] if end.args else None
+        try:
+            value = yield item
+            question = f"next(_o({number}))"
+            if value is not None:
+                question = f"_send(_o({number}), {line.spelled(value)})"
+        except GeneratorExit:
+            line.ask(f"_end(_o({number}))")
+            raise
+        except Exception as error:
+            words = f"{type(error).__name__!r}, {line.spelled(error.args)}"
+            question = f"_throw(_o({number}), {words})"
 
 
 def _loud(error: Any) -> RuntimeError:

@@ -89,6 +89,9 @@ class Witness:
             "_same": _same,
             "_plain": self.plain,
             "_await": _await,
+            "_send": _send,
+            "_throw": _throw,
+            "_end": _end,
             "_patch": self.patch,
             "_leave": _leave,
         }
@@ -285,6 +288,22 @@ def _visit(guest: Guest, what: str, name: str, args: tuple, kwargs: dict) -> Any
         error = getattr(builtins, value[0], Exception)
         raise error(*value[1])
     return value
+
+
+def _send(iterator: Any, value: Any) -> Any:
+    return iterator.send(value)
+
+
+def _throw(iterator: Any, name: str, args: tuple) -> Any:
+    kind = getattr(builtins, name, None)
+    known = isinstance(kind, type) and issubclass(kind, Exception)
+    return iterator.throw(kind(*args) if known else Exception(*args))  # type: ignore[misc]
+
+
+def _end(iterator: Any) -> None:
+    """Close a generator; other iterators have no end."""
+    if hasattr(iterator, "close"):
+        iterator.close()
 
 
 def _kinds(error: BaseException) -> list[type]:
