@@ -53,6 +53,9 @@ def test_what_calls_refuse_as_written_is_not_run() -> None:
 
 
 NAIVE = """
+from rewards.api import reward
+
+@reward(version="1", cpu_s=0.5)
 def naive(sample):
     space = {}
     try:
@@ -83,7 +86,7 @@ def test_attacks_with_tests_that_ask_nothing(tmp_path: Path) -> None:
     kinds = {hole["attack"] for hole in outcome["paid"]}
     for shape in ("a test function", "a unittest class", "under a main guard", "an empty loop"):
         assert f"tests that ask nothing: {shape}" in kinds
-    ours = audit.attack("builtin:code_tests", cases)
+    ours = audit.attack("builtin:code_tests", cases, args={"cpu_s": 0.5})  # some never end
     assert (ours["paid"], ours["infra_errors"]) == ([], 0)
     assert ours["tried"] > 3 * len(SHAPES)
 
