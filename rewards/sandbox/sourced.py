@@ -15,6 +15,10 @@ from rewards.sandbox.kinds import BadTests, Sourced
 
 LANGUAGES = ("javascript", "c", "cpp", "go")
 _FILES = {"javascript": "program.js", "c": "program.c", "cpp": "program.cpp"}
+_C_WHOLE = re.compile(r"^\w[^\n;{}=#]*?\b(\w+)[ \t]*\([^;{}]*\)\s*\{.*?^\}", re.M | re.S)
+_JS_WHOLE = re.compile(r"^(?:const|let|var|function)\s+(\w+)[^\n]*\{[ \t]*\n.*?^\}", re.M | re.S)
+_WHOLES = {"javascript": _JS_WHOLE, "c": _C_WHOLE, "cpp": _C_WHOLE}
+"""Functions with their bodies, closed at the beginning of a line."""
 _HEADERS = re.compile(r"^[ \t]*(?:#[ \t]*include\b.*|using\b.*;)[ \t]*$", re.MULTILINE)
 _SIGNATURE = re.compile(r"(?:const|let|var)\s+(\w+)\s*=|(\w+)\s*\([^{}]*\)\s*\{?\s*\Z")
 _THROWING_ASSERT = (
@@ -57,10 +61,15 @@ def _one_file(program: str, tests: Sourced) -> tuple[str, str]:
 
 
 def _headed(program: str, tests: Sourced) -> str:
-    """The program behind the row's prompt, or behind its headers when it brings the function."""
+    """The program behind the row's prompt; when it brings the function, behind its headers.
+
+    Functions that the prompt has whole are lent where the program leaves them out.
+    """
     name = function_in(tests.prompt)
     if not name or _defines(program, name, tests.language):
-        return "\n".join([*_HEADERS.findall(tests.prompt), program])
+        wholes = _WHOLES[tests.language].finditer(tests.prompt)
+        lent = [one[0] for one in wholes if not _defines(program, one[1], tests.language)]
+        return "\n".join([*_HEADERS.findall(tests.prompt), *lent, program])
     return f"{tests.prompt}{program}"
 
 

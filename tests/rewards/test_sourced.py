@@ -26,6 +26,21 @@ JS_TEST = (
     "  console.assert(twice([3]) === 6)\n}\n\ntestTwice()\n"
 )
 JS_PLUS = "const assert = require('node:assert');\nassert.deepEqual(twice([3]),6);"
+CPP_PAIR = (
+    "cpp",
+    "/*\nAdds five.\n*/\n#include<string>\nusing namespace std;\nint shifted(int n){\n"
+    "    if (n > 0) {\n        return n + 5;\n    }\n    return n + 5;\n}\n\n"
+    "/* Takes it back. */\nint back(int n){\n",
+    "test",
+    "#undef NDEBUG\n#include<assert.h>\nint main(){\n    assert (back(shifted(3)) == 3);\n}\n",
+)
+JS_PAIR = (
+    "javascript",
+    "/* Adds five. */\nconst shifted = (n) => {\n  return n + 5;\n}\n\n/* Back. */\n"
+    "const back = (n) => {\n",
+    "test",
+    "const testBack = () => {\n  console.assert(back(shifted(3)) === 3)\n}\n\ntestBack()\n",
+)
 HUMANEVAL_X_CPP = ("cpp", CPP_HEAD, "test", CPP_TEST)
 HUMANEVAL_X_JS = ("javascript", JS_HEAD, "test", JS_TEST)
 MULTIPL_E_CPP = ("cpp", CPP_HEAD, "tests", CPP_PLUS)
@@ -63,6 +78,13 @@ def pool() -> Iterator[Pool]:
         (HUMANEVAL_X_JS, "console.assert = () => {};\nconst twice = () => 2", 0.0, "wrong answer"),
         (HUMANEVAL_X_JS, "  return two\n}", 0.0, "ReferenceError: two is not defined"),
         (MULTIPL_E_JS, BODY, 1.0, ""),
+        (CPP_PAIR, "    return n - 5;\n}\n", 1.0, ""),
+        (CPP_PAIR, "```cpp\nint back(int n) {\n    return n - 5;\n}\n```", 1.0, ""),
+        (CPP_PAIR, f"```cpp\n{CPP_PAIR[1]}    return n - 5;\n}}\n```", 1.0, ""),
+        (CPP_PAIR, "```cpp\nint back(int n) {\n    return n;\n}\n```", 0.0, "wrong answer"),
+        (JS_PAIR, "  return n - 5;\n}\n", 1.0, ""),
+        (JS_PAIR, "```js\nconst back = (n) => n - 5;\n```", 1.0, ""),
+        (JS_PAIR, "```js\nconst back = (n) => n;\n```", 0.0, "wrong answer"),
         (MULTIPL_E_JS, "  return 2\n}", 0.0, "wrong answer"),
     ],
 )  # fmt: skip
