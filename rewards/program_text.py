@@ -107,6 +107,8 @@ def _fits(code: str, wanted: Wanted) -> bool:
 
 def _is_literal(code: str) -> bool:
     """Whether a program is one value that is written out, such as a table in JSON."""
+    if code.lstrip()[:1] not in ("'", '"', "[", "{", "("):
+        return False
     body = ast.parse(code).body
     return len(body) == 1 and isinstance(body[0], ast.Expr) and _is_constant(body[0].value)
 
