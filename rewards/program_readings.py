@@ -16,7 +16,9 @@ MAX_TEXT = 50_000
 """Characters of a text that is read otherwise."""
 MAX_PARTS = 50
 """Parts of a text, from its end, that are tried as the program."""
-_ELEMENT = re.compile(r"<(pre|code)\b[^<>]*>(.*?)(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
+_ELEMENT = re.compile(
+    r"<(pre|code|source|python|program|solution|answer)\b[^<>]*>(.*?)(?:</\1>|\Z)", re.S | re.I
+)
 _BREAK = re.compile(r"<br\s*/?>\n?|</(?:p|div|li)>", re.IGNORECASE)
 _TAG = re.compile(r"</?[a-zA-Z][^<>\n]*>")
 _CDATA = re.compile(r"<!\[CDATA\[(.*?)\]\]>", re.DOTALL)
@@ -24,6 +26,7 @@ _SPAN = re.compile(r"(?<!`)(`{1,3})(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
 _LANGUAGE = re.compile(r"\A(?:python3?|py)\s", re.IGNORECASE)
 _QUOTED_FENCE = re.compile(r"^[ \t]*'''[ \t]*(?:python3?|py)?[ \t]*\n(.*?)^[ \t]*'''", re.M | re.S)
 _HERE = re.compile(r"<<-?[ \t]*['\"]?(\w+)['\"]?[^\n]*\n")
+_FENCES = re.compile(r"\A\s*(?:`{3,}|~{3,})[\w+-]*[ \t]*\n|^[ \t]*(?:`{3,}|~{3,})\s*\Z", re.M)
 _NUMBER = re.compile(r"[ \t]*\d+(?:[ \t]*[:|.)]|(?=[ \t]))(?:[ \t]|$)?")
 _TYPED = re.compile(r"[ \t]*(?:>>>|\.\.\.)(?: (?P<code>.*)|)$")
 _ESCAPED = re.compile(r"\\([_*\[\]<>#])")
@@ -47,21 +50,26 @@ def other_reading(text: str, programs: Sequence[str], fits: Callable[[str], bool
     """
     if max(len(programs[0]), len(text)) > MAX_TEXT:
         return programs[0]
-    for whole in (*programs, *reversed(_strings(programs[0])), *_parts(text)):
+    wholes = (*_elements(text), *programs, *_strings(programs[0]), *_parts(text))
+    for whole in wholes:
         for reading in _cleaned(whole):
             if fits(reading):
                 return reading
     return programs[0]
 
 
+def _elements(text: str) -> Iterator[str]:
+    """What stands in the elements of a page, the last first."""
+    for pattern, group in ((_ELEMENT, 2), (_CDATA, 1)):
+        matches = list(pattern.finditer(text))[-MAX_PARTS:]
+        yield from (match[group] for match in reversed(matches))
+
+
 def _parts(text: str) -> Iterator[str]:
     """Parts of a text that may be its program, the last of a kind first."""
     kinds = [
-        [match[2] for match in _ELEMENT.finditer(text)],
-        [match[1] for match in _CDATA.finditer(text)],
         [match[1] for match in _QUOTED_FENCE.finditer(text)],
         [_LANGUAGE.sub("", match[2]) for match in _SPAN.finditer(text)],
-        _strings(text),
         [_session(text)],
         _indented(text),
     ]
@@ -72,7 +80,7 @@ def _parts(text: str) -> Iterator[str]:
 def _cleaned(code: str) -> Iterator[str]:
     """The code, step by step without what is no Python."""
     steps: list[Callable[[str], str]] = [
-        _here_document, _added, as_typed, textwrap.dedent,
+        _unquoted, _inside, _here_document, _added, as_typed, textwrap.dedent,
         _without_markup, as_typed, _session, _unnumbered, textwrap.dedent,
         lambda code: _ESCAPED.sub(r"\1", code), _lines,
     ]  # fmt: skip
@@ -93,6 +101,19 @@ def _without_markup(code: str) -> str:
     if re.search(r"<(?:span|br|div|code|p)\b", code):
         code = _TAG.sub("", _BREAK.sub("\n", code))
     return html.unescape(code)
+
+
+def _unquoted(code: str) -> str:
+    """Without the marks of a quotation, where all lines have one."""
+    lines = code.strip().splitlines()
+    if not all(line.startswith(">") and not line.startswith(">>>") for line in lines):
+        return code
+    return "".join(f"{line[1:].removeprefix(' ')}\n" for line in lines)
+
+
+def _inside(code: str) -> str:
+    """Without a second fence within the first."""
+    return _FENCES.sub("", code)
 
 
 def _here_document(code: str) -> str:
@@ -138,15 +159,14 @@ def _lines(code: str) -> str:
 
 
 def _strings(text: str) -> list[str]:
-    """The texts in a JSON object or list, such as the solutions of a row of APPS."""
+    """The texts of JSON, the last first: of a row of APPS that are its solutions."""
     try:
         table = json.loads(text)
     except (ValueError, RecursionError):
         return []
-    values = table.values() if isinstance(table, dict) else table
-    if not isinstance(table, (dict, list)):
-        return []
-    return [value for value in values if isinstance(value, str)]
+    values = list(table.values()) if isinstance(table, dict) else table
+    values = values if isinstance(values, list) else [values]
+    return [value for value in reversed(values) if isinstance(value, str)]
 
 
 def _indented(text: str) -> list[str]:

@@ -21,6 +21,7 @@ MAX_TRIES = 200
 _OPEN = re.compile(
     r"(?P<before>[^`~]*?)(?P<fence>`{3,}|~{3,})[ \t]*(?P<name>[\w+#.-]*)(?P<rest>.*)"
 )
+_FENCE = re.compile(r"^[ \t]*(?:`{3,}|~{3,})(.*)$", re.MULTILINE)
 _MARKER = re.compile(r"\s*(?:[-*+]|\d+[.)])\s+")
 """What begins an item of a list."""
 _NAMES = {
@@ -90,13 +91,20 @@ def program_in(text: str, wanted: Wanted) -> str:
     if _MAGIC.search(program) and not _parses(program):
         program = _MAGIC.sub("", program)
     if not _fits(program, wanted):
-        prose = "" if fenced else _in_prose(as_typed(text), wanted)
-        program = other_reading(
-            text if not fenced else "", (program, prose), lambda code: _fits(code, wanted)
-        )
+        program = _read_otherwise(text, program, wanted, fenced=bool(fenced))
     if not fenced and not re.search(r"[=(:]", program) and not _parses(program):
         return ""  # words alone
     return _FILE_NAME.sub("", program.removeprefix("\ufeff"))
+
+
+def _read_otherwise(text: str, program: str, wanted: Wanted, *, fenced: bool) -> str:
+    """A reading that fits, of the program; of all of the text where it has no block of code."""
+    prose = _in_prose(as_typed(text), wanted) if not fenced else ""
+    fences = list(_FENCE.finditer(text)) if fenced else []
+    if len(fences) == 1 and not fences[0][1] and not _CODE_LINE.match(program.lstrip()):
+        prose = _in_prose(text[: fences[0].start()], wanted)  # the one fence only closes
+    parts = "" if fenced else text
+    return other_reading(parts, (program, prose), lambda code: _fits(code, wanted))
 
 
 def _fits(code: str, wanted: Wanted) -> bool:

@@ -100,6 +100,12 @@ RIGHT = {
     "escaped": CLAMP.replace("_", "\\_"),
     "ends of lines": CLAMP.strip().replace("\n", "\\n"),
     "outline behind it": fenced(CLAMP) + fenced("def clamp_to(value, low, high):\n    ...\n"),
+    "page with words that parse": f"<pre>{html.escape(CLAMP)}</pre><p>Complexity: O(n) &amp; O(1)",
+    "element on a line": f"<source lang='python'>{CLAMP}</source>",
+    "JSON text": fenced(json.dumps(CLAMP) + "\n", "json"),
+    "quotation": textwrap.indent(CLAMP, "> "),
+    "a fence that only closes": f"{CLAMP}{FENCE}\nThat works.",
+    "a fence in a fence": f"{FENCE}python\n{FENCE}python\n{CLAMP}{FENCE}\n{FENCE}",
     "page, the last one": f"<pre>{html.escape(CLAMP.replace('<', '>'))}</pre><pre>{SPANS}</pre>",
 }
 
@@ -136,6 +142,8 @@ def test_a_command_in_backticks() -> None:
     [
         f"First `{ONE_LINE}`, no, rather\n{fenced('def clamp_to(value, low, high:')}",
         "The function `clamp_to(value, low, high)` keeps it within bounds.",
+        f"{CLAMP}\nNo, rather:\n{FENCE}\ndef clamp_to(value, low",
+        f"{CLAMP}\nNo, rather:\n{FENCE}python\nvalue, low = 1 +",
         f"{fenced(CLAMP)}Better:\n{fenced('def clamp_to(value, low, high) return low')}",
     ],
 )
