@@ -84,11 +84,11 @@ def _cleaned(code: str) -> Iterator[str]:
         _without_markup, as_typed, _session, _unnumbered, textwrap.dedent,
         lambda code: _ESCAPED.sub(r"\1", code), _lines,
     ]  # fmt: skip
+    yield code
     for step in steps:
         code, before = step(code), code
         if code != before:
             yield code
-    yield code
 
 
 def as_typed(code: str) -> str:
