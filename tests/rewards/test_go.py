@@ -245,6 +245,7 @@ def test_without_go_the_fault_says_what_to_install(
 
 @pytest.mark.slow
 def test_the_wheel_has_the_assertions(tmp_path: Path) -> None:
+    pytest.importorskip("hatchling")
     words = ["pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", str(tmp_path), "."]
     subprocess.run(["python", "-m", *words], cwd=ROOT, check=True)
     (wheel,) = tmp_path.glob("*.whl")
