@@ -126,8 +126,8 @@ def mounts(readable: Sequence[str]) -> list[str]:
     """bubblewrap's arguments for the view, read-only, and for a private /tmp."""
     paths = view(readable)
     parents = {str(parent) for path in paths for parent in reversed(Path(path).parents)} - {"/"}
+    binds = [part for path in sorted(parents) for part in ("--perms", "0755", "--dir", path)]
     size = str(TMP_MIB << 20)
-    binds = ["--perms", "1777", "--size", size, "--tmpfs", "/tmp", "--chdir", "/tmp"]
-    binds += [p for path in sorted(parents - {"/tmp"}) for p in ("--perms", "0755", "--dir", path)]
+    binds += ["--perms", "1777", "--size", size, "--tmpfs", "/tmp", "--chdir", "/tmp"]
     binds += [part for path in paths for part in ("--ro-bind-try", path, path)]
     return [*binds, "--proc", "/proc", "--dev", "/dev"]
