@@ -119,7 +119,8 @@ FAMILIES: dict[str, tuple[Any, tuple[str, ...], str | None]] = {
             **SIZES,
             layer_types=["conv", "full_attention"],
             block_multiple_of=32,
-            conv_dim=SIZES["hidden_size"],  # as the hub's have it; vLLM reads it
+            conv_dim=SIZES["hidden_size"],  # as the hub's have them; vLLM reads them
+            block_dim=SIZES["hidden_size"],
         ),
         CHATML,
         None,
