@@ -83,11 +83,12 @@ def test_more_than_this_machine_has(project: Path) -> None:
     assert "set hardware.device: cpu" in document["error"]
 
 
-def test_a_base_model_cut_short(project: Path) -> None:
-    shutil.copytree(ROOT / "data" / "models" / "tiny", project / "cut")
-    weights = project / "cut" / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1000])
-    document = failure(project, "model={path: cut}")
+def test_a_base_model_that_does_not_load(project: Path) -> None:
+    """A plan reads no weights: what is wrong inside them is seen when they are loaded."""
+    shutil.copytree(ROOT / "data" / "models" / "tiny", project / "odd")
+    weights = project / "odd" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes().replace(b'"F32"', b'"F31"', 1))
+    document = failure(project, "model={path: odd}")
     assert document["exit_code"] == WRONG
     assert "the base model (path " in document["error"]
     assert "cannot be loaded" in document["error"]

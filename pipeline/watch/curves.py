@@ -174,7 +174,7 @@ def _draw(
         axes.set_ylim(bottom=0)
     else:
         axes.yaxis.set_major_locator(MaxNLocator(4))
-    if panel.scale == "stacked":  # beside areas that fill the picture, in their order
+    if panel.scale == "stacked" and keys:  # beside areas that fill the picture, in their order
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), reverse=True, **_LEGEND)
     elif len(keys) > 1:
         axes.legend(loc="best", **_LEGEND)
