@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rewards.answer_attacks import answer_attacks
 from rewards.api import INFRA_ERROR, Reward, Sample
@@ -26,6 +27,9 @@ from rewards.idle_tests import idle_attacks
 from rewards.pool import Pool
 from rewards.registry import RewardNotFound, check
 from rewards.sandbox.grade import report
+
+if TYPE_CHECKING:
+    from rewards.sandbox.kinds import Judged
 
 FULL_MARKS = 1.0
 DEFAULT_GOLDS = (
@@ -190,6 +194,7 @@ def attack(
 
 def _attacks(cases: Sequence[Case], *, code: bool, limit: int) -> Iterator[tuple[str, Sample]]:
     programs = [case.sample for case in cases if _function(case.sample) is not None]
+    texts = [case for case in cases if _function(case.sample) is None]
     if code and not cases:
         programs = [Sample(prompt="", completion="", gold=DEFAULT_TESTS, id="add")]
     for sample in programs[:limit]:
@@ -199,9 +204,9 @@ def _attacks(cases: Sequence[Case], *, code: bool, limit: int) -> Iterator[tuple
             if kind in ENDS_THE_PARENT and not code:
                 continue  # under a reward that runs programs with our rights, this very process
             yield kind, _with(sample, program.replace("NAME", name), kind)
-    if programs or code:
+    if code or (cases and not texts):
         return
-    golds = golds_of(cases)[:limit] if cases else list(DEFAULT_GOLDS)
+    golds = golds_of(texts)[:limit] if cases else list(DEFAULT_GOLDS)
     for index, gold in enumerate(golds):
         sample = Sample(prompt="", completion="", gold=gold, id=f"gold {index}")
         other = next((text for _, text in mutations(gold)), "271828")
@@ -230,7 +235,7 @@ def _function(sample: Sample) -> str | None:
     except BadTests:
         return None
     if isinstance(tests, Judged):
-        return tests.entry or next(iter(tests.functions), None)
+        return None if _formula(tests) else tests.entry or next(iter(tests.functions), None)
     if isinstance(tests, Referenced):
         return tests.function
     if isinstance(tests, Sourced):  # of another language
@@ -239,6 +244,13 @@ def _function(sample: Sample) -> str | None:
     if isinstance(first, Call):
         return first.head
     return None
+
+
+def _formula(tests: Judged) -> bool:
+    """Whether what could be code of tests is a formula: `p - q`, `(a+5)(b+2)`, `y = x - 1`."""
+    plain = (ast.Expr, ast.Assign)
+    only = all(isinstance(line, plain) for line in ast.parse(tests.source).body)
+    return only and not tests.checked and not tests.setup
 
 
 def explain(

@@ -27,7 +27,7 @@ VERDICTS = (
 
 
 @reward(
-    version="4",
+    version="5",
     isolation="process",
     cpu_s=2.0,
     memory_mb=384,

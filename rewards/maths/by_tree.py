@@ -12,9 +12,10 @@ from rewards.maths.same_answer import same_answer
 from rewards.maths.scalars import is_scalar
 from rewards.maths.second_opinion import by_math_verify
 from rewards.maths.series import elided, named_alike, same_elided
-from rewards.maths.tree import Node, TooComplex, Undefined, Unparsable, kinds, walk
+from rewards.maths.tree import Node, TooComplex, Undefined, Unparsable, bare, kinds, walk
 
 _TO_DO = {"unevaluated", "matrix"}
+_NAMED = {"symbol", "words", "call"}
 
 
 def by_tree(gold: str, answer: str, *, thousands: bool) -> Decision:
@@ -54,6 +55,8 @@ def _unguarded(gold: str, answer: str, *, thousands: bool) -> Decision:
             gold_tree, answer_tree = named_alike(gold_tree, answer_tree) or (gold_tree, answer_tree)
             ours = kinds(gold_tree)
         theirs = kinds(answer_tree)
+        if "words" in theirs - ours or not ours & _NAMED:
+            _check_factors(answer_tree)
         operation = _unevaluated(answer_tree) if theirs & _TO_DO else None
         if operation:
             return Decision("wrong", f"{operation} is left to be worked out")
@@ -66,6 +69,21 @@ def _unguarded(gold: str, answer: str, *, thousands: bool) -> Decision:
     except Unparsable as error:
         return Decision("wrong", f"not comparable: {error}")
     return Decision("correct", rule) if rule else Decision("wrong", "not equal by any rule")
+
+
+def _check_factors(answer: Node) -> None:
+    """Raise Unparsable for words that are a factor, and for letters beside a 0 that is one: `not 0`
+    is no 0, whose value would be that of every product."""
+    for part in walk(answer):
+        if part.kind != "multiply":
+            continue
+        below = [factor for arg in part.args for factor in walk(arg)]
+        words = next((node.name for node in below if node.kind == "words"), None)
+        if words is not None:
+            raise Unparsable(f"{words!r} is no number")
+        nothing = any(node.kind == "number" and node.number == 0 for node in map(bare, part.args))
+        if nothing and any(node.kind in _NAMED for node in below):
+            raise Unparsable("0 times letters is no way to write 0")
 
 
 def _unevaluated(tree: Node) -> str | None:

@@ -12,7 +12,7 @@ _TIME = re.compile(
     re.IGNORECASE,
 )
 _CHOICE = re.compile(
-    r"\(?([A-J])(?:\),?|\.|:)(?:\s+(?!or\b|and\b|&|\\(?:[bp]?mod|times|cdot)\b)|$)"
+    r"\(?([A-J])(?:\)|\),(?=\s+[a-z]{2})|\.|:)(?:\s+(?!or\b|and\b|&|\\(?:[bp]?mod|times|cdot)\b)|$)"
 )
 _CHOICES = re.compile(r"\(([A-J])\)")
 _REASON = re.compile(r"\b(?:because|since|as)\b")

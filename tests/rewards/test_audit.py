@@ -114,6 +114,25 @@ def test_nothing_is_paid_on_real_golds() -> None:
     assert found["paid"] == []
 
 
+def test_a_formula_is_a_gold_and_no_test() -> None:
+    """Each is also Python's; beside rows with tests, texts are still offered."""
+    golds = ("p - q", "(a+5)(b+2)", "x^5 - x^4 + x", "y = x - 1")
+    formulas = [Case(Sample(prompt="", completion="", gold=gold, id=gold), None) for gold in golds]
+    program = Case(Sample(prompt="", completion="", gold="assert add(2, 3) == 5", id="add"), None)
+    alone = audit.attack("builtin:math_answer", formulas)
+    assert alone["tried"] > 100
+    assert alone["paid"] == []
+    beside = audit.attack("builtin:math_answer", [*formulas, program])
+    assert beside["tried"] > alone["tried"] + 10
+
+
+def test_golds_of_nothing_and_of_a_letter() -> None:
+    """What is 0 times words, and a letter with another answer, are paid by no gold."""
+    golds = ("0", "\\text{(C)}", "1")
+    rows = [Case(Sample(prompt="", completion="", gold=gold, id=gold), None) for gold in golds]
+    assert audit.attack("builtin:math_answer", rows)["paid"] == []
+
+
 def test_mutations_differ() -> None:
     for gold in ("7", "\\frac{1}{2}", "3.5", "(1,2)", "x^2+1"):
         for kind, text in mutations(gold):
