@@ -71,19 +71,20 @@ def _unguarded(gold: str, answer: str, *, thousands: bool) -> Decision:
     return Decision("correct", rule) if rule else Decision("wrong", "not equal by any rule")
 
 
-def _check_factors(answer: Node) -> None:
+def _check_factors(node: Node, *, factor: bool = False) -> bool:
     """Raise Unparsable for words that are a factor, and for letters beside a 0 that is one: `not 0`
-    is no 0, whose value would be that of every product."""
-    for part in walk(answer):
-        if part.kind != "multiply":
-            continue
-        below = [factor for arg in part.args for factor in walk(arg)]
-        words = next((node.name for node in below if node.kind == "words"), None)
-        if words is not None:
-            raise Unparsable(f"{words!r} is no number")
-        nothing = any(node.kind == "number" and node.number == 0 for node in map(bare, part.args))
-        if nothing and any(node.kind in _NAMED for node in below):
-            raise Unparsable("0 times letters is no way to write 0")
+    is no 0, whose value would be that of every product. Returns whether there are letters."""
+    product = node.kind == "multiply"
+    if factor and node.kind == "words":
+        raise Unparsable(f"{node.name!r} is no number")
+    letters = [_check_factors(arg, factor=factor or product) for arg in node.args]
+    if product and any(letters) and any(_is_zero(bare(arg)) for arg in node.args):
+        raise Unparsable("0 times letters is no way to write 0")
+    return any(letters) or node.kind in _NAMED
+
+
+def _is_zero(node: Node) -> bool:
+    return node.kind == "number" and node.number == 0
 
 
 def _unevaluated(tree: Node) -> str | None:
