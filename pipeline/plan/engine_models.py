@@ -14,10 +14,12 @@ _STATE = "vLLM's kernels for its recurrent layers do not know float32 on a CPU"
 _WEIGHTS = "vLLM on a CPU computes otherwise than the model once it has new weights"
 _NONE = "vLLM has no code for it"
 _LATENT = "vLLM's attention over latent keys and values does not take its head sizes on a CPU"
+_CONVOLUTION = "vLLM's convolution is 4 wide on a CPU, and this family's 3"
 CPU_FAULTS = {
     **dict.fromkeys(("mamba", "mamba2", "falcon_mamba", "jamba", "bamba", "minimax"), _STATE),
     **dict.fromkeys(("gpt_oss", "hrm_text", "bloom"), _WEIGHTS),
     **dict.fromkeys(("deepseek_v2", "deepseek_v3"), _LATENT),
+    **dict.fromkeys(("lfm2", "lfm2_moe"), _CONVOLUTION),
     **dict.fromkeys(("gpt_neo", "mpt", "xglm", "openai-gpt", "xlnet", "rembert"), _NONE),
 }
 """Why, by `model_type`; vLLM 0.31.0."""

@@ -282,7 +282,7 @@ def test_families_that_write_a_text_on_are_fine(kind: str, name: str, tmp_path: 
     make_plan(recipe(folder(tmp_path / "m", config)))
 
 
-@pytest.mark.parametrize("kind", ["gpt_oss", "mamba", "gpt_neo", "deepseek_v2"])
+@pytest.mark.parametrize("kind", ["gpt_oss", "mamba", "gpt_neo", "deepseek_v2", "lfm2"])
 def test_families_that_the_engine_cannot_sample_from_here(kind: str, tmp_path: Path) -> None:
     config = {**LLAMA, "model_type": kind, "architectures": None}
     model = folder(tmp_path / "m", config)
