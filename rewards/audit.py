@@ -193,12 +193,12 @@ def attack(
 
 
 def _attacks(cases: Sequence[Case], *, code: bool, limit: int) -> Iterator[tuple[str, Sample]]:
-    programs = [case.sample for case in cases if _function(case.sample) is not None]
-    texts = [case for case in cases if _function(case.sample) is None]
     if code and not cases:
-        programs = [Sample(prompt="", completion="", gold=DEFAULT_TESTS, id="add")]
-    for sample in programs[:limit]:
-        name = _function(sample) or "solution"
+        cases = [Case(Sample(prompt="", completion="", gold=DEFAULT_TESTS, id="add"), None)]
+    called = [(case, _function(case.sample)) for case in cases]
+    texts = [case for case, name in called if name is None]
+    programs = [(case.sample, name) for case, name in called if name is not None]
+    for sample, name in programs[:limit]:
         yield from idle_attacks(sample)
         for kind, program in PROGRAMS.items():
             if kind in ENDS_THE_PARENT and not code:

@@ -41,7 +41,8 @@ def with_threads(recipe: Recipe, *, device: str, cores: int) -> Recipe:
 def other_cores(plan: "Plan") -> str | None:
     """What to say where a run goes on with another number of cores than it began with."""
     hardware, here = plan.recipe.hardware, usable_cores()
-    if plan.device != "cpu" or hardware.ray_address is not None or plan.cores == here:
+    same = min(plan.cores, MOST_CORES) == min(here, MOST_CORES)
+    if plan.device != "cpu" or hardware.ray_address is not None or same:
         return None
     return (
         f"this run began with {plan.cores} cores, {here} are here: it keeps its threads, which its "

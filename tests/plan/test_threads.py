@@ -58,6 +58,8 @@ def test_a_run_says_where_it_keeps_other_threads(monkeypatch: pytest.MonkeyPatch
     kept = make_plan(recipe, cores=2)
     assert kept.recipe.hardware.rank_threads == 2
     assert "began with 2 cores, 4 are here" in (other_cores(kept) or "")
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")
+    assert other_cores(make_plan(recipe, cores=MOST_CORES)) is None
     cluster = recipe_with({"a": GRPO}, hardware={"device": "cpu", "ray_address": "10.0.0.1:6379"})
     assert other_cores(make_plan(cluster, cores=2)) is None
 
