@@ -28,13 +28,15 @@ from pipeline.depth.compare.depth_report import (
 )
 from pipeline.depth.compare.fronts import ACCURACY, fronts
 from pipeline.depth.compare.methods import (
-    BASELINES,
     FIXED,
     FIXED_WHOLE,
     JOINT,
     ORACLE,
     POLICY,
+    RIVALS,
+    Ladder,
     Method,
+    Requests,
     Setting,
     Trial,
     of_seed,
@@ -47,7 +49,9 @@ from pipeline.depth.compare.need import (
     positions_with_need,
 )
 from pipeline.depth.compare.slider import Slider, slider, unseen_budgets
+from pipeline.depth.members import policy_request
 from pipeline.generate.chat import load_tokenizer
+from pipeline.generate.groups import Group
 from pipeline.measure.headroom import Headroom, headroom
 from pipeline.recipe.depth_stage import SLIDER_BUDGETS
 from pipeline.recurrent.effort import request_for
@@ -84,16 +88,18 @@ class Comparison:
 
     def whole(self, calibration: Calibration) -> ComparisonReport:
         """All that the recipe compares, and the slider; nothing of other prompts."""
-        fixed, policies = self._fixed(), self.policies()
+        fixed, policies = self.ladder(FIXED), self.policies()
         oracle = headroom(
             np.stack([m.answers.correct for m in fixed], axis=1),
             [float(m.answers.flops.mean()) for m in fixed],
             seed=self._bench.plan.seed,
         )
-        trial = self.trial(policies[0])
-        methods = [m for m in BASELINES if m.name in self._spec.pareto.baselines]
+        trial = self.trial(fixed[0].groups)
+        methods = [m for m in RIVALS if m.name in self._spec.pareto.baselines]
         methods += [JOINT] if self._contenders.joint is not None else []
         points = {method.name: _points(self.measured(method, trial)) for method in methods}
+        if FIXED_WHOLE.name in self._spec.pareto.baselines:
+            self.ladder(FIXED_WHOLE)
         if ORACLE in self._spec.pareto.baselines:
             self.rows[ORACLE] = oracle_rows(oracle)
         slid = self._slider(calibration)
@@ -107,10 +113,10 @@ class Comparison:
 
     def brief(self) -> PromptsReport:
         """The policies against the fixed depths alone."""
-        return self._report(self._fixed(), self.policies(), {})
+        return self._report(self.ladder(FIXED), self.policies(), {})
 
     def measured(self, method: Method, trial: Trial, *, seed: int = 0) -> list[Measurement]:
-        """Every setting of a method; `seed`: of the policy's, for a method that runs on it."""
+        """A method over its knob, evenly; `seed`: of the policy's, for a method that runs on it."""
         on_policy = method.model == "policy"
         model = (
             self._contenders.policies[seed] if on_policy else self._contenders.model(method.model)
@@ -118,8 +124,11 @@ class Comparison:
         name = of_seed(seed) if method is POLICY else method.name
         self._bench.ctx.console.log(f"{self._bench.plan.name}: measuring {name}")
         area = f"rl-{seed}" if on_policy else method.model
+        knob = method.knob(self._spec)
+        places = np.linspace(knob.dear, knob.cheap, self._spec.pareto.points).tolist()
         return [
-            self._measurement(name, model, setting, area=area) for setting in method.settings(trial)
+            self._measurement(name, model, method.setting(trial, place), area=area)
+            for place in places
         ]
 
     def policies(self) -> list[list[Measurement]]:
@@ -127,34 +136,53 @@ class Comparison:
         seeds = range(len(self._contenders.policies))
         return [self.measured(POLICY, self.trial([]), seed=seed) for seed in seeds]
 
-    def trial(self, policy: Sequence[Measurement]) -> Trial:
-        """What settings may depend on, `policy` at its prices among it."""
-        groups = [measurement.groups for measurement in policy]
+    def trial(self, groups: Sequence[Group]) -> Trial:
+        """What settings may depend on; `groups` of any setting tell the prompts."""
+        rollouts = [group.samples[0].rollout for group in groups]
         return Trial(
             spec=self._spec,
             seed=self._bench.plan.seed,
-            policy=groups,
+            names=[rollout.group for rollout in rollouts],
+            policy=self._policy_at,
             critic=critic_choice(
                 self._bench,
                 folder=self._contenders.heads.critic,
                 warm=self._contenders.heads.warm,
-                groups=groups[0] if groups else [],
+                prompts=[list(rollout.prompt_tokens) for rollout in rollouts],
             ),
         )
 
-    def _fixed(self) -> list[Measurement]:
-        return self.measured(FIXED, self.trial([]))
+    def _policy_at(self, log_price: float) -> Sequence[Group]:
+        """What the first policy does at ln(lambda)."""
+        request = policy_request(self._spec, log_price=log_price)
+        return self._rollouts(self._contenders.policies[0], request, area="rl-0").groups
 
-    def _measurement(self, name: str, model: Path, setting: Setting, *, area: str) -> Measurement:
-        """One setting, noted among the method's rows."""
-        measurement = self._bench.measure(
+    def ladder(self, ladder: Ladder) -> list[Measurement]:
+        """Every fixed depth."""
+        self._bench.ctx.console.log(f"{self._bench.plan.name}: measuring {ladder.name}")
+        return [
+            self._measurement(
+                ladder.name,
+                self._contenders.policies[0],
+                Setting(requests=ladder.request(self._spec, depth), key={"depth": depth}),
+                area="rl-0",
+            )
+            for depth in range(1, self._spec.max_depth + 1)
+        ]
+
+    def _rollouts(self, model: Path, requests: Requests, *, area: str) -> Measurement:
+        return self._bench.measure(
             model,
             self._prompts,
-            setting.requests,
+            requests,
             entry=self._entry,
             samples=self._spec.pareto.samples_per_prompt,
             area=f"pareto-{self._entry}-{area}",
         )
+
+    def _measurement(self, name: str, model: Path, setting: Setting, *, area: str) -> Measurement:
+        """One setting, noted among the method's rows."""
+        measurement = self._rollouts(model, setting.requests, area=area)
         if setting.more_flops is not None:
             measurement = with_flops(measurement, setting.more_flops)
         self.rows.setdefault(name, []).append({**setting.key, **measurement.summary()})
@@ -170,12 +198,8 @@ class Comparison:
 
         A problem that could not be scored at some setting is left out of all of them.
         """
-        whole = [some for name, some in points.items() if name == FIXED_WHOLE.name]
-        hull = np.concatenate([_points(fixed), *whole], axis=1)
-        methods = {
-            POLICY.name: np.stack([_points(policy) for policy in policies]),
-            **{name: some for name, some in points.items() if name != FIXED_WHOLE.name},
-        }
+        hull = _points(fixed)
+        methods = {POLICY.name: np.stack([_points(policy) for policy in policies]), **points}
         scored = scored_everywhere([hull, *methods.values()])
         return PromptsReport(
             fronts=fronts(

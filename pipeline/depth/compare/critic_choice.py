@@ -13,23 +13,21 @@ from pipeline.depth.answers import Floats
 from pipeline.depth.bench import Bench, Measurement
 from pipeline.depth.compare.methods import Choice
 from pipeline.depth.head_job import head_job
-from pipeline.generate.groups import Group
 from pipeline.recurrent.shape import RecurrentShape, iteration_flops, shape_of
 
 CRITIC_FILE = "critic.safetensors"  # `pipeline.depth.labels.critic.CRITIC`, which loads torch
 
 
 def critic_choice(
-    bench: Bench, *, folder: Path, warm: Path, groups: Sequence[Group]
+    bench: Bench, *, folder: Path, warm: Path, prompts: Sequence[Sequence[int]]
 ) -> Callable[[float], Choice]:
-    """What chooses a depth for the prompt of every group at ln(lambda).
+    """What chooses a depth for each of the prompts, given as tokens, at ln(lambda).
 
     The critic in `folder` looks at the states of the model `warm`, in a trainer's process.
     """
 
     def choice(log_price: float) -> Choice:
         job = head_job(bench.plan, bench.ctx, model=warm, out=bench.ctx.work)
-        prompts = [list(group.samples[0].rollout.prompt_tokens) for group in groups]
         depths = bench.ctx.cluster.call(
             depth_calls.choose_depths, job, folder, prompts, log_price=log_price
         )

@@ -1,7 +1,9 @@
 """The methods of the comparison: one entry each of one table. Pure.
 
-A method is a way to choose depths. Its entry says what it is called, which model it runs on and
-which settings of it are measured, so that a new method is a new entry.
+A method is a way to choose depths that has one knob: a price, a threshold, a share. Its entry says
+what it is called, which model it runs on, between which ends the knob turns, and what it runs at a
+place of the knob. The comparison turns the knob until the method costs what is asked for, so a new
+method is a new entry and nothing else.
 """
 
 import math
@@ -27,7 +29,7 @@ Model = Literal["policy", "joint", "labels", "own_labels", "warm_start"]
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """One way to run all prompts."""
+    """One way to run all prompts of a trial."""
 
     requests: Requests
     key: Mapping[str, float]  # what tells it from the method's others, in the JSON document
@@ -44,12 +46,21 @@ class Choice:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """What settings may depend on."""
+    """The prompts that settings are made for, and what is known of them."""
 
     spec: DepthStage
     seed: int
-    policy: Sequence[Sequence[Group]]  # what the policy did, at each of its prices
+    names: Sequence[str]  # [_P] `Rollout.group` of every prompt
+    policy: Callable[[float], Sequence[Group]]  # what the first policy does there at ln(lambda)
     critic: Callable[[float], Choice]  # the critic's choice at ln(lambda)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Knob:
+    """The ends of a method's knob. Between them the cost falls, but for noise, or stays."""
+
+    dear: float  # where about every token runs at full depth
+    cheap: float  # where about every token runs one iteration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,130 +69,160 @@ class Method:
 
     name: str  # in recipes and in the JSON document
     label: str  # in tables and pictures
-    settings: Callable[[Trial], Sequence[Setting]]
+    knob: Callable[[DepthStage], Knob]
+    setting: Callable[[Trial, float], Setting]  # at a place of the knob
     model: Model = "policy"
 
 
-def fixed(trial: Trial) -> list[Setting]:
-    """Depths 1 to the deepest, prompts at their own depth."""
-    return [
-        Setting(requests=fixed_request(trial.spec, depth), key={"depth": depth})
-        for depth in range(1, trial.spec.max_depth + 1)
-    ]
+@dataclass(frozen=True, kw_only=True)
+class Ladder:
+    """Fixed depths, which have no knob: all of them are measured."""
+
+    name: str
+    label: str
+    request: Callable[[DepthStage, int], DepthRequest]  # at a depth
 
 
-def fixed_whole(trial: Trial) -> list[Setting]:
-    """Depths 1 to the deepest, prompts too, as a model of that depth runs."""
-    return [
-        Setting(requests=DepthRequest(depth=depth), key={"depth": depth})
-        for depth in range(1, trial.spec.max_depth + 1)
-    ]
-
-
-def log_prices(spec: DepthStage) -> list[float]:
-    """ln(lambda) over the trained range, evenly."""
+def trained_prices(spec: DepthStage) -> Knob:
+    """ln(lambda) over the range that the policy learns on."""
     low, high = (math.log(price) for price in spec.rl.price)
-    return np.linspace(low, high, spec.pareto.points).tolist()
+    return Knob(dear=low, cheap=high)
 
 
-def prices(trial: Trial, *, sampled: bool = False) -> list[Setting]:
-    """A halting head over the trained range of prices, by its likelier decisions or sampled."""
-    return [
-        Setting(
-            requests=policy_request(trial.spec, log_price=price, sampled=sampled),
-            key={"log_price": price},
-        )
-        for price in log_prices(trial.spec)
-    ]
+def at_price(trial: Trial, log_price: float) -> Setting:
+    """A halting head at a price, by its likelier decisions."""
+    return Setting(
+        requests=policy_request(trial.spec, log_price=log_price), key={"log_price": log_price}
+    )
 
 
-def sampled_prices(trial: Trial) -> list[Setting]:
-    """A halting head over the trained range of prices, its decisions drawn."""
-    return prices(trial, sampled=True)
+def at_price_sampled(trial: Trial, log_price: float) -> Setting:
+    """A halting head at a price, its decisions drawn."""
+    return Setting(
+        requests=policy_request(trial.spec, log_price=log_price, sampled=True),
+        key={"log_price": log_price},
+    )
 
 
-def thresholds(
-    rule: Rule, low: float, high: float, *, evenly: bool = False
-) -> Callable[[Trial], Sequence[Setting]]:
-    """An exit rule over a range that takes it from about the full depth to about the least,
-    geometrically or `evenly`."""
-
-    def settings(trial: Trial) -> list[Setting]:
-        spread = np.linspace if evenly else np.geomspace
-        return [
-            Setting(
-                requests=DepthRequest(
-                    rule=rule,
-                    depth=trial.spec.max_depth,
-                    prompt_depth=trial.spec.prompt_depth,
-                    threshold=threshold,
-                ),
-                key={"threshold": threshold},
-            )
-            for threshold in spread(low, high, trial.spec.pareto.points).tolist()
-        ]
-
-    return settings
-
-
-def permuted(trial: Trial) -> list[Setting]:
+def permuted(trial: Trial, log_price: float) -> Setting:
     """Each completion at the depths that the policy chose for one of another prompt.
 
     The histogram of depths stays, what they answer to goes. Tokens past the end of the borrowed
     completion run at its mean depth.
     """
-    return [_permuted(trial, groups) for groups in trial.policy]
+    groups = trial.policy(log_price)
+    depths = {_name(g): [s.rollout.depths or () for s in g.samples] for g in groups}
+    names = list(depths)
+    random.Random(trial.seed).shuffle(names)
+    lender = dict(zip(names, [*names[1:], names[0]], strict=True))  # nobody borrows its own
+    return Setting(
+        requests={
+            name: [_schedule(trial.spec, lent) for lent in depths[lender[name]]] for name in depths
+        },
+        key={"log_price": log_price},
+    )
 
 
-def by_critic(trial: Trial) -> list[Setting]:
+def by_critic(trial: Trial, log_price: float) -> Setting:
     """One depth a request, which the critic chose from the prompt, at a cost of its own."""
-    names = [_name(group) for group in trial.policy[0]]
+    choice = trial.critic(log_price)
     samples = trial.spec.pareto.samples_per_prompt
-    settings = []
-    for price in log_prices(trial.spec):
-        choice = trial.critic(price)
-        requests = {
+    return Setting(
+        requests={
             name: [fixed_request(trial.spec, depth)] * samples
-            for name, depth in zip(names, choice.depths, strict=True)
-        }
-        settings.append(
-            Setting(requests=requests, key={"log_price": price}, more_flops=choice.flops)
+            for name, depth in zip(trial.names, choice.depths, strict=True)
+        },
+        key={"log_price": log_price},
+        more_flops=choice.flops,
+    )
+
+
+def exit_rule(name: Rule, label: str, *, dear: float, cheap: float, share: bool = False) -> Method:
+    """Stop where the rule's signal crosses a threshold between these ends.
+
+    The knob is the threshold's logarithm, or its logit where the threshold is a `share`.
+    """
+
+    def setting(trial: Trial, place: float) -> Setting:
+        threshold = 1 / (1 + math.exp(-place)) if share else math.exp(place)
+        return Setting(
+            requests=DepthRequest(
+                rule=name,
+                depth=trial.spec.max_depth,
+                prompt_depth=trial.spec.prompt_depth,
+                threshold=threshold,
+            ),
+            key={"threshold": threshold},
         )
-    return settings
+
+    odds = [end / (1 - end) if share else end for end in (dear, cheap)]
+    ends = Knob(dear=math.log(odds[0]), cheap=math.log(odds[1]))
+    return Method(name=name, label=label, knob=lambda _: ends, setting=setting)
 
 
-FIXED = Method(name="fixed", label="fixed depth", settings=fixed)
-POLICY = Method(name="policy", label="learned policy", settings=prices)
-JOINT = Method(name="joint", label="policy, tokens trained too", settings=prices, model="joint")
-FIXED_WHOLE = Method(name="fixed_whole", label="fixed depth, prompt too", settings=fixed_whole)
-BASELINES = (
-    FIXED_WHOLE,
-    Method(name="policy_sampled", label="policy, sampled", settings=sampled_prices),
-    Method(name="permuted", label="its depths, permuted", settings=permuted),
-    Method(name="labels", label="head from labels alone", settings=prices, model="labels"),
-    Method(
-        name="own_labels", label="labels of own loss alone", settings=prices, model="own_labels"
-    ),
-    Method(name="warm_start", label="warm start", settings=prices, model="warm_start"),
-    Method(name="critic", label="critic, a depth a request", settings=by_critic),
-    Method(name="kl", label="KL exit", settings=thresholds("kl", 1e-4, 1.0)),  # nats; Huginn 5e-4
-    Method(name="latent", label="latent change exit", settings=thresholds("latent", 0.02, 1.0)),
-    Method(name="entropy", label="entropy exit", settings=thresholds("entropy", 1e-3, 2.0)),  # nats
-    Method(
-        name="second_order",
-        label="second-order exit",
-        settings=thresholds("second_order", 0.02, 2.0),
-    ),
-    Method(
-        name="q_exit", label="Q-exit gate", settings=thresholds("q_exit", 0.1, 0.98, evenly=True)
-    ),
+FIXED = Ladder(name="fixed", label="fixed depth", request=fixed_request)
+FIXED_WHOLE = Ladder(
+    name="fixed_whole",
+    label="fixed depth, prompt too",
+    request=lambda _, depth: DepthRequest(depth=depth),
 )
-"""What a recipe names in `pareto.baselines`, but for the oracle, which is computed from `FIXED`."""
+
+POLICY = Method(name="policy", label="learned policy", knob=trained_prices, setting=at_price)
+JOINT = Method(
+    name="joint",
+    label="policy, tokens trained too",
+    knob=trained_prices,
+    setting=at_price,
+    model="joint",
+)
+RIVALS = (
+    Method(
+        name="policy_sampled",
+        label="policy, sampled",
+        knob=trained_prices,
+        setting=at_price_sampled,
+    ),
+    Method(name="permuted", label="its depths, permuted", knob=trained_prices, setting=permuted),
+    Method(
+        name="labels",
+        label="head from labels alone",
+        knob=trained_prices,
+        setting=at_price,
+        model="labels",
+    ),
+    Method(
+        name="own_labels",
+        label="labels of own loss alone",
+        knob=trained_prices,
+        setting=at_price,
+        model="own_labels",
+    ),
+    Method(
+        name="warm_start",
+        label="warm start",
+        knob=trained_prices,
+        setting=at_price,
+        model="warm_start",
+    ),
+    Method(
+        name="critic",
+        label="critic, a depth a request",
+        knob=lambda _: Knob(dear=math.log(1e-3), cheap=math.log(1e2)),
+        setting=by_critic,
+    ),
+    exit_rule("kl", "KL exit", dear=1e-6, cheap=20.0),  # nats; Huginn 5e-4
+    exit_rule("latent", "latent change exit", dear=1e-3, cheap=5.0),
+    exit_rule("entropy", "entropy exit", dear=1e-5, cheap=10.0),  # nats
+    exit_rule("second_order", "second-order exit", dear=1e-3, cheap=10.0),
+    exit_rule("q_exit", "Q-exit gate", dear=0.9999, cheap=1e-3, share=True),
+)
+"""What a recipe names in `pareto.baselines`, but for `FIXED_WHOLE`, which is shown beside, and the
+oracle, which is computed from `FIXED`."""
 
 ORACLE = "oracle"
 
 LABELS = {
-    **{method.name: method.label for method in (FIXED, POLICY, JOINT, *BASELINES)},
+    **{entry.name: entry.label for entry in (FIXED, FIXED_WHOLE, POLICY, JOINT, *RIVALS)},
     ORACLE: "oracle (cannot be had)",
 }
 """What every method is called, by name."""
@@ -194,19 +235,6 @@ def of_seed(number: int) -> str:
     ('policy', 'policy, seed 2')
     """
     return f"{POLICY.name}, seed {number}" if number else POLICY.name
-
-
-def _permuted(trial: Trial, groups: Sequence[Group]) -> Setting:
-    names = [_name(group) for group in groups]
-    random.Random(trial.seed).shuffle(names)
-    lender = dict(zip(names, [*names[1:], names[0]], strict=True))  # nobody borrows its own
-    depths = {_name(g): [s.rollout.depths or () for s in g.samples] for g in groups}
-    return Setting(
-        requests={
-            name: [_schedule(trial.spec, lent) for lent in depths[lender[name]]] for name in depths
-        },
-        key={},
-    )
 
 
 def _name(group: Group) -> str:

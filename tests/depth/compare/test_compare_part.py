@@ -15,7 +15,7 @@ from pipeline.depth.bench import Measurement
 from pipeline.depth.compare.compare_part import Comparison, scored_everywhere
 from pipeline.depth.compare.contenders import Contenders
 from pipeline.depth.compare.critic_choice import choice_flops
-from pipeline.depth.compare.methods import BASELINES
+from pipeline.depth.compare.methods import FIXED, RIVALS
 from pipeline.depth.labels import critic
 from pipeline.depth.labels.warm_start_part import Heads
 from pipeline.measure.energy import Energy
@@ -89,9 +89,10 @@ def test_the_critics_choice_is_part_of_its_cost(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no phase that makes the model 'joint'"):
         contenders.model("joint")
     comparison = Comparison(bench, contenders, entry="t")
-    (critic_method,) = (method for method in BASELINES if method.name == "critic")
-    (policy,) = comparison.policies()
-    measurements = comparison.measured(critic_method, comparison.trial(policy))
+    (critic_method,) = (method for method in RIVALS if method.name == "critic")
+    fixed = comparison.ladder(FIXED)
+    bench.requests.clear()
+    measurements = comparison.measured(critic_method, comparison.trial(fixed[0].groups))
     points = np.stack([m.answers.points for m in measurements], axis=1)
 
     shape = shape_of(json.loads((tmp_path / "config.json").read_text()))
