@@ -23,6 +23,15 @@ class HeadJob:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reference:
+    """What a member of a group writes where it writes what its row teaches. Tokens."""
+
+    reasoning: tuple[int, ...]  # up to the end of its tags; empty where the row has none
+    answer: tuple[int, ...]  # the gold and the end of the turn
+    close: tuple[int, ...]  # what ends reasoning
+
+
+@dataclass(frozen=True, kw_only=True)
 class RlUpdate:
     """One policy-gradient step on the halting head.
 
@@ -40,3 +49,5 @@ class RlUpdate:
     entropy: float
     solvability_floor: float = 0.2  # share of lambda that a prompt nobody solves still feels
     max_grad_norm: float = 1.0
+    temperature: float = 1.0  # that tokens were drawn at
+    references: Mapping[str, Reference] | None = None  # by group; None: outcomes are rewards

@@ -25,6 +25,7 @@ from pipeline.plan.identity import (
     spec_identity,
 )
 from pipeline.plan.lora_targets import lora_mistakes
+from pipeline.plan.outcome_mistakes import outcome_mistakes
 from pipeline.plan.stage_plan import Plan, PlanError, StagePlan
 from pipeline.plan.threads import usable_cores, with_threads
 from pipeline.plan.vocabulary import vocabulary_mistakes, vocabulary_texts
@@ -44,6 +45,7 @@ def make_plan(recipe: Recipe, *, cores: int | None = None) -> Plan:
         mistakes += batch_mistakes(name, stage, recipe.hardware)
         mistakes += length_mistakes(recipe, name, stage)
         mistakes += recurrent_mistakes(recipe, name, stage)
+        mistakes += outcome_mistakes(recipe, name, stage)
         mistakes += code_mistakes(recipe, name, stage)
         mistakes += lora_mistakes(recipe, name, stage)
         mistakes += engine_model_mistakes(recipe, name, stage, device=device_of(recipe.hardware))

@@ -101,6 +101,9 @@ class DepthRl(Strict):
     """Range of lambda: accuracy that a full-depth completion's iterations are worth."""
     lr: PositiveFloat = 1e-3
     """Learning rate of the head."""
+    outcome: Literal["expected", "sampled"] = "sampled"
+    """What a member is credited with: its reward as it was `sampled`, or less the luck of its
+    tokens' draws (`expected`), as right in the mean; for rewards that compare with one gold."""
     seeds: PositiveInt = 1
     """Heads trained from different draws; the first is exported."""
 

@@ -108,6 +108,14 @@ def _some(choices: Decisions, keep: Tensor) -> Decisions:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Replayed:
+    """What one pass over rollouts at their depths shows."""
+
+    features: Features
+    chances: list[list[float]]  # of each rollout's asked tokens
+
+
 @torch.no_grad()
 def decision_features(
     model: RecurrentForCausalLM,
@@ -121,10 +129,33 @@ def decision_features(
 
     `log_prices` has one ln(lambda) per rollout.
     """
+    nothing: list[Sequence[tuple[int, int]]] = [()] * len(rollouts)
+    return replay(
+        model, rollouts, decisions, log_prices=log_prices, job=job, asked=nothing, temperature=1.0
+    ).features
+
+
+@torch.no_grad()
+def replay(
+    model: RecurrentForCausalLM,
+    rollouts: Sequence[Rollout],
+    decisions: Sequence[Decisions],
+    *,
+    log_prices: Sequence[float],
+    job: HeadJob,
+    asked: Sequence[Sequence[tuple[int, int]]],
+    temperature: float,
+) -> Replayed:
+    """The decisions' features, and how likely other tokens were than those that were drawn.
+
+    `asked` has pairs of each rollout: the index of a completion token, and the token in its place
+    whose probability at `temperature` is returned.
+    """
     counts = [len(choices.token) for choices in decisions]
     starts = [0, *accumulate(counts)]
     state = torch.empty(starts[-1], model.config.hidden_size)
     previous = torch.empty_like(state)
+    chances: list[list[float]] = [[] for _ in rollouts]
     sequences = [inputs(r, prompt_depth=job.prompt_depth) for r in rollouts]
     for batch in padded(sequences, batch_rows=job.batch_rows, device=job.device):
         out = model.model(
@@ -136,12 +167,18 @@ def decision_features(
         )
         for row, index in enumerate(batch.rows):
             ran = torch.stack([held[row] for held in out.hidden_states])  # [R + 1, S, h]
+            first = len(rollouts[index].prompt_tokens) - 1
             choices, span = decisions[index], slice(starts[index], starts[index + 1])
-            position = (choices.token + len(rollouts[index].prompt_tokens) - 1).to(ran.device)
+            position = (choices.token + first).to(ran.device)
             iteration = choices.iteration.to(ran.device)
             state[span] = ran[iteration, position].float().cpu()
             previous[span] = ran[iteration - 1, position].float().cpu()
-    return Features(
+            if asked[index]:
+                where, tokens = torch.tensor(asked[index], device=ran.device).t()
+                logits = model.lm_head(out.last_hidden_state[row, where + first]).float()
+                chance = (logits / temperature).softmax(-1).gather(-1, tokens[:, None])
+                chances[index] = chance[:, 0].tolist()
+    features = Features(
         state=state,
         previous=previous,
         iteration=torch.cat([choices.iteration for choices in decisions]),
@@ -150,6 +187,7 @@ def decision_features(
         token=torch.cat([choices.token for choices in decisions]),
         rollout=torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)),
     )
+    return Replayed(features=features, chances=chances)
 
 
 def losses_by_depth(job: HeadJob, rollouts: Path) -> Path:

@@ -1,5 +1,6 @@
 """Steps of a halting head, which sample and then learn: journaled before anything changes."""
 
+import dataclasses
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +13,7 @@ from pipeline.depth import depth_calls
 from pipeline.depth.bench import Bench
 from pipeline.depth.head_job import head_job
 from pipeline.depth.members import step_prices, step_requests
+from pipeline.depth.rl.references import References
 from pipeline.depth.trainer_jobs import RlUpdate
 from pipeline.generate.journal import Journal, StepRollouts
 from pipeline.generate.schedule import derived_seed, prompts_of_step
@@ -45,6 +47,7 @@ class Steps:
         self._bench = bench
         self._course = course
         self._prompts = prompts_of(bench.ctx, bench.spec.prompts)
+        self._references: References | None = None
 
     def run(self, model: Path, *, until: int) -> Mapping[str, Any]:
         """Run what is left of the first `until` steps; the last one's metrics.
@@ -52,6 +55,8 @@ class Steps:
         Engines hold `model`, and the weights of the newest state. The trainer is given it too.
         """
         first = self._done()
+        if self._bench.spec.rl.outcome == "expected":
+            self._references = References(self._bench, model)
         began = time.monotonic()
         for step in range(first, until):
             check_stop(self._bench.ctx, self._bench.plan)
@@ -83,7 +88,7 @@ class Steps:
             state=self.state(step) if step else None,
             new_state=self.state(step + 1),
             reference=course.reference,
-            spec=course.settings(step, prices),
+            spec=self._told(course.settings(step, prices), batch),
         )
         number = course.number(step)
         for sentence in update.pop("alarms"):
@@ -98,6 +103,12 @@ class Steps:
         keep_row(course.work, step, row)
         self.state(step + 1 - STATES_KEPT).unlink(missing_ok=True)
         return row
+
+    def _told(self, update: RlUpdate, batch: list[Prompt]) -> RlUpdate:
+        """The update, with what the step's prompts want written where outcomes are expected."""
+        if self._references is None:
+            return update
+        return dataclasses.replace(update, references=self._references.of_step(batch))
 
     def _sampled(
         self, step: int, model: Path, batch: list[Prompt], prices: dict[str, float]

@@ -85,6 +85,7 @@ def update_of(
         clip=CLIP,
         entropy=ENTROPY * (1 - progress),
         max_grad_norm=MAX_GRAD_NORM,
+        temperature=spec.temperature,
     )
 
 

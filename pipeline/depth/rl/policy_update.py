@@ -1,5 +1,8 @@
 """One policy-gradient step on the halting head, from rollouts that ran at the chosen depths."""
 
+import dataclasses
+import math
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +17,10 @@ from pipeline.depth.model import head as heads
 from pipeline.depth.model.decisions import Decisions
 from pipeline.depth.model.features import Features, all_logits, token_logprobs
 from pipeline.depth.model.frozen import head_process
-from pipeline.depth.model.replay import decision_features, recorded_decisions
+from pipeline.depth.model.replay import recorded_decisions, replay
 from pipeline.depth.rl.advantage import Member, decision_advantages, grouped, solvability
 from pipeline.depth.rl.collapse import alarms, mutual_information, spread
+from pipeline.depth.rl.expected import Check, Draws, checks_of, expected_outcomes
 from pipeline.depth.rl.optimise import Batch, head_optimizer, improve
 from pipeline.depth.trainer_jobs import HeadJob, RlUpdate
 from pipeline.records import Rollout, Scored, read_scored
@@ -47,9 +51,10 @@ def update(
 
     Returns:
         what `optimise.improve` returns, and depth_mean, depth_std, depth_prompt_std, cost, reward,
-        solvability, mutual_information, logprob_gap (the largest difference between a token's
-        recorded and replayed log-probability of its depth), decisions, members, left_out,
-        alarms (sentences).
+        reward_variance and outcome_variance (within groups; of the rewards, and of what members
+        were credited with), solvability, mutual_information, logprob_gap (the largest difference
+        between a token's recorded and replayed log-probability of its depth), decisions, members,
+        left_out, alarms (sentences).
 
     Raises:
         ValueError: no member has a reward, or one lacks depths or a price; a state of another
@@ -64,9 +69,19 @@ def update(
         runs = [s.rollout for s in scored]
         members = [_member(s, spec) for s in scored]
         decisions = recorded_decisions(runs, job)
-        features = decision_features(
-            model, runs, decisions, log_prices=[m.log_price for m in members], job=job
+        checks = [_checks(run, spec) for run in runs]
+        replayed = replay(
+            model,
+            runs,
+            decisions,
+            log_prices=[m.log_price for m in members],
+            job=job,
+            asked=[[(c.token, c.reference) for c in own if not c.agrees] for own in checks],
+            temperature=spec.temperature,
         )
+        features = replayed.features
+        if spec.references is not None:
+            members = with_expected(members, runs, checks, replayed.chances)
         if not len(features):
             raise ValueError(f"max_depth={job.max_depth} leaves nothing to decide: set at least 2")
         gap = logprob_gap(features, all_logits(features, head, device=job.device), runs)
@@ -83,7 +98,9 @@ def update(
     _save(head, optimizer, new_state, step=spec.step)
     counts = {"decisions": len(features), "members": len(members)}
     counts["left_out"] = len(everyone) - len(members)
-    return report | _metrics(members, job=job, spec=spec) | {"logprob_gap": gap, **counts}
+    rewards = [s.reward for s in scored if s.reward is not None]
+    metrics = _metrics(members, rewards, job=job, spec=spec)
+    return report | metrics | {"logprob_gap": gap, **counts}
 
 
 def export_head(job: HeadJob, state: Path) -> Path:
@@ -120,6 +137,32 @@ def _member(scored: Scored, spec: RlUpdate) -> Member:
     )
 
 
+def _checks(run: Rollout, spec: RlUpdate) -> list[Check]:
+    return [] if spec.references is None else checks_of(run, spec.references[run.group])
+
+
+def with_expected(
+    members: Sequence[Member],
+    runs: Sequence[Rollout],
+    checks: Sequence[Sequence[Check]],
+    chances: Sequence[Sequence[float]],
+) -> list[Member]:
+    """The members with expected outcomes in place of rewards.
+
+    The engine recorded how likely the drawn tokens were; `chances` are of the references of checks
+    that differ, in their order.
+    """
+    draws = []
+    for member, run, own, others in zip(members, runs, checks, chances, strict=True):
+        differing = iter(others)
+        each = [math.exp(run.logprobs[c.token]) if c.agrees else next(differing) for c in own]
+        draws.append(Draws(group=member.group, reward=member.outcome, checks=own, chances=each))
+    return [
+        dataclasses.replace(member, outcome=outcome)
+        for member, outcome in zip(members, expected_outcomes(draws), strict=True)
+    ]
+
+
 def _credited(
     members: Sequence[Member],
     decisions: Sequence[Decisions],
@@ -142,8 +185,12 @@ def _credited(
     )
 
 
-def _metrics(members: Sequence[Member], *, job: HeadJob, spec: RlUpdate) -> dict[str, Any]:
-    by_policy = [m for m in members if not m.forced] or list(members)
+def _metrics(
+    members: Sequence[Member], rewards: Sequence[float], *, job: HeadJob, spec: RlUpdate
+) -> dict[str, Any]:
+    pairs = list(zip(members, rewards, strict=True))
+    pairs = [(m, reward) for m, reward in pairs if not m.forced] or pairs
+    by_policy = [member for member, _ in pairs]
     depths, prompts = [m.depths for m in by_policy], [m.group for m in by_policy]
     mean, std, prompt_std = spread(depths, prompts)
     information, z = mutual_information(
@@ -156,11 +203,23 @@ def _metrics(members: Sequence[Member], *, job: HeadJob, spec: RlUpdate) -> dict
         "depth_std": std,
         "depth_prompt_std": prompt_std,
         "cost": sum(sum(m.depths) for m in by_policy) / full / len(by_policy),
-        "reward": sum(m.outcome for m in by_policy) / len(by_policy),
+        "reward": sum(reward for _, reward in pairs) / len(pairs),
+        "reward_variance": variance_in_groups([(m.group, reward) for m, reward in pairs]),
+        "outcome_variance": variance_in_groups([(m.group, m.outcome) for m, _ in pairs]),
         "solvability": sum(solvability(group) for group in groups) / len(groups),
         "mutual_information": information,
         "alarms": alarms(depth_std=std, information_z=z),
     }
+
+
+def variance_in_groups(values: Sequence[tuple[str, float]]) -> float:
+    """Mean over groups of two members at least of the sample variance of (group, value); 0 of
+    none."""
+    groups: dict[str, list[float]] = {}
+    for group, value in values:
+        groups.setdefault(group, []).append(value)
+    each = [statistics.variance(some) for some in groups.values() if len(some) > 1]
+    return statistics.fmean(each) if each else 0.0
 
 
 def _resumed(job: HeadJob, state: Path | None, spec: RlUpdate) -> tuple[HaltingPolicy, AdamW]:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ def test_every_step_trains_on_what_its_head_sampled(make_bench: MakeBench, tmp_p
     assert last["step"] == 4
     assert bench.loaded == ["0", "01", "012"]  # the warm start's own weights are served at first
     assert [u["spec"].step for u in bench.updates] == [0, 1, 2, 3]
+    assert {u["spec"].references for u in bench.updates} == {None}
     assert bench.calls[-1] == "export_head"
     rows = [json.loads(line) for line in (tmp_path / "work" / "metrics.jsonl").open()]
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
@@ -73,3 +75,16 @@ def test_learning_rate_and_entropy_fall(spec: DepthStage) -> None:
     assert [t.entropy for t in told] == pytest.approx([0.02, 0.01])
     after = update_of(spec, step=3, prices={}, ref_tokens=1.0, progress=1.0)
     assert (after.lr, after.entropy) == (pytest.approx(1e-4), 0.0)
+
+
+def test_expected_outcomes_come_with_what_the_prompts_want(
+    make_bench: MakeBench, tmp_path: Path
+) -> None:
+    bench = make_bench()
+    bench.ctx.plan.recipe.prompts = {"t": SimpleNamespace(preface=())}
+    rl = bench.spec.rl.model_copy(update={"outcome": "expected"})
+    bench.spec = bench.spec.model_copy(update={"rl": rl})
+    warm = Path("data/models/tiny-depth")
+    policy_part.make(bench, tmp_path / "out", warm=warm, ref_tokens=7.0, number=0)
+    told = [update["spec"] for update in bench.updates]
+    assert all(set(one.references) == set(one.log_prices) for one in told)

@@ -1,5 +1,7 @@
 """One step of the head's training: files in, files out, the same every time."""
 
+import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,8 +11,12 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline.depth.model import head as heads
+from pipeline.depth.model.frozen import head_process
+from pipeline.depth.model.replay import completion_losses, recorded_decisions, replay
 from pipeline.depth.rl import policy_update
-from pipeline.depth.trainer_jobs import HeadJob, RlUpdate
+from pipeline.depth.rl.advantage import Member
+from pipeline.depth.rl.expected import checks_of
+from pipeline.depth.trainer_jobs import HeadJob, Reference, RlUpdate
 from pipeline.records import Rollout
 
 MakeJob = Callable[..., HeadJob]
@@ -139,3 +145,71 @@ def test_members_without_a_reward_are_left_out_and_without_a_price_refused(
         run(some, {"p0": 0.0, "p1": 0.0})
     with pytest.raises(ValueError, match="no member in .* has a reward"):
         run([None] * 12, log_prices)
+
+
+def test_an_expected_outcome_is_the_chance_at_the_depths_that_ran(
+    make_job: MakeJob, rollouts: list[Rollout]
+) -> None:
+    """Paid for their first token alone, members are worth the chance that they gave it."""
+    group = [r for r in rollouts if r.prompt_id == "p0"]
+    wanted = group[0].tokens[0]
+    reference = Reference(reasoning=(wanted,), answer=(), close=())
+    members = [
+        Member(
+            group="p0",
+            outcome=float(run.tokens[0] == wanted),
+            log_price=0.0,
+            depths=run.depths or (),
+            forced=False,
+        )
+        for run in group
+    ]
+    checks = [checks_of(run, reference) for run in group]
+    assert {c.agrees for own in checks for c in own} == {True, False}
+    job = make_job()
+    with head_process(job) as model:
+        replayed = replay(
+            model,
+            group,
+            recorded_decisions(group, job),
+            log_prices=[0.0] * len(group),
+            job=job,
+            asked=[[(c.token, c.reference) for c in own if not c.agrees] for own in checks],
+            temperature=1.0,
+        )
+        as_wanted = [
+            dataclasses.replace(run, tokens=(wanted,), depths=(run.depths or ())[:1])
+            for run in group
+        ]
+        losses = completion_losses(model, as_wanted, job=job)
+    credited = policy_update.with_expected(members, group, checks, replayed.chances)
+    expected = [math.exp(-float(loss[0])) for loss in losses]
+    assert [m.outcome for m in credited] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_step_with_references_credits_less_luck(
+    make_job: MakeJob,
+    rollouts: list[Rollout],
+    make_scored: MakeScored,
+    log_prices: dict[str, float],
+    tmp_path: Path,
+) -> None:
+    first = {r.prompt_id: r.tokens[0] for r in rollouts if r.sample == 0}
+    rewards: list[float | None] = [float(r.tokens[0] == first[r.prompt_id]) for r in rollouts]
+    job, scored = make_job(), make_scored(rollouts, rewards=rewards)
+
+    def report(references: dict[str, Reference] | None) -> dict[str, Any]:
+        told = spec(log_prices, references=references)
+        new = tmp_path / "state"
+        return policy_update.update(
+            job, scored, state=None, new_state=new, reference=job.model, spec=told
+        )
+
+    sampled = report(None)
+    assert sampled["outcome_variance"] == sampled["reward_variance"] > 0
+    expected = report(
+        {name: Reference(reasoning=(t,), answer=(), close=()) for name, t in first.items()}
+    )
+    assert expected["reward"] == sampled["reward"]
+    assert expected["reward_variance"] == sampled["reward_variance"]
+    assert expected["outcome_variance"] < 0.1 * sampled["outcome_variance"]
