@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from pipeline.errors import WrongInput
@@ -119,16 +119,31 @@ def open_artifact(path: Path, *, verify: bool = True) -> Artifact:
         raise ArtifactError(f"{path} is no artifact: it has no {MANIFEST}")
     try:
         manifest = Manifest(**json.loads(manifest_path.read_text()))
+        _check_names(manifest)
     except (TypeError, ValueError) as error:
         raise ArtifactError(
             f"{path}: {MANIFEST} is damaged; delete the folder to make it again"
         ) from error
-    for name, digest in manifest.files.items() if verify else ():
-        if not (path / name).is_file():
-            raise ArtifactError(f"{path}: {name} is missing; delete the folder to make it again")
-        if file_sha256(path / name) != digest:
-            raise ArtifactError(f"{path}: {name} differs from its checksum; delete the folder")
+    for name, problem in damages(path, manifest) if verify else ():
+        raise ArtifactError(f"{path}: {name} {problem}; delete the folder to make it again")
     return Artifact(path=path, manifest=manifest)
+
+
+def damages(path: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """(file, what is wrong) of each file of a folder that is not as its manifest says."""
+    for name, digest in manifest.files.items():
+        if not (path / name).is_file():
+            yield name, "is missing"
+        elif file_sha256(path / name) != digest:
+            yield name, "differs from its checksum"
+
+
+def _check_names(manifest: Manifest) -> None:
+    """Raises ValueError where a manifest names files that cannot be the folder's own."""
+    for name, digest in dict(manifest.files).items():
+        parts = PurePosixPath(name).parts
+        if not isinstance(digest, str) or not parts or ".." in parts or parts[0] == "/":
+            raise ValueError(f"{name!r} is no file of an artifact")
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from pipeline.cli.convert_command import convert
 from pipeline.cli.hub_reach import reach_hub
 from pipeline.cli.reward_commands import reward_app
 from pipeline.cli.streams import is_writable, on_any_stream, say, written
+from pipeline.cli.verify_command import verify
 from pipeline.cluster.clean_up import leave
 from pipeline.errors import FAILED, OK, STOPPED, WRONG, StepwellError
 from pipeline.stages.stop_signal import handlers
@@ -44,6 +45,7 @@ data_app = typer.Typer(help="Look at a recipe's data.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(reward_app, name="reward")
 app.command()(convert)
+app.command()(verify)
 
 RecipeRef = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe.")
