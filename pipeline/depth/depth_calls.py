@@ -76,13 +76,13 @@ def train_critic(job: HeadJob, table: Path, *, steps: int, lr: float) -> dict[st
     return critic.train(job, table, steps=steps, lr=lr)
 
 
-def choose_depths(
-    job: HeadJob, critic: Path, prompts: Sequence[Sequence[int]], *, log_price: float
-) -> list[int]:
-    """See `pipeline.depth.labels.critic.choose`."""
+def expected_accuracy(
+    job: HeadJob, critic: Path, prompts: Sequence[Sequence[int]]
+) -> list[list[float]]:
+    """See `pipeline.depth.labels.critic.expected_accuracy`."""
     from pipeline.depth.labels import critic as heavy
 
-    return heavy.choose(job, critic, prompts, log_price=log_price)
+    return heavy.expected_accuracy(job, critic, prompts)
 
 
 def update_head(

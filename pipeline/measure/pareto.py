@@ -1,11 +1,9 @@
 """Accuracy against compute: what fixed depths reach, what an oracle could, what a method gained.
 
-Shapes: `_P` problems, `_R` fixed depths, `_K` operating points of a method, `_S` seeds. A point is
-(cost, accuracy): cost in any one unit (FLOPs per answer, iterations), accuracy in [0, 1]. Pure
-numpy.
+A point is (cost, accuracy): cost in any one unit (FLOPs per answer, iterations), accuracy in
+[0, 1]. Pure numpy.
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +62,17 @@ def accuracy_at(front: Floats, cost: ArrayLike) -> Floats:
     return np.where(cost < front[0, 0] * (1 - _SLACK), np.nan, reached)
 
 
+def accuracy_on_line(points: ArrayLike, cost: float) -> float:
+    """Accuracy at a cost on the straight lines between neighbours by cost, of all points [N, 2] and
+    not of their front: what mixing the two nearest settings comes to, nothing picked by its luck.
+
+    Beyond the points' costs it is the nearest one's.
+    """
+    rows = np.asarray(points, dtype=float)
+    rows = rows[np.argsort(rows[:, 0], kind="stable")]
+    return float(np.interp(cost, rows[:, 0], rows[:, 1]))
+
+
 def area_above_hull(points: ArrayLike, hull: Floats, low: float, high: float) -> float:
     """Mean of (a method's front - the fixed depths' hull) over costs from `low` to `high`.
 
@@ -83,35 +92,6 @@ def area_above_hull(points: ArrayLike, hull: Floats, low: float, high: float) ->
     return float(np.nan_to_num(difference) @ width / (high - low))
 
 
-def area_interval(
-    method: ArrayLike,
-    fixed: ArrayLike,
-    low: float,
-    high: float,
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Interval:
-    """`area_above_hull` with its interval over problems, and over seeds where there are any.
-
-    Args:
-        method: [_P, _K, 2] or [_S, _P, _K, 2], (cost, accuracy) of every problem at every
-            operating point of the method.
-        fixed: [_P, _R, 2] or [_S, _P, _R, 2], the same of fixed depths; one seed's serves all
-            seeds of the method. The hull is resampled too.
-    """
-    arrays = [np.asarray(a, dtype=float) for a in (method, fixed)]
-    levels = max(a.ndim for a in arrays) - 2
-    arrays = [a[None] if a.ndim < levels + 2 else a for a in arrays]
-    over = tuple(range(levels))
-
-    def area(points: Floats, depths: Floats) -> float:
-        hull = upper_hull(depths.mean(axis=over))
-        return area_above_hull(points.mean(axis=over), hull, low, high)
-
-    return bootstrap(area, arrays, resamples=resamples, seed=seed, levels=levels)
-
-
 def hypervolume(points: ArrayLike, reference: tuple[float, float]) -> float:
     """Share of the box between `reference` and (cost 0, accuracy 1) that the points dominate.
 
@@ -129,37 +109,6 @@ def hypervolume(points: ArrayLike, reference: tuple[float, float]) -> float:
     dominated_to = np.append(front[1:, 0], worst)
     area = (dominated_to - front[:, 0]) @ (front[:, 1] - floor) if len(front) else 0.0
     return float(area / (worst * (1 - floor)))
-
-
-def bootstrap(
-    statistic: Callable[..., float],
-    data: Sequence[ArrayLike],
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-    levels: int = 1,
-) -> Interval:
-    """Percentile interval of `statistic(*data)` over draws with replacement.
-
-    The first `levels` axes of every array are drawn, each on its own and alike in all arrays:
-    problems, or seeds and then problems, which all seeds share (a crossed design). An axis of
-    length 1 beside a longer one is shared by all draws.
-
-    Raises ValueError where the arrays' axes do not fit each other.
-    """
-    arrays = [np.asarray(a, dtype=float) for a in data]
-    sizes = [max(a.shape[axis] for a in arrays) for axis in range(levels)]
-    for array in arrays:
-        for axis, size in enumerate(sizes):
-            if array.shape[axis] not in (1, size) or not size:
-                raise ValueError(f"axis {axis} has {array.shape[axis]} entries, others {size}")
-    rng = np.random.default_rng(seed)
-    drawn = np.empty(resamples)
-    for index in range(resamples):
-        picks = [rng.integers(size, size=size) for size in sizes]
-        drawn[index] = statistic(*(_picked(array, picks) for array in arrays))
-    low, high = np.percentile(drawn, PERCENTILES)
-    return Interval(estimate=float(statistic(*arrays)), low=float(low), high=float(high))
 
 
 def spearman(a: ArrayLike, b: ArrayLike) -> float:
@@ -197,13 +146,6 @@ def _under(left: Floats, middle: Floats, right: Floats) -> bool:
     """Whether the middle point is on or under the line from left to right."""
     (x1, y1), (x2, y2) = middle - left, right - left
     return bool(x1 * y2 >= x2 * y1)
-
-
-def _picked(array: Floats, picks: Sequence[NDArray[np.int64]]) -> Floats:
-    for axis, pick in enumerate(picks):
-        if array.shape[axis] > 1:
-            array = array.take(pick, axis=axis)
-    return array
 
 
 def _ranks(values: Floats) -> Floats:

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from pipeline.measure.pareto import PERCENTILES, RESAMPLES, Floats, Interval
+from pipeline.measure.pareto import RESAMPLES, Floats, Interval
+from pipeline.measure.resampling import draws_of, interval_of
 
-_SLACK = 1e-9  # accuracies that differ by less are rounding
+_SLACK = 1e-9  # accuracies or, relatively, costs that differ by less are rounding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,47 +33,45 @@ def saving(
     fixed: ArrayLike,
     *,
     tolerance: float,
+    half: Sequence[int] | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Saving | None:
-    """Cost saved within `tolerance` of the best fixed depth's accuracy; None: never within it.
+    """Cost saved within `tolerance` of the best fixed depth's accuracy; None: never within it at
+    less than the fixed depths' cost.
 
-    The two halves are the problems of even and of odd number. On one half, the best accuracy of a
+    On one half, the best accuracy of a
     fixed depth less `tolerance` is the target; the reference is the cheapest fixed depth that
-    reaches it, the setting the method's cheapest that does (by the mean over seeds). The tolerance
+    reaches it, the setting the method's cheapest that does (by the mean over seeds); where that
+    costs more than the reference, the reference has to run and nothing is saved. The tolerance
     enters here and nowhere else. On the other half, the saving is 1 - the setting's cost / the
     reference's, and the accuracy is the setting's less that of the depth which was best on the
     first half: it tells whether the claim holds. Both ways round, and the mean of the two.
 
     Intervals draw seeds, and problems within each half, so that nothing is chosen and reported on
-    the same problem. A draw in which no setting reaches the target saves nothing: the reference
-    has to run.
+    the same problem.
 
     Args:
         method: [_P, _K, 2], or [_S, _P, _K, 2].
         fixed: [_P, _R, 2].
+        half: [_P] 0 or 1; default: problems of even and of odd number.
 
     Raises ValueError for fewer than two problems.
     """
     points, depths = np.asarray(method, dtype=float), np.asarray(fixed, dtype=float)
-    points = points[None] if points.ndim == 3 else points
     if len(depths) < 2:
         raise ValueError(f"{len(depths)} problem has no half to choose on: compare at least 2")
-    halves = [np.arange(first, len(depths), 2) for first in (0, 1)]
-    ways = _both_ways(points, depths, halves, tolerance=tolerance)
-    if not all(way.reached for way in ways):
+    halves = np.arange(len(depths)) % 2 if half is None else np.asarray(half)
+    seeds = len(points) if points.ndim == 4 else 1
+    draws = draws_of(halves, seeds=seeds, resamples=resamples, seed=seed)
+    curves = [(draws.curves(points, half=h), draws.curves(depths, half=h)) for h in (0, 1)]
+    ways = [
+        _both_ways([(ours[draw], theirs[draw]) for ours, theirs in curves], tolerance=tolerance)
+        for draw in range(1 + resamples)
+    ]
+    if not any(way.reached for way in ways[0]):
         return None
-    rng = np.random.default_rng(seed)
-    drawn = np.empty((resamples, 2))
-    for row in drawn:
-        seeds = rng.integers(len(points), size=len(points))
-        picks = [half[rng.integers(len(half), size=len(half))] for half in halves]
-        row[:] = _mean(_both_ways(points[seeds], depths, picks, tolerance=tolerance))
-    bounds = np.percentile(drawn, PERCENTILES, axis=0)
-    cost, accuracy = (
-        Interval(estimate=estimate, low=float(low), high=float(high))
-        for estimate, (low, high) in zip(_mean(ways), bounds.T, strict=True)
-    )
+    cost, accuracy = (interval_of(values) for values in np.array([_mean(both) for both in ways]).T)
     return Saving(cost=cost, accuracy=accuracy)
 
 
@@ -92,14 +91,11 @@ class _Way:
 
     saved: float
     accuracy: float
-    reached: bool  # the target, on the half that chose
+    reached: bool  # the target, on the half that chose, at no more than the reference's cost
 
 
-def _both_ways(
-    points: Floats, depths: Floats, halves: Sequence[NDArray[np.int64]], *, tolerance: float
-) -> list[_Way]:
-    """`halves` are indices of problems."""
-    curves = [(points[:, half].mean(axis=(0, 1)), depths[half].mean(axis=0)) for half in halves]
+def _both_ways(curves: Sequence[tuple[Floats, Floats]], *, tolerance: float) -> list[_Way]:
+    """`curves` of both halves: the method's [_K, 2] and the fixed depths' [_R, 2] of each."""
     return [
         _way(chosen_on, reported, tolerance=tolerance)
         for chosen_on, reported in (curves, curves[::-1])
@@ -116,6 +112,8 @@ def _way(
     assert reference is not None  # the best depth itself is within
     setting = cheapest_reaching(chosen_on[0], target)
     there, best_there = reported[1][reference], float(reported[1][best, 1])
+    if setting is not None and chosen_on[0][setting, 0] > chosen_on[1][reference, 0] * (1 + _SLACK):
+        setting = None
     here = there if setting is None else reported[0][setting]
     return _Way(
         saved=1 - float(here[0] / there[0]),

@@ -170,26 +170,60 @@ Baseline = Literal[
 ]  # fmt: skip
 
 
-CALIBRATED_PRICES = 9
-"""Prices over their range that a calibration measures before it looks closer at budgets; ours."""
+FOLLOWERS: tuple[Baseline, ...] = ("permuted",)
+"""Baselines that borrow the policy's depths, and run where the policy does."""
+
+CALIBRATED_PRICES = 13
+"""Prices that a calibration measures at most, shares of the full depth evenly apart, before it
+looks closer at budgets; ours."""
 
 SLIDER_BUDGETS = 5
 """Budgets, none of them calibrated, that a report tries the slider at."""
 
 
+STATED_DEPTHS = (1.25, 1.5, 2.0)
+"""Mean depths whose FLOPs the comparison's headline is stated at."""
+
+COMPARED_COSTS = 9
+"""Costs that every method is compared at, depth 1 and the full depth among them; ours."""
+
+PLACEMENTS = 12
+"""Settings of a method that one half of the prompts measures to place it at those costs; ours."""
+
+PLACED_PROMPTS = 64
+"""Prompts of a half, at most, that a method is placed on; ours."""
+
+
+def compared_depths(max_depth: int) -> list[float]:
+    """Mean depths whose FLOPs every method is placed at, between depth 1 and the full depth: the
+    stated ones, and from the last of them on ones that rise by equal ratios.
+
+    >>> [round(depth, 2) for depth in compared_depths(8)]
+    [1.25, 1.5, 2.0, 2.64, 3.48, 4.59, 6.06]
+    """
+    stated = [depth for depth in STATED_DEPTHS if depth < max_depth]
+    more = COMPARED_COSTS - 2 - len(stated)
+    ratio = (max_depth / stated[-1]) ** (1 / (more + 1))
+    return stated + [stated[-1] * ratio**number for number in range(1, more + 1)]
+
+
 class DepthPareto(Strict):
     """The policy and its baselines on the first `size` prompts of `held_out`."""
 
-    size: PositiveInt = 500
-    """The first so many prompts of `held_out`."""
+    removed_keys: ClassVar[Mapping[str, str]] = {
+        "points": "every method is measured at the same 9 costs",
+    }
+
+    size: int = Field(default=500, ge=2)
+    """The first so many prompts of `held_out`; either half of them places settings that the other
+    one reports."""
     samples_per_prompt: PositiveInt = 1
     """Completions of a prompt at each setting."""
-    points: int = Field(default=5, ge=2)
-    """Settings of every method that has a threshold or a price."""
     baselines: list[Baseline] = Field(default_factory=lambda: list(get_args(Baseline)))
     """What the policy is compared with; default: all."""
     transfer: list[str] = Field(default_factory=list)
-    """Prompts entries unlike those learned from: the policy against the fixed depths there too."""
+    """Prompts entries unlike those learned from: the first seed's policy against the fixed depths
+    there too."""
 
 
 class DepthStage(StageBase):
@@ -321,15 +355,22 @@ class DepthStage(StageBase):
             + warm.size
             + rl.steps * rl.prompts_per_step * rl.samples_per_prompt * rl.seeds
             + calibrate.size * prices
-            + self.pareto.size * self.pareto.samples_per_prompt * self._settings()
+            + self._compared() * self.pareto.samples_per_prompt
         )
 
-    def _settings(self) -> int:
-        """Settings that the report measures: fixed depths, methods, the slider, other prompts."""
-        pareto, seeds = self.pareto, self.rl.seeds
-        methods = pareto.points * (len(pareto.baselines) + seeds)
-        transfer = len(pareto.transfer) * (self.max_depth + pareto.points * seeds)
-        return 2 * self.max_depth + methods + SLIDER_BUDGETS + transfer
+    def _compared(self) -> int:
+        """Prompts that the report runs, over all settings: fixed depths, methods at their costs and
+        on the way to these, the slider, other prompts."""
+        pareto, size = self.pareto, self.pareto.size
+        costs = len(compared_depths(self.max_depth))
+        ladders = 1 + ("fixed_whole" in pareto.baselines)
+        families = {*pareto.baselines} - {"fixed_whole", "oracle"}
+        methods = len(families) + self.rl.seeds + (self.joint is not None)
+        placed = methods - len(families.intersection(FOLLOWERS))
+        on_the_way = 2 * PLACEMENTS * min(PLACED_PROMPTS, size // 2)
+        everywhere = ladders * self.max_depth + methods * costs + SLIDER_BUDGETS
+        transfer = len(pareto.transfer) * (self.max_depth + costs)
+        return size * (everywhere + transfer) + placed * on_the_way
 
     def _joint_work(self, joint: JointPhase) -> Work:
         """Rollouts of both halves, and the tokens' training; whole gradients are counted."""

@@ -104,7 +104,7 @@ def _method(name: str, rows: Rows, fronts: Fronts) -> dict[str, Any]:
         "name": LABELS[name],
         "hypervolume": fronts.hypervolume.get(name),
         "hypervolume_ci": fronts.hypervolume_ci.get(name),
-        "ahead": fronts.hypervolume_ahead.get(name),
+        "ahead": fronts.hypervolume_difference.get(name),
         "area": fronts.hull_area_by_method.get(name),
         "best": max(rows, key=lambda row: row["accuracy"]),
         "settings": len(rows),

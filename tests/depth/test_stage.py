@@ -26,7 +26,7 @@ ROOM = {
 KEYS = {"depth_policy": {}, "depth_calibration": [], "efforts": {"low": 0.2}}
 FRONTS = {
     "hull_area": 0.1, "hull_area_ci": [0, 0.2], "hull_area_by_method": {}, "hypervolume": {},
-    "hypervolume_ci": {}, "hypervolume_ahead": {}, "iterations_saved": None, "flops_saved": None,
+    "hypervolume_ci": {}, "iterations_saved": None, "flops_saved": None,
     "reference": {},
 }  # fmt: skip
 COMPARISON = {

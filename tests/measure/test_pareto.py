@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from pipeline.measure.pareto import (
     accuracy_at,
+    accuracy_on_line,
     area_above_hull,
-    area_interval,
-    bootstrap,
     hypervolume,
     pareto_front,
     spearman,
@@ -103,19 +102,11 @@ def test_the_fixed_depths_themselves_have_no_area() -> None:
     assert area_above_hull(fixed, upper_hull(fixed), 1, 8) == pytest.approx(0)
 
 
-def test_an_area_with_its_interval_over_problems_and_seeds() -> None:
-    rng = np.random.default_rng(3)
-    cost = np.broadcast_to([1.0, 2.0, 4.0], (200, 3))
-    fixed = np.stack((cost, rng.random((200, 3)) < [0.2, 0.5, 0.8]), axis=-1)
-    above = np.stack((cost, np.minimum(fixed[..., 1] + (rng.random((200, 3)) < 0.3), 1)), axis=-1)
-    found = area_interval(above, fixed, 1, 4, resamples=200)
-    assert 0 < found.low < found.estimate < found.high
-    noise = np.array([-0.2, 0.0, 0.2])[:, None, None] * np.array([0, 1])  # seeds that disagree
-    seeds = above[None] + noise[:, None]
-    wider = area_interval(seeds, fixed, 1, 4, resamples=200)
-    assert wider.estimate == pytest.approx(found.estimate)
-    assert wider.high - wider.low > 1.5 * (found.high - found.low)
-    assert found == area_interval(above, fixed, 1, 4, resamples=200)
+def test_the_line_keeps_points_that_a_front_would_drop() -> None:
+    points = [(4, 0.3), (1, 0.2), (2, 0.6)]
+    assert accuracy_on_line(points, 1.5) == pytest.approx(0.4)
+    assert accuracy_on_line(points, 3) == pytest.approx(0.45)
+    assert [accuracy_on_line(points, cost) for cost in (0.5, 9)] == [0.2, 0.3]
 
 
 @given(POINT)
@@ -142,23 +133,6 @@ def test_hypervolume_of_two_points() -> None:
     assert hypervolume([(2, 0.2), (4, 0.6)], (10, 0.0)) == pytest.approx((0.4 + 3.6) / 10)
     with pytest.raises(ValueError, match="no box"):
         hypervolume([(1, 0.5)], (10, 1.0))
-
-
-def test_bootstrap_of_a_mean_has_the_width_that_theory_gives() -> None:
-    values = np.random.default_rng(1).normal(size=400)
-    found = bootstrap(lambda a: float(a.mean()), [values], resamples=2000, seed=5)
-    half = 1.96 * values.std() / 20
-    assert found.estimate == values.mean()
-    assert found.high - found.estimate == pytest.approx(half, rel=0.1)
-    assert found.estimate - found.low == pytest.approx(half, rel=0.1)
-
-
-def test_bootstrap_draws_alike_from_all_arrays() -> None:
-    values = np.arange(50.0)
-    found = bootstrap(lambda a, b: float(np.abs(a - b).max()), [values, values], resamples=50)
-    assert (found.low, found.high) == (0, 0)
-    with pytest.raises(ValueError, match="axis 0 has 49"):
-        bootstrap(lambda a, b: 0.0, [values, values[1:]])
 
 
 def test_rank_correlation() -> None:

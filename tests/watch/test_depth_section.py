@@ -75,11 +75,28 @@ def document() -> dict[str, Any]:
         "hull_area_by_method": {n: [g, g - 0.013, g + 0.012] for n, g in gains.items()},
         "hypervolume": {n: 0.41 + g for n, g in {"fixed": 0.0, **gains}.items()},
         "hypervolume_ci": {n: [0.39 + g, 0.43 + g] for n, g in {"fixed": 0.0, **gains}.items()},
-        "hypervolume_ahead": {
+        "hypervolume_difference": {
             n: [0.06 - g, 0.04 - g, 0.08 - g]
             for n, g in {"fixed": 0.0, **gains}.items()
             if n != "policy"
         },
+        "gain_at": {
+            depth: {
+                n: {
+                    "gain": (0.06 - g) * scale,
+                    "ci_low": (0.045 - g) * scale,
+                    "ci_high": (0.075 - g) * scale,
+                    "by_seed": [0.05, 0.07, 0.06],
+                    "p_seeds": None,
+                }
+                for n, g in {"fixed": -0.06, **gains}.items()
+                if n != "policy"
+            }
+            for depth, scale in (("1.25", 0.6), ("1.5", 1.0), ("2", 0.8))
+        },
+        "accuracy_at": {"1.5": {n: [0.6 + g, 0.58 + g, 0.62 + g] for n, g in gains.items()}},
+        "flops_at": {"1.25": 78e6, "1.5": 85e6, "2": 100e6},
+        "max_saving": 0.49,
         "flops_saved": 0.31,
         "flops_saved_ci": [0.24, 0.35],
         "flops_saved_accuracy": [-0.006, -0.021, 0.008],
@@ -89,12 +106,14 @@ def document() -> dict[str, Any]:
         "oracle": {"verdict": "go", "reason": "go.", "points": 9.0, "points_ci": [7.0, 11.0]},
         "depth_policy": {"depth": 8, "prompt_depth": 1},
         "spearman": 0.72,
+        "spearman_ceiling": 0.93,
         "spearman_all": 0.64,
         "waste": 0.182,
         "shortfall": 0.034,
         "depth_asked": 3.62,
         "depth_idle": 1.31,
         "budget_error": 0.041,
+        "cheapest_depth": 1.1,
         "monotone": True,
         "budgets": [
             {"budget": b, "spent": s}
@@ -119,7 +138,7 @@ def document() -> dict[str, Any]:
                 "hull_area_by_method": {},
                 "hypervolume": {},
                 "hypervolume_ci": {},
-                "hypervolume_ahead": {},
+                "hypervolume_difference": {},
                 "reference": {"iterations": 180.0, "flops": 190e6, "accuracy": 0.61},
                 "best_fixed": {"iterations": 240.0, "flops": 250e6, "accuracy": 0.617},
                 "flops_saved": None,

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.depth.bench import Bench
-from pipeline.depth.calibrate.price_table import PricePoint, calibrate, falling, reach
+from pipeline.depth.calibrate.price_table import PricePoint, calibrate, reach
 from pipeline.depth.compare.depth_report import Calibration
 from pipeline.depth.members import policy_request
+from pipeline.measure.placement import falling
 from pipeline.recipe.depth_stage import CALIBRATED_PRICES, DepthStage
 
 DEFAULT_EFFORT = "medium"
@@ -69,8 +70,8 @@ def configuration(spec: DepthStage, points: Sequence[PricePoint]) -> Calibration
 
     A row for every price whose share stands out, at the share that the smoothed curve has.
     """
-    prices, shares = falling(points)
     by_price = {point.log_price: point for point in points}
+    prices, shares = falling({price: point.share for price, point in by_price.items()})
     rows: list[dict[str, float]] = []
     for price, share in zip(prices.tolist(), shares.tolist(), strict=True):
         if not rows or share < rows[-1]["budget"]:

@@ -1,7 +1,9 @@
 """The critic's choice of a request's depth, and what choosing costs."""
 
+import functools
 import json
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,33 +20,56 @@ from pipeline.recurrent.shape import RecurrentShape, iteration_flops, shape_of
 CRITIC_FILE = "critic.safetensors"  # `pipeline.depth.labels.critic.CRITIC`, which loads torch
 
 
-def critic_choice(
-    bench: Bench, *, folder: Path, warm: Path, prompts: Sequence[Sequence[int]]
-) -> Callable[[float], Choice]:
-    """What chooses a depth for each of the prompts, given as tokens, at ln(lambda).
+class Critic:
+    """What chooses a depth for prompts, given as tokens, at any price.
 
-    The critic in `folder` looks at the states of the model `warm`, in a trainer's process.
+    The critic in `folder` looks at the states of the model `warm`, in a trainer's process, once.
     """
 
-    def choice(log_price: float) -> Choice:
-        job = head_job(bench.plan, bench.ctx, model=warm, out=bench.ctx.work)
-        depths = bench.ctx.cluster.call(
-            depth_calls.choose_depths, job, folder, prompts, log_price=log_price
-        )
-        shape = shape_of(json.loads((warm / "config.json").read_text()))
+    def __init__(
+        self, bench: Bench, prompts: Sequence[Sequence[int]], *, folder: Path, warm: Path
+    ) -> None:
+        self._bench = bench
+        self._prompts = prompts
+        self._folder = folder
+        self._warm = warm
+
+    def choice(self, log_price: float, rows: Sequence[int]) -> Choice:
+        """At ln(lambda), of the prompts of these numbers."""
+        depths = best_depths(self._expected[list(rows)], log_price=log_price)
         flops = [
             choice_flops(
-                folder,
-                shape,
-                prompt_tokens=len(prompt),
-                prompt_depth=bench.spec.prompt_depth,
+                self._folder,
+                self._shape,
+                prompt_tokens=len(self._prompts[row]),
+                prompt_depth=self._bench.spec.prompt_depth,
                 depth=depth,
             )
-            for prompt, depth in zip(prompts, depths, strict=True)
+            for row, depth in zip(rows, depths, strict=True)
         ]
         return Choice(depths=depths, flops=np.array(flops))
 
-    return choice
+    @functools.cached_property
+    def _expected(self) -> Floats:
+        """[_P, _R] accuracy that is expected of every prompt at every depth."""
+        bench = self._bench
+        job = head_job(bench.plan, bench.ctx, model=self._warm, out=bench.ctx.work)
+        return np.array(
+            bench.ctx.cluster.call(
+                depth_calls.expected_accuracy, job, self._folder, list(self._prompts)
+            )
+        )
+
+    @functools.cached_property
+    def _shape(self) -> RecurrentShape:
+        return shape_of(json.loads((self._warm / "config.json").read_text()))
+
+
+def best_depths(accuracy: Floats, *, log_price: float) -> list[int]:
+    """The depth of each prompt with the most accuracy [_P, _R] left after its price: lambda for a
+    full-depth completion, a share of it for a shallower one. The shallowest of equals."""
+    share = np.arange(1, accuracy.shape[1] + 1) / accuracy.shape[1]
+    return (1 + np.argmax(accuracy - math.exp(log_price) * share, axis=1)).tolist()
 
 
 def critic_flops(folder: Path) -> float:

@@ -6,7 +6,7 @@ key in the document. An `Estimate` is [estimate, low, high], a `Span` [low, high
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 
 Rows = Sequence[Mapping[str, Any]]
 Estimate = Sequence[float]
@@ -38,16 +38,32 @@ class HeadroomSummary(Keys):
     by_depth: Rows = field(default_factory=list)  # `Measurement.summary` of every fixed depth
 
 
+class GainAt(TypedDict):
+    """The policy's accuracy less another method's at equal FLOPs, 1 being a right answer."""
+
+    gain: float
+    ci_low: float
+    ci_high: float
+    by_seed: Sequence[float]  # of each seed of the policy by itself
+    p_seeds: float | None  # `pipeline.measure.resampling.sign_flip_p`
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fronts(Keys):
-    """Accuracy against compute; `fronts.fronts` says how each is measured."""
+    """Accuracy against compute; `fronts.fronts` says how each is measured.
 
+    `_at`: by mean depth, whose FLOPs are the cost at which all are compared, and by method.
+    """
+
+    gain_at: Mapping[str, Mapping[str, GainAt]] = field(default_factory=dict)
+    accuracy_at: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
+    flops_at: Mapping[str, float] = field(default_factory=dict)
     hull_area: float  # of the policy
     hull_area_ci: Span
     hull_area_by_method: Mapping[str, Estimate]
     hypervolume: Mapping[str, float]
     hypervolume_ci: Mapping[str, Span]
-    hypervolume_ahead: Mapping[str, Estimate]  # the policy's less each method's
+    hypervolume_difference: Mapping[str, Estimate] = field(default_factory=dict)  # to the policy's
     iterations_saved: float | None  # share; None: never within a point of the best
     iterations_saved_ci: Span | None = None
     iterations_saved_accuracy: Estimate | None = None  # less the best fixed depth's
@@ -60,9 +76,13 @@ class Fronts(Keys):
 
 @dataclass(frozen=True, kw_only=True)
 class Need(Keys):
-    """How well depth followed need, over positions whose needed steps are known; None: unknown."""
+    """How well depth followed need, over positions whose needed steps are known; None: unknown.
+
+    Of the policy, all seeds, at the setting of the largest stated mean depth.
+    """
 
     spearman: float | None = None  # depth and steps, where the answer depends on them
+    spearman_ceiling: float | None = None  # of the least iterations that so many steps need
     spearman_all: float | None = None  # everywhere; where nothing depends on it one step is needed
     waste: float | None = None  # share of the iterations that ran beyond need
     shortfall: float | None = None  # share of the needed iterations that did not run
@@ -76,6 +96,7 @@ class Slider(Keys):
     """Budgets that nothing was measured for, and what they spent; None: nothing to slide."""
 
     budget_error: float | None = None  # largest miss, as a share of the range of budgets
+    cheapest_depth: float | None = None  # mean depth that the least budget spends
     monotone: bool | None = None  # a greater budget never spends less
     budgets: Rows = field(default_factory=list)  # {budget, spent}, shares of the full depth
 
@@ -95,6 +116,7 @@ class PromptsReport:
 
     fronts: Fronts
     need: Need
+    max_saving: float | None = None  # share of a full-depth answer's FLOPs that iterates beyond 1
     problems: int
     left_out: int = 0  # further ones, which could not be scored at some setting
     methods: Mapping[str, Rows]  # every setting that was measured
@@ -104,6 +126,7 @@ class PromptsReport:
         return {
             **asdict(self.fronts),
             **asdict(self.need),
+            "max_saving": self.max_saving,
             "problems": self.problems,
             "left_out": self.left_out,
             "methods": self.methods,
@@ -115,6 +138,7 @@ class PromptsReport:
         return cls(
             fronts=Fronts.read(document),
             need=Need.read(document),
+            max_saving=document.get("max_saving"),
             problems=document["problems"],
             left_out=document.get("left_out", 0),
             methods=document["methods"],

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.depth.members import fixed_request, policy_request
 from pipeline.generate.groups import Group
-from pipeline.recipe.depth_stage import DepthStage
+from pipeline.recipe.depth_stage import FOLLOWERS, DepthStage
 from pipeline.recurrent.request import DepthRequest, Rule
 
 Requests = DepthRequest | Mapping[str, Sequence[DepthRequest]]
@@ -72,6 +72,11 @@ class Method:
     knob: Callable[[DepthStage], Knob]
     setting: Callable[[Trial, float], Setting]  # at a place of the knob
     model: Model = "policy"
+
+    @property
+    def follows(self) -> bool:
+        """It borrows depths from the policy, and stands wherever the policy's knob does."""
+        return self.name in FOLLOWERS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -115,10 +115,12 @@ def need(positions: Sequence[Position], iterations: Mapping[int, int]) -> Need:
     if len(relevant) < 2 or not iterations:
         return Need()
     depths, steps = [p.depth for p in positions], [p.needed_steps for p in positions]
+    least = [_iterations_for(p.steps, iterations) for p in relevant]
     waste, shortfall = waste_and_shortfall(depths, [_iterations_for(s, iterations) for s in steps])
     of_relevant = [p.depth for p in relevant]
     return Need(
         spearman=_number(spearman(of_relevant, [p.steps for p in relevant])),
+        spearman_ceiling=_number(spearman(least, [p.steps for p in relevant])),
         spearman_all=_number(spearman(depths, steps)),
         waste=waste,
         shortfall=shortfall,

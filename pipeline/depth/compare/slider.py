@@ -3,17 +3,22 @@
 import itertools
 from collections.abc import Sequence
 
-from pipeline.depth.compare.depth_report import Slider
+from pipeline.depth.compare.depth_report import Rows, Slider
 
 
-def slider(budgets: Sequence[float], spent: Sequence[float], *, reach: float) -> Slider:
-    """What budgets spent, all in shares of the full depth.
+def slider(budgets: Sequence[float], spent: Sequence[float], *, table: Rows) -> Slider:
+    """What budgets spent, all in shares of the full depth, beside the calibration's rows.
 
-    `reach`: the width of the range of budgets that can be asked for, which misses are a share of.
+    Misses are a share of the range of budgets that can be asked for.
     """
-    misses = [abs(s - b) / reach for b, s in zip(budgets, spent, strict=True)]
+    cheapest = min(row["mean_depth"] for row in table)
+    if not budgets:
+        return Slider(cheapest_depth=cheapest)
+    calibrated = [row["budget"] for row in table]
+    reach = max(calibrated) - min(calibrated)
     return Slider(
-        budget_error=max(misses),
+        budget_error=max(abs(s - b) / reach for b, s in zip(budgets, spent, strict=True)),
+        cheapest_depth=cheapest,
         monotone=all(a <= b for a, b in itertools.pairwise(spent)),
         budgets=[{"budget": b, "spent": s} for b, s in zip(budgets, spent, strict=True)],
     )

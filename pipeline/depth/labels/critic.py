@@ -1,11 +1,11 @@
 """One depth for a whole request: a critic of accuracy by depth, from the prompt's last state.
 
-A contextual bandit needs no policy gradient: regress accuracy, then take the best at the price.
+A contextual bandit needs no policy gradient: regress accuracy, then take the best at the price
+(`pipeline.depth.compare.critic_choice`).
 Shapes: `_P` prompts, `_R` depths, h hidden size.
 """
 
 import copy
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -108,28 +108,15 @@ def _loss(critic: Critic, states: Tensor, accuracy: Tensor) -> float:
     return float(F.binary_cross_entropy_with_logits(critic(states), accuracy))
 
 
-def predict(job: HeadJob, folder: Path, prompts: Sequence[Sequence[int]]) -> Tensor:
+def expected_accuracy(
+    job: HeadJob, folder: Path, prompts: Sequence[Sequence[int]]
+) -> list[list[float]]:
     """Accuracy [_P, _R] that the critic in `folder` expects of prompts, given as tokens."""
     weights = load_file(folder / CRITIC)
     with head_process(job) as model, torch.no_grad():
         critic = Critic(weights["state.weight"].shape[1], len(weights["out.bias"]))
         critic.load_state_dict(weights)
-        return torch.sigmoid(critic(last_states(model, prompts, job=job)))
-
-
-def best_depths(accuracy: Tensor, *, log_price: float) -> list[int]:
-    """The depth of each prompt with the most accuracy [_P, _R] left after its price: lambda for a
-    full-depth completion, a share of it for a shallower one. The shallowest of equals."""
-    depth = torch.arange(1, accuracy.shape[1] + 1)
-    left = accuracy - math.exp(log_price) * depth / accuracy.shape[1]
-    return (left.argmax(dim=1) + 1).tolist()
-
-
-def choose(
-    job: HeadJob, folder: Path, prompts: Sequence[Sequence[int]], *, log_price: float
-) -> list[int]:
-    """The depth of each prompt at a price."""
-    return best_depths(predict(job, folder, prompts), log_price=log_price)
+        return torch.sigmoid(critic(last_states(model, prompts, job=job))).tolist()
 
 
 @torch.no_grad()

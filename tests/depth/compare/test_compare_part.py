@@ -1,7 +1,7 @@
-"""The critic among the methods: it is asked at every price, and its choice is paid for."""
+"""Methods placed at the same costs, on one half of the prompts for the other."""
 
 import json
-from collections.abc import Mapping, Sequence
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,14 +12,15 @@ from safetensors.torch import save_file
 
 from pipeline.depth.answers import Answers
 from pipeline.depth.bench import Measurement
-from pipeline.depth.compare.compare_part import Comparison, scored_everywhere
+from pipeline.depth.compare.compare_part import largest_stated, scored_everywhere
 from pipeline.depth.compare.contenders import Contenders
 from pipeline.depth.compare.critic_choice import choice_flops
-from pipeline.depth.compare.methods import FIXED, RIVALS
+from pipeline.depth.compare.measurements import Measurements
+from pipeline.depth.compare.methods import POLICY, RIVALS, Method
 from pipeline.depth.labels import critic
 from pipeline.depth.labels.warm_start_part import Heads
 from pipeline.measure.energy import Energy
-from pipeline.recipe.depth_stage import DepthStage
+from pipeline.recipe.depth_stage import DepthStage, compared_depths
 from pipeline.recurrent.config import RecurrentConfig
 from pipeline.recurrent.request import DepthRequest
 from pipeline.recurrent.shape import shape_of
@@ -27,93 +28,168 @@ from pipeline.recurrent.shape import shape_of
 SPEC = DepthStage.model_validate(
     {
         "kind": "depth", "prompts": "t", "calibration": "t", "held_out": "t", "max_depth": 4,
-        "max_tokens": 9, "prompt_depth": 3, "pareto": {"points": 2, "samples_per_prompt": 2},
+        "max_tokens": 9, "prompt_depth": 3, "pareto": {"samples_per_prompt": 2},
     }
 )  # fmt: skip
-CHOSEN = [[1, 4], [2, 3]]  # depths of both prompts at either price
-MEASURED = 1000.0  # FLOPs of every completion
+NAMES = tuple("abcde")
+PROMPT_TOKENS = dict(zip(NAMES, (5, 7, 4, 6, 5), strict=True))
 
 
 class Bench:
-    """A bench on which every completion costs the same."""
+    """A bench on which a completion costs 100 FLOPs and 10 an iteration, and is right from as many
+    iterations on as its prompt needs: 1 to 5."""
 
     def __init__(self, folder: Path) -> None:
         self.spec = SPEC
         self.plan: Any = SimpleNamespace(name="depth", seed=3, spec=SPEC)
-        self.requests: list[Mapping[str, Sequence[DepthRequest]]] = []
+        self.requests: list[Any] = []
+        self.areas: list[tuple[str, int]] = []
         hardware = SimpleNamespace(rank_threads=1)
         recipe = SimpleNamespace(hardware=hardware, model=SimpleNamespace(dtype="float32"))
         self.ctx: Any = SimpleNamespace(
             work=folder,
             plan=SimpleNamespace(device="cpu", recipe=recipe),
-            cluster=SimpleNamespace(call=self.choose),
+            cluster=SimpleNamespace(call=self.expected_accuracy),
             console=SimpleNamespace(log=lambda _: None),
         )
-        self.prices: list[float] = []
+        self.looks = 0
 
     def prompts(self, entry: str, size: int) -> list[Any]:
-        return [SimpleNamespace(id="a"), SimpleNamespace(id="b")]
+        return [SimpleNamespace(id=name, columns={}) for name in NAMES]
 
-    def choose(
-        self, function: Any, job: Any, folder: Path, tokens: list[list[int]], *, log_price: float
-    ) -> list[int]:
-        assert [len(prompt) for prompt in tokens] == [5, 7]
-        self.prices.append(log_price)
-        return CHOSEN[len(self.prices) - 1]
+    def expected_accuracy(self, function: Any, job: Any, folder: Path, tokens: Any) -> Any:
+        assert function.__name__ == "expected_accuracy"
+        assert [len(prompt) for prompt in tokens] == list(PROMPT_TOKENS.values())
+        self.looks += 1
+        return [[float(depth >= need) for depth in range(1, 5)] for need in range(1, 6)]
 
-    def measure(self, model: Path, prompts: Any, requests: Any, **_: Any) -> Measurement:
-        if not isinstance(requests, DepthRequest):
-            self.requests.append(requests)
-        ones = np.ones((2, 2))
-        rollouts = [
-            SimpleNamespace(prompt_tokens=range(length), group=name)
-            for name, length in (("a", 5), ("b", 7))
-        ]
+    def measure(self, model: Path, prompts: Any, requests: Any, *, area: str, **_: Any) -> Any:
+        self.requests.append(requests)
+        self.areas.append((area, len(prompts)))
+        names = [prompt.id for prompt in prompts]
+        by_name = {
+            name: [requests] * 2 if isinstance(requests, DepthRequest) else requests[name]
+            for name in names
+        }
+        depths = np.array([[depth_of(request) for request in by_name[name]] for name in names])
+        needs = np.array([[1 + NAMES.index(name)] for name in names])
         groups: list[Any] = [
-            SimpleNamespace(samples=[SimpleNamespace(rollout=rollout)]) for rollout in rollouts
+            SimpleNamespace(
+                prompt_id=name,
+                samples=[
+                    SimpleNamespace(
+                        rollout=SimpleNamespace(
+                            prompt_tokens=range(PROMPT_TOKENS[name]), group=name, depths=(4,)
+                        )
+                    )
+                ],
+            )
+            for name in names
         ]
         return Measurement(
             groups=groups,
-            answers=Answers(correct=ones, iterations=ones, tokens=ones, flops=MEASURED * ones),
+            answers=Answers(
+                correct=(depths >= needs).astype(float),
+                iterations=depths,
+                tokens=np.ones(depths.shape),
+                flops=100 + 10 * depths,
+            ),
             energy=Energy(joules=4.0, source="analytic", seconds=1.0),
         )
 
 
-def test_the_critics_choice_is_part_of_its_cost(tmp_path: Path) -> None:
+def depth_of(request: DepthRequest) -> float:
+    """A policy's depth falls evenly over the trained prices, from 4 to 1."""
+    if request.rule != "policy":
+        return float(request.depth)
+    low, high = (math.log(price) for price in SPEC.rl.price)
+    return 4 - 3 * (request.log_price - low) / (high - low)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
     config = RecurrentConfig(hidden_size=32, num_attention_heads=2, max_iterations=4)
     config.save_pretrained(tmp_path)
     save_file(critic.Critic(32, 4).state_dict(), tmp_path / critic.CRITIC)
-    bench: Any = Bench(tmp_path)
-    heads = Heads(warm=tmp_path, labels=tmp_path, own_labels=tmp_path, critic=tmp_path)
-    contenders = Contenders(policies=[tmp_path], heads=heads)
+    return Bench(tmp_path)
+
+
+def measurements_on(bench: Any) -> Measurements:
+    folder = bench.ctx.work
+    heads = Heads(warm=folder, labels=folder, own_labels=folder, critic=folder)
+    contenders = Contenders(policies=[folder], heads=heads)
     with pytest.raises(ValueError, match="no phase that makes the model 'joint'"):
         contenders.model("joint")
-    comparison = Comparison(bench, contenders, entry="t")
-    (critic_method,) = (method for method in RIVALS if method.name == "critic")
-    fixed = comparison.ladder(FIXED)
-    bench.requests.clear()
-    measurements = comparison.measured(critic_method, comparison.trial(fixed[0].groups))
-    points = np.stack([m.answers.points for m in measurements], axis=1)
+    return Measurements(bench, contenders, entry="t")
 
+
+def rival(name: str) -> Method:
+    (method,) = (method for method in RIVALS if method.name == name)
+    return method
+
+
+def test_every_method_costs_what_the_others_do(bench: Bench) -> None:
+    field = measurements_on(bench)
+    costs = compared_depths(4)
+    places = field.places(POLICY)
+    family = field.family(POLICY, places)
+    assert len(family) == len(costs) == 7
+    for measurement, row, depth in zip(family, field.rows["policy"], costs, strict=True):
+        assert measurement.answers.mean_depth == pytest.approx(depth, abs=0.02)
+        assert row["placed_depth"] == depth
+        assert [group.prompt_id for group in measurement.groups] == list(NAMES)
+        right = measurement.answers.iterations >= np.arange(1, 6)[:, None]
+        assert measurement.answers.correct.tolist() == right.tolist()  # prompts in their order
+        assert measurement.energy.joules == 8
+    assert {number for area, number in bench.areas if area == "pareto-t-rl-0"} == {5, 3, 2}
+
+
+def test_settings_are_placed_on_one_half_and_reported_on_the_other(bench: Bench) -> None:
+    field = measurements_on(bench)
+    places = ([-1.0] * 7, [1.0] * 7)
+    for row in field.family(POLICY, places):
+        deep, shallow = row.answers.iterations[1, 0], row.answers.iterations[0, 0]
+        assert deep > shallow  # the odd prompts run where the even ones placed them
+    assert all(row["log_price"] == 0 for row in field.rows["policy"])
+
+
+def test_what_borrows_depths_stands_where_the_policy_does(bench: Bench) -> None:
+    field = measurements_on(bench)
+    assert field.places(rival("permuted")) == field.places(POLICY)
+
+
+def test_the_critics_choice_is_part_of_its_cost(bench: Bench, tmp_path: Path) -> None:
+    field = measurements_on(bench)
+    family = field.family(rival("critic"), ([-3.0] * 7, [5.0] * 7))
     shape = shape_of(json.loads((tmp_path / "config.json").read_text()))
+    depths = [1, 2, 1, 4, 1]  # odd prompts at a low price: what they need; even ones at a high one
+    assert family[0].answers.iterations[:, 0].tolist() == depths
     more = [
-        [
-            choice_flops(tmp_path, shape, prompt_tokens=tokens, prompt_depth=3, depth=depth)
-            for tokens, depth in zip((5, 7), depths, strict=True)
-        ]
-        for depths in CHOSEN
+        choice_flops(tmp_path, shape, prompt_tokens=tokens, prompt_depth=3, depth=depth)
+        for tokens, depth in zip(PROMPT_TOKENS.values(), depths, strict=True)
     ]
-    assert more[0][0] > more[1][0] > more[1][1] > 0  # two iterations waited for, one, none
-    assert points[..., 1] == pytest.approx(MEASURED + np.array(more).T)
-    for row, price, extra in zip(comparison.rows["critic"], bench.prices, more, strict=True):
-        assert row["log_price"] == price
-        assert row["flops_per_answer"] == pytest.approx(MEASURED + sum(extra) / 2)
-        assert row["joules_per_answer"] == pytest.approx(row["flops_per_answer"] / MEASURED)
-    for requests, depths in zip(bench.requests, CHOSEN, strict=True):
-        assert [[r.depth for r in some] for some in requests.values()] == [[d] * 2 for d in depths]
+    assert more[0] > more[1] > more[3] > 0  # two iterations waited for, one, none
+    plain = 100 + 10 * np.array(depths)
+    assert family[0].answers.flops[:, 0] == pytest.approx(plain + np.array(more))
+    (row, *_) = field.rows["critic"]
+    assert row["flops_per_answer"] == pytest.approx(float(plain.mean() + np.mean(more)))
+    assert bench.looks == 1  # at all prompts, for all prices
 
 
 def test_a_problem_that_some_setting_has_no_score_of_is_left_out_of_all() -> None:
     hull, policy = np.ones((4, 2, 3)), np.ones((2, 4, 3, 3))
     hull[1, 0, 2] = policy[1, 3, 2, 2] = np.nan
     assert scored_everywhere([hull, policy]).tolist() == [True, False, True, False]
+
+
+def test_need_is_looked_at_where_the_last_stated_depth_is() -> None:
+    assert compared_depths(4)[largest_stated(SPEC)] == 2.0
+    shallow = SPEC.model_copy(update={"max_depth": 2})
+    assert compared_depths(2)[largest_stated(shallow)] == 1.5
+
+
+def test_the_compared_costs_rise_from_depth_1_to_the_full_depth() -> None:
+    for deepest in (2, 3, 4, 8, 32):
+        depths = [1.0, *compared_depths(deepest), float(deepest)]
+        assert depths == sorted(set(depths))
+        assert len(depths) == 9

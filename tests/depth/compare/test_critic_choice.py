@@ -1,5 +1,6 @@
 """The critic's cost: its matrices, what it waits for, and where that goes."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,13 @@ from safetensors.torch import save_file
 
 from pipeline.depth.answers import Answers
 from pipeline.depth.bench import Measurement
-from pipeline.depth.compare.critic_choice import CRITIC_FILE, choice_flops, critic_flops, with_flops
+from pipeline.depth.compare.critic_choice import (
+    CRITIC_FILE,
+    best_depths,
+    choice_flops,
+    critic_flops,
+    with_flops,
+)
 from pipeline.depth.labels import critic
 from pipeline.measure.energy import Energy
 from pipeline.recurrent.shape import RecurrentShape
@@ -63,3 +70,9 @@ def test_every_completion_pays_and_joules_follow() -> None:
     assert found.answers.flops.tolist() == [[110.0] * 3, [130.0] * 3]
     assert found.energy.joules == pytest.approx(7.2)
     assert replace(found.answers, flops=answers.flops) == answers
+
+
+def test_choices_follow_the_price() -> None:
+    accuracy = np.array([[0.2, 0.5, 0.9], [0.9, 0.9, 0.9]])
+    assert best_depths(accuracy, log_price=math.log(0.01)) == [3, 1]
+    assert best_depths(accuracy, log_price=math.log(2.0)) == [1, 1]

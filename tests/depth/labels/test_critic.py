@@ -4,13 +4,15 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 
+from pipeline.depth.compare.critic_choice import best_depths
 from pipeline.depth.labels import critic
-from pipeline.depth.labels.critic import Critic, best_depths, fit, last_states
+from pipeline.depth.labels.critic import Critic, fit, last_states
 from pipeline.depth.model.frozen import frozen_model
 from pipeline.depth.trainer_jobs import HeadJob
 from pipeline.recurrent.model import RecurrentForCausalLM
@@ -39,7 +41,8 @@ def test_it_beats_the_mean_where_the_state_tells() -> None:
     assert found["loss"] < found["loss_mean"] - 0.1
     price = math.exp(-1.0)
     left = accuracy - price * torch.arange(1, 4) / 3  # [200, 3] by depth
-    chosen = torch.tensor(best_depths(torch.sigmoid(tells(states)).detach(), log_price=-1.0))
+    expected = torch.sigmoid(tells(states)).detach().numpy()
+    chosen = torch.tensor(best_depths(expected, log_price=-1.0))
     reached = left.gather(1, chosen[:, None] - 1).mean()
     assert reached > left.mean(dim=0).max() + 0.05
     assert reached > left.max(dim=1).values.mean() - 0.05
@@ -56,12 +59,6 @@ def test_it_is_the_mean_where_the_state_says_nothing() -> None:
     assert found["steps"] <= 20
 
 
-def test_choices_follow_the_price() -> None:
-    accuracy = torch.tensor([[0.2, 0.5, 0.9], [0.9, 0.9, 0.9]])
-    assert best_depths(accuracy, log_price=math.log(0.01)) == [3, 1]
-    assert best_depths(accuracy, log_price=math.log(2.0)) == [1, 1]
-
-
 def test_files(make_job: MakeJob, tmp_path: Path) -> None:
     prompts = [[3 + i % 5, 4, 5 + i] for i in range(20)]
     accuracy = [[0.0, 0.0, 0.0, float(i % 5 > 2)] for i in range(20)]
@@ -71,8 +68,8 @@ def test_files(make_job: MakeJob, tmp_path: Path) -> None:
     job = make_job()
     found = critic.train(job, tmp_path / "table.parquet", steps=40, lr=1e-2)
     assert found["prompts"] == 20
-    assert critic.predict(job, job.out, prompts).shape == (20, 4)
-    depths = critic.choose(job, job.out, prompts, log_price=-3.0)
-    assert set(depths) <= {1, 4}
+    expected = np.array(critic.expected_accuracy(job, job.out, prompts))
+    assert expected.shape == (20, 4)
+    assert set(best_depths(expected, log_price=-3.0)) <= {1, 4}
     with pytest.raises(ValueError, match="max_depth=3 depths"):
         critic.train(make_job(max_depth=3), tmp_path / "table.parquet", steps=1, lr=1e-2)
