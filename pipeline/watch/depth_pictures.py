@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, PercentFormatter
 
-from pipeline.depth.compare.depth_report import Rows
+from pipeline.depth.compare.depth_report import GainAt, Rows
 from pipeline.depth.compare.methods import LABELS, of_seed
 from pipeline.measure.accuracy import wilson
 from pipeline.measure.pareto import pareto_front, upper_hull
@@ -50,6 +50,7 @@ LOOKS: Mapping[str, Look] = {
 """All methods, in the order of the table; `pipeline.depth.compare.methods` has what they are."""
 
 RULES = ("kl", "latent", "entropy", "second_order", "q_exit")
+NO_KNOB = ("fixed", "fixed_whole", "oracle")
 SHARED = ("fixed", "fixed_whole", "policy", "oracle")
 PANELS: Mapping[str, Sequence[str]] = {
     "what learns": [name for name in LOOKS if name not in RULES],
@@ -66,16 +67,18 @@ def front_svg(
 
     def draw(axes: Axes) -> None:
         names = [n for n in PANELS[panel] if any(key in row for row in methods.get(n, ()))]
-        if fixed := _fixed_rows(methods, key):
-            _hull(axes, _points(fixed, key))
+        ends = _ends(methods, key)
+        if ends:
+            _hull(axes, _points(methods["fixed"], key))
         for name in names:
-            _front(axes, name, [r for r in methods[name] if key in r], key, problems)
+            rows = [row for row in methods[name] if key in row]
+            _front(axes, name, rows, key, problems, ends=[] if name in NO_KNOB else ends)
         for row in methods.get("fixed", ()) if "fixed" in names else ():
             place = (row[key], row["accuracy"])
             depth = f"{row['mean_depth']:.0f}"
             axes.annotate(depth, place, (4, -11), textcoords="offset points", fontsize=7.5)
         for rows in _further_seeds(methods):
-            front = pareto_front(_points(rows, key))
+            front = pareto_front([*_points(rows, key), *ends])
             axes.plot(front[:, 0], front[:, 1], color=BLUE, linewidth=0.8, alpha=0.6)
         # a model trained on shallow prompts does badly at deep ones, and would set the scale
         rows = [row for n in names if n != "fixed_whole" for row in methods[n] if key in row]
@@ -93,8 +96,9 @@ def front_svg(
 def gain_svg(methods: Mapping[str, Rows], key: str, unit: str, *, panel: str) -> str:
     """Points over what mixed fixed depths reach at the same cost, from the cheapest to the dearest
     fixed depth that no other dominates."""
-    hull = upper_hull(_points(_fixed_rows(methods, key), key))
+    hull = upper_hull(_points(methods["fixed"], key))
     low, high = hull[0, 0], hull[-1, 0]
+    ends = [end for end in _ends(methods, key) if end[0] <= high]
 
     def gain(point: tuple[float, float]) -> tuple[float, float]:
         return point[0], 100 * (point[1] - float(np.interp(point[0], hull[:, 0], hull[:, 1])))
@@ -103,17 +107,50 @@ def gain_svg(methods: Mapping[str, Rows], key: str, unit: str, *, panel: str) ->
         axes.axhline(0, color=INK, linewidth=4, alpha=0.2, label="fixed depths, mixed")
         for name in PANELS[panel]:
             rows = [r for r in methods.get(name, ()) if key in r and low <= r[key] <= high]
-            if rows and LOOKS[name].line and name not in ("fixed", "fixed_whole"):
-                _curve(axes, name, *_with_front(_points(rows, key), gain))
+            if rows and name not in NO_KNOB:
+                _curve(axes, name, *_with_front(_points(rows, key), gain, ends=ends))
         for rows in _further_seeds(methods):
             inside = [r for r in rows if low <= r[key] <= high]
             if inside:
-                front = _with_front(_points(inside, key), gain)[1]
+                front = _with_front(_points(inside, key), gain, ends=ends)[1]
                 axes.plot(*zip(*front, strict=True), color=BLUE, linewidth=0.8, alpha=0.6)
         _labelled(axes, unit, "points over mixed fixed depths")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:+g}" if value else "0")
 
     return svg(draw, size=(5.5, 4.4), salt=f"gains {key} {panel}")
+
+
+def stated_gains_svg(gain_at: Mapping[str, Mapping[str, GainAt]]) -> str:
+    """The policy's gain over every other method, in points, at each stated cost, with intervals."""
+    names = [name for name in LOOKS if any(name in gains for gains in gain_at.values())]
+
+    def draw(axes: Axes) -> None:
+        axes.axvline(0, color=INK, linewidth=4, alpha=0.2)
+        looks = zip(gain_at.items(), (ORANGE, BLUE, GREEN), ("s", "o", "^"), strict=False)
+        for number, ((depth, gains), colour, marker) in enumerate(looks):
+            rows = [row for row, name in enumerate(names) if name in gains]
+            cells = [gains[names[row]] for row in rows]
+            heights = [row + 0.22 * (number - (len(gain_at) - 1) / 2) for row in rows]
+            low, high = ([100 * cell[end] for cell in cells] for end in ("ci_low", "ci_high"))
+            axes.hlines(heights, low, high, color=colour, linewidth=1.4, alpha=0.6)
+            middles = [100 * cell["gain"] for cell in cells]
+            label = f"mean depth {depth}"
+            axes.plot(
+                middles,
+                heights,
+                linestyle="",
+                marker=marker,
+                color=colour,
+                markersize=5,
+                label=label,
+            )
+        axes.set_yticks(range(len(names)), [LABELS[name] for name in names])
+        axes.set_ylim(len(names) - 0.4, -0.6)
+        axes.set_xlabel("points that the policy is ahead, at the FLOPs of")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:+g}" if value else "0")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, fontsize=8)
+
+    return svg(draw, size=(5.5, 1.9 + 0.32 * len(names)), salt="stated gains")
 
 
 def slider_svg(budgets: Rows, efforts: Mapping[str, float]) -> str:
@@ -148,7 +185,9 @@ def _hull(axes: Axes, points: Points) -> None:
     )
 
 
-def _front(axes: Axes, name: str, rows: Rows, key: str, problems: int | None) -> None:
+def _front(
+    axes: Axes, name: str, rows: Rows, key: str, problems: int | None, *, ends: Points
+) -> None:
     look, points = LOOKS[name], _points(rows, key)
     if not look.line:
         axes.scatter(
@@ -165,7 +204,7 @@ def _front(axes: Axes, name: str, rows: Rows, key: str, problems: int | None) ->
             linewidth=1.1,
             alpha=0.45,
         )
-    _curve(axes, name, *_with_front(points, lambda point: point))
+    _curve(axes, name, *_with_front(points, lambda point: point, ends=ends))
 
 
 def _curve(axes: Axes, name: str, points: Points, front: Points) -> None:
@@ -191,10 +230,11 @@ def _further_seeds(methods: Mapping[str, Rows]) -> list[Rows]:
 
 
 def _with_front(
-    points: Points, shown: Callable[[tuple[float, float]], tuple[float, float]]
+    points: Points, shown: Callable[[tuple[float, float]], tuple[float, float]], *, ends: Points
 ) -> tuple[Points, Points]:
-    """The points, and those of their front, as they are shown."""
-    front = [(float(cost), float(accuracy)) for cost, accuracy in pareto_front(points)]
+    """The points, and the front of them and of the ends that every method has, as shown."""
+    both = [*points, *ends]
+    front = [(float(cost), float(accuracy)) for cost, accuracy in pareto_front(both)]
     return [shown(point) for point in points], [shown(point) for point in front]
 
 
@@ -205,9 +245,10 @@ def _labelled(axes: Axes, across: str, up: str) -> None:
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=8)
 
 
-def _fixed_rows(methods: Mapping[str, Rows], key: str) -> Rows:
-    """Of the fixed depths, with the prompt at a depth of its own or not."""
-    return [row for n in ("fixed", "fixed_whole") for row in methods.get(n, ()) if key in row]
+def _ends(methods: Mapping[str, Rows], key: str) -> Points:
+    """Everything at depth 1, and at full depth: both belong to every method that has a knob."""
+    points = _points([row for row in methods.get("fixed", ()) if key in row], key)
+    return [points[0], points[-1]] if points else []
 
 
 def _points(rows: Rows, key: str) -> list[tuple[float, float]]:

@@ -1,6 +1,6 @@
 """The report's section on depth: accuracy against compute, every method's numbers, the slider."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -25,6 +25,7 @@ from pipeline.watch.depth_pictures import (
     front_svg,
     gain_svg,
     slider_svg,
+    stated_gains_svg,
 )
 
 UNITS = (("flops_per_answer", "FLOPs per answer"), ("iterations", "core iterations per answer"))
@@ -45,8 +46,11 @@ def depth_section(stage: str, document: Mapping[str, Any]) -> dict[str, Any]:
     if compared is None or calibration is None:
         return section
     here = compared.held_out
+    gains = _gains(here.fronts)
     return section | {
         "pictures": _pictures(here.methods, here.problems),
+        "gains": gains,
+        "gains_picture": Markup(stated_gains_svg(here.fronts.gain_at) if gains["rows"] else ""),
         "methods": [
             _method(name, here.methods[name], here.fronts) for name in LOOKS if name in here.methods
         ],
@@ -98,13 +102,35 @@ def _pictures(methods: Mapping[str, Rows], problems: int) -> list[list[tuple[str
     return [fronts(key, unit), gains, fronts(*other)]
 
 
+def _gains(fronts: Fronts) -> dict[str, Any]:
+    """The table of gains at stated costs: a column for each, a row for each other method."""
+    names = [name for name in LOOKS if any(name in gains for gains in fronts.gain_at.values())]
+    return {
+        "columns": [
+            {"depth": depth, "flops": fronts.flops_at.get(depth)} for depth in fronts.gain_at
+        ],
+        "rows": [
+            {
+                "name": LABELS[name] if name != "fixed" else "fixed depths, mixed",
+                "cells": [gains.get(name) for gains in fronts.gain_at.values()],
+                "difference": fronts.hypervolume_difference.get(name),
+            }
+            for name in names
+        ],
+        "exact": any(
+            gain["p_seeds"] is not None
+            for gains in fronts.gain_at.values()
+            for gain in gains.values()
+        ),
+    }
+
+
 def _method(name: str, rows: Rows, fronts: Fronts) -> dict[str, Any]:
     """A row of the table: the method's numbers, and its most accurate setting."""
     return {
         "name": LABELS[name],
         "hypervolume": fronts.hypervolume.get(name),
         "hypervolume_ci": fronts.hypervolume_ci.get(name),
-        "ahead": fronts.hypervolume_difference.get(name),
         "area": fronts.hull_area_by_method.get(name),
         "best": max(rows, key=lambda row: row["accuracy"]),
         "settings": len(rows),
@@ -127,21 +153,23 @@ def _settings(name: str, rows: Rows, *, problems: int) -> list[dict[str, Any]]:
 
 
 def _setting(row: Mapping[str, Any]) -> str:
+    place = f", for depth {row['placed_depth']:.2f}" if "placed_depth" in row else ""
     if "log_price" in row:
-        return f"ln(price) {row['log_price']:+.2f}"
+        return f"ln(price) {row['log_price']:+.2f}{place}"
     if "threshold" in row:
-        return f"threshold {row['threshold']:.3g}"
+        return f"threshold {row['threshold']:.3g}{place}"
     return f"depth {row['depth']}" if "depth" in row else row.get("setting", "")
 
 
 def _savings(here: PromptsReport) -> list[tuple[str, str]]:
     """The headline in a few tiles."""
     fronts = here.fronts
+    tiles = list(_stated(fronts))
     low, high = fronts.hull_area_ci
     span = f"{100 * low:+.1f} to {100 * high:+.1f}"
-    tiles = [
+    tiles.append(
         (f"{100 * fronts.hull_area:+.1f} points", f"over mixed fixed depths on average ({span})")
-    ]
+    )
     for unit, saved, span, accuracy in (
         ("FLOPs", fronts.flops_saved, fronts.flops_saved_ci, fronts.flops_saved_accuracy),
         (
@@ -154,8 +182,19 @@ def _savings(here: PromptsReport) -> list[tuple[str, str]]:
         if saved is None:
             tiles.append(("none", f"of the {unit} saved: never within a point of the best"))
         else:
-            tiles.append((f"{saved:+.0%}", f"{unit} saved {_within(span, accuracy)}"))
+            most = unit == "FLOPs" and here.max_saving is not None
+            limit = f"; {here.max_saving:.0%} is the most there is to save" if most else ""
+            tiles.append((f"{saved:+.0%}", f"{unit} saved {_within(span, accuracy)}{limit}"))
     return tiles
+
+
+def _stated(fronts: Fronts) -> Iterator[tuple[str, str]]:
+    """Gains over mixed fixed depths at the stated costs."""
+    for depth, gains in fronts.gain_at.items():
+        gain = gains["fixed"]
+        span = f"{100 * gain['ci_low']:+.1f} to {100 * gain['ci_high']:+.1f}"
+        words = f"over mixed fixed depths at the FLOPs of mean depth {depth} ({span})"
+        yield f"{100 * gain['gain']:+.1f} points", words
 
 
 def _within(span: Span | None, accuracy: Estimate | None) -> str:
@@ -173,7 +212,9 @@ def _followed(need: Need, slider: Slider) -> list[tuple[str, str]]:
     """Tiles on what depth followed: needed steps, and budgets."""
     tiles = []
     if need.spearman is not None:
-        tiles.append((f"{need.spearman:.2f}", "rank correlation of depth with needed steps"))
+        best = "" if need.spearman_ceiling is None else f", of {need.spearman_ceiling:.2f} at most"
+        words = f"rank correlation of depth with needed steps{best}"
+        tiles.append((f"{need.spearman:.2f}", words))
     if slider.budget_error is not None:
         tiles.append(
             (
@@ -181,6 +222,8 @@ def _followed(need: Need, slider: Slider) -> list[tuple[str, str]]:
                 "largest miss of a budget never measured, of their range",
             )
         )
+    if slider.cheapest_depth is not None:
+        tiles.append((f"{slider.cheapest_depth:.2f}", "mean depth that the least budget spends"))
     return tiles
 
 
@@ -189,7 +232,8 @@ def _need(need: Need) -> str | None:
     if need.spearman_all is None or need.waste is None:
         return None
     said = (
-        f"Where the needed steps are known, {need.waste:.1%} of the policy's iterations were "
+        "At the setting of the largest stated mean depth, where the needed steps are known, "
+        f"{need.waste:.1%} of the policy's iterations were "
         f"beyond need and {need.shortfall:.1%} of the needed ones were missing; the rank "
         f"correlation over all positions is {need.spearman_all:.2f}."
     )

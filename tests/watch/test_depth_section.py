@@ -9,7 +9,15 @@ from matplotlib.figure import Figure
 
 from pipeline.depth.compare.depth_report import DepthReport
 from pipeline.depth.compare.methods import LABELS
-from pipeline.watch.depth_pictures import LOOKS, PANELS, RULES, front_svg, gain_svg, slider_svg
+from pipeline.watch.depth_pictures import (
+    LOOKS,
+    PANELS,
+    RULES,
+    front_svg,
+    gain_svg,
+    slider_svg,
+    stated_gains_svg,
+)
 from pipeline.watch.depth_section import depth_section
 from pipeline.watch.report import write_report
 
@@ -168,7 +176,11 @@ def test_the_report_shows_fronts_methods_and_slider(run_folder: Path) -> None:
     assert page.count("<figcaption>Accuracy against") == 2 * len(PANELS)
     assert page.count("<figcaption>Gain at equal FLOPs") == len(PANELS)
     for text in (
+        "+12.0 points</b><span>over mixed fixed depths at the FLOPs of mean depth 1.5",
         "+6.1 points",
+        "49% is the most there is to save",
+        "of 0.93 at most",
+        "<td>fixed depths, mixed</td>",
         "(+4.0 to +8.0)",
         "+31%",
         "FLOPs saved (+24% to +35%), at -0.6 points (-2.1 to +0.8) from the best fixed depth",
@@ -207,7 +219,7 @@ def test_a_document_is_read_and_written_back_whole() -> None:
 
 def test_a_run_from_before_intervals_of_savings_is_still_shown() -> None:
     found = document()
-    for key in ("flops_saved_ci", "flops_saved_accuracy", "best_fixed"):
+    for key in ("flops_saved_ci", "flops_saved_accuracy", "best_fixed", "gain_at", "max_saving"):
         del found[key]
     section = depth_section("depth", found)
     assert ("+31%", "FLOPs saved within a point of the best fixed depth") in section["savings"]
@@ -275,7 +287,22 @@ def test_gains_are_over_mixed_fixed_depths_within_their_range() -> None:
         gain_svg(methods, "iterations", "iterations", panel="exit rules")
     _, points, front = lines
     assert points.get_ydata() == pytest.approx([0, 5])  # 9 iterations a token are out of range
-    assert front.get_ydata() == pytest.approx([5])
+    assert front.get_ydata() == pytest.approx([0, 5, 0])  # from depth 1 to the full depth
+
+
+def test_gains_at_stated_costs_have_a_row_and_a_line_for_every_rival() -> None:
+    gain_at = document()["gain_at"]
+    svg = stated_gains_svg(gain_at)
+    for text in ("mean depth 1.25", "mean depth 2", "warm start", "Q-exit gate"):
+        assert text in svg
+    gains = depth_section("depth", document())["gains"]
+    assert [column["depth"] for column in gains["columns"]] == ["1.25", "1.5", "2"]
+    assert [row["name"] for row in gains["rows"]][:2] == [
+        "fixed depths, mixed",
+        LABELS["joint"],
+    ]
+    assert all(len(row["cells"]) == 3 for row in gains["rows"])
+    assert not gains["exact"]
 
 
 def test_the_slider_shows_where_the_efforts_lie() -> None:
