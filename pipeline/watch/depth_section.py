@@ -212,8 +212,10 @@ def _followed(need: Need, slider: Slider) -> list[tuple[str, str]]:
     """Tiles on what depth followed: needed steps, and budgets."""
     tiles = []
     if need.spearman is not None:
-        best = "" if need.spearman_ceiling is None else f", of {need.spearman_ceiling:.2f} at most"
-        words = f"rank correlation of depth with needed steps{best}"
+        oracle = (
+            "" if need.spearman_ceiling is None else f" (an oracle's: {need.spearman_ceiling:.2f})"
+        )
+        words = f"rank correlation of depth with needed steps{oracle}"
         tiles.append((f"{need.spearman:.2f}", words))
     if slider.budget_error is not None:
         tiles.append(

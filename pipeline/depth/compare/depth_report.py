@@ -82,7 +82,7 @@ class Need(Keys):
     """
 
     spearman: float | None = None  # depth and steps, where the answer depends on them
-    spearman_ceiling: float | None = None  # of the least iterations that so many steps need
+    spearman_ceiling: float | None = None  # an oracle's, see `need.need`
     spearman_all: float | None = None  # everywhere; where nothing depends on it one step is needed
     waste: float | None = None  # share of the iterations that ran beyond need
     shortfall: float | None = None  # share of the needed iterations that did not run

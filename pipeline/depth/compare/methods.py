@@ -215,11 +215,11 @@ RIVALS = (
         knob=lambda _: Knob(dear=math.log(1e-3), cheap=math.log(1e2)),
         setting=by_critic,
     ),
-    exit_rule("kl", "KL exit", dear=1e-6, cheap=20.0),  # nats; Huginn 5e-4
+    exit_rule("kl", "KL exit", dear=1e-5, cheap=10.0),  # nats; Huginn 5e-4
     exit_rule("latent", "latent change exit", dear=1e-3, cheap=5.0),
     exit_rule("entropy", "entropy exit", dear=1e-5, cheap=10.0),  # nats
     exit_rule("second_order", "second-order exit", dear=1e-3, cheap=10.0),
-    exit_rule("q_exit", "Q-exit gate", dear=0.9999, cheap=1e-3, share=True),
+    exit_rule("q_exit", "Q-exit gate", dear=0.999, cheap=0.01, share=True),
 )
 """What a recipe names in `pareto.baselines`, but for `FIXED_WHOLE`, which is shown beside, and the
 oracle, which is computed from `FIXED`."""

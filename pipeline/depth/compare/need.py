@@ -107,6 +107,10 @@ def iterations_by_steps(
 def need(positions: Sequence[Position], iterations: Mapping[int, int]) -> Need:
     """How well depth followed need; unknown where too little was written to tell.
 
+    `spearman_ceiling` is an oracle's, which runs at every position the least iterations that so
+    many steps need. Numbers of steps that need as many are ties to it, so it is under 1, and a
+    policy that tells these apart can be over it.
+
     Args:
         iterations: that the model needs for a number of steps; a number between takes the next.
     """
