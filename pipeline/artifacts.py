@@ -17,12 +17,20 @@ from typing import Any, Literal
 
 from pipeline.errors import WrongInput
 
-ArtifactKind = Literal["checkpoint", "prompts", "rollouts", "report", "export"]
+ArtifactKind = Literal["checkpoint", "prompts", "rollouts", "report", "export", "part"]
 MANIFEST = "manifest.json"
 
 
 class ArtifactError(WrongInput):
     """An artifact is missing, incomplete or differs from its manifest."""
+
+
+class ArtifactDamaged(ArtifactError):
+    """An artifact differs from its manifest; `problem` says where and how."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(f"{path}: {problem}; run its recipe again, which makes it anew")
+        self.problem = problem
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,16 +124,14 @@ def open_artifact(path: Path, *, verify: bool = True) -> Artifact:
     """
     manifest_path = path / MANIFEST
     if not manifest_path.is_file():
-        raise ArtifactError(f"{path} is no artifact: it has no {MANIFEST}")
+        raise ArtifactDamaged(path, f"it is no artifact: it has no {MANIFEST}")
     try:
         manifest = Manifest(**json.loads(manifest_path.read_text()))
         _check_names(manifest)
     except (TypeError, ValueError) as error:
-        raise ArtifactError(
-            f"{path}: {MANIFEST} is damaged; delete the folder to make it again"
-        ) from error
+        raise ArtifactDamaged(path, f"{MANIFEST} is damaged") from error
     for name, problem in damages(path, manifest) if verify else ():
-        raise ArtifactError(f"{path}: {name} {problem}; delete the folder to make it again")
+        raise ArtifactDamaged(path, f"{name} {problem}")
     return Artifact(path=path, manifest=manifest)
 
 
@@ -167,6 +173,17 @@ def write_atomic(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     with whole_file(path) as temporary:
         temporary.write_text(text)
+
+
+def set_aside(path: Path) -> Path | None:
+    """Rename to NAME.old-1, -2, ...: its new path; None where nothing was there."""
+    if not path.exists():
+        return None
+    number = 1
+    while (target := path.with_name(f"{path.name}.old-{number}")).exists():
+        number += 1
+    os.rename(path, target)
+    return target
 
 
 def fresh_folder(path: Path) -> Path:

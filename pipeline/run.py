@@ -73,7 +73,9 @@ def run(
             log.log(line)
         if from_stage is not None:
             folder.redo(plan, from_stage)
-        artifacts = {s.name: artifact for s in stages if (artifact := folder.finished(s))}
+        artifacts = {
+            s.name: artifact for s in stages if (artifact := folder.finished(s, tell=log.log))
+        }
         progress = Progress(plan, folder, log, finished=artifacts)
         waiting = [stage for stage in stages if stage.name not in artifacts]
         try:

@@ -59,14 +59,6 @@ def test_a_run_folder_that_is_a_file(project: Path) -> None:
         assert "--run-dir" in document["error"]
 
 
-def test_a_damaged_artifact(project: Path) -> None:
-    (project / "run" / "stages" / "cold").mkdir(parents=True)
-    (project / "run" / "stages" / "cold" / "manifest.json").write_text("{")
-    document = failure(project, "--run-dir", "run")
-    assert document["exit_code"] == WRONG
-    assert "damaged" in document["error"]
-
-
 def test_a_cluster_that_nobody_runs(project: Path) -> None:
     began = time.monotonic()
     document = failure(project, "hardware.ray_address=127.0.0.1:1")

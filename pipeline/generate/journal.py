@@ -1,7 +1,7 @@
 """The journal: everything random of a GRPO step, on disk before the optimizer uses it.
 
-One parquet file a step, renamed into place; its metadata holds the step's metrics. A resumed run
-reads it and generates nothing that was already used.
+One parquet file a step, renamed into place, its checksum beside it; its metadata holds the step's
+metrics. A resumed run reads it and generates nothing that was already used.
 """
 
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from pipeline.artifacts import whole_file
+from pipeline.artifacts import file_sha256, set_aside, whole_file, write_atomic
 from pipeline.generate.curriculum import Counts
 from pipeline.generate.groups import Group
 from pipeline.records import scored_from_table, scored_table
@@ -41,8 +41,15 @@ class Journal:
         return self.folder / f"step-{step:06d}.parquet"
 
     def read(self, step: int) -> StepRollouts | None:
-        """A step's rollouts, or None when the step was never journaled in whole groups."""
+        """A step's rollouts, or None when the step was never journaled in whole groups.
+
+        A damaged file is set aside: the step is made again, with the same seeds.
+        """
         if not self.path(step).exists():
+            return None
+        if (problem := self._damage(step)) is not None:
+            aside = set_aside(self.path(step))
+            print(f"{self.path(step)} {problem}; set aside as {aside}, and made again", flush=True)
             return None
         table = pq.read_table(self.path(step))
         meta = json.loads(table.schema.metadata[_META])
@@ -69,3 +76,14 @@ class Journal:
         table = scored_table(scored).replace_schema_metadata({_META: json.dumps(meta)})
         with whole_file(self.path(step)) as temporary:
             pq.write_table(table, temporary)
+            write_atomic(self._digest(step), file_sha256(temporary))  # there before its file is
+
+    def _digest(self, step: int) -> Path:
+        return self.path(step).with_suffix(".sha256")
+
+    def _damage(self, step: int) -> str | None:
+        """What is wrong with a step's file; None also where older versions wrote no checksum."""
+        digest = self._digest(step)
+        if digest.is_file() and digest.read_text() != file_sha256(self.path(step)):
+            return "differs from its checksum"
+        return None

@@ -12,13 +12,18 @@ run folder/
 
 import errno
 import fcntl
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.artifacts import Artifact, open_artifact, write_atomic
+from pipeline.artifacts import (
+    Artifact,
+    ArtifactDamaged,
+    open_artifact,
+    set_aside,
+    write_atomic,
+)
 from pipeline.errors import RunFailed, WrongInput
 from pipeline.plan.stage_plan import Plan, PlanError, StagePlan
 
@@ -100,18 +105,16 @@ class RunFolder:
                 ) from error
 
     def is_published(self, stage: StagePlan) -> bool:
-        """Whether the stage's artifact is there, and made from this plan."""
-        path = self.stage(stage.name)
-        if not path.exists():
+        """Whether the stage's artifact is there, and made from this plan; a damaged one is not."""
+        try:
+            manifest = open_artifact(self.stage(stage.name), verify=False).manifest
+        except ArtifactDamaged:
             return False
-        return open_artifact(path, verify=False).manifest.fingerprint == stage.fingerprint
+        return manifest.fingerprint == stage.fingerprint
 
-    def finished(self, stage: StagePlan) -> Artifact | None:
-        """The stage's artifact, verified, where it is there; another recipe's is set aside."""
-        if self.is_published(stage):
-            return open_artifact(self.stage(stage.name))
-        set_aside(self.stage(stage.name))
-        return None
+    def finished(self, stage: StagePlan, *, tell: Callable[[str], None]) -> Artifact | None:
+        """The stage's artifact where it is there; see `standing`."""
+        return standing(self.stage(stage.name), stage.fingerprint, tell=tell)
 
     def redo(self, plan: Plan, name: str) -> None:
         """Set the stage and all later ones aside, so that they run again.
@@ -147,11 +150,16 @@ class RunFolder:
         return int(steps[-1].stem[5:]) if steps else None
 
 
-def set_aside(path: Path) -> None:
-    """Rename to NAME.old-1, -2, ..."""
+def standing(path: Path, fingerprint: str, *, tell: Callable[[str], None]) -> Artifact | None:
+    """The artifact at a path, verified, where it has this fingerprint. Another recipe's is set
+    aside, and so is a damaged one, which `tell` is told of."""
     if not path.exists():
-        return
-    number = 1
-    while (target := path.with_name(f"{path.name}.old-{number}")).exists():
-        number += 1
-    os.rename(path, target)
+        return None
+    try:
+        if open_artifact(path, verify=False).manifest.fingerprint == fingerprint:
+            return open_artifact(path)
+        set_aside(path)
+    except ArtifactDamaged as error:
+        aside = set_aside(path)
+        tell(f"warning: {path} is damaged: {error.problem}; set aside as {aside}, and made again")
+    return None

@@ -5,7 +5,7 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import Artifact, fresh_folder, open_artifact, publish, write_atomic
+from pipeline.artifacts import Artifact, fresh_folder, publish, write_atomic
 from pipeline.errors import RunFailed, WrongInput
 from pipeline.measure.drops import drop_rows
 from pipeline.models import model_calls
@@ -18,7 +18,7 @@ from pipeline.records import Prompt, read_prompts, write_prompts
 from pipeline.stages.context import Cluster, Console
 from pipeline.stages.drop_log import log_drops
 from pipeline.stages.prompt_room import PromptRoom, prompt_room
-from pipeline.stages.run_folder import FINDINGS_FILE, RunFolder, set_aside
+from pipeline.stages.run_folder import FINDINGS_FILE, RunFolder, standing
 from pipeline.stages.support import MODEL_FOLDER, PROMPTS_FILE
 from pipeline.stages.vocabulary_use import prune_base, pruning_text
 
@@ -42,13 +42,10 @@ def run_inputs(
     for name in _needed(plan, stages):
         path = folder.input(name)
         fingerprint = plan.fingerprints[name]
-        if path.exists():
-            artifact = open_artifact(path)
-            if artifact.manifest.fingerprint == fingerprint:
-                artifacts[name] = artifact
-                yield name, artifact
-                continue
-            set_aside(path)
+        if (artifact := standing(path, fingerprint, tell=console.log)) is not None:
+            artifacts[name] = artifact
+            yield name, artifact
+            continue
         draft = fresh_folder(folder.work(f".input-{name}"))
         info: dict[str, Any] = {}
         if name == BASE:

@@ -20,7 +20,8 @@ from pipeline.recurrent.effort import CALIBRATION
 from pipeline.stages.context import Poll, RunContext, Serving, TrainingCall
 from pipeline.stages.prompt_room import positions_of
 from pipeline.stages.signal_watch import SignalWatch
-from pipeline.train.job import METRICS_FILE, STOP_FILE, STOPPED, TrainJob
+from pipeline.train.checkpoints import latest_whole
+from pipeline.train.job import CHECKPOINTS, METRICS_FILE, STOP_FILE, STOPPED, TrainJob
 
 PROMPTS_FILE = "prompts.parquet"  # in a prompts artifact
 MODEL_FOLDER = "model"  # in a checkpoint artifact
@@ -114,6 +115,11 @@ def _followed(
     run: Callable[[Poll], dict[str, Any]],
 ) -> dict[str, Any]:
     (ctx.work / STOP_FILE).unlink(missing_ok=True)
+    latest_whole(
+        ctx.work / CHECKPOINTS,
+        checksums=True,
+        tell=lambda sentence: ctx.console.log(f"warning: {plan.name}: {sentence}"),
+    )
     result = run(follow)
     follow.finish()
     if result["status"] == STOPPED:

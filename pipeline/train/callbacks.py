@@ -5,7 +5,6 @@ therefore the last callback that a trainer is given.
 """
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,17 +16,16 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from pipeline.artifacts import sync, write_atomic
+from pipeline.artifacts import write_atomic
 from pipeline.measure.ledger import PREFIX, PhaseClock
 from pipeline.measure.training_flops import speed_row
+from pipeline.train.checkpoints import keep_newest, latest_whole, seal
 from pipeline.train.flop_meter import FlopMeter
 from pipeline.train.job import CHECKPOINTS, METRICS_FILE, STOP_FILE, TrainJob, read_metrics
 from pipeline.train.matmul_speed import matmul_gflops
 from pipeline.train.whole_weights import full_weights, load_weights
 
-COMPLETE_FILE = "complete"  # in a checkpoint: everything else in it is on disk
 REFERENCE_FILE = "reference.safetensors"  # in a checkpoint: GRPO's reference model
-KEPT_CHECKPOINTS = 2
 
 Extra = Callable[[], Mapping[str, float]]
 
@@ -184,13 +182,8 @@ class CompleteCheckpoints(TrainerCallback):
             dist.barrier()
         if args.process_index != 0:
             return
-        checkpoint = self.folder / f"checkpoint-{state.global_step}"
-        for path in sorted(checkpoint.rglob("*")):
-            if path.is_file():
-                sync(path)
-        write_atomic(checkpoint / COMPLETE_FILE, "")
-        for old in _checkpoints(self.folder)[:-KEPT_CHECKPOINTS]:
-            _remove(old)
+        seal(self.folder / f"checkpoint-{state.global_step}")
+        keep_newest(self.folder)
 
 
 class ReferenceKeeper(TrainerCallback):
@@ -244,29 +237,16 @@ def renamed(logs: Mapping[str, float]) -> dict[str, float]:
     }
 
 
-def latest_complete(folder: Path) -> Path | None:
-    """The newest complete checkpoint in `folder`; incomplete ones are removed.
-
-    One process may call this, before any rank starts to train.
-    """
-    newest = None
-    for checkpoint in _checkpoints(folder):
-        if (checkpoint / COMPLETE_FILE).exists():
-            newest = checkpoint
-        else:
-            _remove(checkpoint)
-    return newest
-
-
 def find_resume(job: TrainJob) -> Path | None:
     """The checkpoint to go on from, the same on every rank.
 
-    Rank 0 alone looks, and removes incomplete checkpoints before any rank goes on.
+    Rank 0 alone looks, and removes incomplete checkpoints before any rank goes on. Checksums were
+    the driver's to check.
     """
     folder = job.work / CHECKPOINTS
     if job.ranks == 1:
-        return latest_complete(folder)
-    answer = [latest_complete(folder) if dist.get_rank() == 0 else None]
+        return latest_whole(folder, checksums=False)
+    answer = [latest_whole(folder, checksums=False) if dist.get_rank() == 0 else None]
     dist.broadcast_object_list(answer, src=0)
     return answer[0]
 
@@ -278,15 +258,3 @@ def _from_rank_0(args: TrainingArguments, decide: Callable[[], bool]) -> bool:
     flag = torch.tensor([int(args.process_index == 0 and decide())], device=args.device)
     dist.broadcast(flag, src=0)
     return bool(flag.item())
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    """Checkpoint folders by ascending step."""
-    found = [path for path in folder.glob("checkpoint-*") if path.name[11:].isdigit()]
-    return sorted(found, key=lambda path: int(path.name[11:]))
-
-
-def _remove(checkpoint: Path) -> None:
-    """Remove a checkpoint; its marker goes first, so that half a one never looks complete."""
-    (checkpoint / COMPLETE_FILE).unlink(missing_ok=True)
-    shutil.rmtree(checkpoint)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.artifacts import MANIFEST
 from pipeline.depth.parts import part
 from pipeline.errors import Stopped
 
@@ -72,10 +73,23 @@ def test_weights_are_on_disk_before_a_part_is_there(
         return {}
 
     def rename(source: Path, target: Path) -> None:
-        assert {"model.safetensors", "part.json"} <= set(synced)
+        assert {"model.safetensors", MANIFEST} <= set(synced)
         Path(source).replace(target)
 
     monkeypatch.setattr("os.fsync", fsync)
     monkeypatch.setattr("os.rename", rename)
     assert part(bench(tmp_path), "1-x", make).model.is_dir()
     assert synced[-1] == "parts"
+
+
+def test_a_damaged_part_is_made_again(tmp_path: Path) -> None:
+    def make(_: Any, out: Path) -> dict[str, float]:
+        (out / "head").write_text("weights")
+        return {"a": 1.0}
+
+    path = part(bench(tmp_path), "1-x", make).folder
+    (path / "head").write_text("weightz")
+    again = part(bench(tmp_path), "1-x", make)
+    assert (again.folder, again.info) == (path, {"a": 1.0})
+    assert (path / "head").read_text() == "weights"
+    assert (path.parent / "1-x.old-1" / "head").read_text() == "weightz"

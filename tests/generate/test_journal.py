@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from pipeline.generate.groups import Group
 from pipeline.generate.journal import Journal, StepRollouts
 from pipeline.records import Rollout, Scored
@@ -48,3 +50,26 @@ def test_a_half_written_step_is_absent(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     (tmp_path / ".step-000001.99").write_bytes(b"PAR1 half")
     assert journal.read(1) is None
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_damaged_step_is_set_aside(
+    cut: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal = Journal(tmp_path)
+    journal.write(1, step(0.25))
+    content = bytearray(journal.path(1).read_bytes())
+    content[len(content) // 2] ^= 1
+    journal.path(1).write_bytes(content[:-9] if cut else content)
+    assert journal.read(1) is None
+    assert "step-000001.parquet differs from its checksum" in capsys.readouterr().out
+    assert (tmp_path / "step-000001.parquet.old-1").exists()
+    journal.write(1, step(0.25))
+    assert journal.read(1) == step(0.25)
+
+
+def test_an_older_journal_without_checksums_is_read(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.write(1, step(0.25))
+    (tmp_path / "step-000001.sha256").unlink()
+    assert journal.read(1) == step(0.25)

@@ -12,16 +12,15 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from pipeline.measure.ledger import PhaseClock
 from pipeline.train.callbacks import (
-    COMPLETE_FILE,
     REFERENCE_FILE,
     CompleteCheckpoints,
     MetricsWriter,
     ReferenceKeeper,
     StopOnFile,
     find_resume,
-    latest_complete,
     renamed,
 )
+from pipeline.train.checkpoints import COMPLETE_FILE, seal
 from pipeline.train.job import CHECKPOINTS, METRICS_FILE, STOP_FILE, TrainJob, read_metrics
 
 MakeJob = Callable[..., TrainJob]
@@ -54,7 +53,7 @@ def checkpoint(folder: Path, step: int, *, complete: bool = True) -> Path:
     path.mkdir(parents=True)
     (path / "model.safetensors").write_text("weights")
     if complete:
-        (path / COMPLETE_FILE).touch()
+        seal(path)
     return path
 
 
@@ -149,15 +148,6 @@ def test_a_stop_at_the_last_step_is_no_stop(make_job: MakeJob) -> None:
     assert not stop.stopped
 
 
-def test_incomplete_checkpoints_are_ignored_and_removed(tmp_path: Path) -> None:
-    assert latest_complete(tmp_path / "missing") is None
-    checkpoint(tmp_path, 9)
-    checkpoint(tmp_path, 10)
-    checkpoint(tmp_path, 20, complete=False)
-    assert latest_complete(tmp_path) == tmp_path / "checkpoint-10"
-    assert not (tmp_path / "checkpoint-20").exists()
-
-
 def test_two_complete_checkpoints_are_kept(make_job: MakeJob) -> None:
     job = make_job()
     folder = job.work / CHECKPOINTS
@@ -179,7 +169,7 @@ def test_the_marker_is_the_last_file_of_a_checkpoint(
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.train.callbacks.sync", fail)
+        patch.setattr("pipeline.train.checkpoints.sync", fail)
         with pytest.raises(OSError, match="disk full"):
             CompleteCheckpoints(job).on_save(arguments(job), state(2), TrainerControl())
     assert not (path / COMPLETE_FILE).exists()

@@ -27,7 +27,7 @@ from transformers import (
 
 from pipeline.generate.chat import load_chat
 from pipeline.train import sft_trainer
-from pipeline.train.callbacks import latest_complete
+from pipeline.train.checkpoints import latest_whole
 from pipeline.train.job import (
     CHECKPOINTS,
     DONE,
@@ -130,7 +130,7 @@ def test_stop_file_ends_with_a_checkpoint(make_job: MakeJob, sft_rows: Path) -> 
     info = sft_trainer.train(stopped, sft_rows)
     assert (info["status"], info["steps"]) == (STOPPED, 1)
     assert not stopped.out.exists()
-    checkpoint = latest_complete(stopped.work / CHECKPOINTS)
+    checkpoint = latest_whole(stopped.work / CHECKPOINTS, checksums=True)
     assert checkpoint is not None
     assert checkpoint.name == "checkpoint-1"
     (stopped.work / STOP_FILE).unlink()

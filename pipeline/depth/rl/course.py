@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import write_atomic
+from pipeline.artifacts import file_sha256, set_aside, write_atomic
 from pipeline.depth import depth_calls
 from pipeline.depth.bench import Bench
 from pipeline.depth.head_job import head_job
@@ -100,8 +100,10 @@ class Steps:
             "steps": course.numbers,
             "loss": update["policy"],
         }
+        write_atomic(self._digest(step + 1), file_sha256(self.state(step + 1)))
         keep_row(course.work, step, row)
-        self.state(step + 1 - STATES_KEPT).unlink(missing_ok=True)
+        for file in (self.state(step + 1 - STATES_KEPT), self._digest(step + 1 - STATES_KEPT)):
+            file.unlink(missing_ok=True)
         return row
 
     def _told(self, update: RlUpdate, batch: list[Prompt]) -> RlUpdate:
@@ -130,12 +132,25 @@ class Steps:
             groups=groups, metrics=step_metrics(groups, seconds=time.monotonic() - began)
         )
 
+    def _digest(self, step: int) -> Path:
+        return self.state(step).with_suffix(".sha256")
+
     def _done(self) -> int:
-        """Steps that are finished: their state and their row are there."""
+        """Steps that are finished: their row and their state are there. A damaged state is set
+        aside: its step is learned again from the one before."""
         work = self._course.work
         work.mkdir(parents=True, exist_ok=True)
         states = [int(p.stem[6:]) for p in work.glob("state-*.safetensors")]
-        return max((s for s in states if _row(work, s - 1).is_file()), default=0)
+        for step in sorted((s for s in states if _row(work, s - 1).is_file()), reverse=True):
+            digest = self._digest(step)
+            if digest.is_file() and digest.read_text() == file_sha256(self.state(step)):
+                return step
+            aside = set_aside(self.state(step))
+            self._bench.ctx.console.log(
+                f"warning: {self.state(step)} differs from its checksum; set aside as {aside}, and "
+                "its step is learned again"
+            )
+        return 0
 
     def _shown(self, row: Mapping[str, Any]) -> None:
         self._bench.ctx.console.metrics(self._bench.plan.name, row)

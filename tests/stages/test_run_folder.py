@@ -1,0 +1,52 @@
+"""What of a run folder is finished: whole artifacts of the same recipe, and nothing else."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.artifacts import MANIFEST, publish
+from pipeline.stages.run_folder import standing
+
+
+def published(folder: Path) -> Path:
+    draft = folder / "draft"
+    draft.mkdir(parents=True)
+    (draft / "weights").write_text("123")
+    publish(draft, folder / "cold", kind="checkpoint", stage="cold", fingerprint="f")
+    return folder / "cold"
+
+
+def test_a_whole_artifact_of_the_same_recipe_stands(tmp_path: Path) -> None:
+    told: list[str] = []
+    path = published(tmp_path)
+    artifact = standing(path, "f", tell=told.append)
+    assert artifact is not None
+    assert artifact.path == path
+    assert standing(tmp_path / "other", "f", tell=told.append) is None
+    assert standing(path, "g", tell=told.append) is None
+    assert (tmp_path / "cold.old-1" / "weights").exists()
+    assert told == []
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "problem"),
+    [
+        ("weights", lambda p: p.write_text("124"), "weights differs from its checksum"),
+        ("weights", Path.unlink, "weights is missing"),
+        (MANIFEST, lambda p: p.write_text("{"), "manifest.json is damaged"),
+        (MANIFEST, Path.unlink, "it has no manifest.json"),
+    ],
+)
+def test_a_damaged_artifact_is_set_aside_and_named(
+    name: str, damage: Callable[[Path], object], problem: str, tmp_path: Path
+) -> None:
+    told: list[str] = []
+    path = published(tmp_path)
+    damage(path / name)
+    assert standing(path, "f", tell=told.append) is None
+    (sentence,) = told
+    assert f"{path} is damaged: " in sentence
+    assert problem in sentence
+    assert f"set aside as {path}.old-1, and made again" in sentence
+    assert not path.exists()
