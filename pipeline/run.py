@@ -64,6 +64,7 @@ def run(
     folder = RunFolder((run_dir or Path("runs") / plan.recipe.name).resolve())
     with (
         folder.lock(),
+        folder.reserve() as free_reserve,
         RunLog.opened(folder.logs / "run.log", console) as log,
         stop_signal(tell=log.log) as stopping,
     ):
@@ -82,9 +83,11 @@ def run(
             artifacts |= _run_stages(waiting, artifacts, plan, folder, progress, log, stopping)
         except BaseException as error:
             reason = _named(error)
-            with contextlib.suppress(OSError):  # of a full disk, which is why the run ends
-                log.note(reason)
+            free_reserve()
+            with contextlib.suppress(OSError):  # of a disk that fails, which is why the run ends
                 progress.end("stopped" if isinstance(error, Stopped) else "failed", error=reason)
+            with contextlib.suppress(OSError):
+                log.note(reason)
             raise
         return progress.result(artifacts)
 
@@ -140,18 +143,21 @@ def _run_stage(
 ) -> Artifact:
     """Run one stage and publish what it fills its context's `out` folder with."""
     clock = context.work / SECONDS_FILE
-    began = time.monotonic() - (float(clock.read_text()) if clock.exists() else 0.0)
+    began = time.monotonic() - _seconds_before(clock)
     progress.show(stage.name, "running")
     try:
         output = STAGES[stage.kind](stage, context)
     except Stopped as stop:
         seconds = time.monotonic() - began
-        write_atomic(clock, str(seconds))
-        progress.show(stage.name, "stopped", seconds=seconds, error=str(stop))
+        with contextlib.suppress(OSError):
+            write_atomic(clock, str(seconds))
+        with contextlib.suppress(OSError):
+            progress.show(stage.name, "stopped", seconds=seconds, error=str(stop))
         raise
     except Exception as error:  # any stage failure becomes one sentence with its place
         reason = _named(error)
-        progress.show(stage.name, "failed", seconds=time.monotonic() - began, error=reason)
+        with contextlib.suppress(OSError):  # of a full disk: it is saved as the run ends
+            progress.show(stage.name, "failed", seconds=time.monotonic() - began, error=reason)
         raise StageFailed(_failure(stage, folder, reason)) from error
     fingerprints = context.plan.fingerprints
     artifact = publish(
@@ -167,6 +173,14 @@ def _run_stage(
     shutil.rmtree(context.work / CHECKPOINTS, ignore_errors=True)
     progress.publish(stage.name, artifact)
     return artifact
+
+
+def _seconds_before(clock: Path) -> float:
+    """How long the stage ran in earlier launches; 0 where nobody could say."""
+    try:
+        return float(clock.read_text())
+    except (OSError, ValueError):
+        return 0.0
 
 
 def _named(error: BaseException) -> str:

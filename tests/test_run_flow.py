@@ -16,9 +16,10 @@ from pipeline.errors import RunFailed, Stopped
 from pipeline.plan.plan import make_plan
 from pipeline.plan.stage_plan import Plan, PlanError, StagePlan
 from pipeline.recipe.schema import Recipe
+from pipeline.stages import progress
 from pipeline.stages.context import Output, RunContext
 from pipeline.stages.prompt_room import PromptRoom
-from pipeline.stages.run_folder import RunFolder, RunFolderError
+from pipeline.stages.run_folder import RESERVE_FILE, RunFolder, RunFolderError
 
 STAGES = {
     "cold": {"kind": "sft", "rows": "train.worked", "max_tokens": 64},
@@ -187,3 +188,35 @@ def test_a_disk_that_fails_before_the_first_stage(
         run(tmp_path, planned())
     assert os.strerror(fault) in (tmp_path / "state.json").read_text()
     assert os.strerror(fault) in (tmp_path / "logs" / "run.log").read_text()
+
+
+def test_a_full_disk_in_a_stage_is_written_down(
+    ran: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what was held back for it: nothing can be written while that is there."""
+    real = progress.write_atomic
+
+    def full(path: Path, text: str) -> None:
+        if (tmp_path / RESERVE_FILE).exists() and "running" in text + path.read_text():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(path, text)
+
+    def filling(plan: StagePlan, context: RunContext) -> Output:
+        monkeypatch.setattr(progress, "write_atomic", full)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "weights")
+
+    monkeypatch.setattr(flow, "STAGES", {"sft": filling})
+    with pytest.raises(flow.StageFailed, match="make room on its disk and run the same command"):
+        run(tmp_path, planned())
+    cold, _ = json.loads((tmp_path / "state.json").read_text())
+    assert cold["status"] == "failed"
+    assert os.strerror(errno.ENOSPC) in cold["error"]
+    assert not (tmp_path / RESERVE_FILE).exists()
+
+
+def test_a_damaged_artifact_is_made_again_alone(ran: list[str], tmp_path: Path) -> None:
+    run(tmp_path, planned())
+    (tmp_path / "stages" / "cold" / "model" / "weights").write_text("dloc")
+    run(tmp_path, planned())
+    assert ran == ["cold", "refit", "cold"]
+    assert (tmp_path / "stages" / "cold" / "model" / "weights").read_text() == "cold"

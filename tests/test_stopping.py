@@ -191,8 +191,11 @@ def stopped_at(
     return launch
 
 
-def test_sigterm_ends_a_training_cleanly(tmp_path: Path) -> None:
-    stopped = stopped_at(tmp_path, "cold: step ", signal.SIGTERM)
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGUSR1, marks=pytest.mark.slow)]
+)
+def test_a_signal_ends_a_training_cleanly(tmp_path: Path, number: signal.Signals) -> None:
+    stopped = stopped_at(tmp_path, "cold: step ", number)
     assert stopped.state == {"cold": "stopped", "check": "waiting"}
 
 
@@ -215,7 +218,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
 @pytest.mark.parametrize(
     "mark",
     ["stop on cpu", "loading the base model", "cold (sft): running", "check (evaluate): running"],

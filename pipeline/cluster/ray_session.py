@@ -18,7 +18,7 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from pipeline.errors import RunFailed, Stopped
 
 PLACEMENT_WAIT_S = 120
-KEPT_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+KEPT_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 RAY_PROGRAMS = ("gcs_server", "raylet")  # without one of them, what is called waits for a minute
 OBJECT_STORE_SHARE = 0.15  # of memory; it holds one copy of the weights on their way to engines
 REACH_S = 5.0  # for a connection to an existing cluster

@@ -74,8 +74,8 @@ class Progress:
         state = self._states[name]
         state.status, state.seconds, state.error = status, seconds, error
         state.phase_seconds = self._phase_seconds(name, seconds)
-        self._console.stage(name, status, seconds=seconds)
         self.save()
+        self._console.stage(name, status, seconds=seconds)
 
     def publish(self, name: str, artifact: Artifact) -> None:
         """A stage is done; what it left out is logged."""
@@ -85,13 +85,12 @@ class Progress:
         self.save()
 
     def end(self, status: Status, *, error: str) -> None:
-        """The run ended early: where no stage says so, the next one to run did not begin."""
-        states = self._states.values()
-        if any(state.status in ("failed", "stopped") for state in states):
-            return
-        waiting = [state for state in states if state.status != "done"]
-        if waiting:
-            self.show(waiting[0].name, status, error=error)
+        """The run ended early: where no stage says so, one that ran or the next one did."""
+        states = [state for state in self._states.values() if state.status != "done"]
+        if states and not any(state.status in ("failed", "stopped") for state in states):
+            running = [state for state in states if state.status == "running"]
+            self.show([*running, *states][0].name, status, error=error)
+        self.save()
 
     def save(self) -> None:
         """Write the table for whoever looks at the run folder."""

@@ -11,10 +11,12 @@ run folder/
 """
 
 import errno
-import fcntl
+import os
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pipeline.artifacts import (
@@ -24,11 +26,15 @@ from pipeline.artifacts import (
     set_aside,
     write_atomic,
 )
-from pipeline.errors import RunFailed, WrongInput
+from pipeline.cluster.clean_up import leave, leave_behind
+from pipeline.errors import FAILED, RunFailed, WrongInput
 from pipeline.plan.stage_plan import Plan, PlanError, StagePlan
+from pipeline.stages.run_lock import FolderTaken, run_lock
 
 FINDINGS_FILE = "findings.json"
 CORES_FILE = "cores"
+RESERVE_FILE = ".reserve"
+RESERVE_BYTES = 2**18  # for state.json and a few lines of log
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 FINGERPRINT_FILE = "fingerprint"  # in a work folder: which plan of the stage it belongs to
 
@@ -74,35 +80,41 @@ class RunFolder:
         return self.path / "journal" / name
 
     @contextmanager
+    def reserve(self) -> Iterator[Callable[[], None]]:
+        """Hold a little of the disk, which the call that this gives back frees: an end that a full
+        disk causes can then still be written down."""
+        place = self.path / RESERVE_FILE
+        place.write_bytes(os.urandom(RESERVE_BYTES))  # a disk may store zeros as nothing
+        try:
+            yield partial(place.unlink, missing_ok=True)
+        finally:
+            place.unlink(missing_ok=True)
+
+    @contextmanager
     def lock(self) -> Iterator[None]:
         """Make the folder and hold it: one run in a folder at a time.
 
         Raises RunFolderError when it cannot be made or written, or another process runs in it,
         and RunFailed for a disk that is full or fails meanwhile.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = (self.path / ".lock").open("w")
-        except OSError as error:
-            raise RunFolderError(
-                f"{self.path}: no run can be made here ({error.strerror}); choose --run-dir"
-            ) from error
-        with lock:
+        with ExitStack() as stack:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+                self.path.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(run_lock(self.path, lost=_end_at_once))
+            except FolderTaken as error:
+                raise RunFolderError(f"{self.path}: {error}; choose --run-dir") from error
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise _disk_failed(self.path, error) from error
                 raise RunFolderError(
-                    f"{self.path}: another stepwell runs here; choose --run-dir"
+                    f"{self.path}: no run can be made here ({error.strerror}); choose --run-dir"
                 ) from error
             try:
                 yield
             except OSError as error:
                 if error.errno not in DISK_FAULTS:
                     raise
-                raise RunFailed(
-                    f"{error.filename or self.path}: {error.strerror}; what is finished is kept: "
-                    "make room, or mend the disk, and run the same command again"
-                ) from error
+                raise _disk_failed(self.path, error) from error
 
     def is_published(self, stage: StagePlan) -> bool:
         """Whether the stage's artifact is there, and made from this plan; a damaged one is not."""
@@ -163,3 +175,17 @@ def standing(path: Path, fingerprint: str, *, tell: Callable[[str], None]) -> Ar
         aside = set_aside(path)
         tell(f"warning: {path} is damaged: {error.problem}; set aside as {aside}, and made again")
     return None
+
+
+def _end_at_once(sentence: str) -> None:
+    """The folder is another's: nothing of this run may write there any more."""
+    print(sentence, file=sys.stderr, flush=True)
+    leave_behind()
+    leave(FAILED)
+
+
+def _disk_failed(path: Path, error: OSError) -> RunFailed:
+    return RunFailed(
+        f"{error.filename or path}: {error.strerror}; what is finished is kept: make room, or mend "
+        "the disk, and run the same command again"
+    )

@@ -1,4 +1,7 @@
-"""Ctrl-C, SIGTERM and SIGHUP: the first asks for a clean stop, the second ends at once."""
+"""Ctrl-C, SIGTERM, SIGHUP and SIGUSR1: the first asks for a clean stop, the second ends at once.
+
+SIGUSR1 is what SLURM sends ahead of a time limit where it is asked to (`--signal=USR1@120`).
+"""
 
 import signal
 import threading
@@ -9,7 +12,7 @@ from typing import Any
 
 from pipeline.errors import Stopped
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 STOPPING = "stopping: a step that trains is finished first; Ctrl-C again ends at once"
 
 
