@@ -10,7 +10,7 @@ export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test slow check bench bench-depth bench-grpo bench-policy clean
+.PHONY: help setup quickstart test test-faults slow check bench bench-depth bench-grpo bench-policy clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -23,6 +23,9 @@ quickstart: setup ## the whole flow on a tiny model, on two CPU cores
 
 test: setup ## all tests but the slow ones
 	@$(BIN)/python -m pytest
+
+test-faults: setup ## runs killed, stopped and damaged at named instants: 40 minutes
+	@$(BIN)/python -m pytest -m faults tests/faults
 
 slow: setup ## the slow tests: minutes each
 	@$(BIN)/python -m pytest -m slow

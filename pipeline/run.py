@@ -11,6 +11,7 @@ from threading import Event
 
 from pipeline.artifacts import Artifact, fresh_folder, publish, write_atomic
 from pipeline.cluster.driver import Cluster
+from pipeline.cluster.ray_session import ComponentDied
 from pipeline.depth import stage as depth
 from pipeline.errors import RunFailed, StepwellError, Stopped
 from pipeline.plan.engine_choice import first_engine
@@ -101,10 +102,35 @@ def _run_stages(
     console: Console,
     stopping: Event,
 ) -> dict[str, Artifact]:
-    """What the stages read and make, by name."""
-    if not stages:
-        return {}
+    """What the stages read and make, by name. Where a process died or hung, all are started again
+    and the work goes on from what is on disk, as often as the recipe has it."""
     artifacts = dict(finished)
+    restarts = plan.recipe.hardware.restarts
+    for number in range(restarts + 1):
+        waiting = [stage for stage in stages if stage.name not in artifacts]
+        try:
+            if waiting:
+                _run_on_cluster(waiting, artifacts, plan, folder, progress, console, stopping)
+            return artifacts
+        except (ComponentDied, StageFailed) as error:
+            died = error.__cause__ if isinstance(error, StageFailed) else error
+            if number == restarts or not isinstance(died, ComponentDied):
+                raise
+            line = str(died).splitlines()[0]
+            console.log(f"warning: {line}; starting again ({number + 1} of {restarts} times)")
+    raise AssertionError("a run ends or fails")
+
+
+def _run_on_cluster(
+    stages: Sequence[StagePlan],
+    artifacts: dict[str, Artifact],
+    plan: Plan,
+    folder: RunFolder,
+    progress: Progress,
+    console: Console,
+    stopping: Event,
+) -> None:
+    """Add what the stages read and make to `artifacts`."""
     with Cluster(
         plan.recipe.hardware.model_copy(
             update={"engine": first_engine(plan.recipe, device=plan.device)}
@@ -135,7 +161,6 @@ def _run_stages(
             if stage is stages[0]:
                 prepare_engines(context, stages)
             artifacts[stage.name] = _run_stage(stage, context, folder, progress)
-    return artifacts
 
 
 def _run_stage(

@@ -12,6 +12,7 @@ import pytest
 
 from pipeline import run as flow
 from pipeline.artifacts import open_artifact
+from pipeline.cluster.ray_session import ComponentDied, ComponentFailed
 from pipeline.errors import RunFailed, Stopped
 from pipeline.plan.plan import make_plan
 from pipeline.plan.stage_plan import Plan, PlanError, StagePlan
@@ -220,3 +221,40 @@ def test_a_damaged_artifact_is_made_again_alone(ran: list[str], tmp_path: Path) 
     run(tmp_path, planned())
     assert ran == ["cold", "refit", "cold"]
     assert (tmp_path / "stages" / "cold" / "model" / "weights").read_text() == "cold"
+
+
+@pytest.mark.parametrize("deaths", [1, 3])
+def test_a_process_that_dies_is_started_again(
+    deaths: int, ran: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage, left = flow.STAGES["sft"], [deaths]
+
+    def dying(plan: StagePlan, context: RunContext) -> Output:
+        if plan.name == "refit" and left[0]:
+            left[0] -= 1
+            raise ComponentDied("engine-0 died: x\nlast lines")
+        return stage(plan, context)
+
+    monkeypatch.setattr(flow, "STAGES", {"sft": dying})
+    if deaths == 1:
+        run(tmp_path, planned())
+        log = (tmp_path / "logs" / "run.log").read_text()
+        assert "warning: engine-0 died: x; starting again (1 of 2 times)" in log
+        assert ran == ["cold", "refit"]
+    else:
+        with pytest.raises(flow.StageFailed, match="engine-0 died"):
+            run(tmp_path, planned())
+        assert left == [0]
+
+
+def test_what_a_stage_raises_itself_is_no_death(
+    ran: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(plan: StagePlan, context: RunContext) -> Output:
+        ran.append(plan.name)
+        raise ComponentFailed("a reward raises")
+
+    monkeypatch.setattr(flow, "STAGES", {"sft": broken})
+    with pytest.raises(flow.StageFailed, match="a reward raises"):
+        run(tmp_path, planned())
+    assert ran == ["cold"]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
+from pipeline.cluster.beats import start_beat
 from pipeline.cluster.setups import GrpoSetup, PreferenceSetup, ServiceSetup
 from pipeline.generate.chat import load_chat
 from pipeline.generate.client import Slice, slice_of
@@ -37,6 +38,7 @@ class _Shell:
         stream = log.open("a", buffering=1)
         os.dup2(stream.fileno(), sys.stdout.fileno())
         os.dup2(stream.fileno(), sys.stderr.fileno())
+        start_beat(log)
 
     def ready(self) -> None:
         """Answer when the process is up."""

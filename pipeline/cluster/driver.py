@@ -19,8 +19,10 @@ from pipeline.cluster.actors import (
     ServiceClient,
     TrainerActor,
 )
+from pipeline.cluster.beats import Pulse, oom_kills
 from pipeline.cluster.clean_up import clean_up, ending, leave_behind
 from pipeline.cluster.ray_session import (
+    ComponentDied,
     ComponentFailed,
     first_line,
     is_alive,
@@ -72,6 +74,8 @@ class Cluster:
         self._service: Any = None
         self._names: dict[Any, str] = {}
         self._ray_processes: list[tuple[str, psutil.Process]] = []
+        self._pulse = Pulse(logs)
+        self._oom_kills = oom_kills()
 
     def __enter__(self) -> Self:
         try:
@@ -224,6 +228,8 @@ class Cluster:
             raise self._ending(
                 ComponentFailed(f"Ray's {dead} died: memory may have run out; see `dmesg`")
             )
+        if (sentence := self._pulse.silent(self._names.values())) is not None:
+            raise self._ending(ComponentDied(sentence))
         try:
             return ray.wait(pending, timeout=0.2)
         except RayError as error:
@@ -237,22 +243,30 @@ class Cluster:
         try:
             return ray.get(reference)
         except RayTaskError as error:
-            raise self._ending(failure_of(error)) from error
+            cause = innermost(error)
+            failure = self._death(cause) if isinstance(cause, RayActorError) else failure_of(error)
+            raise self._ending(failure) from error
         except RayActorError as error:
-            raise self._ending(ComponentFailed(self._death(error))) from error
+            raise self._ending(self._death(error)) from error
         except RayError as error:
             raise self._ending(_ray_failure(error)) from error
 
     def _ending(self, error: Exception) -> Exception:
         return ending(error, stopping=self._stopping)
 
-    def _death(self, error: RayActorError) -> str:
+    def _death(self, error: RayActorError) -> ComponentFailed:
         name = self._names.get(error.actor_id, "a process")
         log = self._logs / f"{name}.log"
         tail = log.read_text(errors="replace").splitlines()[-LOG_LINES:] if log.is_file() else []
         first, *more = str(error).strip().splitlines() or [type(error).__name__]
         cause = f" {more[-1].strip()}" if more else ""  # of an error while it started
-        return "\n".join([f"{name} died: {first}{cause}; log: {log}", *tail])
+        memory = " (memory ran out, and the kernel ended it)" if self._ran_out_of_memory() else ""
+        kind = ComponentDied if self._pulse.has_started(name) else ComponentFailed
+        return kind("\n".join([f"{name} died{memory}: {first}{cause}; log: {log}", *tail]))
+
+    def _ran_out_of_memory(self) -> bool:
+        before, self._oom_kills = self._oom_kills, oom_kills()
+        return self._oom_kills > before
 
     def _start_trainers(self) -> None:
         hw = self._hardware
@@ -377,11 +391,17 @@ def _ray_failure(error: RayError) -> ComponentFailed:
     return ComponentFailed(f"Ray: {type(error).__name__}: {first_line(error)}")
 
 
-def failure_of(error: RayTaskError) -> StepwellError:
-    """The innermost exception, as its author worded it; wrong input stays wrong input."""
+def innermost(error: RayTaskError) -> BaseException:
+    """What a process raised, through all that asked for it."""
     cause: BaseException = error
     while isinstance(cause, RayTaskError) and isinstance(cause.cause, BaseException):
         cause = cause.cause
+    return cause
+
+
+def failure_of(error: RayTaskError) -> StepwellError:
+    """The innermost exception, as its author worded it; wrong input stays wrong input."""
+    cause = innermost(error)
     if isinstance(cause, WrongInput):
         return WrongInput(str(cause))
     expected = isinstance(cause, StepwellError)

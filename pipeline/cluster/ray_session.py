@@ -45,6 +45,11 @@ class ComponentFailed(RunFailed):
     """A process of the run died or raised; the message names it and quotes its log."""
 
 
+class ComponentDied(ComponentFailed):
+    """A process that had been working is gone, or was ended since it hung: another may take its
+    place, and the work goes on from what is on disk."""
+
+
 def join_ray(address: str | None, bundles: Sequence[Mapping[str, float]]) -> None:
     """Join the Ray at an address, or start one on this machine that has place for the bundles.
 

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from pydantic import (
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
 )
@@ -42,6 +43,9 @@ class Hardware(Strict):
     """Keys and values of an engine, on CPU."""
     verifier_workers: PositiveInt = 1
     """Processes that compute rewards."""
+    restarts: NonNegativeInt = 2
+    """How often a launch starts its processes again after one of them died or hung; the work goes
+    on from what is on disk, to the same end."""
     ray_address: str | None = None
     """An existing Ray cluster; default: one is started here."""
     dollars_per_gpu_hour: float | None = None

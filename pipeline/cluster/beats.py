@@ -1,0 +1,129 @@
+"""Signs of life: every process of a run moves a file's time on, and the driver looks.
+
+logs/engine-0.beat      host and process id; changed every `BEAT_S` by a thread of that process
+
+A process that computes for an hour beats: its thread needs an instant of the interpreter. One that
+is stopped (SIGSTOP), or hangs with the interpreter held, does not. The driver measures silence by
+its own clock, and forgives all of it where it was itself away, as after Ctrl-Z and `fg`.
+"""
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+BEAT_S = 2.0
+SILENT_S = 300.0  # of a process that runs, or is elsewhere: a machine that swaps is slow, not dead
+STOPPED_S = 15.0  # of one here that the kernel says is stopped
+LOOK_S = 1.0
+AWAY_S = 10.0  # between two looks: the driver itself was away
+OOM_EVENTS = Path("/sys/fs/cgroup/memory.events")
+
+
+def start_beat(log: Path) -> None:
+    """Beat beside a log file from now on, until this process ends."""
+    path = beat_file(log)
+    path.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
+
+    def beat() -> None:
+        while True:
+            time.sleep(BEAT_S)
+            with suppress(OSError):  # a full disk, a share that is away
+                os.utime(path)
+
+    threading.Thread(target=beat, daemon=True).start()
+
+
+def beat_file(log: Path) -> Path:
+    """Where the process with this log beats."""
+    return log.with_suffix(".beat")
+
+
+@dataclass
+class _Sign:
+    """What was last seen of a process, and when."""
+
+    time: float  # of the file
+    seen_s: float  # of our clock
+
+
+class Pulse:
+    """The driver's look at the beats of a run's processes."""
+
+    def __init__(self, logs: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """What beats from now on counts; files that earlier launches left do not."""
+        self._logs, self._clock = logs, clock
+        self._looked_s = clock()
+        self._signs: dict[str, _Sign] = {}
+        for file in logs.glob("*.beat"):
+            file.unlink(missing_ok=True)
+
+    def has_started(self, name: str) -> bool:
+        """Whether a process came so far as to beat."""
+        return beat_file(self._logs / f"{name}.log").is_file()
+
+    def silent(self, names: Iterable[str]) -> str | None:
+        """A sentence on a process that does not beat any more, which is then killed where it is
+        one of this machine; None while all that have begun do."""
+        now = self._clock()
+        if now - self._looked_s < LOOK_S:
+            return None
+        away, self._looked_s = now - self._looked_s > AWAY_S, now
+        for name in names:
+            file = beat_file(self._logs / f"{name}.log")
+            try:
+                changed = file.stat().st_mtime
+            except OSError:
+                continue
+            sign = self._signs.get(name)
+            if sign is None or sign.time != changed or away:
+                self._signs[name] = _Sign(time=changed, seen_s=now)
+                continue
+            silence = now - sign.seen_s
+            process = _local(file)
+            stopped = process is not None and _is_stopped(process)
+            if silence > (STOPPED_S if stopped else SILENT_S):
+                return _ended(name, process, silence=silence, stopped=stopped)
+        return None
+
+
+def _ended(name: str, process: psutil.Process | None, *, silence: float, stopped: bool) -> str:
+    if process is not None:
+        with suppress(psutil.Error):
+            process.kill()
+    how = "was stopped (SIGSTOP)" if stopped else "hangs: it gave no sign of life"
+    end = " and was ended" if process is not None else ""
+    return f"{name} {how} for {silence:.0f} s{end}"
+
+
+def _local(file: Path) -> psutil.Process | None:
+    """The process that beats in a file, where it is one of this machine."""
+    with suppress(OSError, ValueError, TypeError, KeyError, psutil.Error):
+        sign = json.loads(file.read_text())
+        if sign["host"] == socket.gethostname():
+            return psutil.Process(sign["pid"])
+    return None
+
+
+def _is_stopped(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return process.status() == psutil.STATUS_STOPPED
+    return False
+
+
+def oom_kills() -> int:
+    """How many processes of this machine's group the kernel has ended for want of memory; 0 where
+    it does not say (cgroup v2, memory.events)."""
+    with suppress(OSError, ValueError):
+        for line in OOM_EVENTS.read_text().splitlines():
+            key, _, count = line.partition(" ")
+            if key == "oom_kill":
+                return int(count)
+    return 0

@@ -1,0 +1,107 @@
+"""A process that is stopped or hangs is noticed; one that is slow, or a driver away, is not."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.cluster.beats import BEAT_S, SILENT_S, STOPPED_S, Pulse, beat_file
+
+PROGRAM = """
+import sys, time
+from pathlib import Path
+from pipeline.cluster import beats
+beats.BEAT_S = 0.05
+beats.start_beat(Path(sys.argv[1]))
+print("beats", flush=True)
+time.sleep(600)
+"""
+
+
+class Clock:
+    """A clock that the test moves on."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def look(pulse: Pulse, clock: Clock, seconds: float, *, every: float = 2.0) -> str | None:
+    """What the driver hears, looking again and again for so long."""
+    end = clock.now + seconds
+    while clock.now < end:
+        clock.now += every
+        if (sentence := pulse.silent(["engine-0", "scorer"])) is not None:
+            return sentence
+    return None
+
+
+def sign(logs: Path, *, host: str, pid: int) -> Path:
+    file = beat_file(logs / "engine-0.log")
+    file.write_text(json.dumps({"host": host, "pid": pid}))
+    return file
+
+
+def test_a_stopped_process_is_ended_soon(tmp_path: Path) -> None:
+    clock = Clock()
+    pulse = Pulse(tmp_path, clock=clock)
+    log = tmp_path / "engine-0.log"
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(log)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "beats\n"
+    assert pulse.has_started("engine-0")
+    before = beat_file(log).stat().st_mtime
+    time.sleep(0.5)
+    assert beat_file(log).stat().st_mtime > before
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(0.2)
+    sentence = look(pulse, clock, STOPPED_S + 10)
+    assert sentence is not None
+    assert sentence.startswith("engine-0 was stopped (SIGSTOP) for 16 s and was ended")
+    assert process.wait(10) == -signal.SIGKILL
+
+
+def test_one_elsewhere_has_longer(tmp_path: Path) -> None:
+    clock = Clock()
+    pulse = Pulse(tmp_path, clock=clock)
+    assert look(pulse, clock, 10 * SILENT_S) is None  # none has begun
+    file = sign(tmp_path, host="node-7", pid=os.getpid())
+    assert look(pulse, clock, SILENT_S - 10) is None
+    os.utime(file, (1, 1))
+    assert look(pulse, clock, SILENT_S - 10) is None
+    sentence = look(pulse, clock, 20)
+    assert sentence is not None
+    assert sentence.startswith("engine-0 hangs: it gave no sign of life for 30")
+
+
+def test_a_driver_that_was_away_forgives(tmp_path: Path) -> None:
+    clock = Clock()
+    pulse = Pulse(tmp_path, clock=clock)
+    sign(tmp_path, host=socket.gethostname(), pid=os.getpid())
+    look(pulse, clock, 10)
+    for _ in range(5):
+        clock.now += 10 * SILENT_S
+        assert look(pulse, clock, BEAT_S) is None
+
+
+def test_what_an_earlier_launch_left_is_no_start(tmp_path: Path) -> None:
+    sign(tmp_path, host="node-7", pid=1)
+    assert not Pulse(tmp_path).has_started("engine-0")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}"])
+def test_half_a_sign_is_that_of_one_elsewhere(text: str, tmp_path: Path) -> None:
+    clock = Clock()
+    pulse = Pulse(tmp_path, clock=clock)
+    beat_file(tmp_path / "engine-0.log").write_text(text)
+    assert look(pulse, clock, STOPPED_S + 10) is None
