@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.depth.trainer_jobs import HeadJob, RlUpdate
+from pipeline.depth.trainer_jobs import HeadJob, RightLabels, RlUpdate
 
 if TYPE_CHECKING:
     from pipeline.depth.labels.warm_start import Labels
@@ -83,6 +83,31 @@ def expected_accuracy(
     from pipeline.depth.labels import critic as heavy
 
     return heavy.expected_accuracy(job, critic, prompts)
+
+
+def train_request_depth(job: HeadJob, table: Path, *, steps: int, lr: float) -> dict[str, float]:
+    """See `pipeline.depth.labels.request_depth.train`."""
+    from pipeline.depth.labels import request_depth
+
+    return request_depth.train(job, table, steps=steps, lr=lr)
+
+
+def expected_depths(
+    job: HeadJob, folder: Path, prompts: Sequence[Sequence[int]]
+) -> list[list[float]]:
+    """See `pipeline.depth.labels.request_depth.expected_depths`."""
+    from pipeline.depth.labels import request_depth
+
+    return request_depth.expected_depths(job, folder, prompts)
+
+
+def train_right(
+    job: HeadJob, *, labels: RightLabels, steps: int, lr: float, width: int
+) -> dict[str, float]:
+    """See `pipeline.depth.labels.right_already.train`."""
+    from pipeline.depth.labels import right_already
+
+    return right_already.train(job, labels=labels, steps=steps, lr=lr, width=width)
 
 
 def update_head(

@@ -14,7 +14,9 @@ from pipeline.depth.bench import Bench
 from pipeline.depth.members import fixed_request
 from pipeline.measure.accuracy import mean_scored
 from pipeline.measure.headroom import headroom
+from pipeline.records import write_scored
 
+ROLLOUTS = "rollouts.parquet"  # all of them, each at one depth
 TABLE = "table.parquet"  # prompt_tokens, accuracy [_R]: what the critic learns from
 
 
@@ -37,6 +39,7 @@ def make(bench: Bench, out: Path, *, model: Path) -> Mapping[str, Any]:
     room = headroom(
         correct, [float(m.answers.flops.mean()) for m in by_depth], seed=bench.plan.seed
     )
+    write_scored([s for m in by_depth for g in m.groups for s in g.samples], out / ROLLOUTS)
     tokens = [list(g.samples[0].rollout.prompt_tokens) for g in by_depth[0].groups]
     scored = [
         (prompt, accuracy)

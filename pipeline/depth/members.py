@@ -7,7 +7,7 @@ from pipeline.generate.priced_depths import log_price
 from pipeline.generate.schedule import derived_seed
 from pipeline.generate.service import Depths
 from pipeline.recipe.depth_stage import DepthStage
-from pipeline.recurrent.request import DepthRequest
+from pipeline.recurrent.request import DepthRequest, Rule
 
 
 def step_prices(
@@ -45,6 +45,13 @@ def policy_request(spec: DepthStage, *, log_price: float, sampled: bool = False)
         segment=spec.segment,
         log_price=log_price,
         sampled=sampled,
+    )
+
+
+def threshold_request(spec: DepthStage, rule: Rule, threshold: float) -> DepthRequest:
+    """An exit rule of one threshold."""
+    return DepthRequest(
+        rule=rule, depth=spec.max_depth, prompt_depth=spec.prompt_depth, threshold=threshold
     )
 
 

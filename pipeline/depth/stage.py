@@ -25,7 +25,8 @@ from pipeline.depth.compare.depth_report import (
     DepthReport,
     HeadroomSummary,
 )
-from pipeline.depth.labels import labels_part, warm_start_part
+from pipeline.depth.labels import labels_part, right_part, warm_start_part
+from pipeline.depth.labels.labels_part import LATER, LOSSES
 from pipeline.depth.labels.warm_start_part import Heads
 from pipeline.depth.parts import Part, part
 from pipeline.depth.rl import joint_part, policy_part
@@ -59,7 +60,7 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
 
     labels = part(bench, "3-labels", labels_part.make, model=base)
 
-    heads = _heads(bench, base, room=room, labels=labels)  # "4-gate" to "4-critic"
+    heads = _heads(bench, base, room=room, labels=labels)  # "4-gate" to "4-request-depth"
 
     tokens = room.info["ref_tokens"]
     policies = [
@@ -115,6 +116,11 @@ def _heads(bench: Bench, base: Path, *, room: Part, labels: Part) -> Heads:
         bias=bench.spec.warm_start.bias,
     ).model
     table = room.folder / headroom_part.TABLE
+    right = None
+    if "right" in bench.spec.pareto.baselines:
+        right = part(
+            bench, "4-right", right_part.make, model=gated, labels=files, room=room.folder
+        ).model
     return Heads(
         warm=warm,
         labels=part(bench, "4-labels-only", halting, model=gated, labels=files, gain=gain).model,
@@ -122,6 +128,11 @@ def _heads(bench: Bench, base: Path, *, room: Part, labels: Part) -> Heads:
             bench, "4-own-labels", halting, model=gated, labels=files, gain=gain, own_loss=True
         ).model,
         critic=part(bench, "4-critic", warm_start_part.critic, model=warm, table=table).folder,
+        request_depth=part(
+            bench, "4-request-depth", warm_start_part.request_depth, model=warm, table=table
+        ).folder,
+        losses=files / (LATER if bench.spec.warm_start.labels == "later" else LOSSES),
+        right=right,
     )
 
 

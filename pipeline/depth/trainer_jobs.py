@@ -23,6 +23,16 @@ class HeadJob:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RightLabels:
+    """What a "right already?" head learns from: completions at fixed depths alone, or completions
+    at full depth with what every token's leaving early does to the rest."""
+
+    rollouts: Path
+    losses: Path | None = None  # of `replay.losses_by_depth`
+    later: Path | None = None  # of `probes.later_losses`
+
+
+@dataclass(frozen=True, kw_only=True)
 class Reference:
     """What a member of a group writes where it writes what its row teaches. Tokens."""
 

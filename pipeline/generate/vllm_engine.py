@@ -14,7 +14,7 @@ from pipeline.generate.engine import EngineSettings, WeightVersionError
 from pipeline.generate.weights import folder_weights
 from pipeline.records import Request, Rollout
 from pipeline.recurrent.effort import default_request
-from pipeline.recurrent.request import DepthRequest
+from pipeline.recurrent.request import HEAD_RULES, DepthRequest
 from pipeline.recurrent.shape import MODEL_TYPE, RecurrentShape, rollout_flops, shape_of
 
 
@@ -254,8 +254,10 @@ class _DepthRules:
                 f"a depth of {request.deepest} is over the model's "
                 f"max_iterations={self.shape.max_iterations}"
             )
-        if request.rule == "policy" and not self.policy:
-            raise ValueError("the policy rule needs a model with a halting policy (halting_width)")
+        if request.rule in HEAD_RULES and not self.policy:
+            raise ValueError(
+                f"the {request.rule} rule needs a model with a halting policy (halting_width)"
+            )
         if request.rule == "q_exit" and not self.gate:
             raise ValueError("the q_exit rule needs a model with an exit gate (exit_gate: true)")
         return request

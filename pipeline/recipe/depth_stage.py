@@ -166,16 +166,20 @@ class DepthCalibration(Strict):
 
 Baseline = Literal[
     "fixed_whole", "permuted", "kl", "latent", "entropy", "second_order", "q_exit", "critic",
-    "labels", "own_labels", "warm_start", "policy_sampled", "oracle",
+    "labels", "own_labels", "warm_start", "policy_sampled", "right", "request_depth", "static",
+    "random", "oracle",
 ]  # fmt: skip
 
 
-FOLLOWERS: tuple[Baseline, ...] = ("permuted",)
+FOLLOWERS: tuple[Baseline, ...] = ("permuted", "random")
 """Baselines that borrow the policy's depths, and run where the policy does."""
 
 CALIBRATED_PRICES = 13
 """Prices that a calibration measures at most, shares of the full depth evenly apart, before it
 looks closer at budgets; ours."""
+
+RIGHT_CANDIDATES, RIGHT_THRESHOLDS = 4, 6
+"""Heads that the "right already?" rival is chosen from, and settings that each is measured at."""
 
 SLIDER_BUDGETS = 5
 """Budgets, none of them calibrated, that a report tries the slider at."""
@@ -350,6 +354,8 @@ class DepthStage(StageBase):
         """Completions of all parts but the joint phase."""
         headroom, warm, rl, calibrate = self.headroom, self.warm_start, self.rl, self.calibrate
         prices = CALIBRATED_PRICES + calibrate.rounds * len(self.budgets or [])
+        if "right" in self.pareto.baselines:
+            prices += RIGHT_CANDIDATES * RIGHT_THRESHOLDS
         return (
             headroom.size * headroom.samples_per_prompt * self.max_depth
             + warm.size

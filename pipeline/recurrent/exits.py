@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .policy import decision_logprob, relative_change
+from .request import HEAD_RULES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +78,14 @@ STOPS: Mapping[str, Callable[[Observation], Tensor]] = {
 """Whether each row stops, [N] bool, by rule."""
 
 
+def right_already(observation: Observation, head: nn.Module) -> Tensor:
+    """Stop where the answer would be right already, by a head whose logit is that of *not yet*, as
+    likely as the threshold (HRM, arXiv 2506.21734, section 2; TRM, arXiv 2510.04871)."""
+    no_price = torch.zeros_like(observation.log_price)
+    not_yet = head(observation.state, observation.previous, observation.iteration, no_price)
+    return torch.sigmoid(-not_yet) >= observation.threshold
+
+
 def decide(rule: str, observation: Observation, policy: nn.Module | None) -> tuple[Tensor, Tensor]:
     """Whether each row goes on, [N] bool, and the log-probability of that decision, [N] float32.
 
@@ -88,10 +97,12 @@ def decide(rule: str, observation: Observation, policy: nn.Module | None) -> tup
     certain = torch.zeros(observation.iteration.shape, device=observation.state.device)
     if rule in STOPS:
         return ~STOPS[rule](observation), certain
-    if rule != "policy":
+    if rule not in HEAD_RULES:
         return torch.ones_like(certain, dtype=torch.bool), certain
     if policy is None:
-        raise ValueError("the policy rule needs a model with a halting policy (halting_width)")
+        raise ValueError(f"the {rule} rule needs a model with a halting policy (halting_width)")
+    if rule == "right":
+        return ~right_already(observation, policy), certain
     logit = policy(
         observation.state, observation.previous, observation.iteration, observation.log_price
     )

@@ -8,11 +8,16 @@ has _T depths, and the last prompt position runs at the first of them.
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Rule = Literal["fixed", "schedule", "kl", "latent", "entropy", "second_order", "q_exit", "policy"]
+Rule = Literal[
+    "fixed", "schedule", "kl", "latent", "entropy", "second_order", "q_exit", "policy", "right"
+]  # fmt: skip
 
 RULES: tuple[str, ...] = get_args(Rule)
-THRESHOLD_RULES = ("kl", "latent", "entropy", "second_order", "q_exit")
+THRESHOLD_RULES = ("kl", "latent", "entropy", "second_order", "q_exit", "right")
 """Rules that stop where a signal crosses `threshold`; see `exits`."""
+
+HEAD_RULES = ("policy", "right")
+"""Rules that read the model's halting head, which was trained for one of them."""
 
 READOUT_RULES = ("kl", "entropy")
 """Rules that need the coda and the head after every iteration, and pay for them."""

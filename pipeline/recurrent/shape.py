@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .request import READOUT_RULES, DepthRequest
+from .request import HEAD_RULES, READOUT_RULES, DepthRequest
 
 MODEL_TYPE = "stepwell_recurrent"
 """The `model_type` in the config.json of a recurrent model."""
@@ -114,7 +114,7 @@ def token_flops(
     check = 0.0
     if rule in READOUT_RULES:
         check = readout_flops(shape, context=context)
-    elif rule == "policy":
+    elif rule in HEAD_RULES:
         check = policy_flops(shape)
     elif rule == "q_exit":
         check = gate_flops(shape)

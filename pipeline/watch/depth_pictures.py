@@ -40,6 +40,10 @@ LOOKS: Mapping[str, Look] = {
     "own_labels": Look(colour=GREEN, line=":", marker="<"),
     "warm_start": Look(colour=PURPLE, line="-.", marker="^"),
     "critic": Look(colour=RED, marker="P"),
+    "request_depth": Look(colour=RED, line=":", marker="."),
+    "static": Look(colour=PURPLE, line=":", marker="<"),
+    "random": Look(colour=GREY, line=":", marker="."),
+    "right": Look(colour=GREEN, marker="X"),
     "kl": Look(colour=ORANGE, marker="s"),
     "latent": Look(colour=GREEN, line="-.", marker="^"),
     "entropy": Look(colour=PURPLE, marker="D"),
@@ -49,7 +53,7 @@ LOOKS: Mapping[str, Look] = {
 }
 """All methods, in the order of the table; `pipeline.depth.compare.methods` has what they are."""
 
-RULES = ("kl", "latent", "entropy", "second_order", "q_exit")
+RULES = ("right", "kl", "latent", "entropy", "second_order", "q_exit")
 NO_KNOB = ("fixed", "fixed_whole", "oracle")
 SHARED = ("fixed", "fixed_whole", "policy", "oracle")
 PANELS: Mapping[str, Sequence[str]] = {

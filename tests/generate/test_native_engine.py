@@ -30,7 +30,14 @@ SETTINGS = EngineSettings(
     gpus=1,
     gpu_memory_fraction=0.5,
 )
-THRESHOLDS = {"kl": 0.02, "latent": 0.3, "entropy": 4.1, "second_order": 0.35, "q_exit": 0.8}
+THRESHOLDS = {
+    "kl": 0.02,
+    "latent": 0.3,
+    "entropy": 4.1,
+    "second_order": 0.35,
+    "q_exit": 0.8,
+    "right": 0.5,
+}
 
 
 def build(folder: Path, *, eos: int | list[int] | None = None, **options: object) -> Path:
@@ -427,7 +434,11 @@ def test_rules_without_their_weights_are_refused(tmp_path: Path) -> None:
     config.halting_width, config.exit_gate = None, False
     RecurrentForCausalLM(config).save_pretrained(tmp_path)
     engine = NativeEngine(tmp_path, SETTINGS, version=0)
-    for rule, lack in (("policy", "a halting policy"), ("q_exit", "an exit gate")):
+    for rule, lack in (
+        ("policy", "a halting policy"),
+        ("right", "a halting policy"),
+        ("q_exit", "an exit gate"),
+    ):
         with pytest.raises(ValueError, match=lack):
             next(engine.generate(ruled(rule, 1), version=0))
 

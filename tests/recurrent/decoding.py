@@ -26,6 +26,7 @@ REQUESTS = [
     DepthRequest(rule="policy", depth=6),
     DepthRequest(rule="policy", depth=6, prompt_depth=1, sampled=True, log_price=0.5, min_depth=2),
     DepthRequest(rule="policy", depth=6, sampled=True, segment=3),
+    DepthRequest(rule="right", depth=6, threshold=0.5),
 ]
 
 

@@ -81,12 +81,21 @@ def test_a_policy_goes_on_where_that_is_likelier_or_drawn() -> None:
     assert logprob.tolist() == pytest.approx([-0.913015, -0.913015], abs=1e-5)
 
 
+def test_right_already_stops_where_that_is_as_likely_as_the_threshold() -> None:
+    """The head's logit is that of not yet: of right already, 0.4013 and 0.5987."""
+    likely = seen(threshold=torch.tensor([0.40, 0.60]))
+    goes_on, logprob = decide("right", likely, Constant())
+    assert goes_on.tolist() == [False, True]
+    assert not bool(logprob.any())
+
+
 @pytest.mark.parametrize(
     ("rule", "changes", "message"),
     [
         ("entropy", {"logprobs": None}, "needs the readout"),
         ("q_exit", {"survival": None}, "exit gate"),
         ("policy", {}, "halting_width"),
+        ("right", {}, "halting_width"),
     ],
 )
 def test_a_rule_says_what_it_needs(rule: str, changes: dict[str, Any], message: str) -> None:
@@ -95,5 +104,5 @@ def test_a_rule_says_what_it_needs(rule: str, changes: dict[str, Any], message: 
 
 
 def test_every_threshold_rule_has_its_function() -> None:
-    assert set(STOPS) == set(THRESHOLD_RULES)
-    assert set(RULES) == {*STOPS, "fixed", "schedule", "policy"}
+    assert {*STOPS, "right"} == set(THRESHOLD_RULES)
+    assert set(RULES) == {*THRESHOLD_RULES, "fixed", "schedule", "policy"}

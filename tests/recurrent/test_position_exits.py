@@ -54,6 +54,11 @@ def signal(model: RecurrentForCausalLM, rule: str, states: list[Tensor], read: A
         gate: Any = model.model.exit_gate
         stay = torch.stack([1 - torch.sigmoid(gate(s))[0] for s in states[1:]])
         return stay.prod()  # stops at 1 - stay >= threshold
+    if rule == "right":
+        halting: Any = model.model.halting
+        iteration = torch.tensor([len(states) - 1])
+        not_yet = halting(state[None], previous[None], iteration, torch.zeros(1))
+        return torch.sigmoid(not_yet)[0]
     now = read(len(states) - 1).log_softmax(-1)
     if rule == "entropy":
         return -(now.exp() * now).sum()
@@ -79,7 +84,8 @@ def test_threshold_rules_stop_at_the_first_crossing(
             return model(tokens, depths=depths, output_hidden_states=True, use_cache=False)  # noqa: B023
 
         states = [state[0, -1] for state in at(request_.depth).hidden_states]
-        limit = 1 - request_.threshold if request_.rule == "q_exit" else request_.threshold
+        reaches = request_.rule in ("q_exit", "right")
+        limit = 1 - request_.threshold if reaches else request_.threshold
         expected = request_.depth
         for depth in range(request_.min_depth, request_.depth):
             read = lambda d: at(d).logits[0, -1]  # noqa: E731

@@ -59,7 +59,9 @@ def document() -> dict[str, Any]:
     """What a depth stage leaves in its manifest."""
     gains = {
         "policy": 0.06, "joint": 0.075, "policy_sampled": 0.05, "permuted": -0.05, "labels": 0.035,
-        "own_labels": -0.03, "warm_start": 0.02, "critic": 0.012, "kl": 0.022, "latent": 0.01,
+        "own_labels": -0.03, "warm_start": 0.02, "critic": 0.012,
+        "request_depth": 0.008, "static": -0.02,
+        "random": -0.06, "right": 0.015, "kl": 0.022, "latent": 0.01,
         "entropy": 0.03, "second_order": -0.01, "q_exit": 0.028,
     }  # fmt: skip
     checks = {"kl": 0.5, "entropy": 0.5}

@@ -24,7 +24,7 @@ class Contenders:
     def model(self, name: Model) -> Path:
         """The folder of a method's model.
 
-        Raises ValueError for the joint one where there was no joint phase.
+        Raises ValueError for one that this stage did not make.
         """
         folders = {
             "policy": self.policies[0],
@@ -32,8 +32,9 @@ class Contenders:
             "labels": self.heads.labels,
             "own_labels": self.heads.own_labels,
             "warm_start": self.heads.warm,
+            "right": self.heads.right,
         }
         folder = folders[name]
         if folder is None:
-            raise ValueError(f"there was no phase that makes the model {name!r}")
+            raise ValueError(f"this stage made no model {name!r}")
         return folder

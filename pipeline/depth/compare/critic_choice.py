@@ -1,9 +1,9 @@
-"""The critic's choice of a request's depth, and what choosing costs."""
+"""The depth of a request that the critic or the regression chooses, and what choosing costs."""
 
 import functools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,31 +15,47 @@ from pipeline.depth.answers import Floats
 from pipeline.depth.bench import Bench, Measurement
 from pipeline.depth.compare.methods import Choice
 from pipeline.depth.head_job import head_job
+from pipeline.depth.labels.warm_start_part import Heads
+from pipeline.depth.trainer_jobs import HeadJob
 from pipeline.recurrent.shape import RecurrentShape, iteration_flops, shape_of
 
 CRITIC_FILE = "critic.safetensors"  # `pipeline.depth.labels.critic.CRITIC`, which loads torch
+REGRESSION_FILE = "request_depth.safetensors"  # the same of `pipeline.depth.labels.request_depth`
+
+Says = Callable[[HeadJob, Path, Sequence[Sequence[int]]], list[list[float]]]
+"""A call of what a network in a folder says of prompts, given as tokens: [_P, _N]."""
 
 
-class Critic:
-    """What chooses a depth for prompts, given as tokens, at any price.
+class RequestDepths:
+    """What chooses a depth for prompts, given as tokens, wherever a knob stands.
 
-    The critic in `folder` looks at the states of the model `warm`, in a trainer's process, once.
+    A network looks at the states of the warm start's model, in a trainer's process, once.
     """
 
     def __init__(
-        self, bench: Bench, prompts: Sequence[Sequence[int]], *, folder: Path, warm: Path
+        self,
+        bench: Bench,
+        prompts: Sequence[Sequence[int]],
+        *,
+        weights: Path,
+        warm: Path,
+        says: Says,
+        depths_at: Callable[[Floats, float], list[int]],
     ) -> None:
+        """`depths_at`: from what the network says [_P, _N] and the knob's place to depths."""
         self._bench = bench
         self._prompts = prompts
-        self._folder = folder
+        self._weights = weights
         self._warm = warm
+        self._says = says
+        self._depths_at = depths_at
 
-    def choice(self, log_price: float, rows: Sequence[int]) -> Choice:
-        """At ln(lambda), of the prompts of these numbers."""
-        depths = best_depths(self._expected[list(rows)], log_price=log_price)
+    def choice(self, place: float, rows: Sequence[int]) -> Choice:
+        """At a place of the knob, of the prompts of these numbers."""
+        depths = self._depths_at(self._said[list(rows)], place)
         flops = [
             choice_flops(
-                self._folder,
+                self._weights,
                 self._shape,
                 prompt_tokens=len(self._prompts[row]),
                 prompt_depth=self._bench.spec.prompt_depth,
@@ -50,19 +66,41 @@ class Critic:
         return Choice(depths=depths, flops=np.array(flops))
 
     @functools.cached_property
-    def _expected(self) -> Floats:
-        """[_P, _R] accuracy that is expected of every prompt at every depth."""
+    def _said(self) -> Floats:
+        """[_P, _N] of every prompt."""
         bench = self._bench
         job = head_job(bench.plan, bench.ctx, model=self._warm, out=bench.ctx.work)
-        return np.array(
-            bench.ctx.cluster.call(
-                depth_calls.expected_accuracy, job, self._folder, list(self._prompts)
-            )
-        )
+        prompts = list(self._prompts)
+        return np.array(bench.ctx.cluster.call(self._says, job, self._weights.parent, prompts))
 
     @functools.cached_property
     def _shape(self) -> RecurrentShape:
         return shape_of(json.loads((self._warm / "config.json").read_text()))
+
+
+def by_accuracy(bench: Bench, prompts: Sequence[Sequence[int]], heads: Heads) -> RequestDepths:
+    """By the critic, at ln(lambda)."""
+    return RequestDepths(
+        bench,
+        prompts,
+        weights=heads.critic / CRITIC_FILE,
+        warm=heads.warm,
+        says=depth_calls.expected_accuracy,
+        depths_at=lambda accuracy, log_price: best_depths(accuracy, log_price=log_price),
+    )
+
+
+def by_regression(bench: Bench, prompts: Sequence[Sequence[int]], heads: Heads) -> RequestDepths:
+    """By the regression, so many iterations deeper."""
+    deepest = bench.spec.max_depth
+    return RequestDepths(
+        bench,
+        prompts,
+        weights=heads.request_depth / REGRESSION_FILE,
+        warm=heads.warm,
+        says=depth_calls.expected_depths,
+        depths_at=lambda expected, shift: shifted_depths(expected[:, 0], shift, deepest=deepest),
+    )
 
 
 def best_depths(accuracy: Floats, *, log_price: float) -> list[int]:
@@ -72,20 +110,25 @@ def best_depths(accuracy: Floats, *, log_price: float) -> list[int]:
     return (1 + np.argmax(accuracy - math.exp(log_price) * share, axis=1)).tolist()
 
 
-def critic_flops(folder: Path) -> float:
-    """One look of the critic in `folder`: a multiply-add for every weight of its matrices."""
-    with safe_open(folder / CRITIC_FILE, "np") as file:
+def shifted_depths(expected: Floats, shift: float, *, deepest: int) -> list[int]:
+    """The whole depth nearest to each expected one [_P] and the shift, within 1 and the deepest."""
+    return np.clip(np.rint(expected + shift), 1, deepest).astype(int).tolist()
+
+
+def look_flops(weights: Path) -> float:
+    """One look of the network in a file: a multiply-add for every weight of its matrices."""
+    with safe_open(weights, "np") as file:
         shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
     return 2.0 * sum(shape[0] * shape[1] for shape in shapes if len(shape) == 2)
 
 
 def choice_flops(
-    folder: Path, shape: RecurrentShape, *, prompt_tokens: int, prompt_depth: int, depth: int
+    weights: Path, shape: RecurrentShape, *, prompt_tokens: int, prompt_depth: int, depth: int
 ) -> float:
     """The look, and what it waits for: it reads the last prompt position after `prompt_depth`
     iterations, also of a request that then runs at a lower `depth`."""
     waited = max(0, prompt_depth - depth)
-    return critic_flops(folder) + waited * iteration_flops(shape, context=prompt_tokens)
+    return look_flops(weights) + waited * iteration_flops(shape, context=prompt_tokens)
 
 
 def with_flops(measurement: Measurement, flops: Floats) -> Measurement:

@@ -17,7 +17,7 @@ import numpy as np
 from pipeline.depth.answers import Floats
 from pipeline.depth.bench import Bench, Measurement
 from pipeline.depth.compare.contenders import Contenders
-from pipeline.depth.compare.critic_choice import Critic, with_flops
+from pipeline.depth.compare.critic_choice import by_accuracy, by_regression, with_flops
 from pipeline.depth.compare.gains import stated_flops
 from pipeline.depth.compare.halves import Rows, halves_of, merged
 from pipeline.depth.compare.methods import (
@@ -30,6 +30,7 @@ from pipeline.depth.compare.methods import (
     Trial,
     of_seed,
 )
+from pipeline.depth.labels.static_schedule import losses_by_place, schedule
 from pipeline.depth.members import policy_request
 from pipeline.generate.groups import Group
 from pipeline.measure.placement import placed
@@ -59,12 +60,9 @@ class Measurements:
         self._all = range(len(self.prompts))
         self.fixed = self.ladder(FIXED)
         rollouts = [group.samples[0].rollout for group in self.fixed[0].groups]
-        self._critic = Critic(
-            bench,
-            [list(rollout.prompt_tokens) for rollout in rollouts],
-            folder=contenders.heads.critic,
-            warm=contenders.heads.warm,
-        )
+        prompts = [list(rollout.prompt_tokens) for rollout in rollouts]
+        self._critic = by_accuracy(bench, prompts, contenders.heads)
+        self._regression = by_regression(bench, prompts, contenders.heads)
 
     def ladder(self, ladder: Ladder) -> list[Measurement]:
         """Fixed depths 1 to the deepest, on all prompts."""
@@ -155,7 +153,13 @@ class Measurements:
             names=group_names([self.prompts[row] for row in rows]),
             policy=lambda log_price: self._policy_at(log_price, rows),
             critic=lambda log_price: self._critic.choice(log_price, rows),
+            request_depth=lambda shift: self._regression.choice(shift, rows),
+            static=self._static_at,
         )
+
+    def _static_at(self, log_price: float) -> Sequence[int]:
+        """Depths by position at ln(nats an iteration)."""
+        return schedule(losses_by_place(self._contenders.heads.losses), log_price=log_price)
 
     def _policy_at(self, log_price: float, rows: Rows) -> Sequence[Group]:
         """What the first policy does at ln(lambda)."""

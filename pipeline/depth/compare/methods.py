@@ -8,14 +8,15 @@ method is a new entry and nothing else.
 
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.depth.members import fixed_request, policy_request
+from pipeline.depth.members import fixed_request, policy_request, threshold_request
 from pipeline.generate.groups import Group
 from pipeline.recipe.depth_stage import FOLLOWERS, DepthStage
 from pipeline.recurrent.request import DepthRequest, Rule
@@ -23,7 +24,7 @@ from pipeline.recurrent.request import DepthRequest, Rule
 Requests = DepthRequest | Mapping[str, Sequence[DepthRequest]]
 """One for all completions, or by `Rollout.group` one for each."""
 
-Model = Literal["policy", "joint", "labels", "own_labels", "warm_start"]
+Model = Literal["policy", "joint", "labels", "own_labels", "warm_start", "right"]
 """The models that methods run on; `contenders.Contenders` has their folders."""
 
 
@@ -53,6 +54,8 @@ class Trial:
     names: Sequence[str]  # [_P] `Rollout.group` of every prompt
     policy: Callable[[float], Sequence[Group]]  # what the first policy does there at ln(lambda)
     critic: Callable[[float], Choice]  # the critic's choice at ln(lambda)
+    request_depth: Callable[[float], Choice]  # the regression's, so many iterations deeper
+    static: Callable[[float], Sequence[int]]  # depth by position at ln(nats an iteration)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,16 +131,57 @@ def permuted(trial: Trial, log_price: float) -> Setting:
     )
 
 
+def drawn(trial: Trial, log_price: float) -> Setting:
+    """Every token at a depth drawn for it alone from the policy's at the price: its histogram, and
+    nothing else of it."""
+    groups = trial.policy(log_price)
+    histogram = Counter(d for g in groups for s in g.samples for d in s.rollout.depths or ())
+    depths, counts = list(histogram), list(histogram.values())
+
+    def request(name: str, sample: int) -> DepthRequest:
+        draws = random.Random(f"{trial.seed}/{name}/{sample}")
+        return _schedule(trial.spec, draws.choices(depths, counts, k=trial.spec.max_tokens))
+
+    return Setting(
+        requests={
+            _name(g): [request(_name(g), sample) for sample, _ in enumerate(g.samples)]
+            for g in groups
+        },
+        key={"log_price": log_price},
+    )
+
+
+def static(trial: Trial, log_price: float) -> Setting:
+    """Depths by position, the same for every request."""
+    depths = trial.static(log_price)
+    request = DepthRequest(
+        rule="schedule",
+        depth=depths[-1],
+        prompt_depth=trial.spec.prompt_depth,
+        schedule=tuple(depths),
+    )
+    return Setting(requests=request, key={"log_price": log_price})
+
+
 def by_critic(trial: Trial, log_price: float) -> Setting:
     """One depth a request, which the critic chose from the prompt, at a cost of its own."""
-    choice = trial.critic(log_price)
+    return _chosen(trial, trial.critic(log_price), key={"log_price": log_price})
+
+
+def by_request_depth(trial: Trial, shift: float) -> Setting:
+    """One depth a request, which the regression expects to be the cheapest right one, so many
+    iterations deeper."""
+    return _chosen(trial, trial.request_depth(shift), key={"shift": shift})
+
+
+def _chosen(trial: Trial, choice: Choice, *, key: Mapping[str, float]) -> Setting:
     samples = trial.spec.pareto.samples_per_prompt
     return Setting(
         requests={
             name: [fixed_request(trial.spec, depth)] * samples
             for name, depth in zip(trial.names, choice.depths, strict=True)
         },
-        key={"log_price": log_price},
+        key=key,
         more_flops=choice.flops,
     )
 
@@ -151,13 +195,7 @@ def exit_rule(name: Rule, label: str, *, dear: float, cheap: float, share: bool 
     def setting(trial: Trial, place: float) -> Setting:
         threshold = 1 / (1 + math.exp(-place)) if share else math.exp(place)
         return Setting(
-            requests=DepthRequest(
-                rule=name,
-                depth=trial.spec.max_depth,
-                prompt_depth=trial.spec.prompt_depth,
-                threshold=threshold,
-            ),
-            key={"threshold": threshold},
+            requests=threshold_request(trial.spec, name, threshold), key={"threshold": threshold}
         )
 
     odds = [end / (1 - end) if share else end for end in (dear, cheap)]
@@ -214,6 +252,23 @@ RIVALS = (
         label="critic, a depth a request",
         knob=lambda _: Knob(dear=math.log(1e-3), cheap=math.log(1e2)),
         setting=by_critic,
+    ),
+    Method(
+        name="request_depth",
+        label="regression, a depth a request",
+        knob=lambda spec: Knob(dear=spec.max_depth, cheap=-spec.max_depth),
+        setting=by_request_depth,
+    ),
+    Method(
+        name="static",
+        label="static, by position",
+        knob=lambda _: Knob(dear=math.log(1e-5), cheap=math.log(1e3)),
+        setting=static,
+    ),
+    Method(name="random", label="its depths, drawn anew", knob=trained_prices, setting=drawn),
+    replace(
+        exit_rule("right", "right-already head", dear=0.9999, cheap=1e-4, share=True),
+        model="right",
     ),
     exit_rule("kl", "KL exit", dear=1e-5, cheap=10.0),  # nats; Huginn 5e-4
     exit_rule("latent", "latent change exit", dear=1e-3, cheap=5.0),

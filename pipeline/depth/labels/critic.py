@@ -6,7 +6,7 @@ Shapes: `_P` prompts, `_R` depths, h hidden size.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -74,49 +74,69 @@ def train(job: HeadJob, table: Path, *, steps: int, lr: float) -> dict[str, floa
     return {**report, "prompts": float(len(accuracy))}
 
 
+def mean_logit(accuracy: Tensor) -> Tensor:
+    """[_R] logits of the mean accuracy by depth of prompts [_P, _R]."""
+    return accuracy.mean(dim=0).clamp(_LEAST, 1 - _LEAST).logit()
+
+
 def fit(
-    critic: Critic, states: Tensor, accuracy: Tensor, *, steps: int, lr: float
+    critic: Critic,
+    states: Tensor,
+    labels: Tensor,
+    *,
+    start: Callable[[Tensor], Tensor] = mean_logit,
+    loss_of: Callable[[Tensor, Tensor], Tensor] = F.binary_cross_entropy_with_logits,
+    steps: int,
+    lr: float,
 ) -> dict[str, float]:
-    """Cross-entropy with soft labels on all prompts but every `HELD_OUT`th; see `train`."""
+    """A loss of outputs and labels [_P, _R], by default cross-entropy with soft labels, on all
+    prompts but every `HELD_OUT`th; see `train`. `start`: from labels to what the mean is [_R]."""
     out = torch.arange(len(states)) % HELD_OUT == HELD_OUT - 1
-    mean = accuracy[~out].mean(dim=0).clamp(_LEAST, 1 - _LEAST)
+    mean = start(labels[~out])
     with torch.no_grad():
-        critic.out.bias.copy_(mean.logit())
+        critic.out.bias.copy_(mean)
     optimizer = AdamW(critic.parameters(), lr=lr, weight_decay=0.1)
-    lowest, best_weights, best_step = _loss(critic, states[out], accuracy[out]), None, 0
+
+    @torch.no_grad()
+    def held_out_loss() -> float:
+        return float(loss_of(critic(states[out]), labels[out]))
+
+    lowest, best_weights, best_step = held_out_loss(), None, 0
     first = lowest
     for step in range(1, steps + 1):
-        loss = F.binary_cross_entropy_with_logits(critic(states[~out]), accuracy[~out])
+        loss = loss_of(critic(states[~out]), labels[~out])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         if step % CHECK_EVERY == 0 or step == steps:
-            reached = _loss(critic, states[out], accuracy[out])
+            reached = held_out_loss()
             if reached < lowest:
                 lowest, best_weights, best_step = reached, copy.deepcopy(critic.state_dict()), step
     if best_weights is None:
         nn.init.zeros_(critic.out.weight)
         with torch.no_grad():
-            critic.out.bias.copy_(mean.logit())
+            critic.out.bias.copy_(mean)
     else:
         critic.load_state_dict(best_weights)
     return {"loss": lowest, "loss_mean": first, "steps": float(best_step)}
-
-
-@torch.no_grad()
-def _loss(critic: Critic, states: Tensor, accuracy: Tensor) -> float:
-    return float(F.binary_cross_entropy_with_logits(critic(states), accuracy))
 
 
 def expected_accuracy(
     job: HeadJob, folder: Path, prompts: Sequence[Sequence[int]]
 ) -> list[list[float]]:
     """Accuracy [_P, _R] that the critic in `folder` expects of prompts, given as tokens."""
-    weights = load_file(folder / CRITIC)
-    with head_process(job) as model, torch.no_grad():
+    return torch.sigmoid(outputs(job, load_file(folder / CRITIC), prompts)).tolist()
+
+
+@torch.no_grad()
+def outputs(
+    job: HeadJob, weights: Mapping[str, Tensor], prompts: Sequence[Sequence[int]]
+) -> Tensor:
+    """What a critic of these weights says [_P, _R] of prompts, given as tokens."""
+    with head_process(job) as model:
         critic = Critic(weights["state.weight"].shape[1], len(weights["out.bias"]))
         critic.load_state_dict(weights)
-        return torch.sigmoid(critic(last_states(model, prompts, job=job))).tolist()
+        return critic(last_states(model, prompts, job=job))
 
 
 @torch.no_grad()

@@ -22,6 +22,9 @@ class Heads:
     labels: Path  # the head from labels alone
     own_labels: Path  # the head from labels of every token's own loss
     critic: Path  # of the critic's file
+    request_depth: Path  # of the regression's file
+    losses: Path  # what leaving early costs, token by token
+    right: Path | None = None  # the "right already?" head, where it is compared
 
 
 def gate(bench: Bench, out: Path, *, model: Path, labels: Path) -> Mapping[str, Any]:
@@ -78,6 +81,18 @@ def critic(bench: Bench, out: Path, *, model: Path, table: Path) -> Mapping[str,
     job = head_job(bench.plan, bench.ctx, model=model, out=out)
     return bench.ctx.cluster.call(
         depth_calls.train_critic,
+        job,
+        table,
+        steps=bench.spec.warm_start.steps,
+        lr=LR,
+    )
+
+
+def request_depth(bench: Bench, out: Path, *, model: Path, table: Path) -> Mapping[str, Any]:
+    """The regression of the cheapest right depth, from the same table."""
+    job = head_job(bench.plan, bench.ctx, model=model, out=out)
+    return bench.ctx.cluster.call(
+        depth_calls.train_request_depth,
         job,
         table,
         steps=bench.spec.warm_start.steps,

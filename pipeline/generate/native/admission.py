@@ -11,7 +11,7 @@ from pipeline.generate.native.prefill import PrefilledPrompt, prefill
 from pipeline.generate.native.row_table import IDLE, Rows, depth_of
 from pipeline.records import Request
 from pipeline.recurrent.config import RecurrentConfig
-from pipeline.recurrent.request import DepthRequest
+from pipeline.recurrent.request import HEAD_RULES, DepthRequest
 
 Key = tuple[tuple[int, ...], int]
 """Prompt tokens but the last, and the depth that they run at."""
@@ -140,8 +140,8 @@ def check(request: Request, *, config: RecurrentConfig, pool: KvPool) -> None:
             f"{name}: depth {depth.deepest} is over the model's "
             f"max_iterations={config.max_iterations}"
         )
-    if depth.rule == "policy" and config.halting_width is None:
-        raise ValueError(f"{name}: rule 'policy' needs a model with a halting policy")
+    if depth.rule in HEAD_RULES and config.halting_width is None:
+        raise ValueError(f"{name}: rule {depth.rule!r} needs a model with a halting policy")
     if depth.rule == "q_exit" and not config.exit_gate:
         raise ValueError(f"{name}: rule 'q_exit' needs a model with an exit gate")
     core, dense = needed(request, depth)

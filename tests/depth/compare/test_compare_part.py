@@ -116,9 +116,16 @@ def bench(tmp_path: Path) -> Bench:
 
 def measurements_on(bench: Any) -> Measurements:
     folder = bench.ctx.work
-    heads = Heads(warm=folder, labels=folder, own_labels=folder, critic=folder)
+    heads = Heads(
+        warm=folder,
+        labels=folder,
+        own_labels=folder,
+        critic=folder,
+        request_depth=folder,
+        losses=folder,
+    )
     contenders = Contenders(policies=[folder], heads=heads)
-    with pytest.raises(ValueError, match="no phase that makes the model 'joint'"):
+    with pytest.raises(ValueError, match="this stage made no model 'joint'"):
         contenders.model("joint")
     return Measurements(bench, contenders, entry="t")
 
@@ -165,7 +172,9 @@ def test_the_critics_choice_is_part_of_its_cost(bench: Bench, tmp_path: Path) ->
     depths = [1, 2, 1, 4, 1]  # odd prompts at a low price: what they need; even ones at a high one
     assert family[0].answers.iterations[:, 0].tolist() == depths
     more = [
-        choice_flops(tmp_path, shape, prompt_tokens=tokens, prompt_depth=3, depth=depth)
+        choice_flops(
+            tmp_path / critic.CRITIC, shape, prompt_tokens=tokens, prompt_depth=3, depth=depth
+        )
         for tokens, depth in zip(PROMPT_TOKENS.values(), depths, strict=True)
     ]
     assert more[0] > more[1] > more[3] > 0  # two iterations waited for, one, none

@@ -1,4 +1,5 @@
-"""The critic's cost: its matrices, what it waits for, and where that goes."""
+"""A depth a request: what the critic and the regression choose, and what a choice costs: its
+matrices, what it waits for, and where that goes."""
 
 import math
 from dataclasses import replace
@@ -12,12 +13,14 @@ from pipeline.depth.answers import Answers
 from pipeline.depth.bench import Measurement
 from pipeline.depth.compare.critic_choice import (
     CRITIC_FILE,
+    REGRESSION_FILE,
     best_depths,
     choice_flops,
-    critic_flops,
+    look_flops,
+    shifted_depths,
     with_flops,
 )
-from pipeline.depth.labels import critic
+from pipeline.depth.labels import critic, request_depth
 from pipeline.measure.energy import Energy
 from pipeline.recurrent.shape import RecurrentShape
 
@@ -38,27 +41,28 @@ SHAPE = RecurrentShape(
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def weights(tmp_path: Path) -> Path:
     save_file(critic.Critic(8, 4).state_dict(), tmp_path / critic.CRITIC)
-    return tmp_path
+    return tmp_path / critic.CRITIC
 
 
 def test_the_file_is_the_trainers() -> None:
     assert critic.CRITIC == CRITIC_FILE
+    assert request_depth.REGRESSION == REGRESSION_FILE
 
 
-def test_a_look_is_its_two_matrices(folder: Path) -> None:
-    assert critic_flops(folder) == 2 * (8 * critic.WIDTH + critic.WIDTH * 4)
+def test_a_look_is_its_two_matrices(weights: Path) -> None:
+    assert look_flops(weights) == 2 * (8 * critic.WIDTH + critic.WIDTH * 4)
 
 
 @pytest.mark.parametrize(("depth", "waited"), [(1, 2), (2, 1), (3, 0), (4, 0)])
 def test_a_shallow_request_waits_for_the_critics_state(
-    folder: Path, depth: int, waited: int
+    weights: Path, depth: int, waited: int
 ) -> None:
     """One block of h 8 on a token that attends to 5: four projections, an MLP, the attention."""
     block = 2 * (4 * 8 * 8 + 3 * 8 * 16 + 2 * 8 * 5)
-    found = choice_flops(folder, SHAPE, prompt_tokens=5, prompt_depth=3, depth=depth)
-    assert found == critic_flops(folder) + waited * block
+    found = choice_flops(weights, SHAPE, prompt_tokens=5, prompt_depth=3, depth=depth)
+    assert found == look_flops(weights) + waited * block
 
 
 def test_every_completion_pays_and_joules_follow() -> None:
@@ -76,3 +80,10 @@ def test_choices_follow_the_price() -> None:
     accuracy = np.array([[0.2, 0.5, 0.9], [0.9, 0.9, 0.9]])
     assert best_depths(accuracy, log_price=math.log(0.01)) == [3, 1]
     assert best_depths(accuracy, log_price=math.log(2.0)) == [1, 1]
+
+
+def test_expected_depths_are_shifted_to_whole_ones_within_reach() -> None:
+    expected = np.array([1.4, 2.6, 3.9])
+    assert shifted_depths(expected, 0.0, deepest=4) == [1, 3, 4]
+    assert shifted_depths(expected, 1.0, deepest=4) == [2, 4, 4]
+    assert shifted_depths(expected, -9.0, deepest=4) == [1, 1, 1]

@@ -35,6 +35,7 @@ METHODS: Mapping[str, Method] = {method.name: method for method in (POLICY, *RIV
 def trial(**changes: Any) -> Trial:
     given: dict[str, Any] = {
         "spec": SPEC, "seed": 3, "names": [], "policy": lambda _: [], "critic": lambda _: None,
+        "request_depth": lambda _: None, "static": lambda _: [],
     }  # fmt: skip
     return Trial(**(given | changes))
 
@@ -65,7 +66,7 @@ def test_rules_turn_their_threshold(rule: str) -> None:
     assert all(isinstance(request, DepthRequest) for request in requests)
     thresholds = [r.threshold for r in requests if isinstance(r, DepthRequest)]
     assert thresholds == [setting.key["threshold"] for setting in settings]
-    assert thresholds == sorted(thresholds, reverse=rule == "q_exit")  # the gate's CDF has to reach
+    assert thresholds == sorted(thresholds, reverse=rule in ("q_exit", "right"))  # have to reach it
     assert {
         (r.rule, r.depth, r.prefill_depth) for r in requests if isinstance(r, DepthRequest)
     } == {(rule, 4, 2)}
@@ -102,3 +103,41 @@ def test_the_critics_choice_is_paid_for() -> None:
     assert depths == {"a": [2], "b": [4]}
     assert setting.more_flops is not None
     assert setting.more_flops.tolist() == [10, 20]
+
+
+def test_the_regressions_choice_is_paid_for() -> None:
+    choice = Choice(depths=[3, 1], flops=np.array([1.0, 2.0]))
+    asked: list[float] = []
+
+    def expected(shift: float) -> Choice:
+        asked.append(shift)
+        return choice
+
+    method = METHODS["request_depth"]
+    setting = method.setting(trial(names=["a", "b"], request_depth=expected), 0.5)
+    assert asked == [setting.key["shift"]] == [0.5]
+    assert not isinstance(setting.requests, DepthRequest)
+    assert {n: [r.depth for r in some] for n, some in setting.requests.items()} == {
+        "a": [3], "b": [1],
+    }  # fmt: skip
+    assert setting.more_flops is choice.flops
+
+
+def test_drawn_depths_have_the_policys_histogram_and_no_two_requests_alike() -> None:
+    groups = {0.3: [group(f"p{i}", [(1, 1, 1, 4), (1, 1, 1, 1)]) for i in range(60)]}
+    setting = METHODS["random"].setting(trial(policy=groups.__getitem__), 0.3)
+    assert not isinstance(setting.requests, DepthRequest)
+    schedules = [r.schedule for some in setting.requests.values() for r in some]
+    assert {len(schedule) for schedule in schedules} == {SPEC.max_tokens}
+    drawn = Counter(depth for schedule in schedules for depth in schedule)
+    assert set(drawn) == {1, 4}
+    assert drawn[4] / drawn.total() == pytest.approx(1 / 8, abs=0.05)
+    assert len(set(schedules)) > 30
+    again = METHODS["random"].setting(trial(policy=groups.__getitem__), 0.3)
+    assert again.requests == setting.requests
+
+
+def test_static_depths_are_the_same_for_every_request() -> None:
+    setting = METHODS["static"].setting(trial(static=lambda _: [4, 2]), -1.0)
+    assert isinstance(setting.requests, DepthRequest)
+    assert [setting.requests.planned(index) for index in range(3)] == [4, 2, 2]
