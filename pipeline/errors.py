@@ -27,6 +27,10 @@ class RunFailed(StepwellError):
     exit_code = FAILED
 
 
+class Diverged(RunFailed):
+    """A training met a step that has no numbers; from its last checkpoint it goes on without."""
+
+
 class Stopped(StepwellError):
     """The user asked for an end; what was done is kept and the same command goes on."""
 

@@ -13,7 +13,7 @@ from pipeline.artifacts import Artifact, fresh_folder, publish, write_atomic
 from pipeline.cluster.driver import Cluster
 from pipeline.cluster.ray_session import ComponentDied
 from pipeline.depth import stage as depth
-from pipeline.errors import RunFailed, StepwellError, Stopped
+from pipeline.errors import Diverged, RunFailed, StepwellError, Stopped
 from pipeline.plan.engine_choice import first_engine
 from pipeline.plan.plan import stages_until
 from pipeline.plan.stage_plan import Plan, StagePlan
@@ -171,7 +171,7 @@ def _run_stage(
     began = time.monotonic() - _seconds_before(clock)
     progress.show(stage.name, "running")
     try:
-        output = STAGES[stage.kind](stage, context)
+        output = _output(stage, context)
     except Stopped as stop:
         seconds = time.monotonic() - began
         with contextlib.suppress(OSError):
@@ -198,6 +198,17 @@ def _run_stage(
     shutil.rmtree(context.work / CHECKPOINTS, ignore_errors=True)
     progress.publish(stage.name, artifact)
     return artifact
+
+
+def _output(stage: StagePlan, context: RunContext) -> Output:
+    """What the stage makes; where a training met a step without numbers, it begins again from its
+    last checkpoint. The trainer bounds how often."""
+    while True:
+        try:
+            return STAGES[stage.kind](stage, context)
+        except Diverged as error:
+            context.console.log(f"warning: {stage.name}: {error}")
+            fresh_folder(context.out)
 
 
 def _seconds_before(clock: Path) -> float:

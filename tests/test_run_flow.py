@@ -13,7 +13,7 @@ import pytest
 from pipeline import run as flow
 from pipeline.artifacts import open_artifact
 from pipeline.cluster.ray_session import ComponentDied, ComponentFailed
-from pipeline.errors import RunFailed, Stopped
+from pipeline.errors import Diverged, RunFailed, Stopped
 from pipeline.plan.plan import make_plan
 from pipeline.plan.stage_plan import Plan, PlanError, StagePlan
 from pipeline.recipe.schema import Recipe
@@ -258,3 +258,23 @@ def test_what_a_stage_raises_itself_is_no_death(
     with pytest.raises(flow.StageFailed, match="a reward raises"):
         run(tmp_path, planned())
     assert ran == ["cold"]
+
+
+def test_a_training_that_diverged_begins_again(
+    ran: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage, left = flow.STAGES["sft"], [2]
+
+    def diverging(plan: StagePlan, context: RunContext) -> Output:
+        if left[0]:
+            left[0] -= 1
+            (context.out / "half").touch()
+            raise Diverged("step 3: loss nan; back to the last checkpoint")
+        return stage(plan, context)
+
+    monkeypatch.setattr(flow, "STAGES", {"sft": diverging})
+    run(tmp_path, planned())
+    assert ran == ["cold", "refit"]
+    assert not (tmp_path / "stages" / "cold" / "half").exists()
+    log = (tmp_path / "logs" / "run.log").read_text()
+    assert log.count("warning: cold: step 3: loss nan; back to the last checkpoint") == 2

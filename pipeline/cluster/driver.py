@@ -31,7 +31,7 @@ from pipeline.cluster.ray_session import (
     reserve,
 )
 from pipeline.cluster.setups import GrpoSetup, ServiceSetup
-from pipeline.errors import StepwellError, Stopped, WrongInput
+from pipeline.errors import Diverged, StepwellError, Stopped, WrongInput
 from pipeline.generate.client import RolloutClient
 from pipeline.generate.engine import EngineSettings
 from pipeline.generate.groups import Group
@@ -404,5 +404,7 @@ def failure_of(error: RayTaskError) -> StepwellError:
     cause = innermost(error)
     if isinstance(cause, WrongInput):
         return WrongInput(str(cause))
+    if isinstance(cause, Diverged):
+        return cause
     expected = isinstance(cause, StepwellError)
     return ComponentFailed(str(cause) if expected else f"{type(cause).__name__}: {cause}")

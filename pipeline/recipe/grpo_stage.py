@@ -34,7 +34,7 @@ class GrpoStage(FurtherTraining):
     uses_engines: ClassVar[bool] = True
     top_p: ClassVar[float] = 1.0
     hardware_keys: ClassVar[tuple[str, ...]] = (*TRAINER_KEYS, *ENGINE_KEYS)
-    neutral_keys: ClassVar[frozenset[str]] = frozenset({"save_steps", "watch"})
+    neutral_keys: ClassVar[frozenset[str]] = frozenset({"save_steps", "on_divergence", "watch"})
     removed_keys: ClassVar[Mapping[str, str]] = {
         **FurtherTraining.removed_keys,
         "top_p": "RL samples from the full distribution, since the trainer recomputes "

@@ -145,7 +145,7 @@ class Training(StageBase):
     """What every stage that trains a language model has."""
 
     hardware_keys: ClassVar[tuple[str, ...]] = TRAINER_KEYS
-    neutral_keys: ClassVar[frozenset[str]] = frozenset({"save_steps"})
+    neutral_keys: ClassVar[frozenset[str]] = frozenset({"save_steps", "on_divergence"})
     removed_keys: ClassVar[Mapping[str, str]] = {
         "max_grad_norm": "gradients are scaled down to a norm of 1",
         "weight_decay": "weights do not decay",
@@ -159,6 +159,9 @@ class Training(StageBase):
     """Rows per rank and forward pass: memory only, the step stays the same."""
     save_steps: PositiveInt = 20
     """Optimizer steps between checkpoints that a resumed run goes on from."""
+    on_divergence: Literal["roll_back", "stop"] = "roll_back"
+    """At a loss or gradient that is no number. `roll_back`: go back to the last checkpoint and on
+    without that step, three times at most; `stop`: end the run."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass: less memory, a third more compute."""
     optimizer: Literal["adamw", "adamw_8bit"] = "adamw"

@@ -18,6 +18,7 @@ from pipeline.recipe.stage_base import BASE, Input, Training
 from pipeline.records import Message, Prompt, read_prompts
 from pipeline.recurrent.effort import CALIBRATION
 from pipeline.stages.context import Poll, RunContext, Serving, TrainingCall
+from pipeline.stages.health_watch import HealthWatch
 from pipeline.stages.prompt_room import positions_of
 from pipeline.stages.signal_watch import SignalWatch
 from pipeline.train.checkpoints import latest_whole
@@ -137,6 +138,7 @@ class MetricsFollower:
         self._file = ctx.work / METRICS_FILE
         self._last_step = -1
         self._signal = SignalWatch()
+        self._health = HealthWatch()
         self._seen_bytes = -1
 
     def __call__(self) -> None:
@@ -148,6 +150,8 @@ class MetricsFollower:
                 self._last_step = row["step"]
                 self._ctx.console.metrics(self._name, self._as_shown(row))
                 self._warn(self._signal.see(row))
+                for sentence in self._health.see(row):
+                    self._warn(sentence)
 
     def finish(self) -> None:
         """Show what is left, and what the stage lacked."""

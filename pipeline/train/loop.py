@@ -22,6 +22,7 @@ from pipeline.train.callbacks import (
 )
 from pipeline.train.depth_policy import drop_calibration, freeze_policy
 from pipeline.train.flop_meter import FlopMeter
+from pipeline.train.health import HealthGuard
 from pipeline.train.job import DONE, STOPPED, TrainJob
 
 LAST_STEPS = 10  # the reported loss is their mean
@@ -46,6 +47,8 @@ def run(
     its own, whose FLOPs count too. A recurrent model keeps what decides its depths, and loses its
     calibration.
 
+    Raises Diverged at a step without numbers (`pipeline.train.health`).
+
     Returns:
         status (done or stopped), steps (so far), loss (mean of the last 10 steps).
     """
@@ -61,7 +64,7 @@ def run(
         other: Any = trainer.accelerator.unwrap_model(frozen)
         meter.watch(transformers_model(other))
     writer = MetricsWriter(job, extra=extra, phases=phases, meter=meter)
-    for callback in (*callbacks, writer, stop, CompleteCheckpoints(job)):
+    for callback in (*callbacks, writer, HealthGuard(job), stop, CompleteCheckpoints(job)):
         trainer.add_callback(callback)
     resumed = find_resume(job)
     trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
