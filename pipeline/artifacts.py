@@ -43,6 +43,7 @@ class Manifest:
     inputs: Mapping[str, str] = field(default_factory=dict)  # role -> fingerprint of the input
     files: Mapping[str, str] = field(default_factory=dict)  # relative path -> SHA-256
     info: Mapping[str, Any] = field(default_factory=dict)  # what the stage wants to say
+    surroundings: Mapping[str, Any] = field(default_factory=dict)  # packages, machine, changes
     seconds: float = 0.0
     created: str = ""
 
@@ -76,6 +77,7 @@ def publish(
     fingerprint: str,
     inputs: Mapping[str, str] | None = None,
     info: Mapping[str, Any] | None = None,
+    surroundings: Mapping[str, Any] | None = None,
     seconds: float = 0.0,
 ) -> Artifact:
     """Turn the folder `source` into the artifact `target` (same file system) in one rename.
@@ -96,6 +98,7 @@ def publish(
         inputs=dict(inputs or {}),
         files=files,
         info=dict(info or {}),
+        surroundings=dict(surroundings or {}),
         seconds=seconds,
         created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     )

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 from pipeline.artifacts import Artifact, fresh_folder, publish, write_atomic
 from pipeline.cluster.driver import Cluster
@@ -23,11 +24,13 @@ from pipeline.stages import distill, evaluate, export, grpo, reject, reward_mode
 from pipeline.stages.context import Console, Output, RunContext
 from pipeline.stages.drop_log import write_room_drops
 from pipeline.stages.progress import Progress, RunResult
+from pipeline.stages.recipe_changes import recipe_changes
 from pipeline.stages.run_folder import CORES_FILE, RunFolder
 from pipeline.stages.run_inputs import measured_room, run_inputs
 from pipeline.stages.run_log import RunLog
 from pipeline.stages.stop_signal import stop_if, stop_signal
 from pipeline.stages.support import prepare_engines
+from pipeline.stages.surroundings import Surroundings, settled
 from pipeline.train.job import CHECKPOINTS
 
 STAGES: Mapping[str, Callable[[StagePlan, RunContext], Output]] = {
@@ -55,8 +58,10 @@ def run(
     from_stage: str | None,
     to_stage: str | None,
     console: Console,
+    force: bool = False,
 ) -> RunResult:
-    """Run a plan to its end, or to `to_stage`. Finished stages are skipped.
+    """Run a plan to its end, or to `to_stage`. Finished stages are skipped. `force`: go on with
+    stages that were begun with other versions of packages.
 
     Raises PlanError for a wrong stage name, RunFolderError for a folder where nothing can run,
     RunFailed when the cluster, the base model or a stage fails, or Stopped after Ctrl-C.
@@ -69,7 +74,7 @@ def run(
         RunLog.opened(folder.logs / "run.log", console) as log,
         stop_signal(tell=log.log) as stopping,
     ):
-        write_atomic(folder.path / "recipe.yaml", dump_recipe(plan.recipe))
+        _keep_recipe(plan, folder, log)
         write_atomic(folder.path / CORES_FILE, f"{plan.cores}\n")
         if (line := other_cores(plan)) is not None:
             log.log(line)
@@ -81,7 +86,9 @@ def run(
         progress = Progress(plan, folder, log, finished=artifacts)
         waiting = [stage for stage in stages if stage.name not in artifacts]
         try:
-            artifacts |= _run_stages(waiting, artifacts, plan, folder, progress, log, stopping)
+            artifacts |= _run_stages(
+                waiting, artifacts, plan, folder, progress, log, stopping, force=force
+            )
         except BaseException as error:
             reason = _named(error)
             free_reserve()
@@ -101,6 +108,8 @@ def _run_stages(
     progress: Progress,
     console: Console,
     stopping: Event,
+    *,
+    force: bool,
 ) -> dict[str, Artifact]:
     """What the stages read and make, by name. Where a process died or hung, all are started again
     and the work goes on from what is on disk, as often as the recipe has it."""
@@ -110,7 +119,9 @@ def _run_stages(
         waiting = [stage for stage in stages if stage.name not in artifacts]
         try:
             if waiting:
-                _run_on_cluster(waiting, artifacts, plan, folder, progress, console, stopping)
+                _run_on_cluster(
+                    waiting, artifacts, plan, folder, progress, console, stopping, force=force
+                )
             return artifacts
         except (ComponentDied, StageFailed) as error:
             died = error.__cause__ if isinstance(error, StageFailed) else error
@@ -129,6 +140,8 @@ def _run_on_cluster(
     progress: Progress,
     console: Console,
     stopping: Event,
+    *,
+    force: bool,
 ) -> None:
     """Add what the stages read and make to `artifacts`."""
     with Cluster(
@@ -145,12 +158,15 @@ def _run_on_cluster(
             stop_if(stopping.is_set, before=stages[0].name)
         room = measured_room(plan, artifacts, log=console.log)
         write_room_drops(folder.path, room.drops)
+        here = Surroundings.here(device=plan.device)
         for stage in stages:
             stop_if(stopping.is_set, before=stage.name)
+            work = folder.begin(stage, tell=console.log)
+            around = settled(work, stage.name, here, force=force, tell=console.log)
             context = RunContext(
                 plan=plan,
                 run_dir=folder.path,
-                work=folder.begin(stage),
+                work=work,
                 out=fresh_folder(folder.work(f".{stage.name}.out")),
                 artifacts=artifacts,
                 cluster=cluster,
@@ -160,11 +176,15 @@ def _run_on_cluster(
             )
             if stage is stages[0]:
                 prepare_engines(context, stages)
-            artifacts[stage.name] = _run_stage(stage, context, folder, progress)
+            artifacts[stage.name] = _run_stage(stage, context, folder, progress, around)
 
 
 def _run_stage(
-    stage: StagePlan, context: RunContext, folder: RunFolder, progress: Progress
+    stage: StagePlan,
+    context: RunContext,
+    folder: RunFolder,
+    progress: Progress,
+    surroundings: Mapping[str, Any],
 ) -> Artifact:
     """Run one stage and publish what it fills its context's `out` folder with."""
     clock = context.work / SECONDS_FILE
@@ -193,11 +213,22 @@ def _run_stage(
         fingerprint=stage.fingerprint,
         inputs={f"{i.role}:{i.name}": fingerprints[i.name] for i in stage.inputs},
         info=output.info,
+        surroundings=surroundings,
         seconds=time.monotonic() - began,
     )
     shutil.rmtree(context.work / CHECKPOINTS, ignore_errors=True)
     progress.publish(stage.name, artifact)
     return artifact
+
+
+def _keep_recipe(plan: Plan, folder: RunFolder, console: Console) -> None:
+    """Write the recipe into the folder, and say what of it is another than before."""
+    file, text = folder.path / "recipe.yaml", dump_recipe(plan.recipe)
+    if file.is_file():
+        before = file.read_text(encoding="utf-8", errors="replace")
+        if (changes := recipe_changes(before, text)) is not None:
+            console.log(f"the recipe differs from that of the last launch here: {changes}")
+    write_atomic(file, text)
 
 
 def _output(stage: StagePlan, context: RunContext) -> Output:

@@ -86,6 +86,9 @@ def run(
     ] = None,
     to_stage: Annotated[str | None, typer.Option("--to", help="The last stage to run.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on with stages begun with other package versions.")
+    ] = False,
     as_json: Json = False,
 ) -> Answer:
     """Run a recipe. The same command goes on where an earlier one ended."""
@@ -112,6 +115,7 @@ def run(
         from_stage=from_stage,
         to_stage=to_stage,
         console=make_console(json=as_json),
+        force=force,
     )
     page = write_report(result.run_dir)
 

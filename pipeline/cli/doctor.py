@@ -12,7 +12,7 @@ from typing import Literal
 
 from packaging.requirements import Requirement
 
-from pipeline.cli.instruction_sets import consequence, sets_of
+from pipeline.measure.instruction_sets import consequence, sets_of
 from pipeline.plan.device import nvidia_driver
 from pipeline.plan.estimate import estimate
 from pipeline.plan.notes import notes_of

@@ -1,7 +1,7 @@
 """What rows of metrics say of a training that goes wrong, while it still can be stopped.
 
-Each sign is told once, with what was seen and what people do about it. The bounds are ours. What has
-no number at all ends the step itself (`pipeline.train.health`).
+Each sign is told once, with what was seen and what people do about it. The bounds are ours. What
+has no number at all ends the step itself (`pipeline.train.health`).
 """
 
 from collections import deque

@@ -145,13 +145,18 @@ class RunFolder:
             for place in (self.stage, self.work, self.journal):
                 set_aside(place(later))
 
-    def begin(self, stage: StagePlan) -> Path:
-        """The stage's work folder; one that another recipe began is set aside, journal too."""
+    def begin(self, stage: StagePlan, *, tell: Callable[[str], None]) -> Path:
+        """The stage's work folder; one that another recipe began is set aside, journal too, and
+        `tell` is told."""
         work = self.work(stage.name)
         mark = work / FINGERPRINT_FILE
         if work.exists() and (not mark.exists() or mark.read_text() != stage.fingerprint):
-            set_aside(work)
+            aside = set_aside(work)
             set_aside(self.journal(stage.name))
+            tell(
+                f"{stage.name} was begun from another recipe, data or code: what it had done is "
+                f"kept as {aside}, and it begins again"
+            )
         work.mkdir(parents=True, exist_ok=True)
         write_atomic(mark, stage.fingerprint)
         return work
@@ -164,13 +169,14 @@ class RunFolder:
 
 def standing(path: Path, fingerprint: str, *, tell: Callable[[str], None]) -> Artifact | None:
     """The artifact at a path, verified, where it has this fingerprint. Another recipe's is set
-    aside, and so is a damaged one, which `tell` is told of."""
+    aside, and so is a damaged one: `tell` is told."""
     if not path.exists():
         return None
     try:
         if open_artifact(path, verify=False).manifest.fingerprint == fingerprint:
             return open_artifact(path)
-        set_aside(path)
+        aside = set_aside(path)
+        tell(f"{path} was made from another recipe, data or code: kept as {aside}, and made again")
     except ArtifactDamaged as error:
         aside = set_aside(path)
         tell(f"warning: {path} is damaged: {error.problem}; set aside as {aside}, and made again")

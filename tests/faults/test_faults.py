@@ -15,7 +15,7 @@ from tests.faults.launches import Fault, finished, outcome
 RECIPE = """
 name: faults
 seed: 3
-model: {scratch: {hidden: 64, core: 1, heads: 2, mlp: 128, max_position: 256, max_iterations: 2}}
+model: {scratch: {hidden: 64, core: 1, heads: 2, mlp: 128, max_position: 256, iterations: 2}}
 prompts:
   train: {task: sums, size: 60, difficulty: [2, 3]}
 rewards:

@@ -24,9 +24,12 @@ def test_a_whole_artifact_of_the_same_recipe_stands(tmp_path: Path) -> None:
     assert artifact is not None
     assert artifact.path == path
     assert standing(tmp_path / "other", "f", tell=told.append) is None
+    assert told == []
     assert standing(path, "g", tell=told.append) is None
     assert (tmp_path / "cold.old-1" / "weights").exists()
-    assert told == []
+    assert told == [
+        f"{path} was made from another recipe, data or code: kept as {path}.old-1, and made again"
+    ]
 
 
 @pytest.mark.parametrize(
