@@ -19,7 +19,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from pipeline.artifacts import write_atomic
 from pipeline.measure.ledger import PREFIX, PhaseClock
 from pipeline.measure.training_flops import speed_row
-from pipeline.train.checkpoints import keep_newest, latest_whole, seal
+from pipeline.train.checkpoints import check_room, keep_newest, latest_whole, seal
 from pipeline.train.flop_meter import FlopMeter
 from pipeline.train.job import CHECKPOINTS, METRICS_FILE, STOP_FILE, TrainJob, read_metrics
 from pipeline.train.matmul_speed import matmul_gflops
@@ -173,6 +173,18 @@ class CompleteCheckpoints(TrainerCallback):
 
     def __init__(self, job: TrainJob) -> None:
         self.folder = job.work / CHECKPOINTS
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: nn.Module | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Where a checkpoint is due, see that it fits. Raises RunFailed with the sizes."""
+        if control.should_save and args.process_index == 0 and model is not None:
+            check_room(self.folder, least_bytes=sum(p.nbytes for p in model.parameters()))
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

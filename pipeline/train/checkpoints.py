@@ -8,16 +8,20 @@ Loads no ML library: the driver checks all checksums before a training starts, a
 every file is there in its length.
 """
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.artifacts import file_sha256, set_aside, sync, write_atomic
+from pipeline.errors import RunFailed
 
 COMPLETE_FILE = "complete"
 KEPT_CHECKPOINTS = 2
 PREFIX = "checkpoint-"
+MIB = 2**20
 
 
 def seal(checkpoint: Path) -> None:
@@ -81,6 +85,27 @@ def latest_whole(
                 "from before it, to the same end"
             )
     return newest
+
+
+def check_room(folder: Path, *, least_bytes: int) -> None:
+    """Raise RunFailed where the next checkpoint would not fit: as large as the newest, and
+    `least_bytes` where there is none yet."""
+    newest = in_order(folder)[-1:]
+    needed = max([least_bytes, *map(_bytes_of, newest)])
+    free = shutil.disk_usage(folder if folder.exists() else folder.parent).free
+    if free < needed:
+        raise RunFailed(
+            f"{folder}: {os.strerror(errno.ENOSPC)}: a checkpoint takes {_shown(needed)}, and "
+            f"{_shown(free)} are free; it was not begun"
+        )
+
+
+def _bytes_of(checkpoint: Path) -> int:
+    return sum(path.stat().st_size for path in checkpoint.rglob("*") if path.is_file())
+
+
+def _shown(size: int) -> str:
+    return f"{size / MIB:,.1f} MiB"
 
 
 def keep_newest(folder: Path) -> None:

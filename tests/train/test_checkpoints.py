@@ -1,11 +1,20 @@
 """A checkpoint that is damaged, or was never whole, is none to go on from."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from pipeline.train.checkpoints import COMPLETE_FILE, keep_newest, latest_whole, seal
+from pipeline.errors import RunFailed
+from pipeline.train.checkpoints import (
+    COMPLETE_FILE,
+    check_room,
+    keep_newest,
+    latest_whole,
+    seal,
+)
 
 
 def checkpoint(folder: Path, step: int, *, complete: bool = True) -> Path:
@@ -69,3 +78,16 @@ def test_the_newest_two_stay(tmp_path: Path) -> None:
         checkpoint(tmp_path, step)
     keep_newest(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-4"]
+
+
+def test_a_save_that_cannot_fit_is_refused_with_the_sizes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = SimpleNamespace(free=2**20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    check_room(tmp_path / "new", least_bytes=2**20)
+    with pytest.raises(RunFailed, match=r"takes 2\.0 MiB, and 1\.0 MiB are free; it was not begun"):
+        check_room(tmp_path / "new", least_bytes=2**21)
+    (checkpoint(tmp_path, 2) / "optimizer.pt").write_bytes(bytes(3 * 2**20))
+    with pytest.raises(RunFailed, match=f"{tmp_path}: No space left on device: .* takes 3"):
+        check_room(tmp_path, least_bytes=1)

@@ -1,0 +1,95 @@
+"""Files of a run that was killed are damaged: the next launch says so, and ends the same."""
+
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.launches import Fault, finished, launch, outcome
+from tests.faults.test_faults import project
+
+pytestmark = pytest.mark.faults
+
+LAST = "work/reason/checkpoints/checkpoint-4"
+KILLED = Fault(event="os.rename", path=r"-> .*journal/reason/step-000004\.parquet", target="driver")
+"""Checkpoints 2 and 4 are there by then, and the steps before."""
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 16
+    path.write_bytes(content)
+
+
+def empty(path: Path) -> None:
+    path.write_text("")
+
+
+def hollow(path: Path) -> None:
+    shutil.rmtree(path)
+    path.mkdir()
+    (path / "complete").write_text("")
+
+
+def nowhere(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+Damage = tuple[str, Callable[[Path], Any], str]
+"""The file, what happens to it, and what is said."""
+DAMAGES: dict[str, Damage] = {
+    "weights cut": (f"{LAST}/model.safetensors", cut, "checkpoint-4 is damaged"),
+    "weights flipped": (f"{LAST}/model.safetensors", flip, "differs from its checksum"),
+    "optimizer flipped": (f"{LAST}/optimizer.pt", flip, "differs from its checksum"),
+    "random states gone": (f"{LAST}/rng_state.pth", Path.unlink, "rng_state.pth is missing"),
+    "an empty mark": (f"{LAST}/complete", empty, "complete is damaged"),
+    "a mark of nothing": (LAST, hollow, "complete is damaged"),
+    "a name that leads nowhere": ("work/reason/checkpoints/checkpoint-6", nowhere, ""),
+    "all checkpoints gone": ("work/reason/checkpoints", shutil.rmtree, ""),
+    "a journaled step flipped": ("journal/reason/step-000003.parquet", flip, ""),
+    "a journaled step cut": ("journal/reason/step-000001.parquet", cut, ""),
+    "a finished artifact": ("stages/cold/model/model.safetensors", flip, "made again"),
+    "its manifest": ("stages/cold/manifest.json", cut, "manifest.json is damaged"),
+    "an input": ("inputs/base/model/config.json", Path.unlink, "config.json is missing"),
+    "metrics cut": ("work/reason/metrics.jsonl", cut, ""),
+    "the table of stages": ("state.json", cut, ""),
+    "the recipe": ("recipe.yaml", cut, ""),
+}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a run makes that nothing happens to."""
+    folder = project(tmp_path_factory.mktemp("undisturbed"))
+    assert len(finished(folder)) == 1
+    return outcome(folder / "runs" / "faults")
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was killed in its last step."""
+    folder = project(tmp_path_factory.mktemp("killed"))
+    code, text = launch(folder, KILLED)
+    assert code == -signal.SIGKILL, text
+    assert (folder / "runs" / "faults" / LAST / "complete").exists()
+    return folder
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_the_end_is_the_same(
+    name: str, killed: Path, undisturbed: dict[str, Any], tmp_path: Path
+) -> None:
+    file, damage, said = DAMAGES[name]
+    folder = shutil.copytree(killed, tmp_path / "p", symlinks=True)
+    damage(folder / "runs" / "faults" / file)
+    ((_, text),) = finished(folder)
+    assert said in text
+    assert "Traceback" not in text
+    assert outcome(folder / "runs" / "faults") == undisturbed
