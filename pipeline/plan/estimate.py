@@ -19,6 +19,8 @@ from pipeline.recipe.schema import Recipe, Stage
 from pipeline.recipe.stage_work import FILL, HARVESTED, PROMPT_TOKENS, Sampled, Trained, Work
 
 GIB = 2**30
+JOURNAL_BYTES = 8  # a token: measured 6 for long completions, 26 for those of a few tokens
+CHECKPOINTS_AT_ONCE = 3  # of a stage that trains: two are kept while the next is written
 UNKNOWN_ROWS = 10_000  # of a data set whose size the recipe does not say; ours
 
 
@@ -64,6 +66,8 @@ class StageEstimate:
     kv_gib: float | None  # of one engine with every sequence at full length
     scorer_gib: float | None  # weights of the reward model, beside the engines
     hours: float | None
+    disk_gib: float | None  # of the run folder, what it leaves: weights and the journal of rollouts
+    checkpoints_gib: float | None  # while it trains: two kept, and one that is being written
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +78,7 @@ class Estimate:
     hours: float | None
     gpus: int
     dollars: float | None
+    disk_gib: float | None  # of the run folder at its largest
     assumptions: tuple[str, ...]
 
 
@@ -103,6 +108,7 @@ def estimate(recipe: Recipe, *, device: str) -> Estimate:
         hours=hours,
         gpus=gpus,
         dollars=dollars,
+        disk_gib=_largest_disk_gib(recipe, stages),
         assumptions=_assumptions(device),
     )
 
@@ -134,7 +140,41 @@ def _stage_estimate(recipe: Recipe, name: str, stage: Stage, *, device: str) -> 
         hours=_hours(load, recipe.hardware, device=device, overlaps=work.overlaps)
         if shape
         else None,
+        disk_gib=_left_gib(recipe, stage, shape, load) if shape else None,
+        checkpoints_gib=_checkpoints_gib(recipe, stage, shape) if shape else None,
     )
+
+
+def _left_gib(recipe: Recipe, stage: Stage, shape: ModelShape, load: Load) -> float:
+    """A copy of the weights where it makes a model, and its rollouts."""
+    copies = stage.trainer_memory is not None or stage.kind in ("depth", "export")
+    weights = shape.parameters * _value_bytes(recipe.model.dtype) if copies else 0.0
+    return (weights + load.generated_tokens * JOURNAL_BYTES) / GIB
+
+
+def _checkpoints_gib(recipe: Recipe, stage: Stage, shape: ModelShape) -> float:
+    """Weights, Adam's state and a reference, as often as they are there at once."""
+    memory, dtype = stage.trainer_memory, recipe.model.dtype
+    if memory is None:
+        return 0.0
+    rank = memory.adapter_rank
+    learned = shape.parameters if rank is None else shape.adapters(rank)
+    values = optimizer_bytes(
+        learned, sharding="none", ranks=1, dtype=dtype, eight_bit=memory.eight_bit
+    )
+    gradients = learned * _value_bytes(dtype)
+    reference = shape.parameters * _value_bytes(dtype) if memory.reference else 0.0
+    return CHECKPOINTS_AT_ONCE * (values - gradients + reference) / GIB
+
+
+def _largest_disk_gib(recipe: Recipe, stages: Iterable[StageEstimate]) -> float | None:
+    """All that stays, the base with it, beside the largest stage's checkpoints."""
+    base = shape_of(recipe.model)
+    left, beside = [stage.disk_gib for stage in stages], [s.checkpoints_gib for s in stages]
+    kept, largest = _total(left), [gib for gib in beside if gib is not None]
+    if base is None or kept is None:
+        return None
+    return base.parameters * _value_bytes(recipe.model.dtype) / GIB + kept + max(largest, default=0)
 
 
 def _load(recipe: Recipe, name: str, work: Work) -> Load:

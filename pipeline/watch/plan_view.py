@@ -48,6 +48,7 @@ def plan_document(plan: Plan, data: DataNotes) -> dict[str, Any]:
             "hours": guess.hours,
             "gpus": guess.gpus,
             "dollars": guess.dollars,
+            "disk_gib": guess.disk_gib,
             "assumptions": list(guess.assumptions),
         },
     }
@@ -157,7 +158,8 @@ def _total(guess: Estimate) -> str:
         return "estimate: unknown, as the model's size cannot be told before it is loaded"
     gpus = f" on {guess.gpus} GPUs" if guess.gpus else ""
     cost = f", {guess.dollars:,.0f} dollars" if guess.dollars is not None else ""
-    return f"estimate, not a measurement: {_duration(guess.hours)}{gpus}{cost}"
+    disk = f", {guess.disk_gib:.2g} GiB of disk" if guess.disk_gib is not None else ""
+    return f"estimate, not a measurement: {_duration(guess.hours)}{gpus}{cost}{disk}"
 
 
 def _duration(hours: float) -> str:

@@ -282,3 +282,18 @@ def test_a_depth_stage_counts_every_part() -> None:
     rows = {**depth, "rows": "train.worked", "random_depth": {"max_tokens": 100}}
     found = stage_of(estimate(recipe_with({"depth": rows}, model=model), device="cpu"), "depth")
     assert found.trained_tokens == 100 * 50
+
+
+def test_disk_holds_checkpoints_while_a_stage_trains_and_weights_afterwards() -> None:
+    gib, sft = 2**30, {"kind": "sft", "rows": "train.worked"}
+    guess = estimate(recipe_with({"a": sft, "b": {**sft, "init": "a"}}, model=QWEN), device="cuda")
+    first, second = guess.stages
+    parameters, value = 1.544e9, 2
+    assert first.disk_gib == second.disk_gib == pytest.approx(parameters * value / gib)
+    assert first.checkpoints_gib is not None
+    assert first.checkpoints_gib > 3 * 3 * parameters * value / gib
+    assert guess.disk_gib == pytest.approx(3 * parameters * value / gib + first.checkpoints_gib)
+    sampled = estimate(recipe_with({"a": GRPO}, model=QWEN), device="cuda").stages[0]
+    assert sampled.disk_gib == pytest.approx(
+        (parameters * value + 8 * sampled.generated_tokens) / gib
+    )
