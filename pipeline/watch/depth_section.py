@@ -24,6 +24,7 @@ from pipeline.watch.depth_pictures import (
     SHARED,
     front_svg,
     gain_svg,
+    rival_label,
     slider_svg,
     stated_gains_svg,
 )
@@ -111,9 +112,8 @@ def _gains(fronts: Fronts) -> dict[str, Any]:
         ],
         "rows": [
             {
-                "name": LABELS[name] if name != "fixed" else "fixed depths, mixed",
+                "name": rival_label(name),
                 "cells": [gains.get(name) for gains in fronts.gain_at.values()],
-                "difference": fronts.hypervolume_difference.get(name),
             }
             for name in names
         ],
@@ -131,6 +131,7 @@ def _method(name: str, rows: Rows, fronts: Fronts) -> dict[str, Any]:
         "name": LABELS[name],
         "hypervolume": fronts.hypervolume.get(name),
         "hypervolume_ci": fronts.hypervolume_ci.get(name),
+        "difference": fronts.hypervolume_difference.get(name),
         "area": fronts.hull_area_by_method.get(name),
         "best": max(rows, key=lambda row: row["accuracy"]),
         "settings": len(rows),
