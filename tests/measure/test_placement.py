@@ -3,14 +3,25 @@
 import itertools
 import math
 import random
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.measure.placement import falling, placed, searched
+from pipeline.measure.placement import Search, falling, placed, search, searched, together
 
 Ends = tuple[float, float]
+
+
+def places_of(
+    targets: list[float], cost: Callable[[float], float], *, ends: Ends, measurements: int
+) -> list[float]:
+    dear, cheap = ends
+    costs = searched(search(targets, {}, dear=dear, cheap=cheap, measurements=measurements), cost)
+    return placed(targets, costs, dear=dear, cheap=cheap)
+
+
 ENDS = st.tuples(st.floats(-5, 5), st.floats(0.5, 5), st.booleans()).map(
     lambda e: (e[0], e[0] + (e[1] if e[2] else -e[1]))
 )
@@ -30,11 +41,10 @@ def test_costs_of_a_monotone_knob_are_hit(
     ends: Ends, drops: list[float], shares: list[float]
 ) -> None:
     targets = [10.0 - share * sum(drops) for share in shares]
-    places = placed(
+    places = places_of(
         targets,
         lambda place: curve(ends, drops, place),
-        dear=ends[0],
-        cheap=ends[1],
+        ends=ends,
         measurements=2 + 12 * len(targets),
     )
     for target, place in zip(targets, places, strict=True):
@@ -65,7 +75,7 @@ def test_noise_of_any_size_ends_within_the_knob_and_in_order(
         calls.append(place)
         return curve(ends, drops, place) + random.Random(seed + hash(place)).gauss(0, noise)
 
-    places = placed(targets, noisy, dear=ends[0], cheap=ends[1], measurements=measurements)
+    places = places_of(targets, noisy, ends=ends, measurements=measurements)
     assert len(set(calls)) == len(calls) <= measurements
     assert all(min(ends) <= place <= max(ends) for place in places)
     by_target = [place for _, place in sorted(zip(targets, places, strict=True))]
@@ -80,8 +90,8 @@ def test_a_little_noise_moves_costs_a_little(seed: int) -> None:
 
     draw = random.Random(seed)
     targets = [1.25, 1.5, 2.0, 2.6, 3.5, 4.6, 6.0]
-    places = placed(
-        targets, lambda p: cost(p) + draw.gauss(0, 0.05), dear=-4, cheap=4, measurements=12
+    places = places_of(
+        targets, lambda p: cost(p) + draw.gauss(0, 0.05), ends=(-4, 4), measurements=12
     )
     for target, place in zip(targets, places, strict=True):
         assert cost(place) == pytest.approx(target, abs=0.5)
@@ -94,25 +104,42 @@ def test_a_target_beyond_the_ends_gets_the_nearer_end() -> None:
         calls.append(place)
         return 5 - place
 
-    assert placed([9.0, 0.0], cost, dear=0.0, cheap=2.0, measurements=9) == [0.0, 2.0]
+    assert places_of([9.0, 0.0], cost, ends=(0.0, 2.0), measurements=9) == [0.0, 2.0]
     assert calls == [0.0, 2.0]  # and nothing is measured for it
 
 
 def test_a_jump_is_closed_in_on() -> None:
-    costs = searched(
-        [3.0], lambda p: 5.0 if p < 0.3 else 1.0, {}, dear=-2, cheap=2, measurements=12
-    )
+    one = search([3.0], {}, dear=-2, cheap=2, measurements=12)
+    costs = searched(one, lambda p: 5.0 if p < 0.3 else 1.0)
     assert min(abs(place - 0.3) for place in costs) < 0.01
 
 
 def test_what_is_known_is_not_measured_again() -> None:
     known = {0.0: 4.0, 1.0: 0.0}
-    costs = searched(
-        [1.0, 3.0], lambda p: 4 - 4 * p, known, dear=0.0, cheap=1.0, measurements=9, tolerance=0.1
-    )
-    assert sorted(costs) == [0.0, 0.25, 0.5, 0.75, 1.0]
+    one = search([1.0, 3.0], known, dear=0.0, cheap=1.0, measurements=9, tolerance=0.1)
+    assert sorted(searched(one, lambda p: 4 - 4 * p)) == [0.0, 0.25, 0.5, 0.75, 1.0]
     with pytest.raises(ValueError, match="1 measurements do not hold both ends"):
-        searched([1.0], lambda _: 0.0, {}, dear=0.0, cheap=1.0, measurements=1)
+        next(search([1.0], {}, dear=0.0, cheap=1.0, measurements=1))
+
+
+def test_searches_side_by_side_return_what_each_would_alone() -> None:
+    def cost(number: int, place: float) -> float:
+        return (4 + number) * (1 - place) ** 2
+
+    def one(number: int) -> Search:
+        targets = [0.5, 2.0][number:]
+        return search(targets, {}, dear=0.0, cheap=1.0, measurements=6 + number, tolerance=0.02)
+
+    rounds = 0
+
+    def measure(places: Sequence[float | None]) -> list[float]:
+        nonlocal rounds
+        rounds += 1
+        return [0.0 if p is None else cost(n, p) for n, p in enumerate(places)]
+
+    both = together([one(0), one(1)], measure)
+    assert both == [searched(one(n), lambda p, n=n: cost(n, p)) for n in (0, 1)]
+    assert rounds == max(map(len, both))
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))

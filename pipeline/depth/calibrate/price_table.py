@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.measure.placement import falling, searched
+from pipeline.measure.placement import falling, search, searched
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,19 +53,15 @@ def calibrate(
         by_price[log_price] = measure(log_price)
         return by_price[log_price].share
 
-    shares = searched([], share, {}, dear=low, cheap=high, measurements=2)
+    shares = searched(search([], {}, dear=low, cheap=high, measurements=2), share)
     between = np.linspace(shares[low], shares[high], points)[1:-1].tolist()
-    shares = searched(between, share, shares, dear=low, cheap=high, measurements=points - 2)
+    evenly = search(between, shares, dear=low, cheap=high, measurements=points - 2)
+    shares = searched(evenly, share)
     for budget in budgets:
-        shares = searched(
-            [budget],
-            share,
-            shares,
-            dear=low,
-            cheap=high,
-            measurements=rounds,
-            tolerance=tolerance,
+        around = search(
+            [budget], shares, dear=low, cheap=high, measurements=rounds, tolerance=tolerance
         )
+        shares = searched(around, share)
     return sorted(by_price.values(), key=lambda m: m.log_price)
 
 

@@ -7,8 +7,10 @@ import numpy as np
 
 from pipeline.depth.answers import Answers
 from pipeline.depth.bench import Measurement
+from pipeline.depth.compare.methods import Requests
+from pipeline.recurrent.request import DepthRequest
 
-Rows = Sequence[int]
+Rows = range
 
 
 def halves_of(number: int) -> tuple[Rows, Rows]:
@@ -25,29 +27,26 @@ def labels_of(number: int) -> list[int]:
     return [row % 2 for row in range(number)]
 
 
-def merged(parts: tuple[Measurement, Measurement]) -> Measurement:
-    """Measurements of both halves as one of all prompts, in their order."""
-    order = np.argsort(np.concatenate(halves_of(sum(len(part.groups) for part in parts))))
-    even, odd = (part.answers for part in parts)
-    groups = [group for part in parts for group in part.groups]
-    first, second = (part.energy for part in parts)
-    same_source = first.source == second.source
+def by_name(
+    requests: Requests, names: Sequence[str], samples: int
+) -> dict[str, Sequence[DepthRequest]]:
+    """A request for every sample of every prompt."""
+    if isinstance(requests, DepthRequest):
+        return {name: [requests] * samples for name in names}
+    return {name: requests[name] for name in names}
 
-    def together(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-        return np.concatenate([ours, theirs])[order]
 
-    return Measurement(
-        groups=[groups[row] for row in order],
+def in_order(measurement: Measurement) -> Measurement:
+    """A measurement of the even prompts and then the odd ones, in the order of all prompts."""
+    order = np.argsort(np.concatenate(halves_of(len(measurement.groups))))
+    answers = measurement.answers
+    return replace(
+        measurement,
+        groups=[measurement.groups[row] for row in order],
         answers=Answers(
-            correct=together(even.correct, odd.correct),
-            iterations=together(even.iterations, odd.iterations),
-            tokens=together(even.tokens, odd.tokens),
-            flops=together(even.flops, odd.flops),
-        ),
-        energy=replace(
-            first,
-            joules=first.joules + second.joules,
-            seconds=first.seconds + second.seconds,
-            source=first.source if same_source else "analytic",
+            correct=answers.correct[order],
+            iterations=answers.iterations[order],
+            tokens=answers.tokens[order],
+            flops=answers.flops[order],
         ),
     )
