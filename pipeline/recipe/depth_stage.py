@@ -191,7 +191,7 @@ STATED_DEPTHS = (1.25, 1.5, 2.0)
 COMPARED_COSTS = 9
 """Costs that every method is compared at, depth 1 and the full depth among them; ours."""
 
-PLACEMENTS = 12
+PLACEMENTS = 16
 """Settings of a method that one half of the prompts measures to place it at those costs; ours."""
 
 PLACED_PROMPTS = 64
@@ -226,8 +226,7 @@ class DepthPareto(Strict):
     baselines: list[Baseline] = Field(default_factory=lambda: list(get_args(Baseline)))
     """What the policy is compared with; default: all."""
     transfer: list[str] = Field(default_factory=list)
-    """Prompts entries unlike those learned from: the first seed's policy against the fixed depths
-    there too."""
+    """Prompts entries unlike those learned from: the policy against the fixed depths there too."""
 
 
 class DepthStage(StageBase):
@@ -375,7 +374,7 @@ class DepthStage(StageBase):
         placed = methods - len(families.intersection(FOLLOWERS))
         on_the_way = 2 * PLACEMENTS * min(PLACED_PROMPTS, size // 2)
         everywhere = ladders * self.max_depth + methods * costs + SLIDER_BUDGETS
-        transfer = len(pareto.transfer) * (self.max_depth + costs)
+        transfer = len(pareto.transfer) * (self.max_depth + costs * self.rl.seeds)
         return size * (everywhere + transfer) + placed * on_the_way
 
     def _joint_work(self, joint: JointPhase) -> Work:

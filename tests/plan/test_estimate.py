@@ -267,7 +267,7 @@ def test_a_depth_stage_counts_every_part() -> None:
         "budgets": [0.5],
     }  # fmt: skip
     found = stage_of(estimate(recipe_with({"depth": depth}, model=model), device="cpu"), "depth")
-    compared = 10 * (8 + 3 * 7 + 5) + 2 * (2 * 12 * 5) + 10 * (8 + 7)  # permuted is not placed
+    compared = 10 * (8 + 3 * 7 + 5) + 2 * (2 * 16 * 5) + 10 * (8 + 7)  # permuted is not placed
     sequences = 10 * 2 * 8 + 10 + 3 * 4 * 5 + 10 * (13 + 2) + compared
     assert found.generated_tokens == sequences * 50
     assert found.trained_tokens == 0
@@ -275,7 +275,7 @@ def test_a_depth_stage_counts_every_part() -> None:
     assert found.memory_gib is None
     joint = {**depth, "joint": {"rounds": 2, "token_steps": 3, "head_steps": 1}}
     more = stage_of(estimate(recipe_with({"depth": joint}, model=model), device="cpu"), "depth")
-    compared = 10 * 7 + 2 * (12 * 5)  # it is a method more
+    compared = 10 * 7 + 2 * (16 * 5)  # it is a method more
     assert more.generated_tokens - found.generated_tokens == (2 * (3 + 1) * 4 * 5 + compared) * 50
     assert more.trained_tokens == 2 * 3 * 4 * 5 * (50 + 50)  # prompt and completion
     assert more.memory_gib is not None

@@ -84,7 +84,7 @@ class Comparison:
         self._spec = bench.spec
         self._contenders = contenders
         self._measurements = Measurements(bench, contenders, entry=entry)
-        self.policy_places: tuple[Places, Places] = ([], [])  # of the first seed
+        self.policy_places: list[tuple[Places, Places]] = []  # of every seed
 
     def whole(self, calibration: Calibration) -> ComparisonReport:
         """All that the recipe compares, and the slider; nothing of other prompts."""
@@ -95,9 +95,8 @@ class Comparison:
             seed=self._bench.plan.seed,
         )
         seeds = range(len(self._contenders.policies))
-        places = [field.places(POLICY, seed=seed) for seed in seeds]
-        self.policy_places = places[0]
-        policies = [field.family(POLICY, places[seed], seed=seed) for seed in seeds]
+        self.policy_places = [field.places(POLICY, seed=seed) for seed in seeds]
+        policies = self._policies(self.policy_places)
         methods: list[Method] = [m for m in RIVALS if m.name in baselines]
         methods += [JOINT] if self._contenders.joint is not None else []
         points = {m.name: points_of(field.family(m, field.places(m))) for m in methods}
@@ -114,9 +113,14 @@ class Comparison:
             transfer={},
         )
 
-    def brief(self, places: tuple[Places, Places]) -> PromptsReport:
-        """The first seed's policy, at places of other prompts, against the fixed depths alone."""
-        return self._report([self._measurements.family(POLICY, places)], {})
+    def brief(self, places: Sequence[tuple[Places, Places]]) -> PromptsReport:
+        """The policies, at their places of other prompts, against the fixed depths alone."""
+        return self._report(self._policies(places), {})
+
+    def _policies(self, places: Sequence[tuple[Places, Places]]) -> list[list[Measurement]]:
+        return [
+            self._measurements.family(POLICY, both, seed=seed) for seed, both in enumerate(places)
+        ]
 
     def _report(
         self, policies: Sequence[Sequence[Measurement]], points: Mapping[str, Floats]
