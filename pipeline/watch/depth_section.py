@@ -184,7 +184,7 @@ def _savings(here: PromptsReport) -> list[tuple[str, str]]:
             tiles.append(("none", f"of the {unit} saved: never within a point of the best"))
         else:
             most = unit == "FLOPs" and here.max_saving is not None
-            limit = f"; {here.max_saving:.0%} is the most there is to save" if most else ""
+            limit = f"; of a full-depth answer {here.max_saving:.0%} at most" if most else ""
             tiles.append((f"{saved:+.0%}", f"{unit} saved {_within(span, accuracy)}{limit}"))
     return tiles
 

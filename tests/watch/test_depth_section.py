@@ -180,7 +180,7 @@ def test_the_report_shows_fronts_methods_and_slider(run_folder: Path) -> None:
     for text in (
         "+12.0 points</b><span>over mixed fixed depths at the FLOPs of mean depth 1.5",
         "+6.1 points",
-        "49% is the most there is to save",
+        "of a full-depth answer 49% at most",
         "needed steps (an oracle&#39;s: 0.93)",
         "<td>fixed depths, mixed</td>",
         "(+4.0 to +8.0)",

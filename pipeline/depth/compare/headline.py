@@ -23,7 +23,11 @@ def headline(report: PromptsReport) -> Iterator[str]:
     if saved is None or span is None:
         yield "no FLOPs saved within a point of the best fixed accuracy"
         return
-    most = "" if report.max_saving is None else f"; {report.max_saving:.0%} is the most there is"
+    most = (
+        ""
+        if report.max_saving is None
+        else f"; of a full-depth answer {report.max_saving:.0%} at most"
+    )
     yield (
         f"{saved:.0%} of FLOPs saved ({span[0]:.0%} to {span[1]:.0%}) within a point of the best "
         f"fixed accuracy{most}"
