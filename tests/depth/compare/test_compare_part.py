@@ -12,9 +12,15 @@ from safetensors.torch import save_file
 
 from pipeline.depth.answers import Answers
 from pipeline.depth.bench import Measurement
-from pipeline.depth.compare.compare_part import largest_stated, scored_everywhere
+from pipeline.depth.compare.compare_part import (
+    RESULTS_FILE,
+    largest_stated,
+    make,
+    scored_everywhere,
+)
 from pipeline.depth.compare.contenders import Contenders
 from pipeline.depth.compare.critic_choice import choice_flops
+from pipeline.depth.compare.depth_report import Calibration, ComparisonReport
 from pipeline.depth.compare.measurements import Measurements
 from pipeline.depth.compare.methods import POLICY, RIVALS, Method
 from pipeline.depth.labels import critic
@@ -28,7 +34,11 @@ from pipeline.recurrent.shape import shape_of
 SPEC = DepthStage.model_validate(
     {
         "kind": "depth", "prompts": "t", "calibration": "t", "held_out": "t", "max_depth": 4,
-        "max_tokens": 9, "prompt_depth": 3, "pareto": {"samples_per_prompt": 2},
+        "max_tokens": 9, "prompt_depth": 3,
+        "pareto": {
+            "samples_per_prompt": 2, "transfer": ["other"],
+            "baselines": ["fixed_whole", "permuted", "critic", "warm_start", "oracle"],
+        },
     }
 )  # fmt: skip
 NAMES = tuple("abcde")
@@ -79,7 +89,11 @@ class Bench:
                 samples=[
                     SimpleNamespace(
                         rollout=SimpleNamespace(
-                            prompt_tokens=range(PROMPT_TOKENS[name]), group=name, depths=(4,)
+                            prompt_tokens=range(PROMPT_TOKENS[name]),
+                            group=name,
+                            depths=(4,),
+                            tokens=(1,),
+                            flops=1e9,
                         )
                     )
                 ],
@@ -188,6 +202,43 @@ def test_the_critics_choice_is_part_of_its_cost(bench: Bench, tmp_path: Path) ->
     (row, *_) = field.rows["critic"]
     assert row["flops_per_answer"] == pytest.approx(float(plain.mean() + np.mean(more)))
     assert bench.looks == 1  # at all prompts, for all prices
+
+
+CALIBRATION = Calibration(
+    depth_policy={"depth": 4, "prompt_depth": 3, "segment": 1, "sampled": False},
+    depth_calibration=[
+        {"budget": 0.3, "log_price": 2.0, "mean_depth": 1.2},
+        {"budget": 0.9, "log_price": -2.0, "mean_depth": 3.6},
+    ],
+    efforts={"low": 0.3},
+)
+
+
+def test_the_document_has_what_is_promised(bench: Any, tmp_path: Path) -> None:
+    heads = Heads(warm=tmp_path, labels=tmp_path, own_labels=tmp_path, critic=tmp_path)
+    contenders = Contenders(policies=[tmp_path] * 5, heads=heads)
+    (tmp_path / "out").mkdir()
+    document = make(bench, tmp_path / "out", contenders=contenders, calibration=CALIBRATION)
+    assert json.loads((tmp_path / "out" / RESULTS_FILE).read_text()) == document
+    rivals = {"fixed", "permuted", "critic", "warm_start"}
+    assert set(document["gain_at"]) == {"1.25", "1.5", "2"}
+    for gains in document["gain_at"].values():
+        assert set(gains) == rivals == set(document["hypervolume_difference"])
+        for gain in gains.values():
+            assert gain["ci_low"] <= gain["gain"] <= gain["ci_high"]
+            assert len(gain["by_seed"]) == 5
+            assert 0 < gain["p_seeds"] <= 1
+        warm = gains["warm_start"]  # the same head here, and so the same rollouts
+        assert [warm[key] for key in ("gain", "ci_low", "ci_high")] == pytest.approx([0, 0, 0])
+    assert set(document["hypervolume"]) == rivals | {"policy"}
+    assert document["seeds"] == [0, 1, 2, 3, 4]
+    assert 0 < document["max_saving"] < 1
+    assert document["cheapest_depth"] == 1.2
+    assert len(document["budgets"]) == 5
+    (elsewhere,) = document["transfer"].values()
+    assert set(elsewhere["gain_at"]["2"]) == {"fixed"}
+    assert len(elsewhere["methods"]["policy, seed 4"]) == 7
+    assert ComparisonReport.read(document).document() == document
 
 
 def test_a_problem_that_some_setting_has_no_score_of_is_left_out_of_all() -> None:
