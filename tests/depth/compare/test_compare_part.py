@@ -128,8 +128,7 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
 
 
-def measurements_on(bench: Any) -> Measurements:
-    folder = bench.ctx.work
+def contenders_on(folder: Path, *, policies: int = 1) -> Contenders:
     heads = Heads(
         warm=folder,
         labels=folder,
@@ -138,7 +137,11 @@ def measurements_on(bench: Any) -> Measurements:
         request_depth=folder,
         losses=folder,
     )
-    contenders = Contenders(policies=[folder], heads=heads)
+    return Contenders(policies=[folder] * policies, heads=heads)
+
+
+def measurements_on(bench: Any) -> Measurements:
+    contenders = contenders_on(bench.ctx.work)
     with pytest.raises(ValueError, match="this stage made no model 'joint'"):
         contenders.model("joint")
     return Measurements(bench, contenders, entry="t")
@@ -215,8 +218,7 @@ CALIBRATION = Calibration(
 
 
 def test_the_document_has_what_is_promised(bench: Any, tmp_path: Path) -> None:
-    heads = Heads(warm=tmp_path, labels=tmp_path, own_labels=tmp_path, critic=tmp_path)
-    contenders = Contenders(policies=[tmp_path] * 5, heads=heads)
+    contenders = contenders_on(tmp_path, policies=5)
     (tmp_path / "out").mkdir()
     document = make(bench, tmp_path / "out", contenders=contenders, calibration=CALIBRATION)
     assert json.loads((tmp_path / "out" / RESULTS_FILE).read_text()) == document
