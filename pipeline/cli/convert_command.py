@@ -23,11 +23,15 @@ def convert(
     gate: Annotated[
         float | None, typer.Option(help="What the re-entry gate starts at; default: 0.25.")
     ] = None,
+    tie_iterations: Annotated[
+        bool,
+        typer.Option(help="Untied: iterations are the core's own layers, which tokens leave out."),
+    ] = True,
     num_iterations: Annotated[
         int | None, typer.Option(min=1, help="Depth by default; dense: 1, else as published.")
     ] = None,
     max_iterations: Annotated[
-        int | None, typer.Option(min=1, help="The deepest depth; dense: 8.")
+        int | None, typer.Option(min=1, help="The deepest depth; dense: 8, untied: core layers.")
     ] = None,
     state_init: Annotated[
         str | None, typer.Option(help="Huginn: zero (default), or normal as published.")
@@ -38,12 +42,15 @@ def convert(
     as_json: Json = False,
 ) -> Answer:
     """Make a dense, Huginn or Ouro checkpoint a recurrent model. A dense one stays the same model
-    at one iteration; without DST, measure where it can be looped and suggest a split."""
+    at one iteration, untied at all of them; without DST, measure where it can be looped and suggest
+    a split."""
     from pipeline.models.conversion import ConvertOptions, convert_model, report_lines
     from pipeline.recurrent.convert.dense import GATE
 
     if state_init not in (None, "zero", "normal"):
         raise UsageError(f"--state-init {state_init}: write zero or normal")
+    if not tie_iterations and gate is not None:
+        raise UsageError("--gate is for tied iterations: untied ones enter no layer again")
     layers = drop.split(",") if drop else []
     if not all(layer.strip().isdecimal() for layer in layers):
         raise UsageError(f"--drop {drop}: write layer numbers with commas, such as 3,17")
@@ -51,6 +58,7 @@ def convert(
         split=split,
         drop=tuple(map(int, layers)),
         gate=GATE if gate is None else gate,
+        tie_iterations=tie_iterations,
         num_iterations=num_iterations,
         max_iterations=max_iterations,
         state_init=state_init,

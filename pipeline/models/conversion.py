@@ -33,6 +33,7 @@ from pipeline.recurrent.convert.influence import (
     Core,
     Influence,
     candidate_cores,
+    leaving_early,
     measure,
     suggested_core,
 )
@@ -48,6 +49,7 @@ class ConvertOptions:
     split: str | None = None
     drop: tuple[int, ...] = ()
     gate: float
+    tie_iterations: bool = True
     num_iterations: int | None = None
     max_iterations: int | None = None
     state_init: StateInit | None = None
@@ -83,6 +85,8 @@ def _published(folder: Path, destination: Path | None, options: ConvertOptions) 
         raise ModelError(
             "--split, --drop and --text are for dense models: this one has its split already"
         )
+    if not options.tie_iterations:
+        raise ModelError("--no-tie-iterations is for dense models: this one's core is iterated")
     conversion = convert_published(
         folder,
         destination,
@@ -106,6 +110,8 @@ def _dense(folder: Path, destination: Path | None, options: ConvertOptions) -> d
             f"say --split PRELUDE/CORE/CODA, such as 10/8/12, or --split {AUTO}; without a folder "
             "to write to, convert measures the candidates and suggests one"
         )
+    if options.split == AUTO and not options.tie_iterations:
+        raise ModelError(f"--split {AUTO} measures what is iterated: give the split of untied ones")
     if options.split == AUTO and options.drop:
         raise ModelError(f"--split {AUTO} keeps all layers: give the split of those kept")
     if options.split == AUTO:
@@ -115,10 +121,21 @@ def _dense(folder: Path, destination: Path | None, options: ConvertOptions) -> d
         )
         return {**report, **_conversion(conversion)}
     split = parse_split(options.split)
-    map_dense(dense_config(folder), split=split, drop=options.drop, gate=options.gate)
+    map_dense(
+        dense_config(folder),
+        split=split,
+        drop=options.drop,
+        gate=options.gate,
+        tie_iterations=options.tie_iterations,
+        max_iterations=options.max_iterations,
+    )
     tokens, text = sample_tokens(folder, options.text)
     conversion = _convert(folder, destination, options, split=split)
     model = RecurrentForCausalLM.from_pretrained(destination, dtype=torch.float32).eval()
+    if not options.tie_iterations:
+        rises = leaving_early(model, tokens)
+        measured = {"influence": None, "damage": None, "measured_on": text}
+        return {**measured, "leaving": rises, **_conversion(conversion)}
     core = (split[0], split[0] + split[1])
     influence = measure(model, tokens, cores=[core], gate=options.gate)
     return {
@@ -136,8 +153,9 @@ def _convert(
         split=split,
         drop=options.drop,
         gate=options.gate,
-        num_iterations=options.num_iterations or 1,
-        max_iterations=options.max_iterations or max(8, options.num_iterations or 1),
+        tie_iterations=options.tie_iterations,
+        num_iterations=options.num_iterations,
+        max_iterations=options.max_iterations,
     )
 
 
@@ -209,6 +227,10 @@ def report_lines(document: Mapping[str, Any]) -> list[str]:
         lines += [f"{layer:5}  {value:.3f}" for layer, value in enumerate(document["influence"])]
         lines.append(f"split      damage in nats, core run twice with gate {document['gate']}")
         lines += [f"{row['split']:9}  {row['nats']:+.4f}" for row in document["damage"]]
+    if "leaving" in document:
+        lines.append(f"measured on {document['measured_on']}")
+        lines.append("depth  nats that it costs if every token leaves there")
+        lines += [f"{depth:5}  {nats:+.4f}" for depth, nats in enumerate(document["leaving"], 1)]
     if "suggested_split" in document:
         lines.append(f"suggested: --split {document['suggested_split']}")
     if document["destination"] is not None:

@@ -31,7 +31,7 @@ from pipeline.models.model_folder import (
 )
 from pipeline.models.own_code import carry_code, needs_own_code
 from pipeline.models.scratch_model import character_tokenizer, scratch_model
-from pipeline.recipe.model_source import PUBLISHED, SPLIT_ITERATIONS, ModelSource
+from pipeline.recipe.model_source import PUBLISHED, ModelSource
 from pipeline.recurrent.convert.folder import convert_dense, convert_published
 from pipeline.recurrent.register import register
 
@@ -58,8 +58,7 @@ def materialize(source: ModelSource, out: Path, *, seed: int = 0) -> Path:
     model, tokenizer, code = _as_stored(source, seed)
     ends = named_ends(model)
     if source.split is not None:
-        depth = source.max_iterations or SPLIT_ITERATIONS
-        model = _looped(model, source.split, max_iterations=depth)
+        model = _looped(model, source, split=source.split)
     if source.chat_template is not None:
         tokenizer.chat_template = source.chat_template
     model = model.to(getattr(torch, source.dtype))
@@ -122,12 +121,18 @@ def _published(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 
 
 def _looped(
-    model: PreTrainedModel, split: tuple[int, int, int], *, max_iterations: int
+    model: PreTrainedModel, source: ModelSource, *, split: tuple[int, int, int]
 ) -> PreTrainedModel:
-    """A dense model as a recurrent one, its equal at one iteration."""
+    """A dense model as the recurrent one that the source asks for."""
     with tempfile.TemporaryDirectory(prefix="stepwell-split-") as place:
         dense, looped = Path(place) / "dense", Path(place) / "looped"
         model.save_pretrained(dense)
         with conversion_border():
-            convert_dense(dense, looped, split=split, max_iterations=max_iterations)
+            convert_dense(
+                dense,
+                looped,
+                split=split,
+                tie_iterations=source.tie_iterations,
+                max_iterations=source.split_iterations,
+            )
         return AutoModelForCausalLM.from_pretrained(looped, dtype=model.dtype)

@@ -73,7 +73,8 @@ def linear_layers(source: ModelSource) -> list[str] | None:
         for name, shape in shapes.items()
         if name.endswith(".weight") and len(shape) == 2 and shape[0] != vocabulary
     ]
-    return [*layers, *(["adapter"] if source.split is not None else [])] or None
+    looped = source.split is not None and source.tie_iterations
+    return [*layers, *(["adapter"] if looped else [])] or None
 
 
 def _shapes(folder: Path) -> Mapping[str, list[int]]:

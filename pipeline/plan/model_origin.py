@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline.recipe.model_source import PUBLISHED, SPLIT_ITERATIONS, ModelSource
+from pipeline.recipe.model_source import PUBLISHED, ModelSource
 from pipeline.recipe.schema import Recipe
 from pipeline.recipe.stage_base import BASE
 
@@ -52,7 +52,7 @@ def max_iterations(source: ModelSource) -> int | None:
     if source.scratch is not None:
         return source.scratch.max_iterations if source.scratch.core is not None else 0
     if source.split is not None:
-        return source.max_iterations or SPLIT_ITERATIONS
+        return source.split_iterations
     if source.trust_remote_code:
         return 0
     if source.path is None:

@@ -101,6 +101,8 @@ def _split_shape(source: ModelSource, split: tuple[int, int, int]) -> ModelShape
     dense = shape_of(source.model_copy(update={"split": None}))
     if dense is None:
         return None
+    if not source.tie_iterations:
+        return dense
     core = split[1] / sum(split)
     planes = source.max_iterations or 8
     kv = dense.kv_values
@@ -145,6 +147,11 @@ def _config_shape(config: Mapping[str, Any]) -> ModelShape | None:
         "mlp": mlp,
         "embeddings": vocabulary * hidden * (1 if config.get("tie_word_embeddings") else 2),
     }
+    if not config.get("tie_iterations", True):
+        iterated = config["core_layers"] * config["max_iterations"]
+        return _llama_shape(
+            layers=config["prelude_layers"] + iterated + config["coda_layers"], **sizes
+        )
     if "core_layers" in config:
         return _recurrent_shape(
             dense=config["prelude_layers"] + config["coda_layers"],

@@ -77,8 +77,11 @@ class ModelSource(Strict):
     """Random weights of a shape of your own."""
     split: tuple[int, int, int] | None = None
     """Makes a dense model recurrent: its layers before, in and after the core that is iterated."""
+    tie_iterations: bool = True
+    """`false`: iterations of what `split` makes are the core's own layers, which a token may leave
+    out; at full depth the model is the dense one."""
     max_iterations: PositiveInt | None = None
-    """Of a model that `split` makes; default: 8."""
+    """Of a model that `split` makes; default: 8, untied one for each of the core's layers."""
     chat_template: str | None = None
     """A Jinja template in place of the tokenizer's."""
     stop: tuple[str, ...] = ()
@@ -91,6 +94,13 @@ class ModelSource(Strict):
     trust_remote_code: bool = False
     """Runs the code that the model's folder brings along, where transformers knows no such model:
     it can do anything that you can. `plan` names its files."""
+
+    @property
+    def split_iterations(self) -> int:
+        """The deepest of a model that `split` makes."""
+        assert self.split is not None
+        usual = SPLIT_ITERATIONS if self.tie_iterations else self.split[1]
+        return self.max_iterations or usual
 
     @property
     def place(self) -> str:
@@ -109,11 +119,22 @@ class ModelSource(Strict):
             raise ValueError(f"split={list(self.split)} leaves the core without a layer")
         if self.max_iterations is not None and self.split is None:
             raise ValueError("max_iterations is for a model that split makes recurrent")
+        if not self.tie_iterations:
+            self._check_untied()
         if self.scratch is not None and self.vocabulary == "pruned":
             raise ValueError("vocabulary=pruned: a scratch model's characters are few already")
         if self.trust_remote_code:
             self._check_code()
         return self
+
+    def _check_untied(self) -> None:
+        if self.split is None:
+            raise ValueError("tie_iterations=false is for a model that split makes recurrent")
+        if self.split[1] % self.split_iterations:
+            raise ValueError(
+                f"max_iterations={self.max_iterations} cannot share out the {self.split[1]} core "
+                f"layers of split={list(self.split)}: choose a divisor, or leave it out"
+            )
 
     def _check_code(self) -> None:
         if self.path is None and self.hub is None:

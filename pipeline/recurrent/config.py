@@ -22,6 +22,8 @@ class RecurrentConfig(PreTrainedConfig):
       n2(x + f(n1 x)), as Huginn; "branch": x + n2(f(n1 x)), as Ouro.
     - `state_init`: s_0 is "zero", "normal" (drawn by seed and position, standard deviation
       `state_init_std`), or the "input" e.
+    - `tie_iterations`: the same `core_layers` blocks run at every iteration. False: each of the
+      `max_iterations` has `core_layers` blocks of its own, as layers that a token may leave out.
     - `iteration_norm`: the norm `core_norm` ends every iteration (Ouro); `exit_norm`: it is
       applied once, to the state that leaves the core (Huginn). Not both.
     """
@@ -56,6 +58,7 @@ class RecurrentConfig(PreTrainedConfig):
     tie_word_embeddings: bool = True
     embedding_scale: float = 1.0
 
+    tie_iterations: bool = True
     block_style: Literal["pre", "sandwich", "branch"] = "sandwich"
     injection: Literal["linear", "add", "none", "gated"] = "linear"
     state_init: Literal["zero", "normal", "input"] = "zero"
@@ -83,7 +86,17 @@ class RecurrentConfig(PreTrainedConfig):
     @property
     def num_hidden_layers(self) -> int:
         """Layers with weights of their own."""
-        return self.prelude_layers + self.core_layers + self.coda_layers
+        return self.prelude_layers + self.core_blocks + self.coda_layers
+
+    @property
+    def core_blocks(self) -> int:
+        """Blocks of the core with weights of their own."""
+        return self.core_layers * (1 if self.tie_iterations else self.max_iterations)
+
+    def blocks_of(self, iteration: int) -> slice:
+        """Which of the core's blocks run at an iteration (from 1)."""
+        first = 0 if self.tie_iterations else (iteration - 1) * self.core_layers
+        return slice(first, first + self.core_layers)
 
     def validate_architecture(self) -> None:
         """Refuse what cannot be built. Part of `@strict`.
@@ -109,6 +122,11 @@ class RecurrentConfig(PreTrainedConfig):
             raise ValueError("iteration_norm and exit_norm exclude each other: set one to false")
         if self.injection == "none" and self.state_init != "input":
             raise ValueError('injection="none" reads the input through state_init="input"')
+        if self.kv_planes is not None and not self.tie_iterations:
+            raise ValueError(
+                f"kv_planes={self.kv_planes} shares keys and values between iterations, which have "
+                "blocks of their own with tie_iterations=false: set kv_planes to null"
+            )
         for name in ("backprop_iterations", "kv_planes", "halting_width", "num_experts"):
             value = getattr(self, name)
             if value is not None and value < 1:

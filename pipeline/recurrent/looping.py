@@ -85,7 +85,9 @@ class Loop:
         `every_state` fills `states`."""
         self.model, self.batch, self.embedded, self.caps = model, batch, embedded, caps
         self.exits, self.every_state = exits, every_state
-        self.inside = _Inside(None, embedded, rope, batch.mask, caps, [{} for _ in model.core])
+        self.blocks = list(model.core)
+        last: list[dict[int, KeyValue]] = [{} for _ in range(model.config.core_layers)]
+        self.inside = _Inside(None, embedded, rope, batch.mask, caps, last)
         # per sequence, on the host, where sequences can leave early; a cache wants all of them
         self.lasts = (
             None if isinstance(caps, int) or batch.cache is not None else caps.amax(dim=1).cpu()
@@ -154,7 +156,8 @@ class Loop:
     def _core(self, hidden: Tensor, active: Tensor | None, live: Tensor | None) -> Tensor:
         cache, inside = self.batch.cache, self.inside
         length, slot = self.batch.offset, self._slot(self.iteration)
-        for layer, block in enumerate(self.model.core):
+        blocks = self.blocks[self.model.config.blocks_of(self.iteration)]
+        for layer, block in enumerate(blocks):
             past = None if cache is None else cache.core(layer, self.iteration, length=length)
             slots = inside.last[layer]
             last = slots.get(slot, slots.get(self._slot(self.iteration - 1)))

@@ -104,7 +104,7 @@ class RecurrentModel(RecurrentPreTrainedModel):
         self.prelude = nn.ModuleList(Block(config) for _ in range(config.prelude_layers))
         self.injection = Injection(config)
         self.core = nn.ModuleList(
-            Block(config, experts=config.num_experts) for _ in range(config.core_layers)
+            Block(config, experts=config.num_experts) for _ in range(config.core_blocks)
         )
         normed = config.iteration_norm or config.exit_norm
         self.core_norm = LlamaRMSNorm(width, eps) if normed else nn.Identity()

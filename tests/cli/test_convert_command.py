@@ -63,6 +63,19 @@ def test_a_dense_model_by_a_split(folder: Path, capfd: pytest.CaptureFixture[str
     assert json.loads((folder / "out/config.json").read_text())["core_layers"] == 2
 
 
+def test_untied_iterations_are_the_core_s_layers(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    found = asked(capfd, "dense", "out", "--split", "1/2/1", "--no-tie-iterations")
+    assert found["max_logit_diff"] < 1e-5
+    assert (found["num_iterations"], found["max_iterations"]) == (2, 2)
+    assert len(found["leaving"]) == 2
+    assert found["leaving"][0] != 0 == found["leaving"][1]
+    assert json.loads((folder / "out/config.json").read_text())["core_layers"] == 1
+    assert main(["convert", "dense", "two", "--split", "1/2/1", "--no-tie-iterations"]) == OK
+    assert "costs if every token leaves there" in capfd.readouterr().out
+
+
 def test_without_a_destination_it_reports_and_suggests(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -117,6 +130,7 @@ def test_layers_are_dropped_only_by_name(capfd: pytest.CaptureFixture[str]) -> N
         (["dense", "--split", "1/2/1"], "name one after the source"),
         (["dense", "out", "--split", "1/2"], "prelude/core/coda"),
         (["dense", "out", "--split", "auto", "--drop", "1"], "keeps all layers"),
+        (["dense", "out", "--split", "auto", "--no-tie-iterations"], "give the split"),
         (["dense", "out", "--split", "1/2/1", "--drop", "x"], "--drop x"),
         (["dense", "out", "--split", "1/2/1", "--state-init", "zero"], "--state-init"),
         (["dense", "out", "--split", "1/2/1", "--state-init", "ones"], "zero or normal"),

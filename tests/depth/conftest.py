@@ -32,8 +32,10 @@ MakeScored = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random model whose every part matters, with a file that is none of its weights."""
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model whose every part matters, with a file that is none of its weights. Its
+    iterations are tied, or what an indirect parameter says."""
+    tied = getattr(request, "param", True)
     out = tmp_path_factory.mktemp("recurrent")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -46,6 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             num_iterations=DEPTH,
             max_iterations=DEPTH + 1,
             halting_width=8,
+            tie_iterations=tied,
         )
         model = RecurrentForCausalLM(config)
         with torch.no_grad():

@@ -172,8 +172,10 @@ def same(one: Sequence[Rollout], other: Sequence[Rollout]) -> None:
         | {"iteration_norm": True, "exit_norm": False},
         {"injection": "add", "state_init": "normal", "qkv_bias": True, "qk_norm": True},
         {"num_experts": 3, "prelude_layers": 2, "coda_layers": 0, "embedding_scale": 8.0},
+        {"injection": "none", "state_init": "input", "tie_iterations": False, "core_layers": 1},
+        {"injection": "gated", "tie_iterations": False, "num_key_value_heads": 1},
     ],
-    ids=["linear", "gated", "none", "add", "experts"],
+    ids=["linear", "gated", "none", "add", "experts", "untied", "untied, gated"],
 )
 def test_logprobs_equal_the_parallel_replay(options: dict[str, object], tmp_path: Path) -> None:
     build(tmp_path, **options)

@@ -444,6 +444,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "embedding_scale": 3.0,
         "final_norm": False,
     },
+    "untied": {
+        "injection": "none",
+        "state_init": "input",
+        "block_style": "pre",
+        "exit_norm": False,
+        "tie_iterations": False,
+        "core_layers": 1,
+    },
     "experts": {"num_experts": 4, "rope_parameters": {"rope_type": "default", "rope_theta": 500.0}},
 }
 

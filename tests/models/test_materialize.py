@@ -70,3 +70,8 @@ def test_a_dense_model_is_split_when_it_is_loaded(shape: ScratchModel, tmp_path:
         assert torch.allclose(
             model(tokens, num_iterations=1).logits, dense(tokens).logits, atol=1e-5
         )
+    source = ModelSource(path=str(folder), split=(0, 2, 0), tie_iterations=False)
+    model = AutoModelForCausalLM.from_pretrained(materialize(source, tmp_path / "untied"))
+    assert (model.config.core_layers, model.config.max_iterations) == (1, 2)
+    with torch.no_grad():
+        assert torch.allclose(model(tokens).logits, dense(tokens).logits, atol=1e-5)

@@ -24,6 +24,7 @@ from pipeline.recurrent.config import RecurrentConfig
         ({"injection": "none"}, 'through state_init="input"'),
         ({"backprop_iterations": 0}, "backprop_iterations=0 must be at least 1, or null"),
         ({"kv_planes": 0}, "kv_planes=0 must be at least 1, or null"),
+        ({"kv_planes": 2, "tie_iterations": False}, "set kv_planes to null"),
         ({"halting_width": -4}, "halting_width=-4 must be at least 1, or null"),
         ({"num_experts": 0}, "num_experts=0 must be at least 1, or null"),
         ({"num_experts": 2, "experts_per_token": 3}, "experts_per_token=3 must lie between 1 and"),
@@ -42,6 +43,16 @@ def test_heads_default_to_an_even_split() -> None:
     config = RecurrentConfig(hidden_size=96, num_attention_heads=6)
     assert (config.head_dim, config.num_key_value_heads) == (16, 6)
     assert config.num_hidden_layers == 4
+
+
+def test_untied_iterations_have_blocks_of_their_own() -> None:
+    config = RecurrentConfig(core_layers=2, max_iterations=3, num_iterations=3)
+    assert [config.blocks_of(i) for i in (1, 3)] == [slice(0, 2)] * 2
+    untied = RecurrentConfig(
+        core_layers=2, max_iterations=3, num_iterations=3, tie_iterations=False
+    )
+    assert [untied.blocks_of(i) for i in (1, 3)] == [slice(0, 2), slice(4, 6)]
+    assert (config.num_hidden_layers, untied.num_hidden_layers) == (4, 8)
 
 
 def test_a_saved_configuration_comes_back(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ ARCHITECTURES = [
     {"injection": "none", "block_style": "pre"},
     {"injection": "gated", "state_init": "normal", "qk_norm": True},
     {"injection": "linear", "num_experts": 3},
+    {"injection": "none", "block_style": "pre", "tie_iterations": False, "core_layers": 1},
 ]
 TOKENS = torch.randint(0, 40, (3, 7), generator=torch.Generator().manual_seed(1))
 BY_TOKEN = torch.tensor([[1, 4, 2, 5, 3, 1, 2], [3, 1, 1, 2, 4, 6, 1], [2, 2, 5, 1, 1, 3, 2]])
@@ -75,7 +76,8 @@ def by_hand(
             seen: list[Any] = []
             with torch.no_grad() if outside else nullcontext():
                 inner = backbone.injection.read(state, hidden, first=iteration == 1)
-                for number, block in enumerate(backbone.core):
+                blocks = backbone.core[model.config.blocks_of(iteration)]
+                for number, block in enumerate(blocks):
                     past = [one[min(iteration, len(one)) - 1][number] for one in core[:-1]]
                     inner = layer(block, inner, rope, seen, past)
                 state = backbone.injection.write(state, inner, first=iteration == 1)

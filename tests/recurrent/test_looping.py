@@ -33,6 +33,8 @@ EXTRAS = [
     {"qkv_bias": True, "output_bias": True, "mlp_bias": True, "qk_norm": True},
     {"num_experts": 4},
     {"prelude_layers": 0, "core_layers": 1, "coda_layers": 0},
+    {"tie_iterations": False, "injection": "none", "core_layers": 1, "max_iterations": 6},
+    {"tie_iterations": False, "injection": "linear", "num_experts": 2},
     {"prelude_layers": 2, "core_layers": 3, "coda_layers": 2, "embedding_scale": 3.0},
     {"tie_word_embeddings": False, "head_dim": 16, "num_key_value_heads": 1},
 ]

@@ -58,8 +58,12 @@ def saved(make_model: MakeModel, folder: Path, **changes: Any) -> RecurrentForCa
     return model
 
 
-def test_a_saved_model_loads_without_its_code(make_model: MakeModel, tmp_path: Path) -> None:
-    model = saved(make_model, tmp_path, injection="gated", halting_width=8, exit_gate=True)
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_saved_model_loads_without_its_code(
+    make_model: MakeModel, tmp_path: Path, tied: bool
+) -> None:
+    options = {"halting_width": 8, "exit_gate": True, "tie_iterations": tied}
+    model = saved(make_model, tmp_path, injection="gated", **options)
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert type(loaded) is RecurrentForCausalLM
     assert type(AutoConfig.from_pretrained(tmp_path)) is RecurrentConfig

@@ -34,6 +34,7 @@ def measured(model: RecurrentForCausalLM, tokens: torch.Tensor, **arguments: Any
         {"injection": "none", "head_dim": 32, "num_key_value_heads": 1},
         {"injection": "gated", "core_layers": 3},
         {"num_experts": 4},
+        {"injection": "none", "tie_iterations": False, "core_layers": 1},
     ],
     ids=lambda changes: "-".join(map(str, changes.values())),
 )

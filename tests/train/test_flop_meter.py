@@ -73,8 +73,9 @@ def both(model: Any, run: Callable[[], torch.Tensor]) -> tuple[float, float]:
         GPT2Config(vocab_size=320, n_embd=64, n_layer=3, n_head=4),
         RecurrentConfig(**RECURRENT),
         RecurrentConfig(**RECURRENT, num_experts=4),
+        RecurrentConfig(**RECURRENT, tie_iterations=False),
     ],
-    ids=["llama, tied", "qwen3", "gpt 2", "recurrent", "recurrent, experts"],
+    ids=["llama, tied", "qwen3", "gpt 2", "recurrent", "recurrent, experts", "recurrent, untied"],
 )
 def test_a_training_pass_costs_what_is_counted(config: Any) -> None:
     model = (

@@ -106,10 +106,14 @@ def test_a_packed_pass_equals_rows_on_their_own(family: str) -> None:
 
 @pytest.mark.parametrize("deepest", [None, 4])
 @pytest.mark.parametrize("last", [None, 2])
-def test_a_recurrent_model_too_at_any_depths(deepest: int | None, last: int | None) -> None:
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_recurrent_model_too_at_any_depths(
+    deepest: int | None, last: int | None, tied: bool
+) -> None:
     torch.manual_seed(2)
     sizes = {k: v for k, v in SIZES.items() if k != "num_hidden_layers"}
-    config = RecurrentConfig(**sizes, num_iterations=3, max_iterations=4, backprop_iterations=last)
+    depth = {"num_iterations": 3, "max_iterations": 4, "backprop_iterations": last}
+    config = RecurrentConfig(**sizes, **depth, tie_iterations=tied)
     policy = check(RecurrentForCausalLM(config).eval(), completions(deepest=deepest))
     assert policy.packed
 

@@ -50,7 +50,8 @@ class RowModel:
         nothing = torch.empty(0, device=self.device)
         self._last = np.empty(0, dtype=np.int64), (nothing, (nothing, nothing))
         self._prelude = [FusedBlock(block) for block in self.backbone.prelude]
-        self._core = [FusedBlock(block) for block in self.backbone.core]
+        core = [FusedBlock(block) for block in self.backbone.core]
+        self._core = [core[config.blocks_of(i + 1)] for i in range(config.max_iterations)]
         self._coda = [FusedBlock(block) for block in self.backbone.coda]
 
     def to(self, values: np.ndarray) -> Tensor:
@@ -68,14 +69,20 @@ class RowModel:
         hidden = self._through(self._prelude, layers, hidden, view)
         return hidden, self.backbone.first_state(hidden, positions)
 
-    def iterate(self, state: Tensor, embedded: Tensor, view: View, first: Tensor) -> Tensor:
-        """States [N, h] after one more iteration; `first` [N]: rows for which it is the first."""
+    def together(self, rows: np.ndarray, planes: np.ndarray) -> list[np.ndarray]:
+        """Rows [N] by who can run an iteration together, those that run the same blocks."""
+        if self.backbone.config.tie_iterations:
+            return [rows]
+        return [rows[planes == plane] for plane in np.unique(planes)]
+
+    def iterate(self, state: Tensor, embedded: Tensor, view: View, planes: np.ndarray) -> Tensor:
+        """States [N, h] after one more iteration, each row's own: `planes` [N] counts from 0."""
         injection, config = self.backbone.injection, self.backbone.config
         inner = injection.read(state, embedded, first=False)
-        gated = injection.kind == "gated"
+        gated, first = injection.kind == "gated", self.to(planes == 0)
         if gated:
             inner = torch.where(first[:, None], embedded, inner)
-        out = self._through(self._core, self.pool.core.layers, inner, view)
+        out = self._through(self._core[planes[0]], self.pool.core.layers, inner, view)
         new = injection.write(state, out, first=False)
         if gated:
             new = torch.where(first[:, None], out, new)

@@ -1,11 +1,11 @@
 """All positions of prompts but the last, in parallel, at one depth per prompt."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.generate.native.forward import RowModel
 from pipeline.generate.native.kv_pool import Entries
@@ -72,9 +72,12 @@ class _Chunk:
         embedded, state = hidden, backbone.first_state(hidden, self.positions)
         for iteration in range(1, depth + 1):
             core = self._entries([prompt.core[iteration - 1] for prompt in self.prompts])
+            blocks = backbone.core[backbone.config.blocks_of(iteration)]
 
-            def through_core(hidden: Tensor, core: Tensor = core) -> Tensor:
-                for block, store in zip(backbone.core, pool.core.layers, strict=True):
+            def through_core(
+                hidden: Tensor, core: Tensor = core, blocks: Iterable[nn.Module] = blocks
+            ) -> Tensor:
+                for block, store in zip(blocks, pool.core.layers, strict=True):
                     hidden = self._block(block, hidden, rope, store, core)
                 return hidden
 
@@ -92,7 +95,7 @@ class _Chunk:
 
     def _block(
         self,
-        block: torch.nn.Module,
+        block: nn.Module,
         hidden: Tensor,
         rope: KeyValue,
         store: Tensor,
@@ -104,7 +107,7 @@ class _Chunk:
 
     def _write(
         self,
-        block: torch.nn.Module,
+        block: nn.Module,
         hidden: Tensor,
         rope: KeyValue,
         store: Tensor,

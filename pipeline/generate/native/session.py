@@ -62,7 +62,8 @@ class Session:
             self.admission.admit()
         active = self.rows.in_phase(RUNNING)
         if len(active):
-            self._iterate(active)
+            for rows in self.model.together(active, self.rows.iteration[active]):
+                self._iterate(rows)
         inside = int((self.rows.phase == RUNNING).sum())
         running = int((self.rows.phase != IDLE).sum())
         if inside and running - inside < BETWEEN_SHARE * running:
@@ -81,7 +82,7 @@ class Session:
         rows.iteration[active] += 1
         view = self.model.core_view(active, planes, positions, entries)
         old, embedded = self.state[at], self.embedded[at]
-        new = self.model.iterate(old, embedded, view, self.model.to(planes == 0))
+        new = self.model.iterate(old, embedded, view, planes)
         self.state[at] = new
         stops = self.exits.stops(active, old=old, new=new)
         leaving = active[stops | (rows.iteration[active] >= rows.cap[active])]

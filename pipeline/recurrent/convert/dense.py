@@ -1,9 +1,11 @@
-"""Dense Llama, Qwen2 and Qwen3 checkpoints as recurrent models, equal to them at one iteration.
+"""Dense Llama, Qwen2 and Qwen3 checkpoints as recurrent models, equal to them at one iteration, or
+at all of them where each iteration runs layers of its own.
 
 The names are those of transformers' `modeling_llama`, `modeling_qwen2` and `modeling_qwen3`.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,6 +38,10 @@ GATE = 0.25
 iterations cost 0.006 and 0.09 nats with 0.25, 0.04 and 0.36 with 0.5, 0.17 and 1.2 with 1."""
 
 
+TIED_ITERATIONS = 8
+"""The deepest of a model whose core is iterated, where nothing else is asked."""
+
+
 def parse_split(text: str) -> Split:
     """Layers of prelude, core and coda from "10/8/12". Raises ConversionError."""
     parts = text.split("/")
@@ -58,12 +64,15 @@ def map_dense(
     split: Split,
     drop: Sequence[int] = (),
     gate: float = GATE,
-    num_iterations: int = 1,
-    max_iterations: int = 8,
+    tie_iterations: bool = True,
+    num_iterations: int | None = None,
+    max_iterations: int | None = None,
 ) -> CheckpointMap:
     """The mapping of a dense checkpoint by its transformers configuration.
 
-    The re-entry starts as the adapter [I, 0], the state alone, damped by `gate`.
+    Tied iterations re-enter the core: the adapter starts as [I, 0], the state alone, damped by
+    `gate`; by default 1 of 8 iterations runs. Untied ones share out the core's layers, by default
+    one each and all of them; nothing is added to the checkpoint.
 
     Raises:
         ConversionError: a split that does not fit, or a feature that the model lacks.
@@ -77,9 +86,21 @@ def map_dense(
         "model.injection.adapter.weight": torch.eye(width, 2 * width),
         "model.injection.gate": torch.full((width,), gate),
     }
-    ours = _config(
-        config, split=split, num_iterations=num_iterations, max_iterations=max_iterations
-    )
+    if tie_iterations:
+        iterations = num_iterations or 1
+        deepest = max_iterations or max(TIED_ITERATIONS, iterations)
+        kind = {"core_layers": split[1], "injection": "gated"}
+    else:
+        fresh = {}
+        deepest = untied_iterations(split, max_iterations)
+        iterations = num_iterations or deepest
+        kind = {
+            "core_layers": split[1] // deepest,
+            "tie_iterations": False,
+            "injection": "none",
+            "state_init": "input",
+        }
+    ours = _config(config, split=split, num_iterations=iterations, max_iterations=deepest, **kind)
 
     def rename(name: str, tensor: Tensor) -> Mapping[str, Tensor] | None:
         if name in (EMBEDDING, HEAD, "model.norm.weight"):
@@ -94,6 +115,20 @@ def map_dense(
         return {f"{layer_place(layers.index(layer), split)}.{rest}": tensor}
 
     return CheckpointMap(config=ours, rename=rename, fresh=fresh)
+
+
+def untied_iterations(split: Split, iterations: int | None) -> int:
+    """The iterations that share out the core's layers; by default one a layer.
+
+    Raises ConversionError where they do not get as many layers each.
+    """
+    core = split[1]
+    if iterations is not None and core % iterations:
+        raise ConversionError(
+            f"{core} core layers of split {show_split(split)} cannot be shared out to "
+            f"{iterations} iterations: choose a divisor of {core}, or {core} by leaving it out"
+        )
+    return iterations or core
 
 
 def kept_layers(config: PreTrainedConfig, *, split: Split, drop: Sequence[int]) -> list[int]:
@@ -134,16 +169,15 @@ def _check(config: DenseConfig, *, layers: Sequence[int]) -> None:
 
 
 def _config(
-    config: DenseConfig, *, split: Split, num_iterations: int, max_iterations: int
+    config: DenseConfig, *, split: Split, num_iterations: int, max_iterations: int, **kind: Any
 ) -> RecurrentConfig:
-    prelude, core, coda = split
+    prelude, _, coda = split
     qkv, output, mlp, head_dim = _biases(config)
     return config_of(
         vocab_size=config.vocab_size,
         hidden_size=config.hidden_size,
         intermediate_size=config.intermediate_size,
         prelude_layers=prelude,
-        core_layers=core,
         coda_layers=coda,
         num_attention_heads=config.num_attention_heads,
         num_key_value_heads=config.num_key_value_heads,
@@ -162,10 +196,10 @@ def _config(
         eos_token_id=config.eos_token_id,
         tie_word_embeddings=config.tie_word_embeddings,
         block_style="pre",
-        injection="gated",
         exit_norm=False,
         num_iterations=num_iterations,
         max_iterations=max_iterations,
+        **kind,
     )
 
 

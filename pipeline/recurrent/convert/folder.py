@@ -66,7 +66,7 @@ class Conversion:
     @property
     def split(self) -> Split:
         """Layers of prelude, core and coda."""
-        return self.config.prelude_layers, self.config.core_layers, self.config.coda_layers
+        return self.config.prelude_layers, self.config.core_blocks, self.config.coda_layers
 
 
 def model_type(source: Path) -> str:
@@ -93,10 +93,12 @@ def convert_dense(
     split: Split,
     drop: tuple[int, ...] = (),
     gate: float = GATE,
-    num_iterations: int = 1,
-    max_iterations: int = 8,
+    tie_iterations: bool = True,
+    num_iterations: int | None = None,
+    max_iterations: int | None = None,
 ) -> Conversion:
-    """Write a dense checkpoint as a recurrent model that equals it at one iteration.
+    """Write a dense checkpoint as a recurrent model that equals it at one iteration, or at
+    `max_iterations` where the iterations are not tied; defaults are `map_dense`'s.
 
     Logits of both are compared in float32 on random tokens before the folder appears; with `drop`,
     the dense model is compared without those layers. One float32 copy is in memory at a time.
@@ -111,6 +113,7 @@ def convert_dense(
         split=split,
         drop=drop,
         gate=gate,
+        tie_iterations=tie_iterations,
         num_iterations=num_iterations,
         max_iterations=max_iterations,
     )
@@ -175,7 +178,7 @@ def load_dense(source: Path) -> RecurrentForCausalLM:
 
 def max_logit_diff(source: Path, converted: Path, *, layers: list[int]) -> float:
     """Largest absolute difference of any logit between a dense checkpoint's `layers` and the
-    converted model at one iteration, in float32 on random tokens."""
+    converted model where it equals them, in float32 on random tokens."""
     dense = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).eval()
     vocabulary = dense.config.vocab_size
     tokens = torch.randint(vocabulary, CHECKED, generator=torch.Generator().manual_seed(0))
@@ -184,7 +187,8 @@ def max_logit_diff(source: Path, converted: Path, *, layers: list[int]) -> float
     expected = _logits(dense, tokens, use_cache=False)
     del dense
     ours = RecurrentForCausalLM.from_pretrained(converted, dtype=torch.float32).eval()
-    actual = _logits(ours, tokens, num_iterations=1)
+    equal = 1 if ours.config.tie_iterations else ours.config.max_iterations
+    actual = _logits(ours, tokens, num_iterations=equal)
     return (expected - actual).abs().max().item()
 
 

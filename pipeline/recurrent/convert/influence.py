@@ -58,6 +58,17 @@ def measure(
     return Influence(layers=layers, loss=loss, damage=damage)
 
 
+@torch.no_grad()
+def leaving_early(model: RecurrentForCausalLM, tokens: Tensor) -> list[float]:
+    """By depth from 1 to the full one, the rise of the mean next-token loss on tokens [B, T], in
+    nats, when every token leaves there."""
+    losses = [
+        sum(model(row[None], labels=row[None], num_iterations=depth).loss.item() for row in tokens)
+        for depth in range(1, model.config.max_iterations + 1)
+    ]
+    return [round((loss - losses[-1]) / len(tokens), 5) for loss in losses]
+
+
 def candidate_cores(layers: int) -> list[Core]:
     """A coarse grid of cores, prelude and coda never empty where the layers allow it.
 

@@ -49,7 +49,11 @@ class RecurrentModel(nn.Module):
         self.embed_tokens = VocabParallelEmbedding(config.vocab_size, width)
         self.prelude = _blocks(config, "prelude", config.prelude_layers, prefix)
         self.injection = Injection(config, linear=_adapter(f"{prefix}.injection.adapter"))
-        self.core = _blocks(config, "core", config.core_layers, prefix, config.num_experts)
+        self.core = _blocks(config, "core", config.core_blocks, prefix, config.num_experts)
+        blocks = list(self.core)
+        self.core_of = [
+            blocks[config.blocks_of(iteration + 1)] for iteration in range(config.max_iterations)
+        ]
         normed = config.iteration_norm or config.exit_norm
         self.core_norm = RMSNorm(width, eps=eps) if normed else nn.Identity()
         self.coda = _blocks(config, "coda", config.coda_layers, prefix)
@@ -122,7 +126,7 @@ class RecurrentModel(nn.Module):
         hidden = self.injection.read(state, embedded, first=first)
         keys, values = [], []
         layers = self.core_caches[iteration - 1]
-        for block, cache in zip(self.core, layers, strict=True):
+        for block, cache in zip(self.core_of[iteration - 1], layers, strict=True):
             hidden, k, v = block(hidden, positions, cache, view)
             keys.append(k)
             values.append(v)

@@ -38,6 +38,7 @@ def replayed(
     return features, all_logits(features, head, device="cpu")
 
 
+@pytest.mark.parametrize("folder", [True, False], ids=["tied", "untied"], indirect=True)
 @pytest.mark.parametrize("segment", [1, 3])
 def test_replayed_logprobs_are_the_engines(
     make_job: MakeJob,

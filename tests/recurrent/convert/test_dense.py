@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 from transformers import (
     AutoModelForCausalLM,
     PreTrainedModel,
@@ -83,6 +84,35 @@ def test_a_dense_model_and_its_conversion_are_equal_at_one_iteration(
     )
 
 
+@pytest.mark.parametrize("kind", list(DENSE))
+@pytest.mark.parametrize("iterations", [None, 1])
+def test_untied_iterations_are_the_dense_model_at_full_depth(
+    kind: str, iterations: int | None, tmp_path: Path
+) -> None:
+    dense = saved(DENSE[kind](), tmp_path / "dense")
+    untied = {"tie_iterations": False, "max_iterations": iterations}
+    done = convert_dense(dense, tmp_path / "ours", split=(1, 2, 1), **untied)
+    assert done.max_logit_diff is not None
+    assert done.max_logit_diff < 1e-5
+    assert done.split == (1, 2, 1)
+    assert done.config.max_iterations == done.config.num_iterations == (iterations or 2)
+    tokens = tokens_of()
+    expected = logits(dense, tokens)
+    assert torch.allclose(logits(tmp_path / "ours", tokens), expected, atol=1e-5)
+    weights = [load_file(tmp_path / name / "model.safetensors") for name in ("dense", "ours")]
+    sizes = [sum(tensor.numel() for tensor in named.values()) for named in weights]
+    assert sizes[0] == sizes[1]
+
+
+def test_leaving_untied_iterations_jumps_to_the_coda(llama: Path, tmp_path: Path) -> None:
+    convert_dense(llama, tmp_path / "ours", split=(1, 2, 1), tie_iterations=False)
+    convert_dense(llama, tmp_path / "less", split=(1, 1, 1), drop=(2,))
+    tokens = tokens_of()
+    early = logits(tmp_path / "ours", tokens, num_iterations=1)
+    assert torch.allclose(early, logits(tmp_path / "less", tokens), atol=1e-5)
+    assert not torch.allclose(early, logits(llama, tokens), atol=1e-2)
+
+
 def test_padding_and_greedy_decoding_agree_with_the_dense_model(
     llama: Path, tmp_path: Path
 ) -> None:
@@ -133,7 +163,11 @@ def test_dropped_layers_are_listed_and_the_rest_is_compared(llama: Path, tmp_pat
         ({"split": (2, 2, 2)}, "sums to 6 layers"),
         ({"split": (1, 1, 1), "drop": (4,)}, "layers 0 to 3"),
         ({"split": (1, 2, 1), "gate": 0.0}, "gate"),
-        ({"split": (1, 2, 1), "num_iterations": 9}, "num_iterations=9"),
+        ({"split": (1, 2, 1), "num_iterations": 9, "max_iterations": 8}, "num_iterations=9"),
+        (
+            {"split": (1, 2, 1), "tie_iterations": False, "max_iterations": 3},
+            "2 core layers of split 1/2/1 cannot be shared out to 3 iterations",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(
