@@ -317,6 +317,6 @@ def test_a_ray_that_dies_is_named_at_once(tmp_path: Path) -> None:
     os.kill(int(head.stdout), signal.SIGKILL)
     code, document = launch.end()
     assert code == FAILED
-    assert "gcs_server died" in str(document["error"])
+    assert "gcs_server died or was stopped" in str(document["error"])
     assert launch.leaves_nothing()
     assert Launch(tmp_path).end()[0] == OK

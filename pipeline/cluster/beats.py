@@ -62,12 +62,21 @@ class Pulse:
         self._logs, self._clock = logs, clock
         self._looked_s = clock()
         self._signs: dict[str, _Sign] = {}
+        self._stopped_s: dict[str, float] = {}  # since when processes of Ray's own were seen so
         for file in logs.glob("*.beat"):
             file.unlink(missing_ok=True)
 
     def has_started(self, name: str) -> bool:
         """Whether a process came so far as to beat."""
         return beat_file(self._logs / f"{name}.log").is_file()
+
+    def is_stopped(self, name: str, process: psutil.Process) -> bool:
+        """Whether a process that does not beat, one of Ray's own, is stopped and stays so."""
+        if not _is_stopped(process):
+            self._stopped_s.pop(name, None)
+            return False
+        now = self._clock()
+        return now - self._stopped_s.setdefault(name, now) > STOPPED_S
 
     def silent(self, names: Iterable[str]) -> str | None:
         """A sentence on a process that does not beat any more, which is then killed where it is

@@ -226,7 +226,9 @@ class Cluster:
         """(what is there, what is not) of the references, after a moment."""
         if dead := self._dead_ray():
             raise self._ending(
-                ComponentFailed(f"Ray's {dead} died: memory may have run out; see `dmesg`")
+                ComponentFailed(
+                    f"Ray's {dead} died or was stopped: memory may have run out; see `dmesg`"
+                )
             )
         if (sentence := self._pulse.silent(self._names.values())) is not None:
             raise self._ending(ComponentDied(sentence))
@@ -236,8 +238,12 @@ class Cluster:
             raise self._ending(_ray_failure(error)) from error
 
     def _dead_ray(self) -> str:
-        """Names of Ray's own processes here that are gone."""
-        return " and ".join(n for n, process in self._ray_processes if not is_alive(process))
+        """Names of Ray's own processes here that are gone, or stopped for good."""
+        return " and ".join(
+            name
+            for name, process in self._ray_processes
+            if not is_alive(process) or self._pulse.is_stopped(name, process)
+        )
 
     def _get(self, reference: Any) -> Any:
         try:

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pipeline.cluster.beats import BEAT_S, SILENT_S, STOPPED_S, Pulse, beat_file
@@ -105,3 +106,26 @@ def test_half_a_sign_is_that_of_one_elsewhere(text: str, tmp_path: Path) -> None
     pulse = Pulse(tmp_path, clock=clock)
     beat_file(tmp_path / "engine-0.log").write_text(text)
     assert look(pulse, clock, STOPPED_S + 10) is None
+
+
+def test_a_process_that_does_not_beat_may_be_stopped_for_a_while(tmp_path: Path) -> None:
+    clock = Clock()
+    pulse = Pulse(tmp_path, clock=clock)
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    process = psutil.Process(child.pid)
+    try:
+        assert not pulse.is_stopped("raylet", process)
+        child.send_signal(signal.SIGSTOP)
+        end = time.monotonic() + 10
+        while process.status() != psutil.STATUS_STOPPED:
+            assert time.monotonic() < end
+        assert not pulse.is_stopped("raylet", process)
+        clock.now += STOPPED_S + 1
+        assert pulse.is_stopped("raylet", process)
+        child.send_signal(signal.SIGCONT)
+        while process.status() == psutil.STATUS_STOPPED:
+            assert time.monotonic() < end
+        assert not pulse.is_stopped("raylet", process)
+    finally:
+        child.kill()
+        child.wait()
