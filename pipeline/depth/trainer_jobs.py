@@ -34,10 +34,9 @@ class RightLabels:
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """What a member of a group writes where it writes what its row teaches. Tokens."""
+    """The right answer of a group's members, as tokens."""
 
-    reasoning: tuple[int, ...]  # up to the end of its tags; empty where the row has none
-    answer: tuple[int, ...]  # the gold and the end of the turn
+    answer: tuple[int, ...]  # the gold and the end of the turn; empty where there is none
     close: tuple[int, ...]  # what ends reasoning
 
 

@@ -103,7 +103,7 @@ class DepthRl(Strict):
     """Learning rate of the head."""
     outcome: Literal["expected", "sampled"] = "sampled"
     """What a member is credited with: its reward as it was `sampled`, or less the luck of its
-    tokens' draws (`expected`), as right in the mean; for rewards that compare with one gold."""
+    answer's draws (`expected`), equal in the mean; for rewards that compare with one gold."""
     seeds: PositiveInt = 1
     """Heads trained from different draws; the first is exported."""
 

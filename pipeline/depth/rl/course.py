@@ -56,7 +56,7 @@ class Steps:
         """
         first = self._done()
         if self._bench.spec.rl.outcome == "expected":
-            self._references = References(self._bench, model)
+            self._references = References(model)
         began = time.monotonic()
         for step in range(first, until):
             check_stop(self._bench.ctx, self._bench.plan)

@@ -12,8 +12,8 @@ from pipeline.depth.rl.expected import Draws, checks_of, expected_outcomes
 from pipeline.depth.trainer_jobs import Reference
 from pipeline.records import Rollout
 
-OPEN, CLOSE, END = 8, 9, 1
-REFERENCE = Reference(reasoning=(5, CLOSE), answer=(3, END), close=(CLOSE,))
+CLOSE, END = 9, 1
+REFERENCE = Reference(answer=(3, END), close=(CLOSE,))
 
 
 def written(*tokens: int) -> Rollout:
@@ -29,29 +29,17 @@ def written(*tokens: int) -> Rollout:
     )
 
 
-def places(run: Rollout, reference: Reference = REFERENCE) -> list[tuple[str, int, int, bool]]:
-    return [(c.part, c.token, c.reference, c.agrees) for c in checks_of(run, reference)]
+def places(run: Rollout, reference: Reference = REFERENCE) -> list[tuple[int, int, bool]]:
+    return [(c.token, c.reference, c.agrees) for c in checks_of(run, reference)]
 
 
-def test_checks_end_with_the_first_token_that_differs_and_begin_anew_with_the_answer() -> None:
-    assert places(written(5, CLOSE, 3, END)) == [
-        ("reasoning", 0, 5, True),
-        ("reasoning", 1, CLOSE, True),
-        ("answer", 2, 3, True),
-        ("answer", 3, END, True),
-    ]
-    assert places(written(6, 6, CLOSE, 4, END)) == [
-        ("reasoning", 0, 5, False),
-        ("answer", 3, 3, False),
-    ]
-    assert places(written(6, 6)) == [("reasoning", 0, 5, False)]
-    nothing = Reference(reasoning=(), answer=(), close=())
-    assert places(written(5, CLOSE, 3, END), nothing) == []
-
-
-def test_without_reasoning_to_compare_the_answer_alone_is_checked() -> None:
-    only = Reference(reasoning=(), answer=(3, END), close=(CLOSE,))
-    assert places(written(7, CLOSE, CLOSE, 3), only) == [("answer", 2, 3, False)]
+def test_checks_go_from_where_reasoning_first_ends_to_the_first_wrong_token() -> None:
+    assert places(written(5, CLOSE, 3, END)) == [(2, 3, True), (3, END, True)]
+    assert places(written(6, 6, CLOSE, 4, END)) == [(3, 3, False)]
+    assert places(written(7, CLOSE, CLOSE, 3)) == [(2, 3, False)]
+    assert places(written(5, CLOSE, 3)) == [(2, 3, True)]  # cut off
+    assert places(written(6, 6)) == places(written(6, CLOSE)) == []
+    assert places(written(5, CLOSE, 3, END), Reference(answer=(), close=())) == []
 
 
 # One member is a depth, 0 or 1, and then tokens whose chances depend on it: a step of reasoning
@@ -70,9 +58,8 @@ def members(group: str) -> Iterator[tuple[float, int, Draws]]:
         share = {"3": right, "4": (1 - right) * 0.6, "long": (1 - right) * 0.4}[answer]
         tail = {"3": (3, END), "4": (4, END), "long": (4, 4, END)}[answer]
         run = written(5 if right_step else 6, CLOSE, *tail)
-        chance = {("reasoning", 0): step, ("answer", 0): right}
         checks = checks_of(run, REFERENCE)
-        chances = [chance.get((c.part, c.index), 1.0) for c in checks]
+        chances = [right if c.index == 0 else 1.0 for c in checks]
         probability = (DEEP if depth else 1 - DEEP) * (step if right_step else 1 - step) * share
         draws = Draws(group=group, reward=float(answer == "3"), checks=checks, chances=chances)
         yield probability, depth, draws
@@ -96,21 +83,14 @@ def test_mean_and_gradient_are_the_rewards(groups: tuple[str, ...]) -> None:
     assert scatter[1] - expected[0] ** 2 < 0.7 * (scatter[0] - sampled[0] ** 2)
 
 
-def test_many_members_leave_what_depth_explains() -> None:
-    """With others to learn weights from, the variance is near that of the depths alone."""
+def test_with_exact_weights_the_outcome_is_the_chance_of_the_right_answer() -> None:
+    """Answers that are paid for their first token alone: nothing else is left to chance."""
     drawn = random.Random(3)
     every = list(members("a"))
-    batches = [drawn.choices(every, weights=[p for p, _, _ in every], k=16) for _ in range(150)]
-    outcomes, rewards, depths = [], [], []
-    for batch in batches:
-        outcomes += expected_outcomes([draws for _, _, draws in batch])
-        rewards += [draws.reward for _, _, draws in batch]
-        depths += [depth for _, depth, _ in batch]
-    value = {
-        d: sum(p * m.reward for p, depth, m in every if depth == d) / (DEEP if d else 1 - DEEP)
-        for d in (0, 1)
-    }
-    by_depth = statistics.pvariance([value[d] for d in depths])
-    assert statistics.fmean(outcomes) == pytest.approx(statistics.fmean(rewards), abs=0.03)
-    assert by_depth < statistics.pvariance(outcomes) < by_depth + 0.02
-    assert statistics.pvariance(rewards) > 3 * statistics.pvariance(outcomes)
+    batch = drawn.choices(every, weights=[p for p, _, _ in every], k=400)
+    outcomes = expected_outcomes([draws for _, _, draws in batch])
+    chances = [draws.chances[0] for _, _, draws in batch]
+    rewards = [draws.reward for _, _, draws in batch]
+    assert outcomes == pytest.approx(chances)
+    assert statistics.fmean(outcomes) == pytest.approx(statistics.fmean(rewards), abs=0.05)
+    assert statistics.pvariance(rewards) > 2 * statistics.pvariance(outcomes)

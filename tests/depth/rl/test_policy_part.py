@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -81,7 +80,6 @@ def test_expected_outcomes_come_with_what_the_prompts_want(
     make_bench: MakeBench, tmp_path: Path
 ) -> None:
     bench = make_bench()
-    bench.ctx.plan.recipe.prompts = {"t": SimpleNamespace(preface=())}
     rl = bench.spec.rl.model_copy(update={"outcome": "expected"})
     bench.spec = bench.spec.model_copy(update={"rl": rl})
     warm = Path("data/models/tiny-depth")

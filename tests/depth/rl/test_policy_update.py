@@ -153,7 +153,7 @@ def test_an_expected_outcome_is_the_chance_at_the_depths_that_ran(
     """Paid for their first token alone, members are worth the chance that they gave it."""
     group = [r for r in rollouts if r.prompt_id == "p0"]
     wanted = group[0].tokens[0]
-    reference = Reference(reasoning=(wanted,), answer=(), close=())
+    reference = Reference(answer=(wanted,), close=())  # it begins at once
     members = [
         Member(
             group="p0",
@@ -207,9 +207,7 @@ def test_a_step_with_references_credits_less_luck(
 
     sampled = report(None)
     assert sampled["outcome_variance"] == sampled["reward_variance"] > 0
-    expected = report(
-        {name: Reference(reasoning=(t,), answer=(), close=()) for name, t in first.items()}
-    )
+    expected = report({name: Reference(answer=(t,), close=()) for name, t in first.items()})
     assert expected["reward"] == sampled["reward"]
     assert expected["reward_variance"] == sampled["reward_variance"]
     assert expected["outcome_variance"] < 0.1 * sampled["outcome_variance"]

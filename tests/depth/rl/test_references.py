@@ -17,30 +17,23 @@ def chat() -> Chat:
     return load_chat(DEPTH_MODEL)
 
 
-def test_a_worked_row_has_its_reasoning_and_its_answer(chat: Chat) -> None:
-    prompt = Prompt(id="p", question="_xy?;1", answer="02", columns={"worked": "1xy2"})
-    reference = reference_of(prompt, chat, preface=())
-    whole = tuple(chat.completions_ids(["<think>1xy2</think>02"])[0])
-    assert reference.reasoning + reference.answer == (*whole, chat.row_end)
-    assert reference.reasoning[-len(reference.close) :] == reference.close
+def test_the_answer_ends_a_completion_as_sft_teaches_it(chat: Chat) -> None:
+    reference = reference_of(Prompt(id="p", question="_xy?;1", answer="02"), chat)
+    whole = (*chat.completions_ids(["<think>1xy2</think>02"])[0], chat.row_end)
+    assert whole[-len(reference.close + reference.answer) :] == reference.close + reference.answer
     run = Rollout(
         prompt_id="p",
         sample=0,
         seed=0,
         prompt_tokens=(2,),
-        tokens=(*whole, chat.row_end),
-        logprobs=(0.0,) * (len(whole) + 1),
+        tokens=whole,
+        logprobs=(0.0,) * len(whole),
         stop="eos",
         weight_version=0,
     )
     checks = checks_of(run, reference)
-    assert all(check.agrees for check in checks)
-    assert [check.token for check in checks] == list(range(len(whole) + 1))
+    assert [(c.token, c.agrees) for c in checks] == [(len(whole) - n, True) for n in (3, 2, 1)]
 
 
-def test_a_row_without_reasoning_has_an_answer_and_one_without_a_gold_nothing(chat: Chat) -> None:
-    bare = reference_of(Prompt(id="p", question="?", answer="02"), chat, preface=())
-    assert bare.reasoning == ()
-    assert bare.answer == (*chat.completions_ids(["02"])[0], chat.row_end)
-    nothing = reference_of(Prompt(id="p", question="?"), chat, preface=())
-    assert (nothing.reasoning, nothing.answer) == ((), ())
+def test_a_row_without_a_gold_has_no_reference(chat: Chat) -> None:
+    assert reference_of(Prompt(id="p", question="?"), chat).answer == ()
