@@ -18,6 +18,8 @@ from pipeline import __version__
 from pipeline.cli.answer import INTERRUPTED, Answer, Json, UsageError
 from pipeline.cli.convert_command import convert
 from pipeline.cli.hub_reach import reach_hub
+from pipeline.cli.launch_command import launch
+from pipeline.cli.planned import planned
 from pipeline.cli.reward_commands import reward_app
 from pipeline.cli.streams import is_writable, on_any_stream, say, written
 from pipeline.cli.verify_command import verify
@@ -46,6 +48,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(reward_app, name="reward")
 app.command()(convert)
 app.command()(verify)
+app.command()(launch)
 
 RecipeRef = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe.")
@@ -95,7 +98,7 @@ def run(
     from pipeline.plan.data_notes import data_notes
     from pipeline.watch.plan_view import plan_document, show_plan
 
-    plan = _planned(recipe, overrides or [], run_dir=run_dir, goes_on=True)
+    plan = planned(recipe, overrides or [], run_dir=run_dir, goes_on=True)
     if dry_run:
         data = data_notes(plan.recipe)
         folder = run_dir or Path("runs") / plan.recipe.name
@@ -132,7 +135,7 @@ def plan(recipe: RecipeRef, overrides: Overrides = None, as_json: Json = False) 
     from pipeline.plan.data_notes import data_notes
     from pipeline.watch.plan_view import plan_document, show_plan
 
-    resolved = _planned(recipe, overrides or [])
+    resolved = planned(recipe, overrides or [])
     data = data_notes(resolved.recipe)
     return Answer(document=plan_document(resolved, data), show=lambda: show_plan(resolved, data))
 
@@ -146,7 +149,7 @@ def doctor(
     from pipeline.cli.doctor import examine
 
     checks = []
-    for check in examine(_planned(recipe, []) if recipe else None):
+    for check in examine(planned(recipe, []) if recipe else None):
         checks.append(check)
         if not as_json:
             fix = f"  ->  {check.fix}" if check.fix else ""
@@ -205,7 +208,7 @@ def data_check(
     has two, and no row is both trained on and evaluated on. Exit code 2: a gold is wrong."""
     from pipeline.cli.data_check import check_data, show_check
 
-    plan = _planned(recipe, overrides or [])
+    plan = planned(recipe, overrides or [])
     _reach_hub(plan)
     check = check_data(plan.recipe, reward=reward)
     return Answer(
@@ -455,26 +458,6 @@ def _asked_depth(effort: str | None, depth: int | None, budget: float | None) ->
         return checked_depth({"effort": effort, "depth": depth, "budget": budget})
     except ValueError as error:
         raise UsageError(str(error)) from None
-
-
-def _planned(
-    ref: str, overrides: Sequence[str], *, run_dir: Path | None = None, goes_on: bool = False
-) -> "Plan":
-    """The recipe's plan; of one that `goes_on`, for the cores that its run began with.
-
-    Raises RecipeError or PlanError, each line with the recipe's name.
-    """
-    from pipeline.plan.plan import make_plan
-    from pipeline.plan.stage_plan import PlanError
-    from pipeline.recipe.load import load_recipe
-    from pipeline.stages.run_folder import RunFolder
-
-    try:
-        recipe = load_recipe(ref, overrides, tell=say)
-        cores = RunFolder(run_dir or Path("runs") / recipe.name).cores if goes_on else None
-        return make_plan(recipe, cores=cores)
-    except PlanError as error:
-        raise PlanError("\n".join(f"{ref}: {line}" for line in str(error).splitlines())) from None
 
 
 def _reach_hub(plan: "Plan") -> None:

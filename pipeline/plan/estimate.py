@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from pipeline.plan.model_origin import first_source
+from pipeline.plan.placement import gpus_of
 from pipeline.plan.sizes import ModelShape, optimizer_bytes, shape_of
 from pipeline.prompts.file_rows import file_rows
 from pipeline.prompts.row_files import row_files
@@ -100,7 +101,7 @@ def estimate(recipe: Recipe, *, device: str) -> Estimate:
     )
     hours = _total(s.hours for s in stages)
     hardware = recipe.hardware
-    gpus = _gpus(recipe) if device == "cuda" else 0
+    gpus = gpus_of(recipe) if device == "cuda" else 0
     price = hardware.dollars_per_gpu_hour
     dollars = hours * gpus * price if price is not None and hours is not None and gpus else None
     return Estimate(
@@ -248,13 +249,6 @@ def _kv_gib(recipe: Recipe, stage: Stage, shape: ModelShape) -> float | None:
         return None
     tokens = recipe.hardware.max_sequences_per_engine * (stage.longest_completion + PROMPT_TOKENS)
     return tokens * shape.kv_values * _value_bytes(recipe.model.dtype) / GIB
-
-
-def _gpus(recipe: Recipe) -> int:
-    """Of trainers, engines and, where a stage is rewarded by a model, the scorer."""
-    hardware = recipe.hardware
-    engines = hardware.engines * hardware.gpus_per_engine
-    return hardware.ranks + engines + int(recipe.has_reward_model)
 
 
 def _scorer_gib(recipe: Recipe, work: Work, *, device: str) -> float | None:

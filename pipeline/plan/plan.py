@@ -26,6 +26,7 @@ from pipeline.plan.identity import (
 )
 from pipeline.plan.lora_targets import lora_mistakes
 from pipeline.plan.outcome_mistakes import outcome_mistakes
+from pipeline.plan.placement import placement_mistakes
 from pipeline.plan.stage_plan import Plan, PlanError, StagePlan
 from pipeline.plan.threads import usable_cores, with_threads
 from pipeline.plan.vocabulary import vocabulary_mistakes, vocabulary_texts
@@ -50,6 +51,7 @@ def make_plan(recipe: Recipe, *, cores: int | None = None) -> Plan:
         mistakes += lora_mistakes(recipe, name, stage)
         mistakes += engine_model_mistakes(recipe, name, stage, device=device_of(recipe.hardware))
         mistakes += optimizer_mistakes(name, stage, device=device_of(recipe.hardware))
+    mistakes += placement_mistakes(recipe, device=device_of(recipe.hardware))
     mistakes += vocabulary_mistakes(recipe)
     if mistakes:
         raise PlanError("\n".join(mistakes))

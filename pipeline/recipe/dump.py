@@ -26,8 +26,18 @@ _Dumper.add_representer(str, _quoted)
 
 def dump_recipe(recipe: Recipe) -> str:
     """The recipe as YAML with every default spelled out; `load_recipe` reads it back equal."""
-    content = _escaped(_plain(recipe))
-    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=100)
+    return dump_content(recipe_content(recipe))
+
+
+def recipe_content(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as plain mappings, lists and values, with every default spelled out."""
+    return _plain(recipe)
+
+
+def dump_content(content: dict[str, Any]) -> str:
+    """Such content as YAML, which `load_recipe` reads."""
+    text = _escaped(content)
+    return yaml.dump(text, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=100)
 
 
 def _plain(value: Any) -> Any:

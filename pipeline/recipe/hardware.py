@@ -46,6 +46,10 @@ class Hardware(Strict):
     restarts: NonNegativeInt = 2
     """How often a launch starts its processes again after one of them died or hung; the work goes
     on from what is on disk, to the same end."""
+    nodes: PositiveInt | None = None
+    """Machines of a cluster that the run gets. Default: as many as its GPUs need; 1 on CPUs."""
+    gpus_per_node: PositiveInt = 8
+    """GPUs of each of them. An engine's GPUs lie in one node."""
     ray_address: str | None = None
     """An existing Ray cluster; default: one is started here."""
     dollars_per_gpu_hour: float | None = None

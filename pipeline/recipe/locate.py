@@ -22,8 +22,8 @@ a folder where there is one, else an id of the hub."""
 
 def locate_beside(content: dict[str, Any], folder: Path) -> None:
     """Make absolute what lies in `folder`, that of the file which the content was read from."""
-    for section, key, kind in _places(content):
-        name, suffix = _split(section[key], kind)
+    for section, key, kind in places_in(content):
+        name, suffix = split_place(section[key], kind)
         if name and _is_there(folder / name, kind):
             section[key] = f"{(folder / name).resolve()}{suffix}"
         elif kind == "rows" and glob.has_magic(name):
@@ -33,12 +33,12 @@ def locate_beside(content: dict[str, Any], folder: Path) -> None:
 
 def locate(content: dict[str, Any]) -> None:
     """Make absolute what lies in the current folder, in the package's data or in a package."""
-    for section, key, kind in _places(content):
+    for section, key, kind in places_in(content):
         section[key] = _LOCATED[kind](section[key])
 
 
 def _function(text: str) -> str:
-    name, suffix = _split(text, "function")
+    name, suffix = split_place(text, "function")
     path = Path(name).expanduser()
     return f"{path.resolve()}{suffix}" if name and path.is_file() else text
 
@@ -85,7 +85,7 @@ _LOCATED: Mapping[Kind, Callable[[str], str]] = {
 }
 
 
-def _split(text: str, kind: Kind) -> tuple[str, str]:
+def split_place(text: str, kind: Kind) -> tuple[str, str]:
     """A path, and `:fn` after that of a function."""
     if kind != "function":
         return text, ""
@@ -93,7 +93,7 @@ def _split(text: str, kind: Kind) -> tuple[str, str]:
     return name, f"{colon}{function}"
 
 
-def _places(content: Mapping[str, Any]) -> Iterator[tuple[Any, Any, Kind]]:
+def places_in(content: Mapping[str, Any]) -> Iterator[tuple[Any, Any, Kind]]:
     """(section or list, key or index, kind) of every text that may name a file."""
     for section, key, kind in _keys(content):
         value = section.get(key) if isinstance(section, dict) else None

@@ -77,6 +77,18 @@ def data_path(text: str) -> str:
         return text
 
 
+def shipped_place(text: str) -> str | None:
+    """How an absolute path is named on any machine: `data/...` of what ships with the package,
+    `package:NAME` of a GGUF file in another one; None of all else."""
+    path = Path(text)
+    for root in (_PACKAGE / "_data", _PACKAGE.parent / "data"):
+        if path.is_relative_to(root):
+            return str(Path("data", path.relative_to(root)))
+    if path.suffix == ".gguf" and "site-packages" in path.parts:
+        return f"package:{path.parts[path.parts.index('site-packages') + 1]}"
+    return None
+
+
 def hub_id_mistake(text: str) -> str | None:
     """Why a text is neither an id of the Hugging Face hub nor a folder; None where it is."""
     named = _HUB_ID.fullmatch(text) and ".." not in text and "--" not in text

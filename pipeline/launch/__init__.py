@@ -1,0 +1,1 @@
+"""Files for schedulers, which a person can read and edit, from a plan; and their own commands."""
