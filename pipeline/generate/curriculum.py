@@ -41,19 +41,39 @@ def pass_counts(groups: Sequence[Group], *, reward: str) -> dict[str, Counts]:
     return counts
 
 
-def pass_rates(steps: Sequence[Mapping[str, Counts]]) -> dict[str, float]:
-    """Posterior means after these steps, in order; prompts that none of them had are left out.
+class PassHistory:
+    """What steps say of their prompts, added in order; a step costs what it has, however many
+    there were before.
 
-    >>> pass_rates([{"a": Counts(8, 8)}])
+    >>> history = PassHistory()
+    >>> history.add({"a": Counts(8, 8)})
+    >>> history.rates()
     {'a': 0.9}
     """
-    passed: dict[str, float] = {}
-    scored: dict[str, float] = {}
-    for age, step in enumerate(reversed(steps)):
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self._sums: dict[str, tuple[int, float, float]] = {}  # last step, passed, scored: faded
+
+    def add(self, step: Mapping[str, Counts]) -> None:
+        """The counts of the next step."""
         for name, counts in step.items():
-            passed[name] = passed.get(name, 0.0) + counts.passed * DECAY**age
-            scored[name] = scored.get(name, 0.0) + counts.scored * DECAY**age
-    return {name: (1 + passed[name]) / (2 + scored[name]) for name in passed}
+            passed, scored = self._faded(name)
+            self._sums[name] = (self.steps, passed + counts.passed, scored + counts.scored)
+        self.steps += 1
+
+    def rates(self) -> dict[str, float]:
+        """Posterior means after these steps; prompts that none of them had are left out."""
+        rates = {}
+        for name, (last, passed, scored) in self._sums.items():
+            fading = DECAY ** (self.steps - 1 - last)
+            rates[name] = (1 + passed * fading) / (2 + scored * fading)
+        return rates
+
+    def _faded(self, name: str) -> tuple[float, float]:
+        last, passed, scored = self._sums.get(name, (self.steps, 0.0, 0.0))
+        fading = DECAY ** (self.steps - last)
+        return passed * fading, scored * fading
 
 
 def weight(rate: float) -> float:

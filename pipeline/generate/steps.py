@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from pipeline.generate.curriculum import Counts, pass_counts, pass_rates, weighted_prompts
+from pipeline.generate.curriculum import Counts, PassHistory, pass_counts, weighted_prompts
 from pipeline.generate.groups import Group, choose, has_variance, joined, unscored_share
 from pipeline.generate.journal import Journal, StepRollouts
 from pipeline.generate.priced_depths import PricedDepths
@@ -58,7 +58,7 @@ class GrpoRollouts:
         self._watch = watch
         self._watch_reward = watch_reward
         self._depths = depths  # None: the model's own
-        self._passes: list[Mapping[str, Counts]] = []  # of the first steps, from the journal
+        self._passes = PassHistory()  # of the first steps, from the journal
 
     def step(self, step: int) -> StepRollouts:
         """The groups of one step: from the journal where it has them, generated otherwise.
@@ -153,15 +153,17 @@ class GrpoRollouts:
         """
         if not self._spec.curriculum:
             return None
-        for earlier in range(len(self._passes), step):
+        if self._passes.steps > step:
+            self._passes = PassHistory()
+        for earlier in range(self._passes.steps, step):
             journaled = self._journal.read(earlier)
             if journaled is None:
                 raise RolloutError(
                     f"the curriculum of step {step} needs {self._journal.path(earlier)}, which is "
                     "not there; restore it, or remove the stage's work folder to begin anew"
                 )
-            self._passes.append(journaled.passes)
-        return pass_rates(self._passes[:step])
+            self._passes.add(journaled.passes)
+        return self._passes.rates()
 
     def _batch(self, step: int, rates: Mapping[str, float] | None) -> list[Prompt]:
         count, prompts = self._spec.prompts_per_step, self._prompts

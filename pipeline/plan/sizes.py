@@ -48,6 +48,10 @@ KNOWN: Mapping[str, ModelShape] = {
     "Qwen2.5-7B": ModelShape(parameters=7.616e9, kv_values=2 * 28 * 4 * 128),
     "Qwen2.5-14B": ModelShape(parameters=14.77e9, kv_values=2 * 48 * 8 * 128),
     "Qwen2.5-32B": ModelShape(parameters=32.76e9, kv_values=2 * 64 * 8 * 128),
+    "Qwen3-4B": ModelShape(parameters=4.02e9, kv_values=2 * 36 * 8 * 128),
+    "Qwen3-8B": ModelShape(parameters=8.19e9, kv_values=2 * 36 * 8 * 128),
+    "Llama-3.2-1B": ModelShape(parameters=1.236e9, kv_values=2 * 16 * 8 * 64),
+    "Llama-3.2-3B": ModelShape(parameters=3.213e9, kv_values=2 * 28 * 8 * 128),
     "Llama-3.1-8B": ModelShape(parameters=8.03e9, kv_values=2 * 32 * 8 * 128),
     "SmolLM2-135M": ModelShape(parameters=0.1345e9, kv_values=2 * 30 * 3 * 64),
     # recurrent: planes for 32 and for 4 iterations; parameters of the core

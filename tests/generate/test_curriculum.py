@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.generate.curriculum import DECAY, Counts, pass_rates, weighted_prompts
+from pipeline.generate.curriculum import DECAY, Counts, PassHistory, weighted_prompts
 from pipeline.generate.journal import Journal
 from pipeline.generate.service import RolloutError
 from pipeline.generate.steps import GrpoRollouts
@@ -17,10 +17,21 @@ from rewards.api import Sample
 
 
 def test_rates_are_means_of_a_beta_posterior_that_fades() -> None:
-    rates = pass_rates([{"a": Counts(4, 4), "b": Counts(0, 4)}, {"a": Counts(1, 4)}])
+    history = PassHistory()
+    assert history.rates() == {}
+    history.add({"a": Counts(4, 4), "b": Counts(0, 4)})
+    history.add({"a": Counts(1, 4)})
+    rates = history.rates()
     assert rates["a"] == pytest.approx((1 + 1 + 4 * DECAY) / (2 + 4 + 4 * DECAY))
     assert rates["b"] == pytest.approx(1 / (2 + 4 * DECAY))
-    assert pass_rates([]) == {}
+
+
+def test_a_prompt_that_comes_back_fades_by_the_steps_between() -> None:
+    history = PassHistory()
+    for counts in ({"a": Counts(4, 4)}, {}, {"a": Counts(1, 4)}, {}):
+        history.add(counts)
+    passed, scored = 4 * DECAY**3 + 1 * DECAY, 4 * DECAY**3 + 4 * DECAY
+    assert history.rates() == {"a": pytest.approx((1 + passed) / (2 + scored))}
 
 
 def test_draws_follow_the_weights(prompts: list[Prompt]) -> None:
