@@ -64,7 +64,8 @@ def test_a_requeued_job_ends_with_the_same_weights(
         row = json.loads(answer(*stepwell, "launch", "--status", "--json"))["jobs"][0]
         return row["state"]
 
-    wait_until(lambda: len(list(run.glob("work/reason/**/step-*.parquet"))) >= STEPS // 2)
+    log = Path(document["folder"]) / f"slurm-{job}.log"
+    wait_until(lambda: log.is_file() and f"step {STEPS // 2}/{STEPS}" in log.read_text())
     answer("scontrol", "requeue", job)
     answer("scontrol", "update", f"JobId={job}", "StartTime=now")
     wait_until(lambda: state() in ("COMPLETED", "FAILED", "CANCELLED"))
