@@ -37,7 +37,7 @@ SPEC = DepthStage.model_validate(
         "max_tokens": 9, "prompt_depth": 3,
         "pareto": {
             "samples_per_prompt": 2, "transfer": ["other"],
-            "baselines": ["fixed_whole", "permuted", "critic", "warm_start", "oracle"],
+            "baselines": ["fixed_whole", "permuted", "random", "critic", "warm_start", "oracle"],
         },
     }
 )  # fmt: skip
@@ -222,7 +222,7 @@ def test_the_document_has_what_is_promised(bench: Any, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     document = make(bench, tmp_path / "out", contenders=contenders, calibration=CALIBRATION)
     assert json.loads((tmp_path / "out" / RESULTS_FILE).read_text()) == document
-    rivals = {"fixed", "permuted", "critic", "warm_start"}
+    rivals = {"fixed", "permuted", "random", "critic", "warm_start"}
     assert set(document["gain_at"]) == {"1.25", "1.5", "2"}
     for gains in document["gain_at"].values():
         assert set(gains) == rivals == set(document["hypervolume_difference"])
