@@ -27,6 +27,7 @@ SCRIPT = """
 mount -t tmpfs -o size="$1" tmpfs "$2" || exit 77
 "$3" -P -m pipeline run full.yaml --json >first.json 2>first.txt
 echo $? >first.code
+cp runs/full/state.json first.state
 mount -o remount,size=200m "$2"
 exec "$3" -P -m pipeline run full.yaml --json >second.json 2>second.txt
 """
@@ -55,6 +56,8 @@ def test_what_fills_up_is_named_and_the_run_goes_on(place: str, size: str, tmp_p
         assert (
             "No space left on device" in json.loads((tmp_path / "first.json").read_text())["error"]
         )
+        (cold,) = json.loads((tmp_path / "first.state").read_text())
+        assert cold["status"] == "failed"
     else:  # Ray may do without it
         assert code in (OK, FAILED), words
     assert done.returncode == OK, (tmp_path / "second.txt").read_text()

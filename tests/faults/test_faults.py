@@ -29,6 +29,10 @@ hardware: {device: cpu, engine: native}
 REWARDS = """
 def digits(sample):
     return sum(c.isdigit() for c in sample.completion) / 24
+
+
+def even(sample):
+    return float(sum(map(ord, sample.completion)) % 2 == 0)
 """
 KILL, STOP, TERM = signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM
 
@@ -95,9 +99,10 @@ SLICE = ("rank: before a checkpoint is marked",)
 """What `make test` tries of them."""
 
 
-def project(folder: Path) -> Path:
+def project(folder: Path, *, recipe: str = RECIPE) -> Path:
+    """A folder to launch from."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "faults.yaml").write_text(RECIPE)
+    (folder / "faults.yaml").write_text(recipe)
     (folder / "mine.py").write_text(REWARDS)
     return folder
 
