@@ -211,23 +211,6 @@ def lookups(rng: random.Random, difficulty: int, distractors: int) -> Draft:
     )
 
 
-def shuffles(rng: random.Random, difficulty: int, distractors: int) -> Draft:
-    """Follow a ball through shuffles of three cups: ``_xyzz?,_YXZ?,_x?;1``.
-
-    Every group of moves begins with the ball under the cup named last, which nobody knows before.
-    The worked trace fills the blanks in with where the ball begins and ends: ``1xyzz0,1YXZ0,1x0``.
-    ``x`` swaps cups 0 and 1, ``y`` 1 and 2, ``z`` 0 and 2. Groups in small letters are asked for:
-    one of ``difficulty`` moves and at times a second one, no longer. Distractors are groups in
-    capitals, no longer either: written with the others, and then not used.
-    """
-    return _groups(rng, {"x": "102", "y": "021", "z": "210"}, difficulty, distractors)
-
-
-def turns(rng: random.Random, difficulty: int, distractors: int) -> Draft:
-    """:func:`shuffles` with a dial of three marks: ``r`` turns it one on, ``l`` one back."""
-    return _groups(rng, {"r": "120", "l": "201"}, difficulty, distractors)
-
-
 def copy(rng: random.Random, difficulty: int, distractors: int) -> Draft:
     """Repeat letters: ``copy gkd`` gives ``gkd``. General data: no steps, one look-up deep."""
     return _instruction("copy", rng, difficulty, distractors)
@@ -273,30 +256,6 @@ def _applied(image: Mapping[str, str], name: str, times: int) -> str:
     for _ in range(times):
         name = image[name]
     return name
-
-
-def _groups(
-    rng: random.Random, moves: Mapping[str, str], difficulty: int, distractors: int
-) -> Draft:
-    """Places 0 to 2 followed through ``moves``, each of which is the new place of every place."""
-    lengths = [difficulty, *(rng.randint(1, difficulty) for _ in range(rng.randint(0, 1)))]
-    idle = [rng.randint(1, difficulty) for _ in range(distractors)]
-    start = rng.choice("012")
-    groups: list[tuple[str, str, bool]] = []
-    for index, length in enumerate([*lengths, *idle]):
-        place = start
-        names = rng.choices(sorted(moves), k=length)
-        for name in names:
-            place = moves[name][int(place)]
-        text = "".join(names) if index < len(lengths) else "".join(names).upper()
-        groups.append((text, place, index < len(lengths)))
-    rng.shuffle(groups)
-    return Draft(
-        question=f"{','.join(f'_{text}?' for text, _, _ in groups)};{start}",
-        answer="".join(end for _, end, counts in groups if counts),
-        steps=tuple(f"{start}{text}{end}" for text, end, _ in groups),
-        needed_depth=difficulty,
-    )
 
 
 def _letters(rng: random.Random, count: int) -> list[str]:

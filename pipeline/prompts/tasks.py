@@ -1,6 +1,7 @@
 """Depth-graded problems with known answers, worked traces and known needed depth.
 
-Every task is a function of :mod:`pipeline.prompts.drafts`, which drafts one problem.
+Every task is a function of :mod:`pipeline.prompts.drafts` or, of groups of moves,
+:mod:`pipeline.prompts.group_drafts`, which drafts one problem.
 :func:`generate` turns drafts into a data set:
 
 >>> problem = generate("chains", size=1, split="train", seed=0, difficulty=(3, 3))[0]
@@ -17,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.prompts import drafts
+from pipeline.prompts import drafts, group_drafts
 from pipeline.prompts.drafts import Draft, Drafter
 
 Split = Literal["train", "test"]
@@ -61,8 +62,9 @@ TASKS: Mapping[str, Drafter] = {
     "nesting": drafts.nesting,
     "hops": drafts.hops,
     "lookups": drafts.lookups,
-    "shuffles": drafts.shuffles,
-    "turns": drafts.turns,
+    "shuffles": group_drafts.shuffles,
+    "turns": group_drafts.turns,
+    "picks": group_drafts.picks,
     "copy": drafts.copy,
     "reverse": drafts.reverse,
     "sort": drafts.sort,

@@ -95,6 +95,12 @@ def _solve_groups(question: str) -> str:
     return answer
 
 
+def _solve_picks(question: str) -> str:
+    groups, start, asked = question.split(";")
+    by_name = {group[0]: group[1:] for group in groups.split(",")}
+    return "".join(_solve_groups(f"{by_name[name]};{start}") for name in asked.split(","))
+
+
 def _solve_instruction(question: str) -> str:
     verb, letters = question.split(" ")
     return {
@@ -117,6 +123,7 @@ SOLVERS: dict[str, Callable[[str], str]] = {
     "lookups": _solve_lookups,
     "shuffles": _solve_groups,
     "turns": _solve_groups,
+    "picks": _solve_picks,
     **dict.fromkeys(INSTRUCTIONS, _solve_instruction),
 }
 
@@ -208,6 +215,15 @@ def test_groups_are_written_where_they_were_asked(task: str) -> None:
         assert all(len(group) - 2 <= problem.difficulty for group in filled)
 
 
+def test_picks_differ_in_nothing_but_what_the_question_asks_for() -> None:
+    for problem in _draw("picks"):
+        groups, _, asked = problem.question.split(";")
+        filled = problem.worked.split(",")
+        assert [f"{group[0]}_{group[2:-1].lower()}?" for group in filled] == groups.split(",")
+        assert {len(group) - 3 for group in filled} == {problem.difficulty}
+        assert [group[0] for group in filled if group[2].islower()] == asked.split(",")
+
+
 @pytest.mark.parametrize("task", REASONING)
 def test_no_care_writes_nothing(task: str) -> None:
     problems = generate(task, size=20, split="train", seed=0, difficulty=(3, 6), care=(0, 0))
@@ -275,6 +291,7 @@ def _exhaust(task: str, split: Split, *, difficulty: tuple[int, int]) -> list[Pr
         ({"care": (0.5, 1.5)}, "care"),
         ({"difficulty": (30, 30)}, "only 26 letters"),
         ({"task": "copy", "distractors": (1, 1)}, "no distractors"),
+        ({"task": "picks", "distractors": (26, 26)}, "26 distractors need 2. names"),
     ],
 )
 def test_wrong_settings_are_refused(changes: dict[str, object], message: str) -> None:

@@ -1,7 +1,7 @@
 """Did depth go where it was needed? The positions of our tasks whose needed steps are known. Pure.
 
 - `lookups` writes queries with their results: `!a3d` takes as many look-ups as its digit says.
-- `shuffles` and `turns` write moves between a start and an end: `0xyz1` takes one step more at
+- `shuffles`, `turns` and `picks` write moves between a start and an end: `0xyz1` takes one step more at
   every move, of which each depends on the one before.
 
 What is marked `.`, or written in capitals, takes as many and nothing depends on it.
@@ -65,6 +65,7 @@ _READERS: Mapping[str, Callable[[str, Callable[[int], int]], list[Position]]] = 
     "lookups": _positions_of_queries,
     "shuffles": _positions_of_moves,
     "turns": _positions_of_moves,
+    "picks": _positions_of_moves,
 }
 
 TASKS_WITH_NEED = frozenset(_READERS)
