@@ -116,7 +116,10 @@ def prepared(task: Task, cache: Path) -> Path:
         text: dict[str, Any] = {
             "defaults": str(recipe_path(task.recipe).resolve()),
             "name": f"bench-{task.recipe}",
-            "model": {"path": str((cold / "stages" / task.start / "model").resolve())},
+            "model": {
+                "path": str((cold / "stages" / task.start / "model").resolve()),
+                "vocabulary": "full",  # it is cut already
+            },
             "stages": {
                 task.stage: {"init": "base", "watch": None},
                 **dict.fromkeys(sorted(others)),
