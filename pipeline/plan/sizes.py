@@ -138,7 +138,7 @@ def _scratch_shape(model: ScratchModel) -> ModelShape:
 
 def _config_shape(config: Mapping[str, Any]) -> ModelShape | None:
     """From a Llama-type, GPT-2-type or recurrent config.json; None for another sort."""
-    config = _usual_names(config)
+    config = usual_names(config)
     needed = ("hidden_size", "num_attention_heads", "intermediate_size", "vocab_size")
     if any(key not in config for key in needed):
         return None
@@ -178,7 +178,7 @@ GPT_NAMES = {
 """What GPT-2 and those after it call their sizes."""
 
 
-def _usual_names(config: Mapping[str, Any]) -> Mapping[str, Any]:
+def usual_names(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """The text model's part of a configuration, under the names that most have."""
     text = config.get("text_config")
     named = {**config, **text} if isinstance(text, Mapping) else dict(config)

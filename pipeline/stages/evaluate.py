@@ -13,6 +13,7 @@ from pipeline.generate.service import sampling_of
 from pipeline.measure.accuracy import interval, pass_at_k
 from pipeline.measure.drops import Drop, drop_rows
 from pipeline.measure.energy import Energy, EnergyMeter
+from pipeline.plan.forward_cost import answer_flops, forward_cost
 from pipeline.plan.stage_plan import StagePlan
 from pipeline.recipe.evaluate_stage import EvaluateStage
 from pipeline.records import Prompt, group_names, write_scored
@@ -70,12 +71,14 @@ def _evaluate(
                 else {g: [request] * spec.samples_per_prompt for g in group_names(prompts)},
             )
         )
-        meter.add_flops(sum(s.rollout.flops for g in groups for s in g.samples))
+        flops = flops_of(groups, model)
+        meter.add_flops(flops or 0.0)
     write_scored([s for g in groups for s in g.samples], ctx.out / f"{name}.parquet")
     result = {"model": name, "prompts": spec.prompts, **summary(groups, spec)}
-    if groups[0].samples[0].rollout.depths is None:
+    if flops is None:
         return result
-    return result | compute(groups, None if resumed else meter.energy, device=energy_device(ctx))
+    energy = None if resumed else meter.energy
+    return result | compute(groups, flops, energy, device=energy_device(ctx))
 
 
 def asked_depth(spec: EvaluateStage, model: Path) -> DepthRequest | None:
@@ -91,21 +94,41 @@ def asked_depth(spec: EvaluateStage, model: Path) -> DepthRequest | None:
     return request_for(config, effort=spec.effort, budget=spec.budget)
 
 
-def compute(groups: Sequence[Group], energy: Energy | None, *, device: str) -> dict[str, Any]:
-    """What a recurrent model's answers took. Without a measured `energy`, an estimate by FLOPs."""
+def flops_of(groups: Sequence[Group], model: Path) -> float | None:
+    """Forward FLOPs of all answers: as engines recorded them, or of a dense model by its weights.
+
+    None where a dense model's folder does not tell.
+    """
     runs = [s.rollout for g in groups for s in g.samples]
-    flops = sum(run.flops for run in runs)
+    if any(run.depths is not None for run in runs):
+        return sum(run.flops for run in runs)
+    cost = forward_cost(model)
+    if cost is None:
+        return None
+    return sum(
+        answer_flops(cost, prompt_tokens=len(run.prompt_tokens), tokens=len(run.tokens))
+        for run in runs
+    )
+
+
+def compute(
+    groups: Sequence[Group], flops: float, energy: Energy | None, *, device: str
+) -> dict[str, Any]:
+    """What a model's answers took. Without a measured `energy`, an estimate by FLOPs."""
+    runs = [s.rollout for g in groups for s in g.samples]
     if energy is None:  # part of the work was done by an earlier process
         with EnergyMeter(device, counter=None) as meter:
             meter.add_flops(flops)
         energy = meter.energy
-    tokens = sum(len(run.tokens) for run in runs)
-    return {
-        "mean_depth": sum(sum(run.depths or ()) for run in runs) / max(tokens, 1),
+    took: dict[str, Any] = {
         "flops_per_answer": flops / len(runs),
         "joules_per_answer": energy.joules / len(runs),
         "energy_source": energy.source,
     }
+    if runs[0].depths is None:
+        return took
+    tokens = sum(len(run.tokens) for run in runs)
+    return {"mean_depth": sum(sum(run.depths or ()) for run in runs) / max(tokens, 1), **took}
 
 
 def summary(groups: Sequence[Group], spec: EvaluateStage) -> dict[str, Any]:

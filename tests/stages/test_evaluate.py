@@ -64,14 +64,14 @@ def test_a_model_without_calibration_knows_no_effort(tmp_path: Path) -> None:
 def test_depth_is_by_token_and_energy_by_answer() -> None:
     groups = [group(1, 1, 1), group(5)]
     measured = Energy(joules=8.0, source="rapl", seconds=1.0)
-    found = compute(groups, measured, device="cpu")
+    found = compute(groups, 8e9, measured, device="cpu")
     assert found == {
         "mean_depth": 2.0,
         "flops_per_answer": 4e9,
         "joules_per_answer": 4.0,
         "energy_source": "rapl",
     }
-    assert compute(groups, None, device="cpu")["energy_source"] == "analytic"
+    assert compute(groups, 8e9, None, device="cpu")["energy_source"] == "analytic"
 
 
 def test_an_engines_start_is_not_in_the_answers_energy(
