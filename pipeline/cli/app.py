@@ -19,6 +19,7 @@ from pipeline.cli.answer import INTERRUPTED, Answer, Json, UsageError
 from pipeline.cli.convert_command import convert
 from pipeline.cli.hub_reach import reach_hub
 from pipeline.cli.launch_command import launch
+from pipeline.cli.leaderboard_command import leaderboard
 from pipeline.cli.planned import planned
 from pipeline.cli.reward_commands import reward_app
 from pipeline.cli.streams import is_writable, on_any_stream, say, written
@@ -47,6 +48,7 @@ data_app = typer.Typer(help="Look at a recipe's data.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(reward_app, name="reward")
 app.command()(convert)
+app.command()(leaderboard)
 app.command()(verify)
 app.command()(launch)
 

@@ -77,9 +77,7 @@ def _moved(rng: random.Random, moves: Moves, start: str, length: int) -> tuple[s
     return "".join(names), place
 
 
-def _groups(
-    rng: random.Random, moves: Moves, difficulty: int, distractors: int
-) -> Draft:
+def _groups(rng: random.Random, moves: Moves, difficulty: int, distractors: int) -> Draft:
     """Places 0 to 2 followed through ``moves``, each of which is the new place of every place."""
     lengths = [difficulty, *(rng.randint(1, difficulty) for _ in range(rng.randint(0, 1)))]
     idle = [rng.randint(1, difficulty) for _ in range(distractors)]

@@ -1,8 +1,8 @@
 """Did depth go where it was needed? The positions of our tasks whose needed steps are known. Pure.
 
 - `lookups` writes queries with their results: `!a3d` takes as many look-ups as its digit says.
-- `shuffles`, `turns` and `picks` write moves between a start and an end: `0xyz1` takes one step more at
-  every move, of which each depends on the one before.
+- `shuffles`, `turns` and `picks` write moves between a start and an end: `0xyz1` takes one step
+  more at every move, of which each depends on the one before.
 
 What is marked `.`, or written in capitals, takes as many and nothing depends on it.
 """
