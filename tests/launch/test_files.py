@@ -173,3 +173,25 @@ def test_wrong_words_are_one_sentence(project: Path, capfd: pytest.CaptureFixtur
         (("--stop",), "no job was launched"),
     ]:
         assert sentence in launched(capfd, *words, code=2)["error"]
+
+
+def test_ray_gets_no_variable_that_the_run_sets_too(
+    project: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It refuses to merge two environments with one variable."""
+    document = launched(capfd, "my recipe.yaml", "--on", "ray", "--dry-run")
+    assert yaml.safe_load(file_of(document, "runtime_env.yaml")) == {"env_vars": {}}
+    document = launched(capfd, "my recipe.yaml", "--on", "kuberay", "--dry-run")
+    assert "runtimeEnvYAML" not in yaml.safe_load(file_of(document, "rayjob.yaml"))["spec"]
+
+
+def test_a_cluster_that_wants_a_token_is_one_sentence(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A program in place of Ray's client, which ends as that does without a token."""
+    client = project / "ray"
+    client.write_text("#!/bin/sh\necho ray.exceptions.AuthenticationError: no token >&2\nexit 1\n")
+    client.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{project}:/bin:/usr/bin")
+    refused = launched(capfd, "my recipe.yaml", "--on", "ray", "--address", "http://h:8265", code=2)
+    assert refused["error"].startswith("the Ray cluster at http://h:8265 wants a token")
