@@ -25,6 +25,7 @@ from pathlib import Path
 import psutil
 
 from pipeline.artifacts import write_atomic
+from pipeline.errors import WrongInput
 
 LOCK_FILE, OWNER_FILE = ".lock", ".owner.json"
 BEAT_S = 10.0
@@ -33,7 +34,7 @@ BOOT_FILE = Path("/proc/sys/kernel/random/boot_id")
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # of file systems without flock
 
 
-class FolderTaken(Exception):
+class FolderTaken(WrongInput):
     """Another run is in the folder; the message says which."""
 
 

@@ -147,6 +147,7 @@ def test_a_journal_that_mixed_two_groups_is_made_anew(
     for step in (0, mixed):
         table = pq.read_table(journal.path(step))
         pq.write_table(table.drop_columns(["repeat"]), journal.path(step))
+        journal.path(step).with_suffix(".sha256").unlink()  # files of then had none
     assert journal.read(0) == whole
     assert journal.read(mixed) is None
     assert len(rollouts.step(mixed).groups) == 3
