@@ -74,20 +74,29 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was killed in its last step."""
+    """A run that was killed in its last step, a copy of it beside: `restored` puts it back."""
     folder = project(tmp_path_factory.mktemp("killed"))
     code, text = launch(folder, KILLED)
     assert code == -signal.SIGKILL, text
     assert (folder / "runs" / "faults" / LAST / "complete").exists()
+    shutil.copytree(folder, _copy_of(folder), symlinks=True)
     return folder
 
 
+def restored(folder: Path) -> Path:
+    """The killed run in its own place: elsewhere its rewards' file would be another one."""
+    shutil.rmtree(folder)
+    return shutil.copytree(_copy_of(folder), folder, symlinks=True)
+
+
+def _copy_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}-copy")
+
+
 @pytest.mark.parametrize("name", DAMAGES)
-def test_the_end_is_the_same(
-    name: str, killed: Path, undisturbed: dict[str, Any], tmp_path: Path
-) -> None:
+def test_the_end_is_the_same(name: str, killed: Path, undisturbed: dict[str, Any]) -> None:
     file, damage, said = DAMAGES[name]
-    folder = shutil.copytree(killed, tmp_path / "p", symlinks=True)
+    folder = restored(killed)
     damage(folder / "runs" / "faults" / file)
     ((_, text),) = finished(folder)
     assert said in text
