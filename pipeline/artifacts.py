@@ -7,6 +7,7 @@ manifest says what made it (stage, kind, fingerprint, seed), from what, and each
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ from pipeline.errors import WrongInput
 
 ArtifactKind = Literal["checkpoint", "prompts", "rollouts", "report", "export", "part"]
 MANIFEST = "manifest.json"
+_SET_ASIDE = re.compile(r"\.old-\d+$")
 
 
 class ArtifactError(WrongInput):
@@ -187,6 +189,25 @@ def set_aside(path: Path) -> Path | None:
         number += 1
     os.rename(path, target)
     return target
+
+
+def is_set_aside(path: Path) -> bool:
+    """Whether a file or folder has a name that `set_aside` gives.
+
+    >>> is_set_aside(Path("stages/reason.old-2")), is_set_aside(Path("stages/reason"))
+    (True, False)
+    """
+    return _SET_ASIDE.search(path.name) is not None
+
+
+def entries(folder: Path) -> list[Path]:
+    """The folders in a folder, by name, but those that were set aside; none where it is missing."""
+    return [path for path in sorted(folder.glob("*/")) if not is_set_aside(path)]
+
+
+def published(folder: Path) -> list[Path]:
+    """Those of `entries` that are artifacts: they have a manifest."""
+    return [path for path in entries(folder) if (path / MANIFEST).is_file()]
 
 
 def fresh_folder(path: Path) -> Path:

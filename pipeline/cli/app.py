@@ -347,10 +347,10 @@ def export(
     """Say where a run's exported model is, or copy it."""
     import shutil
 
-    from pipeline.artifacts import open_artifact
+    from pipeline.artifacts import open_artifact, published
 
-    finished = [path.parent for path in sorted(run_dir.glob("stages/*/manifest.json"))]
-    exports = [a for a in map(open_artifact, finished) if a.manifest.kind == "export"]
+    finished = map(open_artifact, published(run_dir / "stages"))
+    exports = [artifact for artifact in finished if artifact.manifest.kind == "export"]
     if not exports:
         raise UsageError(
             f"{run_dir} has no finished export stage; add `export: {{kind: export, model: X}}` to "

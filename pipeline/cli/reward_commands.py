@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import yaml
 
+from pipeline.artifacts import entries
 from pipeline.cli.answer import HOLE, OK, Answer, Json, UsageError
 
 if TYPE_CHECKING:
@@ -161,7 +162,12 @@ def diff(
 
 def _rendered(run_dir: Path) -> Callable[[Sequence[int]], str] | None:
     """From a prompt's tokens to its text, by the tokenizer of a model in the run folder."""
-    models = sorted(path.parent for path in run_dir.glob("*/*/model/tokenizer_config.json"))
+    models = [
+        folder / "model"
+        for place in ("inputs", "stages")
+        for folder in entries(run_dir / place)
+        if (folder / "model" / "tokenizer_config.json").is_file()
+    ]
     if not models:
         return None
     from pipeline.generate.chat import load_tokenizer

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import MANIFEST, write_atomic
+from pipeline.artifacts import MANIFEST, published, write_atomic
 from pipeline.measure.drops import Drop, drop_rows
 from pipeline.stages.context import Console
 
@@ -45,9 +45,7 @@ def run_drops(run_dir: Path) -> list[dict[str, Any]]:
     rows = json.loads(room.read_text()) if room.is_file() else []
     drops = [{"place": row["key"].rpartition(".")[0], **row} for row in rows]
     for section, folder in (("prompts", "inputs"), ("stages", "stages")):
-        for manifest in sorted((run_dir / folder).glob(f"*/{MANIFEST}")):
-            name = manifest.parent.name
-            if "." not in name:  # NAME.old-1 is another recipe's
-                info = json.loads(manifest.read_text())["info"]
-                drops += [{"place": f"{section}.{name}", **row} for row in info.get("drops", ())]
+        for path in published(run_dir / folder):
+            info = json.loads((path / MANIFEST).read_text())["info"]
+            drops += [{"place": f"{section}.{path.name}", **row} for row in info.get("drops", ())]
     return drops

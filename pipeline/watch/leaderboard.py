@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, PercentFormatter
 from rich.table import Table
 
-from pipeline.artifacts import Artifact, ArtifactError, open_artifact, write_atomic
+from pipeline.artifacts import Artifact, ArtifactError, open_artifact, published, write_atomic
 from pipeline.errors import WrongInput
 from pipeline.measure.leaderboard import Entry, Ranking, ranked
 from pipeline.watch.curves import COLOURS, svg
@@ -166,9 +166,8 @@ def _evaluations(run_dir: Path) -> list[Artifact]:
     """The finished evaluations of a run."""
     if not run_dir.is_dir():
         raise LeaderboardError(f"{run_dir}: there is no such folder")
-    folders = [path.parent for path in sorted(run_dir.glob("stages/*/manifest.json"))]
     try:
-        artifacts = [open_artifact(folder, verify=False) for folder in folders]
+        artifacts = [open_artifact(f, verify=False) for f in published(run_dir / "stages")]
     except ArtifactError as error:
         raise LeaderboardError(f"{error}; `stepwell verify {run_dir}` says more") from None
     evaluations = [a for a in artifacts if a.manifest.kind == "report"]

@@ -10,7 +10,7 @@ import yaml
 from markupsafe import Markup
 from matplotlib.ticker import EngFormatter
 
-from pipeline.artifacts import MANIFEST, write_atomic
+from pipeline.artifacts import MANIFEST, published, write_atomic
 from pipeline.errors import WrongInput
 from pipeline.recipe.stage_base import BASE
 from pipeline.stages.drop_log import run_drops
@@ -182,32 +182,33 @@ def _titled(run_dir: Path, stage: str, title: str) -> str:
 def _funnels(run_dir: Path) -> list[dict[str, Any]]:
     """The funnels of counts that manifests hold, each count with its share of the first."""
     funnels = []
-    for path in sorted(run_dir.glob(f"stages/*/{MANIFEST}")):
-        funnel: Mapping[str, float] = _json(path)["info"].get("funnel") or {}
+    for path in published(run_dir / "stages"):
+        funnel: Mapping[str, float] = _info(path).get("funnel") or {}
         first = max([*list(funnel.values())[:1], 1])
         rows = [(name, count, min(count / first, 1.0)) for name, count in funnel.items()]
         if rows:
-            funnels.append({"stage": path.parent.name, "rows": rows})
+            funnels.append({"stage": path.name, "rows": rows})
     return funnels
 
 
 def _pairs(run_dir: Path) -> list[dict[str, Any]]:
     """Of every reward model: its pairs, and the mean tokens of both sides."""
-    infos = [
-        {"stage": path.parent.name, **_json(path)["info"]}
-        for path in sorted(run_dir.glob(f"stages/*/{MANIFEST}"))
-    ]
-    return [info for info in infos if "chosen_tokens" in info and "." not in info["stage"]]
+    infos = [{"stage": path.name, **_info(path)} for path in published(run_dir / "stages")]
+    return [info for info in infos if "chosen_tokens" in info]
 
 
 def _depths(run_dir: Path) -> list[dict[str, Any]]:
     """What every depth stage found."""
     sections = []
-    for path in sorted(run_dir.glob(f"stages/*/{MANIFEST}")):
-        found = _json(path)["info"].get("depth")
+    for path in published(run_dir / "stages"):
+        found = _info(path).get("depth")
         if found:
-            sections.append(depth_section(path.parent.name, found))
+            sections.append(depth_section(path.name, found))
     return sections
+
+
+def _info(artifact: Path) -> Mapping[str, Any]:
+    return _json(artifact / MANIFEST)["info"]
 
 
 def _samples(run_dir: Path, names: Sequence[str]) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.artifacts import entries, is_set_aside
 from pipeline.errors import WrongInput
 from pipeline.recipe.recipe_errors import did_you_mean
 from pipeline.records import Prompt, Scored, read_prompts, read_scored
@@ -65,10 +66,12 @@ def steps_of(run_dir: Path, stage: str) -> dict[int, Path]:
 
 def stages_of(run_dir: Path) -> list[str]:
     """The stages that have rollouts, the one that wrote last at the end."""
-    written = {path.name: path.stat().st_mtime for path in run_dir.glob("journal/*")}
+    written = {path.name: path.stat().st_mtime for path in entries(run_dir / "journal")}
     written = {name: when for name, when in written.items() if steps_of(run_dir, name)}
-    for path in run_dir.glob("stages/*/rollouts.parquet"):
-        written.setdefault(path.parent.name, path.stat().st_mtime)
+    for folder in entries(run_dir / "stages"):
+        path = folder / "rollouts.parquet"
+        if path.is_file():
+            written.setdefault(folder.name, path.stat().st_mtime)
     return sorted(written, key=lambda name: (written[name], name))
 
 
@@ -77,6 +80,7 @@ def prompts_of(run_dir: Path) -> dict[str, Prompt]:
     return {
         prompt.id: prompt
         for path in sorted(run_dir.glob("*/*/prompts.parquet"))
+        if not is_set_aside(path.parent)
         for prompt in read_prompts(path)
     }
 

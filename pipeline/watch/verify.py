@@ -5,7 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import MANIFEST, ArtifactError, damages, open_artifact
+from pipeline.artifacts import (
+    MANIFEST,
+    ArtifactError,
+    damages,
+    entries,
+    is_set_aside,
+    open_artifact,
+)
 from pipeline.models.weights_digest import weights_sha256
 from pipeline.stages.run_folder import RunFolderError
 
@@ -71,7 +78,8 @@ class Verification:
 
 
 def verify_run(run_dir: Path) -> Verification:
-    """Check every artifact in a run folder against its manifest; changes nothing.
+    """Check every artifact in a run folder against its manifest, but what was set aside; changes
+    nothing.
 
     Raises RunFolderError where the folder is no run's.
     """
@@ -80,8 +88,13 @@ def verify_run(run_dir: Path) -> Verification:
         raise RunFolderError(
             f"{run_dir} is no run folder: {there}; name one such as runs/quickstart"
         )
-    folders = [path for place in PLACES for path in sorted((run_dir / place).glob("*/"))]
-    folders += [path.parent for path in sorted((run_dir / "work").glob(f"[!.]*/**/{MANIFEST}"))]
+    folders = [path for place in PLACES for path in entries(run_dir / place)]
+    work = run_dir / "work"
+    folders += [
+        path.parent
+        for path in sorted(work.glob(f"[!.]*/**/{MANIFEST}"))
+        if not any(is_set_aside(Path(part)) for part in path.relative_to(work).parts)
+    ]
     return Verification(
         run_dir=run_dir, artifacts=tuple(_checked(folder, run_dir) for folder in folders)
     )

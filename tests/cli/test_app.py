@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.artifacts import publish
+from pipeline.artifacts import publish, set_aside
 from pipeline.cli.app import main
 from pipeline.errors import FAILED, OK, STOPPED, WRONG, Stopped
 from pipeline.plan import identity
@@ -346,6 +346,18 @@ def test_eval_runs_the_evaluate_stage_on_the_model(
     (stage,) = plans[0].recipe.stages.values()
     assert isinstance(stage, EvaluateStage)
     assert stage.models == ["base"]
+
+
+def test_export_passes_over_what_was_set_aside(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "run" / "stages" / "export"
+    for _ in range(2):
+        set_aside(target)
+        (tmp_path / "draft" / "model").mkdir(parents=True)
+        publish(tmp_path / "draft", target, kind="export", stage="export", fingerprint="x")
+    assert main(["export", str(tmp_path / "run"), "--json"]) == OK
+    assert json.loads(capfd.readouterr().out)["model"] == str(target / "model")
 
 
 def test_export_copies_the_exported_model(

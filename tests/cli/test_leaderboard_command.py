@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.artifacts import publish
+from pipeline.artifacts import publish, set_aside
 from pipeline.cli.app import main
 from pipeline.errors import OK, WRONG
 
@@ -85,6 +85,16 @@ def test_runs_of_the_same_name_are_called_by_their_paths(
     runs = [evaluated(f"{parent}/x", {"base": RUN}) for parent in "ab"]
     (board,) = document([*runs, runs[0]], capfd)["boards"]
     assert [row["run"] for row in board["rows"]] == [str(run) for run in runs]
+
+
+def test_what_was_set_aside_has_no_place(
+    evaluated: Publish, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = evaluated("one", {"base": RUN})
+    set_aside(run / "stages" / "report")
+    run = evaluated("one", {"base": {**RUN, "accuracy": 0.75}})
+    (board,) = document([run], capfd)["boards"]
+    assert [row["accuracy"] for row in board["rows"]] == [0.75]
 
 
 def test_a_model_that_tells_no_flops_has_a_place(

@@ -1,6 +1,7 @@
 """`stepwell verify`: whole, damaged, no run at all, seen from outside."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from pipeline.artifacts import MANIFEST, publish
+from pipeline.artifacts import MANIFEST, publish, set_aside
 from pipeline.cli.app import main
 from pipeline.errors import FAILED, OK, WRONG
 
@@ -111,3 +112,20 @@ def test_it_loads_no_library_of_models(run_dir: Path) -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.rpartition("|")[2].strip() == ""
+
+
+def test_what_was_set_aside_is_damaged_no_more(
+    run_dir: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As a run leaves it that has made an artifact again, and a part of a depth stage."""
+    for artifact in (run_dir / "stages" / "model", run_dir / "work" / "depth" / "parts" / "2"):
+        shutil.copytree(run_dir / "stages" / "report", artifact.with_name("new"))
+        if not artifact.exists():
+            shutil.copytree(run_dir / "stages" / "report", artifact)
+        (artifact / "model" / "config.json").write_text("other")
+        assert set_aside(artifact) is not None
+        artifact.with_name("new").rename(artifact)
+    code, document = verified(run_dir, capfd)
+    assert (code, document["damaged"]) == (OK, [])
+    paths = [row["path"] for row in document["artifacts"]]
+    assert paths == ["stages/model", "stages/report", "work/depth/parts/2"]
