@@ -78,6 +78,14 @@ class Journal:
             pq.write_table(table, temporary)
             write_atomic(self._digest(step), file_sha256(temporary))  # there before its file is
 
+    def damaged(self) -> dict[str, str]:
+        """What is wrong with files of steps that are not as they were written, by name."""
+        steps = [
+            int(path.stem.removeprefix("step-")) for path in self.folder.glob("step-*.parquet")
+        ]
+        problems = {self.path(step).name: self._damage(step) for step in sorted(steps)}
+        return {name: problem for name, problem in problems.items() if problem is not None}
+
     def _digest(self, step: int) -> Path:
         return self.path(step).with_suffix(".sha256")
 

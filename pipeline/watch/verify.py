@@ -13,6 +13,7 @@ from pipeline.artifacts import (
     is_set_aside,
     open_artifact,
 )
+from pipeline.generate.journal import Journal
 from pipeline.models.weights_digest import weights_sha256
 from pipeline.stages.run_folder import RunFolderError
 
@@ -46,11 +47,13 @@ class Verification:
 
     run_dir: Path
     artifacts: tuple[CheckedArtifact, ...]
+    journals: tuple[Damage, ...] = ()
 
     @property
     def damaged(self) -> list[Damage]:
-        """What is wrong, in the artifacts' order."""
-        return [damage for artifact in self.artifacts for damage in artifact.damaged]
+        """What is wrong, in the artifacts' order, then of journaled steps."""
+        of_artifacts = [damage for artifact in self.artifacts for damage in artifact.damaged]
+        return [*of_artifacts, *self.journals]
 
     def document(self) -> dict[str, Any]:
         """What `stepwell verify --json` prints."""
@@ -78,8 +81,8 @@ class Verification:
 
 
 def verify_run(run_dir: Path) -> Verification:
-    """Check every artifact in a run folder against its manifest, but what was set aside; changes
-    nothing.
+    """Check every artifact in a run folder against its manifest, and every journaled step against
+    its checksum, but what was set aside; changes nothing.
 
     Raises RunFolderError where the folder is no run's.
     """
@@ -96,8 +99,16 @@ def verify_run(run_dir: Path) -> Verification:
         if not any(is_set_aside(Path(part)) for part in path.relative_to(work).parts)
     ]
     return Verification(
-        run_dir=run_dir, artifacts=tuple(_checked(folder, run_dir) for folder in folders)
+        run_dir=run_dir,
+        artifacts=tuple(_checked(folder, run_dir) for folder in folders),
+        journals=tuple(_damaged_steps(run_dir)),
     )
+
+
+def _damaged_steps(run_dir: Path) -> Iterator[Damage]:
+    for folder in entries(run_dir / "journal"):
+        for name, problem in Journal(folder).damaged().items():
+            yield Damage(path=str((folder / name).relative_to(run_dir)), problem=problem)
 
 
 def show_verification(verification: Verification) -> Iterator[str]:
@@ -109,7 +120,7 @@ def show_verification(verification: Verification) -> Iterator[str]:
     for damage in verification.damaged:
         yield f"{damage.path}: {damage.problem}"
     if verification.damaged:
-        yield "damaged; the run's own command sets what is damaged aside and makes it again"
+        yield "damaged; the run's own command sets damaged artifacts aside and makes them again"
     else:
         yield f"{len(verification.artifacts)} artifacts, all as they were published"
 

@@ -1,5 +1,6 @@
 """`stepwell verify`: whole, damaged, no run at all, seen from outside."""
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -112,6 +113,22 @@ def test_it_loads_no_library_of_models(run_dir: Path) -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.rpartition("|")[2].strip() == ""
+
+
+def test_a_damaged_step_of_a_journal_is_named(
+    run_dir: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    journal = run_dir / "journal" / "reason"
+    journal.mkdir(parents=True)
+    for step in ("step-000000", "step-000001"):
+        (journal / f"{step}.parquet").write_text(step)
+        digest = hashlib.sha256(b"step-000000").hexdigest()
+        (journal / f"{step}.sha256").write_text(digest)
+    code, document = verified(run_dir, capfd)
+    assert code == FAILED
+    assert document["damaged"] == [
+        {"path": "journal/reason/step-000001.parquet", "problem": "differs from its checksum"}
+    ]
 
 
 def test_what_was_set_aside_is_damaged_no_more(

@@ -59,19 +59,28 @@ def train(job: HeadJob, table: Path, *, steps: int, lr: float) -> dict[str, floa
 
     Raises ValueError for a table of fewer prompts than `HELD_OUT`, or other depths than the job's.
     """
-    rows = pq.read_table(table, columns=["prompt_tokens", "accuracy"]).to_pydict()
-    accuracy = torch.tensor(rows["accuracy"]).float()
-    if len(accuracy) < HELD_OUT or accuracy.shape[1:] != (job.max_depth,):
-        raise ValueError(
-            f"{table} holds accuracies of shape {tuple(accuracy.shape)}: give at least {HELD_OUT} "
-            f"prompts, and max_depth={job.max_depth} depths"
-        )
+    prompts, accuracy = accuracies_by_depth(table, max_depth=job.max_depth)
     with head_process(job) as model:
-        states = last_states(model, rows["prompt_tokens"], job=job)
+        states = last_states(model, prompts, job=job)
         critic = Critic(states.shape[1], job.max_depth)
         report = fit(critic, states, accuracy, steps=steps, lr=lr)
     write_whole(critic.state_dict(), job.out / CRITIC)
     return {**report, "prompts": float(len(accuracy))}
+
+
+def accuracies_by_depth(table: Path, *, max_depth: int) -> tuple[list[list[int]], Tensor]:
+    """Prompts' tokens and their accuracy [_P, _R] at every depth, from the headroom's table.
+
+    Raises ValueError for a table of fewer prompts than `HELD_OUT`, or of other depths.
+    """
+    rows = pq.read_table(table, columns=["prompt_tokens", "accuracy"]).to_pydict()
+    accuracy = torch.tensor(rows["accuracy"]).float()
+    if len(accuracy) < HELD_OUT or accuracy.shape[1:] != (max_depth,):
+        raise ValueError(
+            f"{table} holds accuracies of shape {tuple(accuracy.shape)}: give at least {HELD_OUT} "
+            f"prompts, and max_depth={max_depth} depths"
+        )
+    return rows["prompt_tokens"], accuracy
 
 
 def mean_logit(accuracy: Tensor) -> Tensor:

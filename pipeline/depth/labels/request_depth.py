@@ -5,13 +5,11 @@ last state. The network and what it reads are the critic's.
 from collections.abc import Sequence
 from pathlib import Path
 
-import pyarrow.parquet as pq
-import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pipeline.depth.labels.critic import HELD_OUT, Critic, fit, last_states, outputs
+from pipeline.depth.labels.critic import Critic, accuracies_by_depth, fit, last_states, outputs
 from pipeline.depth.model.frozen import head_process
 from pipeline.depth.model.head import write_whole
 from pipeline.depth.trainer_jobs import HeadJob
@@ -29,15 +27,9 @@ def train(job: HeadJob, table: Path, *, steps: int, lr: float) -> dict[str, floa
 
     Raises ValueError for a table of too few prompts, or other depths than the job's.
     """
-    rows = pq.read_table(table, columns=["prompt_tokens", "accuracy"]).to_pydict()
-    accuracy = torch.tensor(rows["accuracy"]).float()
-    if len(accuracy) < HELD_OUT or accuracy.shape[1:] != (job.max_depth,):
-        raise ValueError(
-            f"{table} holds accuracies of shape {tuple(accuracy.shape)}: give at least {HELD_OUT} "
-            f"prompts, and max_depth={job.max_depth} depths"
-        )
+    prompts, accuracy = accuracies_by_depth(table, max_depth=job.max_depth)
     with head_process(job) as model:
-        states = last_states(model, rows["prompt_tokens"], job=job)
+        states = last_states(model, prompts, job=job)
         regression = Critic(states.shape[1], 1)
         report = fit(
             regression,
