@@ -55,6 +55,26 @@ def curve(gain: float, **options: Any) -> list[dict[str, Any]]:
     return rows
 
 
+DEEPER: dict[str, Any] = {
+    "hull_area": 0.042,
+    "hull_area_ci": [0.021, 0.066],
+    "hull_area_by_method": {},
+    "hypervolume": {},
+    "hypervolume_ci": {},
+    "hypervolume_difference": {},
+    "reference": {"iterations": 180.0, "flops": 190e6, "accuracy": 0.61},
+    "best_fixed": {"iterations": 240.0, "flops": 250e6, "accuracy": 0.617},
+    "flops_saved": None,
+    "iterations_saved": 0.437,
+    "iterations_saved_ci": [0.392, 0.471],
+    "spearman": None,
+    "problems": 400,
+    "left_out": 2,
+    "methods": {},
+}
+"""The policy on other prompts."""
+
+
 def document() -> dict[str, Any]:
     """What a depth stage leaves in its manifest."""
     gains = {
@@ -141,25 +161,7 @@ def document() -> dict[str, Any]:
         ],
         "seeds": [0, 1, 2],
         "problems": PROBLEMS,
-        "transfer": {
-            "deeper": {
-                "hull_area": 0.042,
-                "hull_area_ci": [0.021, 0.066],
-                "hull_area_by_method": {},
-                "hypervolume": {},
-                "hypervolume_ci": {},
-                "hypervolume_difference": {},
-                "reference": {"iterations": 180.0, "flops": 190e6, "accuracy": 0.61},
-                "best_fixed": {"iterations": 240.0, "flops": 250e6, "accuracy": 0.617},
-                "flops_saved": None,
-                "iterations_saved": 0.437,
-                "iterations_saved_ci": [0.392, 0.471],
-                "spearman": None,
-                "problems": 400,
-                "left_out": 2,
-                "methods": {},
-            }
-        },
+        "transfer": {"deeper": DEEPER},
     }
 
 
