@@ -14,6 +14,7 @@ HISTORY = 20  # rows that a gradient is compared with
 COLLAPSED_SHARE = 0.5  # of the best mean reward so far
 LEAST_REWARD = 0.1  # below it there is nothing to collapse
 LOW_ENTROPY, HIGH_ENTROPY = 0.02, 0.1  # nats a token: nearly none, and some to begin with
+MASTERED = 0.9  # mean of a reward from 0 to 1: samples may well agree
 LARGE_KL = 1.0  # nats a token from the reference
 LARGE_GRADIENT = 100.0  # times the usual norm
 
@@ -64,12 +65,13 @@ class HealthWatch:
         if self._first_entropy is None:
             self._first_entropy = row["entropy"]
         low = len(self._entropies) == RECENT and max(self._entropies) < LOW_ENTROPY
-        if not low or self._first_entropy < HIGH_ENTROPY:
+        lacking = _lacking(row)
+        if not low or self._first_entropy < HIGH_ENTROPY or lacking is None:
             return None
         return (
             f"the entropy has collapsed: {fmean(self._entropies):.3g} nats a token, from "
-            f"{self._first_entropy:.3g}: samples hardly differ, so little is learned; people raise "
-            "temperature or clip, lower lr, or take harder prompts"
+            f"{self._first_entropy:.3g}, with {lacking} at {row[lacking]:.3g}: samples hardly "
+            "differ, so little is learned; people raise temperature or clip, or lower lr"
         )
 
     def _kl(self, row: Mapping[str, float]) -> str | None:
@@ -93,3 +95,11 @@ class HealthWatch:
             f"the gradient's norm is {norm:.3g} at step {row.get('step', 0):.0f}, and {usual:.3g} "
             "usually; it is scaled down to 1, but people look for odd rows or rewards of that step"
         )
+
+
+def _lacking(row: Mapping[str, float]) -> str | None:
+    """The lowest of the rewards from 0 to 1 that leave something to learn; None where there is
+    none, as in an SFT, or where all are mastered: then samples agree since they are right."""
+    values = {key: value for key, value in row.items() if key.startswith("reward/")}
+    low = {key: value for key, value in values.items() if 0.0 <= value < MASTERED}
+    return min(low, key=low.__getitem__, default=None)

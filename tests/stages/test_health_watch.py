@@ -14,12 +14,20 @@ def values(key: str, *numbers: float) -> list[dict[str, float]]:
     return [{key: number} for number in numbers]
 
 
+def entropies(*numbers: float, **rewards: float) -> list[dict[str, float]]:
+    named = {f"reward/{name}": value for name, value in (rewards or {"answer": 0.4}).items()}
+    return [{**row, **named, "reward/format": 1.0} for row in values("entropy", *numbers)]
+
+
 def test_a_healthy_training_has_no_signs() -> None:
     rewards = [0.1 + 0.04 * step for step in range(20)]
     assert told(*values("reward", *rewards)) == []
     assert told(*values("reward", *[0.05, 0.0] * 20)) == []  # nothing was there to collapse
     assert told(*values("entropy", *[0.3, 0.2, 0.1, 0.05] * 5)) == []
-    assert told(*values("entropy", *[0.01] * 20)) == []  # so it began
+    assert told(*entropies(*[0.01] * 20)) == []  # so it began
+    assert told(*values("entropy", 0.3, *[0.01] * 9)) == []  # no reward: an SFT
+    assert told(*entropies(0.3, *[0.01] * 9, answer=0.97)) == []  # samples agree and are right
+    assert told(*entropies(0.3, *[0.01] * 9, answer=0.97, preference=-2.1)) == []
     assert told(*values("kl", *[0.9] * 20)) == []
     assert told(*values("grad_norm", *[0.0] * HISTORY, 5.0)) == []
     assert told(*values("grad_norm", *[1.0] * 3, 500.0)) == []  # too early to tell
@@ -30,7 +38,11 @@ def test_a_healthy_training_has_no_signs() -> None:
     ("rows", "saw", "advice"),
     [
         (values("reward", *[0.8] * 6, *[0.1] * 9), "0.38 over 5 steps, and 0.8", "lower lr"),
-        (values("entropy", *[0.5] * 3, *[0.01] * 9), "0.01 nats a token, from 0.5", "temperature"),
+        (
+            entropies(*[0.5] * 3, *[0.01] * 9),
+            "0.01 nats a token, from 0.5, with reward/answer",
+            "clip",
+        ),
         (values("kl", 0.1, 3.0, 4.0), "3 nats a token from its reference at step 1", "raise kl"),
         (values("grad_norm", *[0.5] * 12, 60.0, 90.0), "60 at step 12, and 0.5", "odd rows"),
     ],
