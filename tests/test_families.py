@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from pipeline.generate.chat import load_chat
 from pipeline.plan.engine_models import CPU_FAULTS
-from pipeline.watch.report import metrics_of
+from pipeline.watch.run_reading import metrics_of
 from tests.fresh_load import NEW_TOKENS, PROMPTS, said_afresh
 from tests.own_code import FILES, write_model
 from tests.tiny_families import FAMILIES, write_family

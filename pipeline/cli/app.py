@@ -16,6 +16,7 @@ import typer
 
 from pipeline import __version__
 from pipeline.cli.answer import INTERRUPTED, Answer, Json, UsageError
+from pipeline.cli.compare_command import compare
 from pipeline.cli.convert_command import convert
 from pipeline.cli.hub_reach import reach_hub
 from pipeline.cli.launch_command import launch
@@ -49,6 +50,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(reward_app, name="reward")
 app.command()(convert)
 app.command()(leaderboard)
+app.command()(compare)
 app.command()(verify)
 app.command()(launch)
 

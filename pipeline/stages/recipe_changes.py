@@ -17,14 +17,25 @@ def recipe_changes(before: str, now: str) -> str | None:
     'a.b 1, now 2'
     """
     try:
-        old, new = dict(_leaves(yaml.safe_load(before))), dict(_leaves(yaml.safe_load(now)))
+        changes = changed_keys(yaml.safe_load(before), yaml.safe_load(now))
     except (yaml.YAMLError, AttributeError):
         return None
-    keys = [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)]
-    texts = [f"{key} {old.get(key, ABSENT)}, now {new.get(key, ABSENT)}" for key in keys]
+    texts = [f"{key} {old}, now {new}" for key, old, new in changes]
     more = len(texts) - MOST_SHOWN
     shown = texts[:MOST_SHOWN] + ([f"and {more} keys more"] if more > 0 else [])
     return "; ".join(shown) or None
+
+
+def changed_keys(before: Any, now: Any) -> list[tuple[str, Any, Any]]:
+    """(key by its path, value before, value now) where two recipes differ; what one lacks is
+    `ABSENT`. Lists are one value.
+
+    >>> changed_keys({"a": {"b": 1, "c": 2}}, {"a": {"b": 1}})
+    [('a.c', 2, 'absent')]
+    """
+    old, new = dict(_leaves(before)), dict(_leaves(now))
+    keys = [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)]
+    return [(key, old.get(key, ABSENT), new.get(key, ABSENT)) for key in keys]
 
 
 def _leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:

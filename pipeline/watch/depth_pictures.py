@@ -12,7 +12,7 @@ from pipeline.depth.compare.depth_report import GainAt, Rows
 from pipeline.depth.compare.methods import LABELS, of_seed
 from pipeline.measure.accuracy import wilson
 from pipeline.measure.pareto import pareto_front, upper_hull
-from pipeline.watch.curves import COLOURS, INK, svg
+from pipeline.watch.svg_picture import COLOURS, INK, svg
 
 Points = Sequence[tuple[float, float]]
 

@@ -13,8 +13,9 @@ from rich.table import Table
 from pipeline.artifacts import Artifact, ArtifactError, open_artifact, published, write_atomic
 from pipeline.errors import WrongInput
 from pipeline.measure.leaderboard import Entry, Ranking, ranked
-from pipeline.watch.curves import COLOURS, svg
 from pipeline.watch.page import page_environment
+from pipeline.watch.run_reading import run_names
+from pipeline.watch.svg_picture import COLOURS, svg
 from pipeline.watch.terminal import StandardOutput
 
 PAGE = "leaderboard.html"
@@ -48,7 +49,7 @@ def boards_of(run_dirs: Sequence[Path]) -> list[Board]:
 
     Raises LeaderboardError where a folder has no finished evaluation; it names it.
     """
-    names = _names(run_dirs)
+    names = run_names(run_dirs)
     sets: dict[str, tuple[str, int, list[Entry]]] = {}
     for run_dir in dict.fromkeys(run_dirs):
         for artifact in _evaluations(run_dir):
@@ -152,14 +153,6 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
 
 def _si(value: float | None) -> str:
     return "" if value is None else _SI(value)
-
-
-def _names(run_dirs: Sequence[Path]) -> dict[Path, str]:
-    names = [path.resolve().name for path in dict.fromkeys(run_dirs)]
-    return {
-        path: str(path) if names.count(path.resolve().name) > 1 else path.resolve().name
-        for path in run_dirs
-    }
 
 
 def _evaluations(run_dir: Path) -> list[Artifact]:

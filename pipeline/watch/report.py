@@ -1,6 +1,5 @@
 """A run as one HTML file: readable without a network, in light and dark, and to be passed on."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,12 @@ from pipeline.recipe.stage_base import BASE
 from pipeline.stages.drop_log import run_drops
 from pipeline.stages.run_folder import FINDINGS_FILE
 from pipeline.stages.vocabulary_use import pruning_text
-from pipeline.train.job import METRICS_FILE
 from pipeline.watch.console import duration
 from pipeline.watch.curves import HELD_OUT, curve_png, pictures
 from pipeline.watch.depth_section import depth_section
 from pipeline.watch.page import page_environment
 from pipeline.watch.rollout_log import show, steps_of
+from pipeline.watch.run_reading import json_of, metrics_by_part, metrics_of, recipe_text
 
 REPORT_FILE = "report.html"
 SAMPLES_SHOWN = 3
@@ -38,12 +37,9 @@ class ReportError(WrongInput):
 def write_report(run_dir: Path) -> Path:
     """Write `report.html` into a run folder, from whatever the run has left there by now.
 
-    Raises ReportError when the folder has no resolved recipe.
+    Raises RunReadError when the folder has no resolved recipe.
     """
-    recipe_file = run_dir / "recipe.yaml"
-    if not recipe_file.is_file():
-        raise ReportError(f"{run_dir} is no run folder: it has no recipe.yaml")
-    text = recipe_file.read_text()
+    text = recipe_text(run_dir)
     recipe = yaml.safe_load(text)
     stages = _stages(run_dir)
     page = _template().render(
@@ -57,7 +53,7 @@ def write_report(run_dir: Path) -> Path:
         curves=_curves(run_dir, [stage["name"] for stage in stages]),
         funnels=_funnels(run_dir),
         drops=run_drops(run_dir),
-        findings=_json(run_dir / FINDINGS_FILE),
+        findings=json_of(run_dir / FINDINGS_FILE),
         pairs=_pairs(run_dir),
         depths=_depths(run_dir),
         samples=_samples(run_dir, [stage["name"] for stage in stages]),
@@ -83,26 +79,6 @@ def curve_picture(run_dir: Path, stage: str, out: Path) -> Path:
     return curve_png(rows, out, title=f"{name}: {stage}")
 
 
-def metrics_of(run_dir: Path, stage: str) -> list[dict[str, float]]:
-    """A stage's metric rows; none when it wrote none. A last line cut by a crash is left out."""
-    places = (run_dir / "metrics" / f"{stage}.jsonl", run_dir / "work" / stage / METRICS_FILE)
-    path = next((place for place in places if place.is_file()), None)
-    return _rows_of(path) if path else []
-
-
-def metrics_by_part(run_dir: Path, stage: str) -> dict[str, list[dict[str, float]]]:
-    """A stage's metric rows after those of its parts that train in folders of their own, by name:
-    "depth, random depth"."""
-    files = sorted((run_dir / "work" / stage).glob(f"*/{METRICS_FILE}"))
-    parts = {f"{stage}, {path.parent.name.replace('-', ' ')}": _rows_of(path) for path in files}
-    return {**parts, stage: metrics_of(run_dir, stage)}
-
-
-def _rows_of(path: Path) -> list[dict[str, float]]:
-    text = path.read_text()
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
-
-
 def _template() -> jinja2.Template:
     environment = page_environment()
     environment.filters |= {
@@ -114,15 +90,11 @@ def _template() -> jinja2.Template:
     return environment.get_template("report.html.j2")
 
 
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text()) if path.is_file() else []
-
-
 def _stages(run_dir: Path) -> list[dict[str, Any]]:
     """The stages of state.json, artifacts relative to the run folder."""
     stages = [
         {"seconds": 0.0, "artifact": None, "error": None, **s}
-        for s in _json(run_dir / "state.json")
+        for s in json_of(run_dir / "state.json")
     ]
     for stage in stages:
         path = Path(stage["artifact"] or "")
@@ -140,13 +112,13 @@ def _hardware(hardware: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _vocabulary(run_dir: Path) -> str:
     """How the base model's vocabulary was pruned; empty where it was not."""
     manifest = run_dir / "inputs" / BASE / MANIFEST
-    info = _json(manifest)["info"] if manifest.is_file() else {}
+    info = json_of(manifest)["info"] if manifest.is_file() else {}
     return pruning_text(info) if "of_tokens" in info else ""
 
 
 def _results(run_dir: Path) -> list[dict[str, Any]]:
     """One table per set of prompts: its rows, and which k of pass@k any of them has."""
-    rows: Sequence[dict[str, Any]] = _json(run_dir / "results.json")
+    rows: Sequence[dict[str, Any]] = json_of(run_dir / "results.json")
     tables = []
     for prompts in dict.fromkeys(row["prompts"] for row in rows):
         mine = [row for row in rows if row["prompts"] == prompts]
@@ -175,7 +147,7 @@ def _curves(run_dir: Path, names: Sequence[str]) -> list[dict[str, Any]]:
 def _titled(run_dir: Path, stage: str, title: str) -> str:
     """A picture's title; held-out accuracy with the reward that counts it, once that is known."""
     manifest = run_dir / "stages" / stage / MANIFEST
-    reward = _json(manifest)["info"].get("watched_reward") if manifest.is_file() else None
+    reward = json_of(manifest)["info"].get("watched_reward") if manifest.is_file() else None
     return f"{title} by {reward}" if reward and title == HELD_OUT else title
 
 
@@ -208,7 +180,7 @@ def _depths(run_dir: Path) -> list[dict[str, Any]]:
 
 
 def _info(artifact: Path) -> Mapping[str, Any]:
-    return _json(artifact / MANIFEST)["info"]
+    return json_of(artifact / MANIFEST)["info"]
 
 
 def _samples(run_dir: Path, names: Sequence[str]) -> list[dict[str, Any]]:

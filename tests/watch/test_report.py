@@ -6,13 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.watch.report import (
-    ReportError,
-    curve_picture,
-    metrics_by_part,
-    metrics_of,
-    write_report,
-)
+from pipeline.watch.report import ReportError, curve_picture, write_report
+from pipeline.watch.run_reading import RunReadError, metrics_by_part, metrics_of
 
 
 def page_of(run_dir: Path) -> str:
@@ -120,7 +115,7 @@ def test_a_report_is_the_same_when_made_again(run_folder: Path, page: str) -> No
 
 
 def test_a_folder_without_a_recipe_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ReportError, match=r"no recipe\.yaml"):
+    with pytest.raises(RunReadError, match=r"no recipe\.yaml"):
         write_report(tmp_path)
 
 
