@@ -23,6 +23,7 @@ from pipeline.recipe.dump import dump_recipe
 from pipeline.stages import distill, evaluate, export, grpo, reject, reward_model, sft
 from pipeline.stages.context import Console, Output, RunContext
 from pipeline.stages.drop_log import write_room_drops
+from pipeline.stages.launch_record import record_launch
 from pipeline.stages.progress import Progress, RunResult
 from pipeline.stages.recipe_changes import recipe_changes
 from pipeline.stages.run_folder import CORES_FILE, RunFolder
@@ -75,6 +76,7 @@ def run(
         stop_signal(tell=log.log) as stopping,
     ):
         _keep_recipe(plan, folder, log)
+        record_launch(folder.path, plan)
         write_atomic(folder.path / CORES_FILE, f"{plan.cores}\n")
         if (line := other_cores(plan)) is not None:
             log.log(line)

@@ -74,18 +74,19 @@ class GrpoRollouts:
 
     def held_out(self, step: int) -> dict[str, float]:
         """How the held-out prompts go at the weights of this step's rollouts, where the recipe
-        watches them.
+        watches them: every so many steps, and at the last one.
 
         held_out_accuracy: share with a watched reward of at least 1, as an evaluation counts, of
         the samples that it scored; held_out_unscored_share: of those that it did not;
         held_out_reward/NAME: mean of each reward over what it scored. A reward that scored
         nothing has neither accuracy nor mean.
         """
-        if self._spec.watch is None or step % self._spec.watch.every_steps:
+        watch, last = self._spec.watch, self._spec.steps - 1
+        if watch is None or (step % watch.every_steps and step != last):
             return {}
         groups = self._service.sample(
             self._watch,
-            source=self._spec.watch.prompts,
+            source=watch.prompts,
             sampling=Sampling(
                 samples=1,
                 temperature=WATCH_TEMPERATURE,

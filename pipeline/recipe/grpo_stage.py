@@ -19,7 +19,7 @@ class Watch(Strict):
     prompts: str
     """Prompts entry that nothing is learned from."""
     every_steps: PositiveInt = 10
-    """Steps between two measurements."""
+    """Steps between two measurements; the last step has one too."""
     size: PositiveInt = 200
     """The first so many of the prompts, one sample each."""
     reward: str | None = None

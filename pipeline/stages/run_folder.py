@@ -3,6 +3,7 @@
 run folder/
   recipe.yaml state.json results.json     what was asked, how far it is, what came out
   findings.json                           what is odd about the prompts
+  launches.json                           when, with which code and where it was launched
   cores                                   the cores that threads were counted from
   stages/NAME/                            published artifacts
   inputs/NAME/                            the base model and the prompts

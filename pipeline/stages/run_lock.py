@@ -101,6 +101,14 @@ def read_owner(folder: Path) -> Owner | None:
         return None
 
 
+def is_held(folder: Path) -> bool:
+    """Whether a run is in a folder now, by its owner's record; takes no lock."""
+    owner = read_owner(folder)
+    if owner is None:
+        return False
+    return owner.is_alive_here if owner.boot == _boot() else _silence_s(folder) < SILENT_S
+
+
 @contextmanager
 def _locked(folder: Path, owner: Owner, *, silent_s: float) -> Iterator[None]:
     for _ in range(3):  # a lock that is taken over has a new file

@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import yaml
-from markupsafe import Markup
 from matplotlib.ticker import EngFormatter
 
 from pipeline.artifacts import MANIFEST, published, write_atomic
@@ -14,13 +12,20 @@ from pipeline.errors import WrongInput
 from pipeline.recipe.stage_base import BASE
 from pipeline.stages.drop_log import run_drops
 from pipeline.stages.run_folder import FINDINGS_FILE
+from pipeline.stages.run_lock import is_held
 from pipeline.stages.vocabulary_use import pruning_text
+from pipeline.watch.alarms import alarms_of, log_end, unended
+from pipeline.watch.compare import p_text, points
 from pipeline.watch.console import duration
-from pipeline.watch.curves import HELD_OUT, curve_png, pictures
+from pipeline.watch.costs import costs_of
+from pipeline.watch.curves import curve_png
 from pipeline.watch.depth_section import depth_section
 from pipeline.watch.page import page_environment
+from pipeline.watch.provenance import provenance
+from pipeline.watch.result_tables import result_tables
 from pipeline.watch.rollout_log import show, steps_of
-from pipeline.watch.run_reading import json_of, metrics_by_part, metrics_of, recipe_text
+from pipeline.watch.run_reading import json_of, metrics_of, recipe_of, recipe_text
+from pipeline.watch.stage_curves import stage_curves
 
 REPORT_FILE = "report.html"
 SAMPLES_SHOWN = 3
@@ -40,23 +45,29 @@ def write_report(run_dir: Path) -> Path:
     Raises RunReadError when the folder has no resolved recipe.
     """
     text = recipe_text(run_dir)
-    recipe = yaml.safe_load(text)
+    recipe = recipe_of(run_dir)
     stages = _stages(run_dir)
+    names = [stage["name"] for stage in stages]
     page = _template().render(
         name=recipe["name"],
         seed=recipe.get("seed"),
-        hardware=_hardware(recipe.get("hardware", {})),
+        hardware=_hardware(recipe.get("hardware") or {}),
         vocabulary=_vocabulary(run_dir),
+        provenance=provenance(run_dir),
         stages=stages,
         total=duration(sum(stage["seconds"] for stage in stages)),
-        results=_results(run_dir),
-        curves=_curves(run_dir, [stage["name"] for stage in stages]),
+        unended=unended(stages, is_held=is_held(run_dir)),
+        log_end=log_end(run_dir),
+        alarms=alarms_of(run_dir, names),
+        costs=costs_of(run_dir, stages, recipe),
+        results=result_tables(run_dir, recipe),
+        curves=stage_curves(run_dir, names, recipe),
         funnels=_funnels(run_dir),
         drops=run_drops(run_dir),
         findings=json_of(run_dir / FINDINGS_FILE),
         pairs=_pairs(run_dir),
         depths=_depths(run_dir),
-        samples=_samples(run_dir, [stage["name"] for stage in stages]),
+        samples=_samples(run_dir, names),
         recipe=text,
         run_dir=run_dir.resolve().name,
     )
@@ -75,7 +86,7 @@ def curve_picture(run_dir: Path, stage: str, out: Path) -> Path:
             f"stage {stage} of {run_dir} has neither reward nor held-out accuracy in its metrics; "
             "name a GRPO stage, or one with watch:"
         )
-    name = yaml.safe_load((run_dir / "recipe.yaml").read_text())["name"]
+    name = recipe_of(run_dir)["name"]
     return curve_png(rows, out, title=f"{name}: {stage}")
 
 
@@ -84,22 +95,22 @@ def _template() -> jinja2.Template:
     environment.filters |= {
         "duration": duration,
         "percent": "{:.1%}".format,
-        "points": lambda value: f"{100 * value:+.1f}",
+        "points": points,
+        "p": p_text,
         "si": EngFormatter(sep="\u2009", places=1),
     }
     return environment.get_template("report.html.j2")
 
 
 def _stages(run_dir: Path) -> list[dict[str, Any]]:
-    """The stages of state.json, artifacts relative to the run folder."""
+    """The stages of state.json, artifacts relative to the run folder, wherever it is by now."""
     stages = [
         {"seconds": 0.0, "artifact": None, "error": None, **s}
         for s in json_of(run_dir / "state.json")
     ]
     for stage in stages:
-        path = Path(stage["artifact"] or "")
-        if path.is_relative_to(run_dir):
-            stage["artifact"] = str(path.relative_to(run_dir))
+        if stage["artifact"]:
+            stage["artifact"] = f"stages/{stage['name']}"
         stage["seconds"] = stage["seconds"] or 0.0
     return stages
 
@@ -114,41 +125,6 @@ def _vocabulary(run_dir: Path) -> str:
     manifest = run_dir / "inputs" / BASE / MANIFEST
     info = json_of(manifest)["info"] if manifest.is_file() else {}
     return pruning_text(info) if "of_tokens" in info else ""
-
-
-def _results(run_dir: Path) -> list[dict[str, Any]]:
-    """One table per set of prompts: its rows, and which k of pass@k any of them has."""
-    rows: Sequence[dict[str, Any]] = json_of(run_dir / "results.json")
-    tables = []
-    for prompts in dict.fromkeys(row["prompts"] for row in rows):
-        mine = [row for row in rows if row["prompts"] == prompts]
-        ks = sorted({int(k) for row in mine for k in row.get("pass_at") or {}} - {1})
-        for row in mine:
-            row["pass_at"] = {int(k): v for k, v in (row.get("pass_at") or {}).items()}
-        tables.append({"prompts": prompts, "rows": mine, "ks": ks})
-    return tables
-
-
-def _curves(run_dir: Path, names: Sequence[str]) -> list[dict[str, Any]]:
-    """The pictures of every stage and part that wrote metrics; those with one share a row."""
-    rows = {part: r for name in names for part, r in metrics_by_part(run_dir, name).items()}
-    drawn = {name: pictures(of_part) for name, of_part in rows.items() if of_part}
-    lone = [
-        (f"{name}: {p[0][0].lower()}", Markup(p[0][1])) for name, p in drawn.items() if len(p) == 1
-    ]
-    groups: list[dict[str, Any]] = [{"stage": None, "pictures": lone}] if lone else []
-    return groups + [
-        {"stage": name, "pictures": [(_titled(run_dir, name, t), Markup(svg)) for t, svg in panels]}
-        for name, panels in drawn.items()
-        if len(panels) > 1
-    ]
-
-
-def _titled(run_dir: Path, stage: str, title: str) -> str:
-    """A picture's title; held-out accuracy with the reward that counts it, once that is known."""
-    manifest = run_dir / "stages" / stage / MANIFEST
-    reward = json_of(manifest)["info"].get("watched_reward") if manifest.is_file() else None
-    return f"{title} by {reward}" if reward and title == HELD_OUT else title
 
 
 def _funnels(run_dir: Path) -> list[dict[str, Any]]:

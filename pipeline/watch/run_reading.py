@@ -51,15 +51,22 @@ def metrics_of(run_dir: Path, stage: str) -> list[dict[str, Any]]:
     """A stage's metric rows; none when it wrote none. A last line cut by a crash is left out."""
     places = (run_dir / "metrics" / f"{stage}.jsonl", run_dir / "work" / stage / METRICS_FILE)
     path = next((place for place in places if place.is_file()), None)
-    return read_metrics(path) if path else []
+    return _metric_rows(path) if path else []
 
 
 def metrics_by_part(run_dir: Path, stage: str) -> dict[str, list[dict[str, Any]]]:
     """A stage's metric rows after those of its parts that train in folders of their own, by name:
     "depth, random depth"."""
     files = sorted((run_dir / "work" / stage).glob(f"*/{METRICS_FILE}"))
-    parts = {f"{stage}, {path.parent.name.replace('-', ' ')}": read_metrics(path) for path in files}
+    parts = {f"{stage}, {path.parent.name.replace('-', ' ')}": _metric_rows(path) for path in files}
     return {**parts, stage: metrics_of(run_dir, stage)}
+
+
+def _metric_rows(file: Path) -> list[dict[str, Any]]:
+    try:
+        return read_metrics(file)
+    except ValueError as error:
+        raise RunReadError(f"{file} is damaged: {error}") from None
 
 
 def run_names(run_dirs: Sequence[Path]) -> dict[Path, str]:
