@@ -18,6 +18,7 @@ from pipeline.generate.client import Slice, slice_of
 from pipeline.generate.engine import Engine, EngineSettings, stream_chunks
 from pipeline.generate.groups import Group
 from pipeline.generate.journal import Journal
+from pipeline.generate.packed_weights import PackedWeights
 from pipeline.generate.service import Depths, RolloutService, Sampling
 from pipeline.generate.step_queue import StepQueue
 from pipeline.generate.steps import GrpoRollouts, PreferenceModel
@@ -74,7 +75,7 @@ class EngineActor(_Shell):
             return False
         return True
 
-    def load_weights(self, packed: bytes, *, version: int) -> None:
+    def load_weights(self, packed: PackedWeights, *, version: int) -> None:
         """Take weights that `pipeline.generate.weights.pack` made."""
         from pipeline.generate.weights import unpack
 

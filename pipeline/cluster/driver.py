@@ -35,6 +35,7 @@ from pipeline.errors import Diverged, StepwellError, Stopped, WrongInput
 from pipeline.generate.client import RolloutClient
 from pipeline.generate.engine import EngineSettings
 from pipeline.generate.groups import Group
+from pipeline.generate.packed_weights import PackedWeights
 from pipeline.generate.service import Depths, Sampling
 from pipeline.recipe.hardware import Hardware
 from pipeline.records import Prompt
@@ -338,7 +339,7 @@ class Serving:
             )
         )
 
-    def load_weights(self, packed: bytes) -> None:
+    def load_weights(self, packed: PackedWeights) -> None:
         """Have every engine take weights that `pipeline.generate.weights.pack` made; those that
         are not named stay."""
         reference = ray.put(packed)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.depth.trainer_jobs import HeadJob, RightLabels, RlUpdate
+from pipeline.generate.packed_weights import PackedWeights
 
 if TYPE_CHECKING:
     from pipeline.depth.labels.warm_start import Labels
@@ -134,7 +135,7 @@ def export_head(job: HeadJob, state: Path) -> Path:
     return policy_update.export_head(job, state)
 
 
-def packed(state: Path) -> bytes:
+def packed(state: Path) -> PackedWeights:
     """See `pipeline.depth.model.packing.packed`."""
     from pipeline.depth.model import packing
 

@@ -1,7 +1,7 @@
 """Weights to engines on GPUs: vLLM's own NCCL weight transfer, driven from the trainer's rank 0.
 
 Written to vllm 0.31.0's source (distributed/weight_transfer). No GPU has run it yet; on a CPU
-weights travel as bytes (`pipeline.generate.weights`).
+weights travel through the object store (`pipeline.generate.weights`).
 """
 
 from collections.abc import Callable, Iterator, Mapping

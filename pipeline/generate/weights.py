@@ -3,24 +3,42 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 import safetensors
-import safetensors.torch
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 
+from pipeline.generate.packed_weights import PackedTensor, PackedWeights
 from pipeline.recurrent.register import register
 
 
-def pack(weights: Mapping[str, Tensor]) -> bytes:
-    """Weights as safetensors bytes. Tied tensors are written once each."""
-    return safetensors.torch.save({k: v.detach().cpu().clone() for k, v in weights.items()})
+def pack(weights: Mapping[str, Tensor]) -> PackedWeights:
+    """Weights for another process. Those on a CPU are not copied: they must stay as they are until
+    the result is sent. Tensors of one memory, as tied ones, are sent once."""
+    arrays: dict[tuple[int, int], NDArray[np.uint8]] = {}
+    packed = {}
+    for name, weight in weights.items():
+        tensor = weight.detach().cpu().contiguous()
+        data = tensor.reshape(-1).view(torch.uint8).numpy()
+        packed[name] = PackedTensor(
+            data=arrays.setdefault((tensor.data_ptr(), data.size), data),
+            dtype=str(tensor.dtype).removeprefix("torch."),
+            shape=tuple(tensor.shape),
+        )
+    return packed
 
 
-def unpack(packed: bytes) -> list[tuple[str, Tensor]]:
-    """The inverse of `pack`."""
-    return list(safetensors.torch.load(packed).items())
+def unpack(packed: PackedWeights) -> list[tuple[str, Tensor]]:
+    """Copies of what `pack` was given: the object store's own memory must not be written to."""
+    weights = []
+    for name, part in packed.items():
+        tensor = torch.empty(part.shape, dtype=getattr(torch, part.dtype))
+        tensor.view(-1).view(torch.uint8).numpy()[:] = part.data
+        weights.append((name, tensor))
+    return weights
 
 
 def checkpoint_weights(model: PreTrainedModel, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

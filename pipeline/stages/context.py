@@ -10,6 +10,7 @@ from pipeline.cluster.setups import GrpoSetup, ServiceSetup
 from pipeline.generate.client import RolloutClient
 from pipeline.generate.engine import EngineSettings
 from pipeline.generate.groups import Group
+from pipeline.generate.packed_weights import PackedWeights
 from pipeline.generate.service import Depths, Sampling
 from pipeline.plan.stage_plan import Plan
 from pipeline.records import Prompt
@@ -62,7 +63,7 @@ class Serving(Protocol):
         """Scored groups of the prompts, in their order; see `RolloutService.sample`."""
         ...
 
-    def load_weights(self, packed: bytes) -> None:
+    def load_weights(self, packed: PackedWeights) -> None:
         """Have every engine take weights that `pipeline.generate.weights.pack` made; those that
         are not named stay."""
         ...
