@@ -45,6 +45,13 @@ class Attention(nn.Module):
         q, k = apply_rotary_pos_emb(q, k, *rope)
         return q, k, v
 
+    def keys_values(self, hidden: Tensor, rope: KeyValue) -> KeyValue:
+        """What `project` gives beside queries, [B, K, T, D] each."""
+        heads = (*hidden.shape[:-1], -1, self.head_dim)
+        k = self.k_norm(self.k_proj(hidden).view(heads)).transpose(1, 2)
+        v = self.v_proj(hidden).view(heads).transpose(1, 2)
+        return apply_rotary_pos_emb(k, k, *rope)[1], v
+
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | SharedPrefix | None) -> Tensor:
     """Attention of q [B, H, T, D] over k and v [B, K, S, D]: [B, T, H * D].
@@ -103,6 +110,10 @@ class Block(GradientCheckpointingLayer):
         """Queries, keys and values of a block input [B, T, h]."""
         return self.self_attn.project(self.input_layernorm(hidden), rope)
 
+    def keys_values(self, hidden: Tensor, rope: KeyValue) -> KeyValue:
+        """Keys and values alone [B, K, T, D]: how a token that does not run here is seen."""
+        return self.self_attn.keys_values(self.input_layernorm(hidden), rope)
+
     def finish(self, hidden: Tensor, attended: Tensor) -> Tensor:
         """The block's output [B, T, h] from its input and the heads' outputs [B, T, H * D]."""
         out = self.self_attn.o_proj(attended)
@@ -128,7 +139,7 @@ class Block(GradientCheckpointingLayer):
         """The output [B, T, h], and the keys and values [B, K, S, D] that were attended to.
 
         Where `active` [B, T] is false, the token has left the core: the keys and values `last`
-        [B, K, T, D], those it left with, stand in for its own. Where `live` [B, T] is false, no
+        [B, K, T, D], where there are any, stand in for its own. Where `live` [B, T] is false, no
         gradient passes through the token's keys and values.
         """
         q, k, v = self.project(hidden, rope)

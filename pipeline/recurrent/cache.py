@@ -14,8 +14,10 @@ class RecurrentCache(DynamicCache):
     """Keys and values by layer: prelude, coda, then the core's layers of plane 0, 1, ...
 
     Plane p holds iteration p + 1 of every token, or, of a token that left the core earlier, its
-    last. Planes appear as deeper iterations run. With `kv_planes` = k, iteration i lives in plane
-    (i - 1) mod k (Huginn's shared KV, arXiv 2502.05171, section 6.2).
+    last. Planes appear as deeper iterations run; where iterations are not tied, all are there from
+    the first token on, and hold what each one's layers project from the state it left with. With
+    `kv_planes` = k, iteration i lives in plane (i - 1) mod k (Huginn's shared KV, arXiv
+    2502.05171, section 6.2).
     """
 
     def __init__(self, config: RecurrentConfig) -> None:
@@ -23,6 +25,7 @@ class RecurrentCache(DynamicCache):
         self._dense = config.prelude_layers + config.coda_layers
         self._core = config.core_layers
         self._planes = config.kv_planes
+        self._tied = config.tie_iterations
         self.last_state: Tensor | None = None  # [B, 1, h], for a warm start
         self.segment_depths: Tensor | None = None  # [B, 1] that the running segment decided on
         self.generated = 0  # positions that a depth request decided so far
@@ -42,7 +45,9 @@ class RecurrentCache(DynamicCache):
 
     def core(self, layer: int, iteration: int, *, length: int) -> KeyValue | None:
         """The first `length` tokens of a core layer as iteration `iteration` sees them."""
-        plane = min(self.plane(iteration), self.planes - 1)
+        plane = self.plane(iteration)
+        if self._tied:
+            plane = min(plane, self.planes - 1)
         return self._read(self._index(layer, plane), length) if plane >= 0 else None
 
     def write_dense(self, layer: int, keys: Tensor, values: Tensor) -> None:

@@ -23,7 +23,8 @@ class RecurrentConfig(PreTrainedConfig):
     - `state_init`: s_0 is "zero", "normal" (drawn by seed and position, standard deviation
       `state_init_std`), or the "input" e.
     - `tie_iterations`: the same `core_layers` blocks run at every iteration. False: each of the
-      `max_iterations` has `core_layers` blocks of its own, as layers that a token may leave out.
+      `max_iterations` has `core_layers` blocks of its own, as layers that a token may leave out:
+      these then project its keys and values from the state it left with, and nothing else.
     - `iteration_norm`: the norm `core_norm` ends every iteration (Ouro); `exit_norm`: it is
       applied once, to the state that leaves the core (Huginn). Not both.
     """

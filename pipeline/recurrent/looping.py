@@ -2,8 +2,9 @@
 
 Read `Loop.run` first: before each iteration sequences that are done leave (`_let_go`), then the
 core runs (`_step`, `_core`), then a rule may stop positions (`position_exits`), and at the end
-deeper planes of the cache are filled (`_fill_planes`). The rule of attention is in `_core`: a
-position that left shows the keys and values that it left with.
+deeper planes of the cache are filled (`_fill_planes`, `_project_planes`). The rule of attention is
+in `_core`: a position that left shows the keys and values that it left with, or, where iterations
+have layers of their own, those that these layers project from the state that it left with.
 
 Shapes: B sequences, b of them still iterating, T new tokens, S attended tokens, h hidden size.
 """
@@ -16,8 +17,10 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from .blocks import KeyValue
+from .blocks import Block, KeyValue
+from .cache import RecurrentCache
 from .config import RecurrentConfig
+from .injection import Injection
 from .position_exits import PositionExits
 from .shared_prefix import SharedPrefix
 from .token_batch import TokenBatch
@@ -27,6 +30,7 @@ class Core(Protocol):
     """What the loop uses of a `RecurrentModel`."""
 
     config: RecurrentConfig
+    injection: Injection
     core: nn.ModuleList
 
     def first_state(self, embedded: Tensor, position_ids: Tensor) -> Tensor: ...
@@ -85,7 +89,7 @@ class Loop:
         `every_state` fills `states`."""
         self.model, self.batch, self.embedded, self.caps = model, batch, embedded, caps
         self.exits, self.every_state = exits, every_state
-        self.blocks = list(model.core)
+        self.blocks, self.tied = list(model.core), model.config.tie_iterations
         last: list[dict[int, KeyValue]] = [{} for _ in range(model.config.core_layers)]
         self.inside = _Inside(None, embedded, rope, batch.mask, caps, last)
         # per sequence, on the host, where sequences can leave early; a cache wants all of them
@@ -109,7 +113,11 @@ class Loop:
                 self.exits.after(iteration, state=state[:, 0], previous=previous[:, 0])
                 if not bool(self.exits.inside.any()):
                     break
-        self._fill_planes()
+        if self.batch.cache is not None:
+            if self.tied:
+                self._fill_planes(self.batch.cache)
+            else:
+                self._project_planes(self.batch.cache, state)
         return state
 
     def depths(self) -> Tensor:
@@ -154,18 +162,23 @@ class Loop:
         return after if rows is None else state.index_copy(0, rows, after)
 
     def _core(self, hidden: Tensor, active: Tensor | None, live: Tensor | None) -> Tensor:
-        cache, inside = self.batch.cache, self.inside
+        cache, inside, left_with = self.batch.cache, self.inside, hidden
         length, slot = self.batch.offset, self._slot(self.iteration)
-        blocks = self.blocks[self.model.config.blocks_of(self.iteration)]
-        for layer, block in enumerate(blocks):
+        for layer, block in enumerate(self._blocks_of(self.iteration)):
             past = None if cache is None else cache.core(layer, self.iteration, length=length)
             slots = inside.last[layer]
             last = slots.get(slot, slots.get(self._slot(self.iteration - 1)))
+            if not self.tied and active is not None:
+                hidden = torch.where(active[..., None], hidden, left_with)
             hidden, keys, values = block(hidden, inside.rope, inside.mask, past, active, last, live)
-            slots[slot] = keys[:, :, length:], values[:, :, length:]
+            if self.tied:
+                slots[slot] = keys[:, :, length:], values[:, :, length:]
             if cache is not None:
                 cache.write_core(layer, self.iteration, keys, values)
         return hidden
+
+    def _blocks_of(self, iteration: int) -> list[nn.Module]:
+        return self.blocks[self.model.config.blocks_of(iteration)]
 
     def _slot(self, iteration: int) -> int:
         """Where last keys and values are held: with shared KV, a token that left holds those of
@@ -195,11 +208,9 @@ class Loop:
         live = (caps - last < self.iteration).expand(self.inside.embedded.shape[:2])
         return None if bool(live.all()) else live
 
-    def _fill_planes(self) -> None:
+    def _fill_planes(self, cache: RecurrentCache) -> None:
         """Deeper planes hold a token's last keys and values."""
-        cache, length = self.batch.cache, self.batch.offset
-        if cache is None:
-            return
+        length = self.batch.offset
         slot = self._slot(self.iteration)
         for iteration in range(self.iteration + 1, cache.planes + 1):
             for layer, slots in enumerate(self.inside.last):
@@ -207,3 +218,18 @@ class Loop:
                 if past is not None:
                     keys, values = (torch.cat(pair, dim=2) for pair in zip(past, last, strict=True))
                     cache.write_core(layer, iteration, keys, values)
+
+    def _project_planes(self, cache: RecurrentCache, state: Tensor) -> None:
+        """Deeper planes, up to the last, hold what each iteration's layers project from the states
+        [B, T, h] that tokens left with: a later token may go deeper."""
+        length, deepest = self.batch.offset, self.model.config.max_iterations
+        hidden = self.model.injection.read(state, self.embedded, first=False)
+        for iteration in range(self.iteration + 1, deepest + 1):
+            for layer, block in enumerate(self._blocks_of(iteration)):
+                assert isinstance(block, Block)
+                keys, values = block.keys_values(hidden, self.inside.rope)
+                past = cache.core(layer, iteration, length=length)
+                if past is not None:
+                    keys = torch.cat((past[0], keys), dim=2)
+                    values = torch.cat((past[1], values), dim=2)
+                cache.write_core(layer, iteration, keys, values)

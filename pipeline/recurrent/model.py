@@ -3,8 +3,9 @@
 Shapes: B sequences, T new tokens, S attended tokens, h hidden size, V vocabulary.
 
 The rule of its attention: a token that left the core after d iterations is seen by iteration i of
-later tokens as it was at iteration min(i, d). So the parallel pass with recorded depths computes
-what token-by-token decoding computed.
+later tokens as it was at iteration min(i, d); where iterations have layers of their own, by the
+keys and values that iteration i's layers project from the state it left with. So the parallel pass
+with recorded depths computes what token-by-token decoding computed.
 
 Reading order: `RecurrentModel.forward` (what a call may ask for), `_by_parts` (which positions run
 together), `_run` (one pass through prelude, loop and coda); then `looping.Loop` (the iterations),

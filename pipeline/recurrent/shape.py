@@ -37,6 +37,7 @@ class RecurrentShape:
     experts: int | None = None
     experts_per_token: int = 2
     halting_width: int | None = None
+    tie_iterations: bool = True
 
 
 def shape_of(config: Mapping[str, Any]) -> RecurrentShape:
@@ -57,6 +58,7 @@ def shape_of(config: Mapping[str, Any]) -> RecurrentShape:
         experts=config["num_experts"],
         experts_per_token=config["experts_per_token"],
         halting_width=config["halting_width"],
+        tie_iterations=config.get("tie_iterations", True),
     )
 
 
@@ -76,6 +78,20 @@ def iteration_flops(shape: RecurrentShape, *, context: float, first: bool = Fals
     adapted = shape.injection == "linear" or (shape.injection == "gated" and not first)
     adapter = 4 * shape.hidden**2 if adapted else 0
     return adapter + shape.core * block_flops(shape, context=context, experts=True)
+
+
+def skipped_flops(shape: RecurrentShape, *, depth: int) -> float:
+    """What a token that left after `depth` iterations costs in those after them.
+
+    Nothing where they are tied, as it shows the keys and values it left with; blocks of their own
+    project them from its state, which the injection mixes once.
+    """
+    iterations = shape.max_iterations - depth
+    if shape.tie_iterations or iterations < 1:
+        return 0.0
+    adapter = 4 * shape.hidden**2 if shape.injection in ("linear", "gated") else 0
+    projections = shape.core * 4 * shape.hidden * shape.kv_heads * shape.head_size
+    return float(adapter + iterations * projections)
 
 
 def readout_flops(shape: RecurrentShape, *, context: float) -> float:
@@ -107,10 +123,12 @@ def token_flops(
     rule: str = "fixed",
     head: bool = True,
 ) -> float:
-    """One position at `depth` iterations, with what its exit rule's `decisions` cost."""
+    """One position at `depth` iterations, with what its exit rule's `decisions` cost, and where
+    iterations are not tied, those that it left out."""
     dense = (shape.prelude + shape.coda) * block_flops(shape, context=context)
     core = iteration_flops(shape, context=context, first=True)
     core += (depth - 1) * iteration_flops(shape, context=context)
+    core += skipped_flops(shape, depth=depth)
     check = 0.0
     if rule in READOUT_RULES:
         check = readout_flops(shape, context=context)

@@ -43,7 +43,7 @@ UNTIED = THRESHOLDS | {"kl": 0.5, "latent": 1.0, "second_order": 1.6}
 """Blocks of their own do not settle: each moves the state as far as the one before."""
 
 
-def build(folder: Path, *, eos: int | list[int] | None = None, **options: object) -> Path:
+def build(folder: Path, *, eos: int | list[int] | None = None, **options: Any) -> Path:
     """A random recurrent model whose norms, gates and policy all matter."""
     torch.manual_seed(0)
     config = RecurrentConfig(
@@ -57,7 +57,7 @@ def build(folder: Path, *, eos: int | list[int] | None = None, **options: object
         halting_width=8,
         exit_gate=True,
         eos_token_id=eos,
-        **options,  # type: ignore[arg-type]
+        **options,
     )
     model = RecurrentForCausalLM(config)
     with torch.no_grad():
@@ -178,10 +178,16 @@ def same(one: Sequence[Rollout], other: Sequence[Rollout]) -> None:
         {"num_experts": 3, "prelude_layers": 2, "coda_layers": 0, "embedding_scale": 8.0},
         {"injection": "none", "state_init": "input", "tie_iterations": False, "core_layers": 1},
         {"injection": "gated", "tie_iterations": False, "num_key_value_heads": 1},
+        {"injection": "none", "state_init": "input", "tie_iterations": False, "qk_norm": True}
+        | {"block_style": "branch", "qkv_bias": True, "core_layers": 2},
+        {"injection": "linear", "tie_iterations": False, "block_style": "pre"},
     ],
-    ids=["linear", "gated", "none", "add", "experts", "untied", "untied, gated"],
+    ids=[
+        *("linear", "gated", "none", "add", "experts"),
+        *("untied", "untied, gated", "untied, two layers", "untied, linear"),
+    ],
 )
-def test_logprobs_equal_the_parallel_replay(options: dict[str, object], tmp_path: Path) -> None:
+def test_logprobs_equal_the_parallel_replay(options: dict[str, Any], tmp_path: Path) -> None:
     build(tmp_path, **options)
     model = RecurrentForCausalLM.from_pretrained(tmp_path).eval()
     rollouts = run(NativeEngine(tmp_path, SETTINGS, version=0), mixed(18))
@@ -378,6 +384,20 @@ def test_a_small_pool_waits_and_gives_the_same(engine: NativeEngine, folder: Pat
         next(small.generate([too_long], version=0))
 
 
+def test_untied_tokens_take_an_entry_of_every_iteration(tmp_path: Path) -> None:
+    """Whatever depth they run at: the pool promises and counts so."""
+    build(tmp_path, tie_iterations=False)
+    requests = mixed(12)
+    entry_gib = 2 * 64 * 4 / 2**30
+    settings = dataclasses.replace(SETTINGS, kv_cache_gib=40 * (2 + 6 * 2) * entry_gib)
+    small = NativeEngine(tmp_path, settings, version=0)
+    assert (small.pool.core.entries, small.pool.dense.entries) == (240, 40)
+    same(run(NativeEngine(tmp_path, SETTINGS, version=0), requests), run(small, requests))
+    too_long = dataclasses.replace(requests[0], max_tokens=41, depth=DepthRequest(depth=1))
+    with pytest.raises(ValueError, match=r"needs 246 entries .* or lower max_tokens$"):
+        next(small.generate([too_long], version=0))
+
+
 def test_sequences_stop_at_every_eos_and_at_their_length(tmp_path: Path) -> None:
     build(tmp_path, eos=EOS)
     free = run(NativeEngine(tmp_path, SETTINGS, version=0), mixed(18))
@@ -392,8 +412,9 @@ def test_sequences_stop_at_every_eos_and_at_their_length(tmp_path: Path) -> None
         assert len(rollout.logprobs) == len(rollout.depths or ()) == len(rollout.tokens)
 
 
+@pytest.mark.parametrize("folder", [True, False], ids=["tied", "untied"], indirect=True)
 def test_an_abandoned_generation_frees_everything(engine: NativeEngine) -> None:
-    abandoned = engine.generate(mixed(20), version=0)
+    abandoned: Any = engine.generate(mixed(20), version=0)
     next(abandoned)
     assert engine.pool.core.free < engine.pool.core.entries
     with pytest.raises(RuntimeError, match="while a generation runs"):
@@ -466,7 +487,7 @@ def test_rules_without_their_weights_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_models_that_it_cannot_serve_exactly_are_refused(
-    options: dict[str, object], message: str, tmp_path: Path
+    options: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     build(tmp_path, **options)
     with pytest.raises(ValueError, match=message):

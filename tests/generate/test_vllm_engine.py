@@ -394,7 +394,7 @@ def test_impossible_depths_are_refused(deep_engine: VllmEngine) -> None:
 
 
 def test_abandoned_requests_leave_nothing_behind(deep_engine: VllmEngine) -> None:
-    running = deep_engine.generate(
+    running: Any = deep_engine.generate(
         [replace(r, max_tokens=2 + r.sample) for r in at_depth(RULES["sampled"])], version=0
     )
     next(running)
@@ -452,6 +452,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "tie_iterations": False,
         "core_layers": 1,
     },
+    "untied, two layers": {
+        "injection": "none",
+        "state_init": "input",
+        "block_style": "branch",
+        "tie_iterations": False,
+        "num_key_value_heads": 1,
+        "qk_norm": True,
+    },
+    "untied, injected": {"injection": "linear", "tie_iterations": False},
     "experts": {"num_experts": 4, "rope_parameters": {"rope_type": "default", "rope_theta": 500.0}},
 }
 

@@ -22,6 +22,7 @@ ARCHITECTURES = [
     {"injection": "gated", "state_init": "normal", "qk_norm": True},
     {"injection": "linear", "num_experts": 3},
     {"injection": "none", "block_style": "pre", "tie_iterations": False, "core_layers": 1},
+    {"injection": "linear", "block_style": "branch", "tie_iterations": False, "core_layers": 2},
 ]
 TOKENS = torch.randint(0, 40, (3, 7), generator=torch.Generator().manual_seed(1))
 BY_TOKEN = torch.tensor([[1, 4, 2, 5, 3, 1, 2], [3, 1, 1, 2, 4, 6, 1], [2, 2, 5, 1, 1, 3, 2]])
@@ -58,7 +59,8 @@ def by_hand(
     model: RecurrentForCausalLM, tokens: Tensor, depths: Tensor, *, last: int | None
 ) -> Tensor:
     """The loss of one sequence [T], every token on its own: iterations without the `last` build
-    no graph, and iteration i sees a token before as it was at iteration min(i, its depth)."""
+    no graph, and iteration i sees a token before as it was at iteration min(i, its depth), or where
+    iterations are not tied, as i's blocks project the state that it left with."""
     backbone: Any = model.model
     dense: dict[Any, list[Any]] = {block: [] for block in (*backbone.prelude, *backbone.coda)}
     core: list[list[list[Any]]] = []  # by token, iteration and layer
@@ -84,6 +86,11 @@ def by_hand(
                 if model.config.iteration_norm:
                     state = backbone.core_norm(state)
             mine.append(seen)
+        for iteration in range(depth + 1, model.config.max_iterations + 1):
+            if not model.config.tie_iterations:
+                inner = backbone.injection.read(state, hidden, first=False)
+                blocks = backbone.core[model.config.blocks_of(iteration)]
+                mine.append([block.project(inner, rope)[1:] for block in blocks])
         out = backbone.core_norm(state) if model.config.exit_norm else state
         for block in backbone.coda:
             out = layer(block, out, rope, dense[block], list(dense[block]))

@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.recurrent.cache import RecurrentCache
 from pipeline.recurrent.model import RecurrentForCausalLM
+from pipeline.recurrent.request import DepthRequest
 from tests.recurrent.sequences import (
     LENGTHS,
     WIDTH,
@@ -35,8 +36,13 @@ EXTRAS = [
     {"prelude_layers": 0, "core_layers": 1, "coda_layers": 0},
     {"tie_iterations": False, "injection": "none", "core_layers": 1, "max_iterations": 6},
     {"tie_iterations": False, "injection": "linear", "num_experts": 2},
+    {"tie_iterations": False, "injection": "gated", "qk_norm": True, "qkv_bias": True},
     {"prelude_layers": 2, "core_layers": 3, "coda_layers": 2, "embedding_scale": 3.0},
     {"tie_word_embeddings": False, "head_dim": 16, "num_key_value_heads": 1},
+]
+UNTIED = [
+    {"tie_iterations": False, "injection": "none", "block_style": style, "core_layers": layers}
+    for style, layers in itertools.product(("pre", "sandwich", "branch"), (1, 2))
 ]
 
 
@@ -59,7 +65,7 @@ def check_decoding(model: RecurrentForCausalLM) -> None:
             torch.testing.assert_close(alone.logits[0], whole[row, -length:], atol=2e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("changes", ARCHITECTURES, ids=name)
+@pytest.mark.parametrize("changes", [*ARCHITECTURES, *UNTIED], ids=name)
 def test_cached_decoding_equals_the_parallel_pass(
     make_model: MakeModel, changes: dict[str, Any]
 ) -> None:
@@ -81,6 +87,54 @@ def test_depth_and_every_part_matter(make_model: MakeModel) -> None:
         model = make_model(**changes)
         shallow, deep = (model(tokens, num_iterations=n).logits for n in (1, 2))
         assert (shallow - deep).abs().max() > 1e-2, changes
+
+
+@torch.no_grad()
+def test_layers_that_a_token_left_out_see_the_state_it_left_with(make_model: MakeModel) -> None:
+    """Two tokens, the first leaving after one of three iterations: the second's last iteration
+    attends to keys and values that its own layers project from the state of the first."""
+    model: Any = make_model(**UNTIED[1], num_iterations=3, max_iterations=3)
+    cache = RecurrentCache(model.config)
+    tokens, depths = torch.tensor([[3, 7]]), torch.tensor([[1, 3]])
+    out = model(tokens, depths=depths, past_key_values=cache, output_hidden_states=True)
+    left, rope = out.hidden_states[1][:, :1], model.model.rotary_emb(tokens, torch.tensor([[0]]))
+    for iteration in (2, 3):
+        for layer, block in enumerate(model.model.core[model.config.blocks_of(iteration)]):
+            seen = cache.core(layer, iteration, length=1)
+            expected = block.project(left, rope)[1:]
+            assert seen is not None
+            for ours, theirs in zip(seen, expected, strict=True):
+                torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("changes", UNTIED, ids=name)
+def test_generation_chooses_depths_that_replay(
+    make_model: MakeModel, changes: dict[str, Any]
+) -> None:
+    """Greedy tokens of `generate`, at listed and ruled depths, are those of the parallel pass."""
+    model: Any = make_model(**changes, num_iterations=4, max_iterations=5)
+    tokens = left_padded()[0][:1]
+    requests = [
+        DepthRequest(rule="schedule", depth=4, prompt_depth=2, schedule=(1, 5, 2, 4)),
+        DepthRequest(rule="latent", depth=5, prompt_depth=3, threshold=1.0),
+    ]
+    for request in requests:
+        depths: list[int] = []
+        hook = model.model.register_forward_hook(
+            lambda _m, _i, out, depths=depths: depths.extend(out.depths[0].tolist())
+        )
+        out = model.generate(
+            tokens,
+            max_new_tokens=8,
+            do_sample=False,
+            depth_request=request,
+            attention_mask=torch.ones_like(tokens),
+        )
+        hook.remove()
+        assert len(set(depths)) > 1
+        logits = model(out[:, :-1], depths=torch.tensor([depths]), use_cache=False).logits
+        assert torch.equal(logits[0, WIDTH - 1 :].argmax(-1), out[0, WIDTH:])
 
 
 @torch.no_grad()

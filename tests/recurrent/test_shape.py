@@ -1,6 +1,7 @@
 """The cost arithmetic against PyTorch's own counter on real passes of a tiny model."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -35,6 +36,7 @@ def measured(model: RecurrentForCausalLM, tokens: torch.Tensor, **arguments: Any
         {"injection": "gated", "core_layers": 3},
         {"num_experts": 4},
         {"injection": "none", "tie_iterations": False, "core_layers": 1},
+        {"injection": "linear", "tie_iterations": False, "num_key_value_heads": 4},
     ],
     ids=lambda changes: "-".join(map(str, changes.values())),
 )
@@ -45,7 +47,7 @@ def test_a_forward_pass_costs_what_is_said(
     model = make_model(**SIZES | changes)
     shape = shape_of(model.config.to_dict())
     formula = 24 * token_flops(shape, context=24, depth=depth)  # the counter sees no causality
-    count = measured(model, TOKENS, num_iterations=depth, use_cache=False)
+    count = measured(model, TOKENS, num_iterations=depth, use_cache=True)
     assert formula == pytest.approx(count, rel=0.02)
 
 
@@ -158,6 +160,27 @@ def test_a_rollout_by_hand(rule: Any, min_depth: int, checks: int) -> None:
     formula = rollout_flops(shape, prompt_tokens=3, depths=(2, 3), request=request)
     assert formula == prefill + first + second + checks
     assert prefill + first + second == 34752
+
+
+def test_layers_that_are_left_out_cost_their_keys_and_values() -> None:
+    """Of three iterations of two layers, two skipped: keys and values of 4 from 8 numbers each."""
+    sizes: dict[str, Any] = {"hidden": 8, "mlp": 16, "heads": 2, "kv_heads": 1, "head_size": 4}
+    shape = RecurrentShape(
+        **sizes,
+        prelude=1,
+        core=2,
+        coda=1,
+        vocabulary=10,
+        injection="none",
+        num_iterations=3,
+        max_iterations=3,
+        tie_iterations=False,
+    )
+    skipped = 2 * 2 * (2 * 8 * 4 + 2 * 8 * 4)
+    assert token_flops(shape, context=5, depth=1) == 4 * block(5) + HEAD + skipped
+    assert token_flops(shape, context=5, depth=3) == 8 * block(5) + HEAD
+    tied = replace(shape, tie_iterations=True)
+    assert token_flops(tied, context=5, depth=1) == 4 * block(5) + HEAD
 
 
 def test_a_missing_field_is_named() -> None:

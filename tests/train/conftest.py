@@ -27,15 +27,18 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def recurrent_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def recurrent_model(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """A recurrent model with a halting head, at 4 of at most 5 iterations, whose every part
-    matters."""
+    matters. Its iterations are tied, or what an indirect parameter says."""
     shape = ScratchModel(
         hidden=64, core=1, heads=2, mlp=96, max_position=256, iterations=4, max_iterations=5
     )
     folder = materialize(ModelSource(scratch=shape), tmp_path_factory.mktemp("recurrent"), seed=3)
     config = RecurrentConfig.from_pretrained(folder)
     config.halting_width = 8
+    config.tie_iterations = getattr(request, "param", True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = RecurrentForCausalLM(config)

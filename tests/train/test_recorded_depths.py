@@ -89,6 +89,9 @@ class Recorded:
     def push_weights(self, weights: Mapping[str, Tensor], *, version: int) -> None:
         self.model.load_state_dict(dict(weights))
 
+    def begin(self, step: int) -> None:
+        """Nothing is made ahead."""
+
     @torch.no_grad()
     def slice(self, step: int, *, rank: int = 0, ranks: int = 1) -> Slice:
         rows = rows_of(step, self.depths)
@@ -177,7 +180,12 @@ def by_hand(folder: Path, *, steps: int, updates: int, seed: int) -> tuple[list[
     return losses, model
 
 
-@pytest.mark.parametrize("updates", [1, 3])
+@pytest.mark.parametrize(
+    ("recurrent_model", "updates"),
+    [(True, 1), (True, 3), (False, 3)],
+    ids=["tied-1", "tied-3", "untied-3"],
+    indirect=["recurrent_model"],
+)
 def test_losses_are_those_of_a_loop_at_the_same_depths(
     grpo_job: Callable[..., TrainJob], updates: int
 ) -> None:
@@ -196,7 +204,12 @@ def test_losses_are_those_of_a_loop_at_the_same_depths(
             assert float((trained[name] - weight).abs().max()) < 0.2 * moved, name
 
 
-@pytest.mark.parametrize("last", [None, 1, 2])
+@pytest.mark.parametrize(
+    ("recurrent_model", "last"),
+    [(True, None), (True, 1), (True, 2), (False, None), (False, 2)],
+    ids=["tied-all", "tied-1", "tied-2", "untied-all", "untied-2"],
+    indirect=["recurrent_model"],
+)
 def test_gradients_are_those_of_every_token_on_its_own(
     grpo_job: Callable[..., TrainJob], recurrent_model: Path, last: int | None
 ) -> None:
@@ -211,7 +224,7 @@ def test_gradients_are_those_of_every_token_on_its_own(
 
     with trainer_process(job):
         source = RolloutSource(job, Recorded(recurrent_model, mixed))
-        trainer = make_trainer(job, load_tokenizer(job.model), source)
+        trainer: Any = make_trainer(job, load_tokenizer(job.model), source)
         trainer.model.config.backprop_iterations = last
         trainer.add_callback(Take())
         trainer.train()

@@ -59,10 +59,10 @@ class Admission:
         """Free a row: its tokens' entries, its promises, and its prompt if nobody waits for it."""
         rows, pool, request = self.rows, self.pool, self.rows.requests[row]
         assert request is not None
-        depths = rows.ran(row)
+        held = rows.entries_held(row)
         pool.core.promised -= rows.promised(row)
-        pool.dense.promised -= request.max_tokens - len(depths)
-        pool.release(row, start=len(request.prompt_tokens) - 1, depths=depths)
+        pool.dense.promised -= request.max_tokens - len(held)
+        pool.release(row, start=len(request.prompt_tokens) - 1, held=held)
         rows.clear(row)
         key = self._key(request)
         self.keys[key] -= 1
@@ -88,7 +88,7 @@ class Admission:
         return self._fits(request)
 
     def _fits(self, request: Request) -> bool:
-        core, dense = needed(request, self._depth(request))
+        core, dense = needed(request, self._depth(request), pool=self.pool)
         prompt = self.prompts.get(self._key(request))
         if prompt is not None:
             core, dense = core - prompt.core.size, dense - prompt.dense.size
@@ -96,9 +96,11 @@ class Admission:
 
     def _place(self, request: Request) -> PrefilledPrompt:
         tokens, depth = key = self._key(request)
+        entries = self.pool.entries_of(depth)
         prompt = PrefilledPrompt(
             tokens=tokens,
-            core=self.pool.core.take(depth * len(tokens)).reshape(depth, len(tokens)),
+            depth=depth,
+            core=self.pool.core.take(entries * len(tokens)).reshape(entries, len(tokens)),
             dense=self.pool.dense.take(len(tokens)),
         )
         self.prompts[key] = prompt
@@ -116,10 +118,11 @@ class Admission:
         return request.prompt_tokens[:-1], self._depth(request).prefill_depth
 
 
-def needed(request: Request, depth: DepthRequest) -> tuple[int, int]:
+def needed(request: Request, depth: DepthRequest, *, pool: KvPool) -> tuple[int, int]:
     """Core and dense entries of a request whose every token runs to its cap."""
     prompt = len(request.prompt_tokens) - 1
-    core = prompt * depth.prefill_depth + sum(depth.planned(t) for t in range(request.max_tokens))
+    core = prompt * pool.entries_of(depth.prefill_depth)
+    core += sum(pool.entries_of(depth.planned(t)) for t in range(request.max_tokens))
     return core, prompt + request.max_tokens
 
 
@@ -144,10 +147,10 @@ def check(request: Request, *, config: RecurrentConfig, pool: KvPool) -> None:
         raise ValueError(f"{name}: rule {depth.rule!r} needs a model with a halting policy")
     if depth.rule == "q_exit" and not config.exit_gate:
         raise ValueError(f"{name}: rule 'q_exit' needs a model with an exit gate")
-    core, dense = needed(request, depth)
+    core, dense = needed(request, depth, pool=pool)
     if core > pool.core.entries or dense > pool.dense.entries:
         raise ValueError(
             f"{name}: needs {core} entries of the core's keys and values and {dense} of the other "
             f"layers', the pool has {pool.core.entries} and {pool.dense.entries}: raise "
-            "kv_cache_gib, or lower max_tokens or the depth"
+            f"kv_cache_gib, or lower max_tokens{' or the depth' if config.tie_iterations else ''}"
         )

@@ -88,6 +88,18 @@ class RowModel:
             new = torch.where(first[:, None], out, new)
         return self.backbone.core_norm(new) if config.iteration_norm else new
 
+    def left_with(self, state: Tensor, embedded: Tensor) -> Tensor:
+        """What blocks project of states [N, h] that left the core before them."""
+        return self.backbone.injection.read(state, embedded, first=False)
+
+    def show(self, inner: Tensor, plane: int, positions: np.ndarray, own: Entries) -> None:
+        """Put the keys and values of an iteration's blocks into the pool for rows `inner` [N, h]
+        that left the core before it."""
+        at, entries = self.to(positions), self.to(own).long()
+        rope = self._cosine[at], self._signed_sine[at]
+        for block, store in zip(self._core[plane], self.pool.core.layers, strict=True):
+            store.index_copy_(1, entries, block.keys_values(inner, rope))
+
     def readout(self, state: Tensor, view: View) -> Tensor:
         """Logits [N, V] of states [N, h] through the coda and the head."""
         layers = self.pool.dense.layers[len(self._prelude) :]

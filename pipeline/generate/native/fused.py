@@ -35,18 +35,29 @@ class FusedBlock:
 
         `rope` is cosine and sine [N, D], the sine's first half negated.
         """
+        heads = self._projected(hidden, rope, queries=self.heads)
+        return heads[: self.heads], heads[self.heads :]
+
+    def keys_values(self, hidden: Tensor, rope: KeyValue) -> Tensor:
+        """The keys and values of `project` alone, [2 K, N, D]."""
+        return self._projected(hidden, rope, queries=0)
+
+    def _projected(self, hidden: Tensor, rope: KeyValue, *, queries: int) -> Tensor:
+        """The last `queries` of the query heads, keys and values: [queries + 2 K, N, D]."""
+        start = (self.heads - queries) * self.head_dim
+        bias = None if self.bias is None else self.bias[start:]
         normed = _norm(self.block.input_layernorm, hidden)
-        heads = F.linear(normed, self.weight, self.bias).unflatten(-1, (-1, self.head_dim))
-        heads = heads.transpose(0, 1)  # [H + 2 K, N, D]
-        rotary = heads[: self.heads + self.kv_heads]
+        heads = F.linear(normed, self.weight[start:], bias).unflatten(-1, (-1, self.head_dim))
+        heads = heads.transpose(0, 1)
+        rotary = heads[: queries + self.kv_heads]
         attention = self.block.self_attn
         if isinstance(attention.q_norm, LlamaRMSNorm):
-            rotary[: self.heads] = _norm(attention.q_norm, rotary[: self.heads])
-            rotary[self.heads :] = _norm(attention.k_norm, rotary[self.heads :])
+            rotary[:queries] = _norm(attention.q_norm, rotary[:queries])
+            rotary[queries:] = _norm(attention.k_norm, rotary[queries:])
         half = self.head_dim // 2
         halves = torch.cat((rotary[..., half:], rotary[..., :half]), dim=-1)
         rotary.mul_(rope[0]).addcmul_(halves, rope[1])
-        return heads[: self.heads], heads[self.heads :]
+        return heads
 
     def finish(self, hidden: Tensor, attended: Tensor) -> Tensor:
         """The block's output [N, h] from its input and the heads' outputs [N, H * D]."""

@@ -2,7 +2,9 @@
 
 Prelude and coda layers hold one entry per position. A table says which entry a row's position
 shows at each iteration; a token that left the core early shows its last entry at deeper ones, so
-memory and writes follow depth. Entry 0 is never written: padding points at it.
+memory and writes follow depth. Where iterations have layers of their own, each of these projects
+the state that the token left with: then every token has an entry for every iteration. Entry 0 is
+never written: padding points at it.
 """
 
 import numpy as np
@@ -63,6 +65,7 @@ class KvPool:
     ) -> None:
         """Raises ValueError when `gib` holds no position at all."""
         self.planes, self.positions = config.max_iterations, positions
+        self.tied = config.tie_iterations
         dense_layers = config.prelude_layers + config.coda_layers
         core_entries, dense_entries = _sizes(
             config, tokens=rows * positions, gib=gib, item_bytes=dtype.itemsize
@@ -74,6 +77,10 @@ class KvPool:
             (rows * self.planes, positions), dtype=torch.int32, device=device
         )
         self.dense_table = torch.zeros((rows, positions), dtype=torch.int32, device=device)
+
+    def entries_of(self, depth: int) -> int:
+        """Entries of the core that a token takes in the end which leaves after `depth`."""
+        return depth if self.tied else self.planes
 
     def write_core(
         self, rows: np.ndarray, planes: np.ndarray, positions: np.ndarray, entries: Entries
@@ -89,24 +96,25 @@ class KvPool:
     def fill_deeper(
         self, rows: np.ndarray, depths: np.ndarray, positions: np.ndarray, entries: Entries
     ) -> None:
-        """Show the entry that a token left with at every iteration deeper than it ran."""
+        """Show the entry that a token left with at every iteration deeper than it ran, where
+        iterations are tied."""
         row, plane = np.nonzero(np.arange(self.planes)[None] >= depths[:, None])
         if len(row):
             self.write_core(rows[row], plane, positions[row], entries[row])
 
     def show_prompt(self, row: int, core: Tensor, dense: Tensor) -> None:
-        """Point a row at a prompt's entries: `core` [depth, _P - 1], `dense` [_P - 1]."""
-        depth, length = core.shape
+        """Point a row at a prompt's entries: `core` [entries, _P - 1], `dense` [_P - 1]."""
+        held, length = core.shape
         first = row * self.planes
-        self.core_table[first : first + depth, :length] = core
-        self.core_table[first + depth : first + self.planes, :length] = core[-1:]
+        self.core_table[first : first + held, :length] = core
+        self.core_table[first + held : first + self.planes, :length] = core[-1:]
         self.dense_table[row, :length] = dense
 
-    def release(self, row: int, *, start: int, depths: np.ndarray) -> None:
-        """Take back the entries of a row's positions from `start`, which ran at `depths`."""
-        first, end = row * self.planes, start + len(depths)
+    def release(self, row: int, *, start: int, held: np.ndarray) -> None:
+        """Take back the entries of a row's positions from `start`, `held` [N] of the core each."""
+        first, end = row * self.planes, start + len(held)
         core = self.core_table[first : first + self.planes, start:end].cpu().numpy()
-        self.core.give(core[np.arange(self.planes)[:, None] < depths[None]])
+        self.core.give(core[np.arange(self.planes)[:, None] < held[None]])
         self.dense.give(self.dense_table[row, start:end].cpu().numpy())
 
 
@@ -118,18 +126,21 @@ def _write(table: Tensor, where: np.ndarray, entries: Entries) -> None:
 
 def _sizes(config: RecurrentConfig, *, tokens: int, gib: float, item_bytes: int) -> tuple[int, int]:
     """Entries of the core and of the dense layers: as many as `tokens` positions can ever need,
-    or what `gib` holds when positions run the configured number of iterations."""
+    or what `gib` holds when positions run the configured number of iterations. Positions whose
+    iterations are not tied need the same at any depth."""
     assert config.num_key_value_heads is not None
     assert config.head_dim is not None
     layer_bytes = 2 * config.num_key_value_heads * config.head_dim * item_bytes
     core_bytes = config.core_layers * layer_bytes
     dense_bytes = (config.prelude_layers + config.coda_layers) * layer_bytes
     budget = int(gib * GIB)
-    dense = min(tokens, budget // (dense_bytes + config.num_iterations * core_bytes))
+    usual = config.num_iterations if config.tie_iterations else config.max_iterations
+    position_bytes = dense_bytes + usual * core_bytes
+    dense = min(tokens, budget // position_bytes)
     if dense < 1:
         raise ValueError(
             f"kv_cache_gib={gib} holds no position of this model "
-            f"({dense_bytes + config.num_iterations * core_bytes} bytes each): raise it"
+            f"({position_bytes} bytes each): raise it"
         )
     core = min(tokens * config.max_iterations, (budget - dense * dense_bytes) // core_bytes)
     return core, dense

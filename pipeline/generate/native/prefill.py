@@ -19,14 +19,10 @@ class PrefilledPrompt:
     """A prompt in the pool, shared by the rows that continue it."""
 
     tokens: tuple[int, ...]  # [_P - 1]
-    core: Entries  # [depth, _P - 1]
+    depth: int  # iterations that its positions run
+    core: Entries  # [depth, _P - 1]; not tied: [planes, _P - 1]
     dense: Entries  # [_P - 1]
     users: int = 0
-
-    @property
-    def depth(self) -> int:
-        """Iterations that its positions run."""
-        return len(self.core)
 
 
 def prefill(rows: RowModel, prompts: Sequence[PrefilledPrompt]) -> None:
@@ -82,6 +78,8 @@ class _Chunk:
                 return hidden
 
             state = backbone.iterate(state, embedded, iteration, through_core)
+        if len(self.prompts[0].core) > depth:
+            self._show_deeper(self.rows.left_with(state, embedded), rope, depth)
         hidden = backbone.leave(state)
         coda = zip(backbone.coda, pool.dense.layers[len(backbone.prelude) :], strict=True)
         for layer, (block, store) in enumerate(coda, start=1):
@@ -89,6 +87,16 @@ class _Chunk:
                 self._write(block, hidden, rope, store, dense)
             else:
                 hidden = self._block(block, hidden, rope, store, dense)
+
+    def _show_deeper(self, inner: Tensor, rope: KeyValue, depth: int) -> None:
+        """Keys and values of the iterations after `depth`, from what left the core [B, T, h]."""
+        backbone, pool = self.rows.backbone, self.rows.pool
+        for plane in range(depth, pool.planes):
+            core = self._entries([prompt.core[plane] for prompt in self.prompts])
+            blocks = backbone.core[backbone.config.blocks_of(plane + 1)]
+            for block, store in zip(blocks, pool.core.layers, strict=True):
+                assert isinstance(block, Block)
+                self._put(block.keys_values(inner, rope), store, core)
 
     def _entries(self, by_prompt: list[Entries]) -> Tensor:
         return self.rows.to(np.concatenate(by_prompt)).long()
@@ -116,6 +124,9 @@ class _Chunk:
         """Queries, keys and values of a block's input, the latter two put into the pool."""
         assert isinstance(block, Block)
         q, k, v = block.project(hidden, rope)
-        both = torch.cat((k, v), dim=1).transpose(0, 1).flatten(1, 2)  # [2 K, B * T, D]
-        store.index_copy_(1, entries, both.index_select(1, self.real))
+        self._put((k, v), store, entries)
         return q, k, v
+
+    def _put(self, keys_values: KeyValue, store: Tensor, entries: Tensor) -> None:
+        both = torch.cat(keys_values, dim=1).transpose(0, 1).flatten(1, 2)  # [2 K, B * T, D]
+        store.index_copy_(1, entries, both.index_select(1, self.real))

@@ -21,7 +21,10 @@ DECIDES = np.array([rule not in ("fixed", "schedule") for rule in RULES])
 class Rows:
     """R rows of at most S positions."""
 
-    def __init__(self, rows: int, *, positions: int) -> None:
+    def __init__(self, rows: int, *, positions: int, planes: int | None = None) -> None:
+        """`planes`: the entries of the core that every token takes whatever its depth; None: one
+        for each iteration that it runs."""
+        self.planes = planes
         self.requests: list[Request | None] = [None] * rows
         self.phase = np.full(rows, IDLE)
         self.seed = np.zeros(rows, dtype=np.int64)
@@ -38,6 +41,7 @@ class Rows:
         self.log_price = np.zeros(rows, dtype=np.float32)
         self.segment = np.ones(rows, dtype=np.int64)
         self.plan = np.zeros((rows, positions), dtype=np.int64)  # caps by generated token
+        self.entries = np.zeros_like(self.plan)  # of the core that a token will have taken
 
         self.draws = np.zeros((rows, positions))  # uniform, by generated token
         self.token = np.zeros(rows, dtype=np.int64)  # the input that runs
@@ -48,6 +52,7 @@ class Rows:
         self.by_rule = np.zeros(rows, dtype=bool)  # a rule may stop the input before its cap
         self.dense_entry = np.zeros(rows, dtype=np.int32)
         self.core_entry = np.zeros(rows, dtype=np.int32)  # of the iteration that ran last
+        self.held = np.zeros(rows, dtype=np.int64)  # entries of the core that the input has taken
 
         self.tokens = np.zeros((rows, positions), dtype=np.int64)
         self.logprobs = np.zeros((rows, positions))
@@ -76,19 +81,20 @@ class Rows:
         self.log_price[row] = depth.log_price
         self.segment[row] = depth.segment if depth.rule == "policy" else 1
         self.plan[row, : request.max_tokens] = [depth.planned(t) for t in range(request.max_tokens)]
+        self.entries[row] = self.plan[row] if self.planes is None else self.planes
         first = len(request.prompt_tokens) - 1
         self.draws[row, : request.max_tokens] = token_draws(
             request.seed, first=first, count=request.max_tokens
         )
         self.token[row], self.position[row] = request.prompt_tokens[-1], first
-        self.generated[row] = 0
+        self.generated[row] = self.held[row] = 0
 
     def enter(self, rows: np.ndarray) -> None:
         """Rows whose token goes into the core."""
         index = self.generated[rows]
         start = index - index % self.segment[rows]
         follows = start < index
-        self.iteration[rows] = 0
+        self.iteration[rows] = self.held[rows] = 0
         self.cap[rows] = np.where(follows, self.depths[rows, start], self.plan[rows, index])
         self.by_rule[rows] = ~follows & DECIDES[self.rule[rows]]
         self.depth_logprobs[rows, index] = 0.0
@@ -103,28 +109,31 @@ class Rows:
         self.token[rows] = tokens
         self.position[rows] += 1
         self.generated[rows] += 1
+        self.held[rows] = 0
         self.phase[rows] = ENTERING
 
     def leave(self, rows: np.ndarray) -> int:
         """Rows done with the core. Returns the core entries that they were promised in vain."""
         self.phase[rows] = LEAVING
-        return int((self.plan[rows, self.generated[rows]] - self.iteration[rows]).sum())
+        if self.planes is not None:
+            return 0
+        index, held = self.generated[rows], self.held[rows]
+        vain = int((self.entries[rows, index] - held).sum())
+        self.entries[rows, index] = held
+        return vain
 
     def promised(self, row: int) -> int:
         """Core entries that the row may still take."""
         index, end = self.generated[row], self.max_tokens[row]
-        left = int(self.plan[row, index:end].sum())
-        if self.phase[row] == RUNNING:
-            return left - int(self.iteration[row])
-        return left - int(self.plan[row, index]) if self.phase[row] == LEAVING else left
+        return int(self.entries[row, index:end].sum() - self.held[row])
 
-    def ran(self, row: int) -> np.ndarray:
-        """Depths so far of the positions that took entries, from the last prompt position on."""
+    def entries_held(self, row: int) -> np.ndarray:
+        """Core entries that each position took, from the last prompt position on."""
         index = self.generated[row]
-        depths = self.depths[row, :index]
+        before = self.entries[row, :index]
         if self.phase[row] in (RUNNING, LEAVING):
-            return np.append(depths, self.iteration[row])
-        return depths
+            return np.append(before, self.held[row])
+        return before
 
     def clear(self, row: int) -> None:
         """Make the row idle."""

@@ -39,7 +39,8 @@ class Session:
     ) -> None:
         self.model, self.pool = model, model.pool
         self.ends, self.version, self.shape = ends, version, shape
-        self.rows = Rows(rows, positions=self.pool.positions)
+        planes = None if self.pool.tied else self.pool.planes
+        self.rows = Rows(rows, positions=self.pool.positions, planes=planes)
         self.admission = Admission(requests, model=model, rows=self.rows)
         self.exits = RowExits(model, self.rows)
         width = model.backbone.config.hidden_size
@@ -80,6 +81,7 @@ class Session:
         pool.write_core(active, planes, positions, entries)
         rows.core_entry[active] = entries
         rows.iteration[active] += 1
+        rows.held[active] += 1
         view = self.model.core_view(active, planes, positions, entries)
         old, embedded = self.state[at], self.embedded[at]
         new = self.model.iterate(old, embedded, view, planes)
@@ -93,7 +95,7 @@ class Session:
         if not len(leaving):
             return []
         rows, model, positions = self.rows, self.model, self.rows.position[leaving]
-        self.pool.fill_deeper(leaving, rows.iteration[leaving], positions, rows.core_entry[leaving])
+        self._show_deeper(leaving, positions)
         view = model.dense_view(leaving, positions, rows.dense_entry[leaving])
         logits = model.readout(self.state[model.to(leaving)], view)
         tokens, logprobs = (x.cpu().numpy() for x in self._sample(logits, leaving))
@@ -106,6 +108,26 @@ class Session:
             rollouts.append(rows.rollout(row, stop=stop, version=self.version, shape=self.shape))
             self.admission.end(row)
         return rollouts
+
+    def _show_deeper(self, leaving: np.ndarray, positions: np.ndarray) -> None:
+        """What the deeper iterations of later tokens will see of the rows' inputs."""
+        rows, pool, at = self.rows, self.pool, self.model.to(leaving)
+        depths = rows.iteration[leaving]
+        if pool.tied:
+            pool.fill_deeper(leaving, depths, positions, rows.core_entry[leaving])
+            return
+        first = int(depths.min())
+        if first == pool.planes:
+            return
+        inner = self.model.left_with(self.state[at], self.embedded[at])
+        for plane in range(first, pool.planes):
+            skips = np.flatnonzero(depths <= plane)
+            entries = pool.core.take(len(skips))
+            pool.core.promised -= len(skips)
+            some = leaving[skips]
+            pool.write_core(some, np.full(len(some), plane), positions[skips], entries)
+            rows.held[some] += 1
+            self.model.show(inner[self.model.to(skips)], plane, positions[skips], entries)
 
     def _sample(self, logits: Tensor, leaving: np.ndarray) -> tuple[Tensor, Tensor]:
         rows, to = self.rows, self.model.to

@@ -100,6 +100,12 @@ def attend(layer: Attention, q: Tensor, k: Tensor, v: Tensor, view: View | None)
     return out
 
 
+def write(layer: Attention, k: Tensor, v: Tensor, slots: Tensor) -> None:
+    """Write k and v [A, K * D] to the layer's cache at slots [A]."""
+    heads = (len(k), -1, layer.head_size)
+    _write(layer, k.view(heads), v.view(heads), layer.kv_cache, slots)
+
+
 @dataclass(frozen=True)
 class Batch:
     """What the hooks add to a forward pass: whose rows these are, and where their caches lie."""

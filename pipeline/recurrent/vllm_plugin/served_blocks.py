@@ -125,6 +125,12 @@ class Block(nn.Module):
             hidden = normed(self.mlp_out_norm, hidden + self._mlp(hidden))
         return hidden, k, v
 
+    def keys_values(self, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values alone [N, K * D], of rows that do not run here. Queries are computed and
+        dropped: vLLM keeps the three projections as one, on a CPU in a packed form."""
+        _, k, v = self.self_attn(normed(self.input_layernorm, hidden), positions)
+        return k, v
+
     def _mlp(self, hidden: Tensor) -> Tensor:
         return self.mlp(normed(self.post_attention_layernorm, hidden))
 

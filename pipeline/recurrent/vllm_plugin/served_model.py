@@ -2,7 +2,8 @@
 
 Shapes: N rows of a batch, n of them in one phase, A of those still in the core; h hidden size,
 V vocabulary. A row that leaves after iteration d writes the keys and values of iteration d to all
-later planes, so that later tokens find them there: what decodes equals the parallel pass
+later planes, or where iterations have blocks of their own, those that they project from the state
+it left with, so that later tokens find them there: what decodes equals the parallel pass
 `model(tokens, depths=...)` with the recorded depths.
 """
 
@@ -29,7 +30,7 @@ from ..injection import Injection
 from ..policy import HaltingPolicy
 from .hooks import require
 from .kernels import normed
-from .paging import Batch, Paging, Planes, View
+from .paging import Batch, Paging, Planes, View, write
 from .phase_exits import PhaseExits
 from .row_depths import DepthLog, Rows
 from .served_blocks import Block, caches
@@ -133,6 +134,19 @@ class RecurrentModel(nn.Module):
         state = self.injection.write(state, hidden, first=first)
         return normed(self.core_norm, state) if self.config.iteration_norm else state, keys, values
 
+    def project_skipped(
+        self, state: Tensor, embedded: Tensor, positions: Tensor, iteration: int, slots: Tensor
+    ) -> None:
+        """Write how states [A, h] that leave after `iteration` are seen by the iterations after it,
+        which have blocks of their own."""
+        after = zip(self.core_of[iteration:], self.core_caches[iteration:], strict=True)
+        inner = self.injection.read(state, embedded, first=False)
+        for blocks, layers in after:
+            for block, cache in zip(blocks, layers, strict=True):
+                assert isinstance(block, Block)
+                keys, values = block.keys_values(inner, positions)
+                write(cache, keys, values, slots)
+
     def first_state(self, embedded: Tensor, positions: Tensor) -> Tensor:
         """s_0 [n, h]."""
         if self.config.state_init == "input":
@@ -203,7 +217,11 @@ class Phase:
             leaving = np.flatnonzero(~goes_on)
             depth[active[leaving]] = iteration
             at = torch.from_numpy(leaving).to(state.device)
-            self._leave(iteration, at, keys, values, view.slots)
+            if self.model.config.tie_iterations:
+                self._leave(iteration, at, keys, values, view.slots)
+            else:
+                where = positions[at], iteration, view.slots[at]
+                self.model.project_skipped(state[at], embedded[at], *where)
             if len(leaving) == len(depth):
                 left = state
                 break

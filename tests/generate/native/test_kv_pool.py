@@ -31,12 +31,14 @@ def test_release_gives_every_entry_back_once() -> None:
     for at, depth in ((2, 3), (3, 1)):
         position = np.array([at])
         held.write_dense(rows, position, held.dense.take(1))
-        for plane in range(depth):
+        entry = held.core.take(1)
+        held.write_core(rows, np.array([0]), position, entry)
+        for plane in range(1, depth):
             entry = held.core.take(1)
             held.write_core(rows, np.array([plane]), position, entry)
         held.fill_deeper(rows, np.array([depth]), position, entry)
     assert held.core.free == total - 4
-    held.release(0, start=2, depths=np.array([3, 1]))
+    held.release(0, start=2, held=np.array([3, 1]))
     assert held.core.free == total
     assert held.dense.free == held.dense.entries
     assert len(set(held.core.take(total).tolist())) == total

@@ -113,6 +113,24 @@ def test_leaving_untied_iterations_jumps_to_the_coda(llama: Path, tmp_path: Path
     assert not torch.allclose(early, logits(llama, tokens), atol=1e-2)
 
 
+def test_layers_are_shared_out_to_iterations_in_their_order(tmp_path: Path) -> None:
+    """Ten layers, six of them the core in three iterations of two."""
+    sizes = {**SIZES, "num_hidden_layers": 10, "num_key_value_heads": 2}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        dense = saved(Qwen2ForCausalLM(Qwen2Config(**sizes)), tmp_path / "dense")
+    done = convert_dense(
+        dense, tmp_path / "ours", split=(2, 6, 2), tie_iterations=False, max_iterations=3
+    )
+    assert (done.config.core_layers, done.config.max_iterations) == (2, 3)
+    tokens = tokens_of()
+    for depth, dropped in ((3, ()), (2, (6, 7)), (1, (4, 5, 6, 7))):
+        less = tmp_path / f"less{depth}"
+        convert_dense(dense, less, split=(1, 8 - len(dropped), 1), drop=dropped)
+        ours = logits(tmp_path / "ours", tokens, num_iterations=depth)
+        assert torch.allclose(ours, logits(less, tokens), atol=1e-5), depth
+
+
 def test_padding_and_greedy_decoding_agree_with_the_dense_model(
     llama: Path, tmp_path: Path
 ) -> None:
@@ -122,7 +140,7 @@ def test_padding_and_greedy_decoding_agree_with_the_dense_model(
     tokens = tokens_of(length=9)
     results = []
     for folder in (llama, tmp_path / "ours"):
-        model = AutoModelForCausalLM.from_pretrained(folder).eval()
+        model: Any = AutoModelForCausalLM.from_pretrained(folder).eval()
         results.append(
             model.generate(tokens, attention_mask=mask, max_new_tokens=12, do_sample=False)
         )
