@@ -16,8 +16,10 @@ import typer
 
 from pipeline import __version__
 from pipeline.cli.answer import INTERRUPTED, Answer, Json, UsageError
+from pipeline.cli.chat_command import chat
 from pipeline.cli.compare_command import compare
 from pipeline.cli.convert_command import convert
+from pipeline.cli.depth_options import Budget, Depth, Effort, asked_depth
 from pipeline.cli.hub_reach import reach_hub
 from pipeline.cli.launch_command import launch
 from pipeline.cli.leaderboard_command import leaderboard
@@ -48,6 +50,7 @@ app = typer.Typer(
 data_app = typer.Typer(help="Look at a recipe's data.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(reward_app, name="reward")
+app.command()(chat)
 app.command()(convert)
 app.command()(leaderboard)
 app.command()(compare)
@@ -62,15 +65,6 @@ Overrides = Annotated[
     typer.Argument(metavar="[a.b=c]...", help="Changes, such as stages.reason.lr=2e-6."),
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, such as runs/x.")]
-Effort = Annotated[
-    str | None, typer.Option(help="Of a calibrated recurrent model: low, medium or high.")
-]
-Depth = Annotated[
-    int | None, typer.Option(min=1, help="Iterations of every token of a recurrent model.")
-]
-Budget = Annotated[
-    float | None, typer.Option(help="Share of the full depth, of a calibrated model.")
-]
 RunDir = Annotated[Path | None, typer.Option("--run-dir", help="Where to run; default runs/NAME.")]
 
 
@@ -261,7 +255,7 @@ def evaluate(
     from pipeline.plan.plan import make_plan
     from pipeline.recipe.load import load_recipe
 
-    asked = _asked_depth(effort, depth, budget)
+    asked = asked_depth(effort, depth, budget)
     loaded = load_recipe(recipe, overrides or [], tell=say)
     folder = Path(model) / "model" if (Path(model) / "model").is_dir() else Path(model)
     named = {"path": str(folder.resolve())} if folder.is_dir() else {"hub": model}
@@ -317,7 +311,7 @@ def trace(
     picked = None if tokens is None else tokens.split(",")
     if picked is not None and not all(token.strip().isdecimal() for token in picked):
         raise UsageError(f"--tokens {tokens}: write positions with commas, such as 3,7,12")
-    asked = _asked_depth(effort, depth, budget)
+    asked = asked_depth(effort, depth, budget)
     from pipeline.watch.trace import document, trace_prompt
     from pipeline.watch.trace_page import write_page
 
@@ -452,16 +446,6 @@ def _refused(
         shown.append(f"... and {len(lines) - len(shown)} lines more")
     say("\n".join(shown))
     return code, {"error": message, "exit_code": code}
-
-
-def _asked_depth(effort: str | None, depth: int | None, budget: float | None) -> dict[str, Any]:
-    """The option that decides the depth, as an evaluate stage has it; empty: the model's own."""
-    from pipeline.cli.evaluation import checked_depth
-
-    try:
-        return checked_depth({"effort": effort, "depth": depth, "budget": budget})
-    except ValueError as error:
-        raise UsageError(str(error)) from None
 
 
 def _reach_hub(plan: "Plan") -> None:

@@ -15,7 +15,12 @@ OFFLINE = "HF_HUB_OFFLINE"  # the libraries' own switch: what is in the cache, a
 def reach_hub(recipe: Recipe) -> str | None:
     """Have the hub's libraries, which must not be loaded yet, read the cache alone where a recipe
     needs a hub that does not answer; a line that says so."""
-    if not _needs_hub(recipe) or OFFLINE in os.environ:
+    return reach() if _needs_hub(recipe) else None
+
+
+def reach() -> str | None:
+    """As `reach_hub`, where the hub is needed."""
+    if OFFLINE in os.environ:
         return None
     endpoint = os.environ.get("HF_ENDPOINT", HUB)
     fault = silence(endpoint)

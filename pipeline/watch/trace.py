@@ -20,8 +20,8 @@ from torch import Tensor
 
 from pipeline.errors import WrongInput
 from pipeline.generate.chat import load_chat
+from pipeline.generate.depth_choice import chosen_depth, full_depth
 from pipeline.recurrent.config import MODEL_TYPE
-from pipeline.recurrent.effort import default_effort, request_for
 from pipeline.recurrent.model import RecurrentForCausalLM
 from pipeline.recurrent.policy import relative_change
 from pipeline.recurrent.request import DepthRequest
@@ -147,13 +147,14 @@ def trace_prompt(
             be used at, else its own number of iterations.
         follow: positions whose trajectories are labelled; None: those with the longest paths.
 
-    Raises TraceError for a folder without a recurrent model, and depths or positions out of range.
+    Raises TraceError for a folder without a recurrent model and positions out of range, and
+    DepthRefused.
     """
     folder = _model_folder(folder)
     config = _config(folder)
-    request, words = _request(folder, config, choice)
-    policy = config.get("depth_policy")
-    full = max(request.deepest, config["num_iterations"] if policy is None else policy["depth"])
+    request, words = chosen_depth(config, _config(folder, "generation_config.json"), choice)
+    assert request is not None
+    full = full_depth(config, request)
     model = RecurrentForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     chat = load_chat(folder)
     tokenizer = chat.tokenizer
@@ -271,28 +272,6 @@ def _model_folder(folder: Path) -> Path:
 
 def _config(folder: Path, name: str = "config.json") -> dict[str, Any]:
     return json.loads((folder / name).read_text()) if (folder / name).is_file() else {}
-
-
-def _request(
-    folder: Path, config: Mapping[str, Any], choice: Mapping[str, Any]
-) -> tuple[DepthRequest, str]:
-    """The depth request, and who decided it, in words."""
-    if "depth" in choice:
-        depth, most = choice["depth"], config["max_iterations"]
-        if not 1 <= depth <= most:
-            raise TraceError(f"--depth {depth}: the model runs 1 to {most} iterations")
-        return DepthRequest(depth=depth), f"depth {depth}"
-    words = " ".join(f"{key} {value}" for key, value in choice.items())
-    if not choice:
-        effort = default_effort(config, _config(folder, "generation_config.json"))
-        if effort is None:
-            own = config["num_iterations"]
-            return DepthRequest(depth=own), f"the model's own {own} iterations"
-        choice, words = {"effort": effort}, f"effort {effort}, the model's default"
-    try:
-        return request_for(config, **choice), words
-    except ValueError as error:
-        raise TraceError(f"{folder}: {error}") from None
 
 
 def _check_room(tokens: Sequence[int], *, max_tokens: int, room: int) -> None:
