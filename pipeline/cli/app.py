@@ -20,6 +20,7 @@ from pipeline.cli.chat_command import chat
 from pipeline.cli.compare_command import compare
 from pipeline.cli.convert_command import convert
 from pipeline.cli.depth_options import Budget, Depth, Effort, asked_depth
+from pipeline.cli.export_command import export
 from pipeline.cli.hub_reach import reach_hub
 from pipeline.cli.launch_command import launch
 from pipeline.cli.leaderboard_command import leaderboard
@@ -52,6 +53,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(reward_app, name="reward")
 app.command()(chat)
 app.command()(convert)
+app.command()(export)
 app.command()(leaderboard)
 app.command()(compare)
 app.command()(verify)
@@ -332,35 +334,6 @@ def trace(
         print(f"trace: {page}")
 
     return Answer(document=document(found, page), show=show)
-
-
-@app.command()
-def export(
-    run_dir: RunFolder,
-    to: Annotated[Path | None, typer.Option("--to", help="Copy the model to this folder.")] = None,
-    as_json: Json = False,
-) -> Answer:
-    """Say where a run's exported model is, or copy it."""
-    import shutil
-
-    from pipeline.artifacts import open_artifact, published
-
-    finished = map(open_artifact, published(run_dir / "stages"))
-    exports = [artifact for artifact in finished if artifact.manifest.kind == "export"]
-    if not exports:
-        raise UsageError(
-            f"{run_dir} has no finished export stage; add `export: {{kind: export, model: X}}` to "
-            "the recipe's stages and run it again: what is finished is not repeated"
-        )
-    folder = exports[-1].path / "model"
-    if to is not None:
-        if to.exists():
-            raise UsageError(f"--to {to}: exists already; name a new folder")
-        shutil.copytree(folder, to)
-    model = str(to or folder)
-    return Answer(
-        document={"model": model, "stage": exports[-1].manifest.stage}, show=lambda: print(model)
-    )
 
 
 @on_any_stream

@@ -158,6 +158,11 @@ class Chat:
                 return token
         return self.ends[0]
 
+    @property
+    def begins(self) -> bool:
+        """Whether the tokenizer puts a start of sequence before every text by itself."""
+        return bool(self._start)
+
     @cached_property
     def _writes_questions(self) -> bool:
         """Whether a question comes through the template; of one that raises, `render` says it."""
