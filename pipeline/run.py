@@ -21,8 +21,9 @@ from pipeline.plan.stage_plan import Plan, StagePlan
 from pipeline.plan.threads import other_cores
 from pipeline.recipe.dump import dump_recipe
 from pipeline.stages import distill, evaluate, export, grpo, reject, reward_model, sft
-from pipeline.stages.context import Console, Output, RunContext
+from pipeline.stages.context import Console, Output, RunContext, warning
 from pipeline.stages.drop_log import write_room_drops
+from pipeline.stages.journal_check import check_finished
 from pipeline.stages.launch_record import record_launch
 from pipeline.stages.progress import Progress, RunResult
 from pipeline.stages.recipe_changes import recipe_changes
@@ -85,6 +86,8 @@ def run(
         artifacts = {
             s.name: artifact for s in stages if (artifact := folder.finished(s, tell=log.log))
         }
+        for name in artifacts:
+            check_finished(folder.journal(name), tell=warning(log, name))
         progress = Progress(plan, folder, log, finished=artifacts)
         waiting = [stage for stage in stages if stage.name not in artifacts]
         try:

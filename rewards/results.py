@@ -9,6 +9,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from rewards.api import NOT_SCORED, SCORED, Reward, Sample, infra_error
 
+NO_NUMBER = "where a finite number was due, or None for a sample that it cannot score"
+
 
 @runtime_checkable
 class ArrayLike(Protocol):
@@ -49,12 +51,14 @@ def _reward(result: Any, *, ref: str, sample: Sample) -> Reward:
         result = result.tolist()
     if isinstance(result, Mapping) and "score" in result:  # verl's form with extra numbers
         extra = {k: v for k, v in result.items() if k != "score"}
-        metrics = {k: float(v) for k, v in extra.items() if isinstance(v, (bool, int, float))}
+        metrics = {k: _float(v) for k, v in extra.items() if isinstance(v, (bool, int, float))}
         result = result["score"]
+        if isinstance(result, ArrayLike):
+            result = result.tolist()
     if result is None:
         return Reward(value=None, verdict=NOT_SCORED, metrics=metrics)
     if isinstance(result, (bool, int, float)):
-        result = Reward(value=float(result), verdict=SCORED, metrics=metrics)
+        result = Reward(value=_float(result), verdict=SCORED, metrics=metrics)
     if not isinstance(result, Reward):
         kind = type(result).__name__
         return infra_error(f"returned {kind}, not a number", ref=ref, sample=sample)
@@ -73,7 +77,16 @@ def _checked(reward: Reward, *, ref: str, sample: Sample) -> Reward:
         if not isinstance(number, (bool, int, float)):
             kind = type(number).__name__
             return infra_error(f"gave {name} as {kind}, not a number", ref=ref, sample=sample)
-        if not math.isfinite(number):
-            return infra_error(f"gave {name} = {number}", ref=ref, sample=sample)
+        if not math.isfinite(_float(number)):
+            text = f"gave {name} = {_float(number)}, {NO_NUMBER}"
+            return infra_error(text, ref=ref, sample=sample)
     value = None if reward.value is None else float(reward.value)
     return replace(reward, value=value)
+
+
+def _float(number: float) -> float:
+    """A whole number of any size, too: infinite where it is beyond a float's range."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf

@@ -56,7 +56,7 @@ def clean_up(
     try:
         thread.join(clean_up_s * times)
         if thread.is_alive():
-            _say(
+            say(
                 f"ending the run's processes takes over {clean_up_s * times:.0f} s: they are killed"
             )
             _kill_children()
@@ -65,7 +65,7 @@ def clean_up(
         if thread.is_alive():
             _left_behind.set()
     if _left_behind.is_set():
-        _say("Ray does not end: this process ends without it; what is finished is kept")
+        say("Ray does not end: this process ends without it; what is finished is kept")
     for error in errors:
         raise error
 
@@ -93,6 +93,7 @@ def _kill_children() -> None:
             process.kill()
 
 
-def _say(sentence: str) -> None:
+def say(sentence: str) -> None:
+    """A line on standard error, where it can be written."""
     with suppress(OSError):
         print(sentence, file=sys.stderr, flush=True)

@@ -25,11 +25,12 @@ from pipeline.cluster.ray_session import (
     ComponentDied,
     ComponentFailed,
     first_line,
-    is_alive,
+    head_of,
     join_ray,
     ray_processes,
     reserve,
 )
+from pipeline.cluster.ray_watch import RayWatch
 from pipeline.cluster.setups import GrpoSetup, ServiceSetup
 from pipeline.errors import Diverged, StepwellError, Stopped, WrongInput
 from pipeline.generate.client import RolloutClient
@@ -75,6 +76,7 @@ class Cluster:
         self._service: Any = None
         self._names: dict[Any, str] = {}
         self._ray_processes: list[tuple[str, psutil.Process]] = []
+        self._ray_watch: RayWatch | None = None
         self._pulse = Pulse(logs)
         self._oom_kills = oom_kills()
 
@@ -106,7 +108,9 @@ class Cluster:
         """
         bundles = places(self._hardware, device=self._device, scorer=self._with_scorer)
         join_ray(self._hardware.ray_address, bundles)
-        self._ray_processes = ray_processes()
+        address = self._hardware.ray_address
+        self._ray_processes = ray_processes(address)
+        self._ray_watch = RayWatch(self._ray_processes, head=head_of(address))
         self._check_stop()
         growing = self._hardware.ray_address is not None
         self._placement = reserve(bundles, growing=growing, poll=self._check_stop)
@@ -119,7 +123,10 @@ class Cluster:
     def stop(self) -> None:
         """End every process of the run; those that do not end in time are killed. Their places go
         with them: a cluster that runs on frees what a driver that left had reserved."""
-        if self._dead_ray():
+        dead = self._dead_ray()
+        if self._ray_watch is not None:
+            self._ray_watch.end()
+        if dead is not None:
             leave_behind()
         else:
             clean_up(ray.shutdown, hurried=self._stopping())
@@ -225,12 +232,8 @@ class Cluster:
 
     def _done(self, pending: list[Any]) -> tuple[list[Any], list[Any]]:
         """(what is there, what is not) of the references, after a moment."""
-        if dead := self._dead_ray():
-            raise self._ending(
-                ComponentFailed(
-                    f"Ray's {dead} died or was stopped: memory may have run out; see `dmesg`"
-                )
-            )
+        if (dead := self._dead_ray()) is not None:
+            raise self._ending(ComponentFailed(f"{dead}: memory may have run out; see `dmesg`"))
         if (sentence := self._pulse.silent(self._names.values())) is not None:
             raise self._ending(ComponentDied(sentence))
         try:
@@ -238,13 +241,12 @@ class Cluster:
         except RayError as error:
             raise self._ending(_ray_failure(error)) from error
 
-    def _dead_ray(self) -> str:
-        """Names of Ray's own processes here that are gone, or stopped for good."""
-        return " and ".join(
-            name
-            for name, process in self._ray_processes
-            if not is_alive(process) or self._pulse.is_stopped(name, process)
-        )
+    def _dead_ray(self) -> str | None:
+        """What of Ray's own is gone, or stopped for good, in words."""
+        if self._ray_watch is not None and (dead := self._ray_watch.dead()) is not None:
+            return dead
+        stopped = [n for n, process in self._ray_processes if self._pulse.is_stopped(n, process)]
+        return f"Ray's {' and '.join(stopped)} was stopped (SIGSTOP)" if stopped else None
 
     def _get(self, reference: Any) -> Any:
         try:

@@ -101,10 +101,46 @@ def _no_ray(address: str | None, error: Exception) -> ComponentFailed:
     )
 
 
-def ray_processes() -> list[tuple[str, psutil.Process]]:
-    """Ray's own processes that were started here, by name; none of a cluster that was joined."""
-    children = [(child.name(), child) for child in psutil.Process().children()]
-    return [(name, child) for name, child in children if name in RAY_PROGRAMS]
+def ray_processes(address: str | None) -> list[tuple[str, psutil.Process]]:
+    """Ray's own processes of this machine that the run needs, by name: those that were started
+    here, or of a cluster that was joined those of this node."""
+    if address is None:
+        candidates = psutil.Process().children()
+    elif (head := head_of(address)) is not None:
+        candidates = [p for p in psutil.process_iter() if _serves(p, head)]
+    else:
+        candidates = []
+    named = [(_name(process), process) for process in candidates]
+    return [(name, process) for name, process in named if name in RAY_PROGRAMS]
+
+
+def head_of(address: str | None) -> str | None:
+    """HOST:PORT of the head of a cluster that was joined; None of one that was started here, or is
+    reached through a server of its own (ray://)."""
+    if address is None or address.startswith("ray://"):
+        return None
+    return ray.get_runtime_context().gcs_address
+
+
+def _serves(process: psutil.Process, head: str) -> bool:
+    """Whether a process is told of a cluster's head as Ray's own are (`--gcs-address`)."""
+    with suppress(psutil.Error):
+        return f"--gcs-address={head}" in process.cmdline()
+    return False
+
+
+def _name(process: psutil.Process) -> str:
+    with suppress(psutil.Error):
+        return process.name()
+    return ""
+
+
+def answers_soon(place: str) -> bool:
+    """Whether somebody listens at HOST:PORT."""
+    host, _, port = place.rpartition(":")
+    with suppress(OSError), socket.create_connection((host.strip("[]"), int(port)), REACH_S):
+        return True
+    return False
 
 
 def is_alive(process: psutil.Process) -> bool:

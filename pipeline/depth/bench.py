@@ -94,7 +94,7 @@ class Bench:
             if isinstance(requests, DepthRequest)
             else requests
         )
-        journal = Journal(self.ctx.work / "rollouts" / area)
+        journal = self.journal(self.ctx.work / "rollouts" / area)
         place = journal.folder / f"depths-{depths_key(depths)}"
         resumed = place.exists()
         if not resumed:
@@ -123,6 +123,10 @@ class Bench:
             answers=answers,
             energy=_energy(place / ENERGY_FILE, answers, energy_device(self.ctx)),
         )
+
+    def journal(self, folder: Path) -> Journal:
+        """A journal of the stage."""
+        return self.ctx.journal(folder, stage=self.plan.name)
 
     def sampling(self, samples: int) -> Sampling:
         """How every completion of the stage is drawn."""

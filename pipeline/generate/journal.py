@@ -5,19 +5,34 @@ metrics. A resumed run reads it and generates nothing that was already used.
 """
 
 import json
+import os
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from pipeline.artifacts import file_sha256, set_aside, whole_file, write_atomic
+from pipeline.artifacts import (
+    file_sha256,
+    is_set_aside,
+    set_aside,
+    whole_file,
+    write_atomic,
+)
 from pipeline.generate.curriculum import Counts
 from pipeline.generate.groups import Group
 from pipeline.records import scored_from_table, scored_table
 
 _META = b"stepwell"
+_STEP_FILE = re.compile(r"step-(\d{6,})\.parquet")
+
+
+def _say(sentence: str) -> None:
+    print(sentence, flush=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +47,10 @@ class StepRollouts:
 
 @dataclass(frozen=True)
 class Journal:
-    """The steps of one stage under `folder`."""
+    """The steps of one stage under `folder`. `tell` is told of what is set aside."""
 
     folder: Path
+    tell: Callable[[str], None] = field(default=_say, compare=False)
 
     def path(self, step: int) -> Path:
         """The file of one step."""
@@ -48,8 +64,7 @@ class Journal:
         if not self.path(step).exists():
             return None
         if (problem := self._damage(step)) is not None:
-            aside = set_aside(self.path(step))
-            print(f"{self.path(step)} {problem}; set aside as {aside}, and made again", flush=True)
+            self.put_aside(step, problem, then="it is made again")
             return None
         table = pq.read_table(self.path(step))
         meta = json.loads(table.schema.metadata[_META])
@@ -78,13 +93,34 @@ class Journal:
             pq.write_table(table, temporary)
             write_atomic(self._digest(step), file_sha256(temporary))  # there before its file is
 
-    def damaged(self) -> dict[str, str]:
-        """What is wrong with files of steps that are not as they were written, by name."""
-        steps = [
-            int(path.stem.removeprefix("step-")) for path in self.folder.glob("step-*.parquet")
-        ]
-        problems = {self.path(step).name: self._damage(step) for step in sorted(steps)}
-        return {name: problem for name, problem in problems.items() if problem is not None}
+    def passes(self, step: int) -> Mapping[str, Counts] | None:
+        """What a step says of its prompts' pass rates, its rollouts unread; None where it is not
+        there."""
+        if not self.path(step).exists():
+            return None
+        metadata = pq.read_schema(self.path(step)).metadata
+        passes = json.loads(metadata[_META]).get("passes", {})
+        return {name: Counts(*counts) for name, counts in passes.items()}
+
+    def steps(self) -> list[int]:
+        """The steps that are there, in order."""
+        with os.scandir(self.folder) if self.folder.is_dir() else nullcontext(()) as files:
+            matches = [_STEP_FILE.fullmatch(file.name) for file in files]
+        return sorted(int(match[1]) for match in matches if match is not None)
+
+    def damaged(self) -> dict[int, str]:
+        """What is wrong with steps that are not as they were written. Reads every file once, on
+        all cores."""
+        steps = self.steps()
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
+            problems = zip(steps, threads.map(self._damage, steps), strict=True)
+            return {step: problem for step, problem in problems if problem is not None}
+
+    def put_aside(self, step: int, problem: str, *, then: str) -> None:
+        """Rename a step's file out of the way, and tell of it; `then`: what that means."""
+        aside = set_aside(self.path(step))
+        name = "nowhere" if aside is None else aside.name
+        self.tell(f"{self.path(step)} {problem}; it is set aside as {name}: {then}")
 
     def _digest(self, step: int) -> Path:
         return self.path(step).with_suffix(".sha256")
@@ -95,3 +131,13 @@ class Journal:
         if digest.is_file() and digest.read_text() != file_sha256(self.path(step)):
             return "differs from its checksum"
         return None
+
+
+def journals(folder: Path) -> list[Path]:
+    """The folders of journaled steps in a folder and below it, but what was set aside."""
+    folders = {file.parent for file in folder.rglob("step-*.parquet")}
+    return sorted(
+        path
+        for path in folders
+        if not any(is_set_aside(Path(part)) for part in path.relative_to(folder).parts)
+    )

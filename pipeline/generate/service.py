@@ -18,7 +18,7 @@ from pipeline.generate.chat import Chat, shown
 from pipeline.generate.engine import Engine
 from pipeline.generate.groups import Group
 from pipeline.generate.schedule import derived_seed
-from pipeline.generate.unscored import faults
+from pipeline.generate.unscored import faults, no_reward
 from pipeline.recipe.evaluate_stage import EvaluateStage
 from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.recipe.reject_stage import RejectStage
@@ -33,7 +33,7 @@ from pipeline.records import (
     repeats,
 )
 from pipeline.recurrent.request import DepthRequest
-from rewards.api import Reward, Sample
+from rewards.api import INFRA_ERROR, Reward, Sample
 
 
 class RolloutError(RunFailed):
@@ -149,7 +149,7 @@ class RolloutService:
             pending.append((rollout, text, self._submit(sample, uses)))
         generated = time.monotonic()
         scored = [
-            _scored(rollout, text, uses, [f.result() for f in futures])
+            _scored(rollout, text, uses, [future.result() for future in futures])
             for rollout, text, futures in pending
         ]
         self.verification_s += time.monotonic() - generated
@@ -238,8 +238,9 @@ def with_depths(requests: Sequence[Request], depths: Depths, *, samples: int) ->
 
 
 def _scored(
-    rollout: Rollout, text: str, uses: Sequence[RewardUse], results: Sequence[Reward]
+    rollout: Rollout, text: str, uses: Sequence[RewardUse], rewards: Sequence[Reward]
 ) -> Scored:
+    results = [_usable(r, use, rollout) for use, r in zip(uses, rewards, strict=True)]
     components = {use.name: r.value for use, r in zip(uses, results, strict=True)}
     return Scored(
         rollout=rollout,
@@ -251,6 +252,15 @@ def _scored(
             use.name: _bounded(r.detail) for use, r in zip(uses, results, strict=True) if r.detail
         },
     )
+
+
+def _usable(reward: Reward, use: RewardUse, rollout: Rollout) -> Reward:
+    """The reward, or a fault where nothing can be learned from a number like it."""
+    if reward.value is None or (why := no_reward(reward.value, weight=use.weight)) is None:
+        return reward
+    name = f"{rollout.group}/{rollout.sample}"
+    error = f"reward {use.ref}, sample {name!r}: {why}"
+    return Reward(value=None, verdict=INFRA_ERROR, detail={"error": error})
 
 
 def _bounded(detail: Mapping[str, Any]) -> Mapping[str, Any]:

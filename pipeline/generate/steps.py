@@ -20,9 +20,10 @@ from pipeline.generate.service import (
     in_groups,
     sampling_of,
 )
-from pipeline.generate.unscored import check_scored
+from pipeline.generate.unscored import check_scored, no_reward
 from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.records import Prompt, Scored, group_names
+from rewards.api import INFRA_ERROR
 
 WATCH_TEMPERATURE, WATCH_TOP_P = 0.6, 0.95  # as R1 evaluates
 
@@ -157,13 +158,13 @@ class GrpoRollouts:
         if self._passes.steps > step:
             self._passes = PassHistory()
         for earlier in range(self._passes.steps, step):
-            journaled = self._journal.read(earlier)
-            if journaled is None:
+            passes = self._journal.passes(earlier)
+            if passes is None:
                 raise RolloutError(
                     f"the curriculum of step {step} needs {self._journal.path(earlier)}, which is "
                     "not there; restore it, or remove the stage's work folder to begin anew"
                 )
-            self._passes.add(journaled.passes)
+            self._passes.add(passes)
         return self._passes.rates()
 
     def _batch(self, step: int, rates: Mapping[str, float] | None) -> list[Prompt]:
@@ -258,7 +259,16 @@ class GrpoRollouts:
 
 
 def add_component(scored: Scored, name: str, value: float, weight: float) -> Scored:
-    """The same sample with one more reward component."""
+    """The same sample with one more reward component; a value that is no number is none."""
+    if (why := no_reward(value, weight=weight)) is not None:
+        place = f"sample {scored.rollout.group}/{scored.rollout.sample}"
+        return replace(
+            scored,
+            reward=None,
+            components={**scored.components, name: None},
+            verdicts={**scored.verdicts, name: INFRA_ERROR},
+            details={**scored.details, name: {"error": f"{place}: the reward model {why}"}},
+        )
     reward = None if scored.reward is None else scored.reward + weight * value
     return replace(
         scored,

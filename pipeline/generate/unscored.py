@@ -8,10 +8,23 @@ from pipeline.records import Scored
 
 UNSCORED_LIMIT = 0.01  # share of a step that the rewards may fail to score; ours
 REASONS = 3  # that a message names
+LARGEST = 1e15  # of a weighted reward: a group's variance squares it in float32; ours
 
 
 class TooManyUnscored(RunFailed):
     """The rewards failed on more samples than a step may lose."""
+
+
+def no_reward(value: float, *, weight: float) -> str | None:
+    """Why a value is none that a training can compute with; None where it is one.
+
+    >>> no_reward(0.5, weight=2.0)
+    >>> no_reward(float("nan"), weight=2.0)
+    'gave nan (weight 2), which no training can compute with'
+    """
+    if abs(value * weight) <= LARGEST:  # not so for NaN
+        return None
+    return f"gave {value:g} (weight {weight:g}), which no training can compute with"
 
 
 def check_scored(groups: Sequence[Group], *, step: int | None = None) -> None:

@@ -10,6 +10,7 @@ from pipeline.cluster.setups import GrpoSetup, ServiceSetup
 from pipeline.generate.client import RolloutClient
 from pipeline.generate.engine import EngineSettings
 from pipeline.generate.groups import Group
+from pipeline.generate.journal import Journal
 from pipeline.generate.packed_weights import PackedWeights
 from pipeline.generate.service import Depths, Sampling
 from pipeline.plan.stage_plan import Plan
@@ -99,6 +100,11 @@ class Cluster(Protocol):
         ...
 
 
+def warning(console: Console, stage: str) -> Callable[[str], None]:
+    """Shows sentences as warnings of a stage."""
+    return lambda sentence: console.log(f"warning: {stage}: {sentence}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Output:
     """What a stage made: `run` publishes the context's `out` folder as this kind of artifact."""
@@ -120,3 +126,7 @@ class RunContext:
     console: Console
     stopping: Callable[[], bool]
     room: PromptRoom = PromptRoom()
+
+    def journal(self, folder: Path, *, stage: str) -> Journal:
+        """A journal of a stage, whose damages are shown."""
+        return Journal(folder, tell=warning(self.console, stage))

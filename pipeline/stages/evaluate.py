@@ -7,7 +7,6 @@ from typing import Any
 
 from pipeline.artifacts import write_atomic
 from pipeline.generate.groups import Group
-from pipeline.generate.journal import Journal
 from pipeline.generate.schedule import derived_seed
 from pipeline.generate.service import sampling_of
 from pipeline.measure.accuracy import interval, pass_at_k
@@ -51,7 +50,7 @@ def _evaluate(
     assert isinstance(spec, EvaluateStage)
     model = model_of(ctx, name)
     request = asked_depth(spec, model)
-    journal = Journal(ctx.work / f"chunks-{name}")
+    journal = ctx.journal(ctx.work / f"chunks-{name}", stage=plan.name)
     resumed = journal.folder.exists()
     # an engine's start is no answer's energy
     serving = None if resumed else serve(ctx, model, rewards=[spec.reward])

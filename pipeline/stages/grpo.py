@@ -23,19 +23,18 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
     model = model_of(ctx, init.name)
     watched = watched_reward(ctx.plan.recipe, spec)
     serving = serve(ctx, model, rewards=spec.reward_names(), version=-1)
-    serving.open_grpo(
-        GrpoSetup(
-            spec=spec,
-            prompts=tuple(prompts_of(ctx, spec.prompts)),
-            journal=ctx.run_dir / "journal" / plan.name,
-            seed=plan.seed,
-            preference=_preference(ctx, spec),
-            watch=_watched(ctx, spec),
-            watch_reward=watched,
-        )
+    setup = GrpoSetup(
+        spec=spec,
+        prompts=tuple(prompts_of(ctx, spec.prompts)),
+        journal=ctx.run_dir / "journal" / plan.name,
+        seed=plan.seed,
+        preference=_preference(ctx, spec),
+        watch=_watched(ctx, spec),
+        watch_reward=watched,
     )
+    serving.open_grpo(setup)
     job = train_job(ctx, plan, model=model)
-    info = train_on_rollouts(ctx, plan, partial(training_calls.grpo, job))
+    info = train_on_rollouts(ctx, plan, partial(training_calls.grpo, job), setup=setup)
     if spec.watch is not None:
         info["watched_reward"] = watched
     rows = read_metrics(ctx.work / METRICS_FILE)

@@ -37,6 +37,7 @@ class HealthWatch:
             "entropy": self._entropy(row),
             "kl": self._kl(row),
             "gradient": self._gradient(row),
+            "unscored": _unscored(row),
         }
         for name, sentence in signs.items():
             if sentence is not None and name not in self._told:
@@ -95,6 +96,16 @@ class HealthWatch:
             f"the gradient's norm is {norm:.3g} at step {row.get('step', 0):.0f}, and {usual:.3g} "
             "usually; it is scaled down to 1, but people look for odd rows or rewards of that step"
         )
+
+
+def _unscored(row: Mapping[str, float]) -> str | None:
+    if not row.get("unscored_share", 0.0):
+        return None
+    return (
+        f"{row['unscored_share']:.2%} of the samples of step {row.get('step', 0):.0f} have no "
+        "reward and are left out: a reward failed, gave no number, or could not tell; "
+        "logs/rollouts.log names each"
+    )
 
 
 def _lacking(row: Mapping[str, float]) -> str | None:

@@ -7,7 +7,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.generate.chat import load_chat, with_opening
-from pipeline.generate.journal import Journal
 from pipeline.generate.service import RewardUse, sampling_of
 from pipeline.measure.drops import Drop, drop_rows
 from pipeline.plan.stage_plan import StagePlan
@@ -38,7 +37,7 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
             source=spec.prompts,
             sampling=sampling_of(spec),
             seed=plan.seed,
-            journal=Journal(ctx.work / "chunks"),
+            journal=ctx.journal(ctx.work / "chunks", stage=plan.name),
         )
     )
     result = harvest(groups, spec)

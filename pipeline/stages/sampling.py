@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from pipeline.artifacts import fingerprint
 from pipeline.generate.groups import Group
@@ -43,7 +43,7 @@ def sample_in_chunks(
     began = time.monotonic()
     serving: Serving | None = None
     if depths is not None:
-        journal = Journal(journal.folder / f"depths-{depths_key(depths)}")
+        journal = replace(journal, folder=journal.folder / f"depths-{depths_key(depths)}")
     for number, start in enumerate(starts):
         check_stop(ctx, plan)
         chunk = journal.read(number)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.cluster.setups import ServiceSetup
+from pipeline.cluster.setups import GrpoSetup, ServiceSetup
 from pipeline.errors import Stopped
 from pipeline.generate.client import RolloutClient
 from pipeline.generate.engine import EngineSettings
@@ -17,8 +17,9 @@ from pipeline.recipe.routing import judges
 from pipeline.recipe.stage_base import BASE, Input, Training
 from pipeline.records import Message, Prompt, read_prompts
 from pipeline.recurrent.effort import CALIBRATION
-from pipeline.stages.context import Poll, RunContext, Serving, TrainingCall
+from pipeline.stages.context import Poll, RunContext, Serving, TrainingCall, warning
 from pipeline.stages.health_watch import HealthWatch
+from pipeline.stages.journal_check import Needs, start_of
 from pipeline.stages.prompt_room import positions_of
 from pipeline.stages.signal_watch import SignalWatch
 from pipeline.train.checkpoints import latest_whole
@@ -89,6 +90,7 @@ def train_job(
 def train(ctx: RunContext, plan: StagePlan, training: TrainingCall[[]]) -> dict[str, Any]:
     """Run a training on all ranks, showing its metrics; raises Stopped on request."""
     follow = MetricsFollower(ctx, plan.name, as_shown=lambda row: row)
+    latest_whole(ctx.work / CHECKPOINTS, checksums=True, tell=warning(ctx.console, plan.name))
     return _followed(ctx, plan, follow, lambda poll: ctx.cluster.train(training, poll=poll))
 
 
@@ -97,13 +99,16 @@ def train_on_rollouts(
     plan: StagePlan,
     training: TrainingCall[[RolloutClient]],
     *,
+    setup: GrpoSetup,
     as_shown: AsShown = lambda row: row,
 ) -> dict[str, Any]:
-    """The same of a training that asks the service for rollouts.
+    """The same of a training that asks the service, opened with `setup`, for rollouts.
 
     `as_shown`: a row as it is shown, with the step's number among the stage's.
     """
     follow = MetricsFollower(ctx, plan.name, as_shown=as_shown)
+    journal = ctx.journal(setup.journal, stage=plan.name)
+    start_of(ctx.work / CHECKPOINTS, journal, Needs.of(setup.spec))
     return _followed(
         ctx, plan, follow, lambda poll: ctx.cluster.train_on_rollouts(training, poll=poll)
     )
@@ -116,11 +121,6 @@ def _followed(
     run: Callable[[Poll], dict[str, Any]],
 ) -> dict[str, Any]:
     (ctx.work / STOP_FILE).unlink(missing_ok=True)
-    latest_whole(
-        ctx.work / CHECKPOINTS,
-        checksums=True,
-        tell=lambda sentence: ctx.console.log(f"warning: {plan.name}: {sentence}"),
-    )
     result = run(follow)
     follow.finish()
     if result["status"] == STOPPED:

@@ -117,7 +117,12 @@ def keep_newest(folder: Path) -> None:
 def in_order(folder: Path) -> list[Path]:
     """Checkpoint folders by ascending step."""
     paths = [p for p in folder.glob(f"{PREFIX}*") if p.name.removeprefix(PREFIX).isdigit()]
-    return sorted(paths, key=lambda path: int(path.name.removeprefix(PREFIX)))
+    return sorted(paths, key=updates_of)
+
+
+def updates_of(checkpoint: Path) -> int:
+    """How many moves of the optimizer a checkpoint has behind it."""
+    return int(checkpoint.name.removeprefix(PREFIX))
 
 
 def remove(checkpoint: Path) -> None:

@@ -13,7 +13,7 @@ from pipeline.artifacts import (
     is_set_aside,
     open_artifact,
 )
-from pipeline.generate.journal import Journal
+from pipeline.generate.journal import Journal, journals
 from pipeline.models.weights_digest import weights_sha256
 from pipeline.stages.run_folder import RunFolderError
 
@@ -106,9 +106,10 @@ def verify_run(run_dir: Path) -> Verification:
 
 
 def _damaged_steps(run_dir: Path) -> Iterator[Damage]:
-    for folder in entries(run_dir / "journal"):
-        for name, problem in Journal(folder).damaged().items():
-            yield Damage(path=str((folder / name).relative_to(run_dir)), problem=problem)
+    for folder in journals(run_dir / "journal"):
+        journal = Journal(folder)
+        for step, problem in journal.damaged().items():
+            yield Damage(path=str(journal.path(step).relative_to(run_dir)), problem=problem)
 
 
 def show_verification(verification: Verification) -> Iterator[str]:

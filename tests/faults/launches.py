@@ -83,11 +83,10 @@ def outcome(run: Path) -> dict[str, Any]:
     }
 
 
-def _journal(folder: Path) -> list[Any]:
+def _journal(folder: Path) -> dict[int, Any]:
     journal = Journal(folder)
-    steps = sorted(int(file.stem[5:]) for file in folder.glob("step-*.parquet"))
-    rollouts = [journal.read(step) for step in steps]
-    return [step.groups for step in rollouts if step is not None]
+    steps = {number: journal.read(number) for number in journal.steps()}
+    return {number: step.groups for number, step in steps.items() if step is not None}
 
 
 def _rows(file: Path) -> list[dict[str, float]]:

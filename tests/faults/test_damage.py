@@ -13,9 +13,10 @@ from tests.faults.test_faults import project
 
 pytestmark = pytest.mark.faults
 
+STEP = "journal/reason/step-00000"
 LAST = "work/reason/checkpoints/checkpoint-4"
-KILLED = Fault(event="os.rename", path=r"-> .*journal/reason/step-000004\.parquet", target="driver")
-"""Checkpoints 2 and 4 are there by then, and the steps before."""
+KILLED = Fault(event="os.mkdir", path=r"work/\.reason\.out/model$", target="driver")
+"""Checkpoints 2 and 4 are there by then, and all five steps."""
 
 
 def cut(path: Path) -> None:
@@ -53,8 +54,9 @@ DAMAGES: dict[str, Damage] = {
     "a mark of nothing": (LAST, hollow, "complete is damaged"),
     "a name that leads nowhere": ("work/reason/checkpoints/checkpoint-6", nowhere, ""),
     "all checkpoints gone": ("work/reason/checkpoints", shutil.rmtree, ""),
-    "a journaled step flipped": ("journal/reason/step-000003.parquet", flip, ""),
-    "a journaled step cut": ("journal/reason/step-000001.parquet", cut, ""),
+    "a journaled step flipped": (f"{STEP}3.parquet", flip, "lies before checkpoint-4"),
+    "a journaled step cut": (f"{STEP}1.parquet", cut, "set aside as step-000001.parquet.old-1"),
+    "the step of now": (f"{STEP}4.parquet", flip, "it is made again"),
     "a finished artifact": ("stages/cold/model/model.safetensors", flip, "made again"),
     "its manifest": ("stages/cold/manifest.json", cut, "manifest.json is damaged"),
     "an input": ("inputs/base/model/config.json", Path.unlink, "config.json is missing"),
@@ -74,7 +76,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was killed in its last step, a copy of it beside: `restored` puts it back."""
+    """A run that was killed after its last step, a copy of it beside: `restored` puts it back."""
     folder = project(tmp_path_factory.mktemp("killed"))
     code, text = launch(folder, KILLED)
     assert code == -signal.SIGKILL, text
@@ -101,4 +103,13 @@ def test_the_end_is_the_same(name: str, killed: Path, undisturbed: dict[str, Any
     ((_, text),) = finished(folder)
     assert said in text
     assert "Traceback" not in text
-    assert outcome(folder / "runs" / "faults") == undisturbed
+    expected = undisturbed
+    if said == "lies before checkpoint-4" or name == "a journaled step cut":
+        expected = without_step(undisturbed, int(Path(file).stem[5:]))
+    assert outcome(folder / "runs" / "faults") == expected
+
+
+def without_step(outcome: dict[str, Any], number: int) -> dict[str, Any]:
+    """The same, but for one step of the journal: the weights of after it have it already."""
+    steps = {n: s for n, s in outcome["journals"]["journal/reason"].items() if n != number}
+    return outcome | {"journals": outcome["journals"] | {"journal/reason": steps}}

@@ -1,9 +1,11 @@
 """The journal's round trip is exact, and a half-written step does not exist."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pipeline.generate.curriculum import Counts
 from pipeline.generate.groups import Group
 from pipeline.generate.journal import Journal, StepRollouts
 from pipeline.records import Rollout, Scored
@@ -73,3 +75,26 @@ def test_an_older_journal_without_checksums_is_read(tmp_path: Path) -> None:
     journal.write(1, step(0.25))
     (tmp_path / "step-000001.sha256").unlink()
     assert journal.read(1) == step(0.25)
+
+
+def test_pass_rates_are_read_without_rollouts(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    counts = {"p0": Counts(3, 8), "p1": Counts(0, 4)}
+    journal.write(2, replace(step(0.25), passes=counts))
+    assert journal.passes(2) == counts
+    assert journal.passes(3) is None
+
+
+def test_steps_and_damages_are_told_in_order(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "none")
+    assert journal.steps() == []
+    assert journal.damaged() == {}
+    journal = Journal(tmp_path)
+    for number in (10, 2, 1_000_000):
+        journal.write(number, step(0.25))
+    (tmp_path / "step-000003.parquet.old-1").write_text("")
+    (tmp_path / ".step-000004.parquet.99").write_text("")
+    assert journal.steps() == [2, 10, 1_000_000]
+    for number in (10, 2):
+        journal.path(number).write_text("x")
+    assert list(journal.damaged()) == [2, 10]

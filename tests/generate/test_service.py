@@ -187,6 +187,32 @@ def test_the_preference_model_joins_in_the_last_fraction(
         assert sample.reward == 2.0 * sample.components["answer"] + 0.5 * len(sample.text)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
+def test_what_nothing_can_be_learned_from_is_no_reward(
+    value: float, make_service: Callable[..., Any], prompts: list[Prompt], tmp_path: Path
+) -> None:
+    service, _ = make_service(right_when_even, lambda sample: value)
+    with pytest.raises(
+        TooManyUnscored, match=r"answer: infra_error, reward fake, sample 'p\d+/0': gave .* \(24"
+    ):
+        rollouts_of(service, tmp_path, prompts).step(0)
+
+
+def test_a_reward_model_without_numbers_is_named(
+    make_service: Callable[..., Any], prompts: list[Prompt], tmp_path: Path
+) -> None:
+    class Broken:
+        def score(self, prompts: list[str], completions: list[str]) -> list[float]:
+            return [float("nan"), *(0.5 for _ in completions[1:])]
+
+    service, _ = make_service(right_when_even, correct)
+    source = rollouts_of(service, tmp_path, prompts, preference=(Broken(), "taste", 0.5, 1.0))
+    with pytest.raises(
+        TooManyUnscored, match=r"taste: infra_error, sample p\d+/0: the reward model gave nan"
+    ):
+        source.step(0)
+
+
 def test_watched_accuracy_is_of_the_scored_samples(
     make_service: Callable[..., Any], prompts: list[Prompt], tmp_path: Path
 ) -> None:

@@ -4,7 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from rewards import Reward, Sample, resolve, reward
 from rewards.forms import recognise
@@ -105,6 +107,35 @@ def test_messages_column_is_conversational() -> None:
 def test_no_parameters_is_refused() -> None:
     with pytest.raises(TypeError, match="a reward takes"):
         recognise(lambda: 1.0, ref="here:f")
+
+
+@pytest.mark.parametrize(
+    ("result", "value"),
+    [
+        (float("nan"), "nan"),
+        (float("-inf"), "-inf"),
+        (np.float32("nan"), "nan"),
+        (np.float64("inf"), "inf"),
+        (np.array(np.inf), "inf"),
+        (torch.tensor(float("nan")), "nan"),
+        (torch.tensor(float("inf"), dtype=torch.bfloat16), "inf"),
+        (10**400, "inf"),
+        (-(10**400), "-inf"),
+        (Reward(value=np.float32("nan"), verdict="x"), "nan"),  # type: ignore[arg-type]
+        (Reward(value=10**400, verdict="x"), "inf"),
+        ({"score": float("nan")}, "nan"),
+        ({"score": np.float32("inf"), "level": 10**400}, "inf"),
+    ],
+)
+def test_no_number_is_a_fault_that_names_reward_sample_and_value(result: Any, value: str) -> None:
+    samples = [Sample(prompt="", completion="", id=name) for name in ("row-7/0", "row-7/1")]
+    alone = recognise(lambda sample: result, ref="mine.py:f")(samples[:1])
+    among = recognise(lambda samples: [result, 1.0], ref="mine.py:f")(samples)
+    for fault in (alone[0], among[0]):
+        assert (fault.value, fault.verdict) == (None, "infra_error")
+        assert "reward mine.py:f, sample 'row-7/0': gave value" in fault.detail["error"]
+        assert f"= {value}, where a finite number was due" in fault.detail["error"]
+    assert among[1].value == 1.0
 
 
 @pytest.mark.parametrize(

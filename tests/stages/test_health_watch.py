@@ -32,11 +32,13 @@ def test_a_healthy_training_has_no_signs() -> None:
     assert told(*values("grad_norm", *[0.0] * HISTORY, 5.0)) == []
     assert told(*values("grad_norm", *[1.0] * 3, 500.0)) == []  # too early to tell
     assert told({"loss": 1.0}) == []
+    assert told(*values("unscored_share", 0.0, 0.0)) == []
 
 
 @pytest.mark.parametrize(
     ("rows", "saw", "advice"),
     [
+        (values("unscored_share", 0.0, 0.004), "0.40% of the samples of step 1", "rollouts.log"),
         (values("reward", *[0.8] * 6, *[0.1] * 9), "0.38 over 5 steps, and 0.8", "lower lr"),
         (
             entropies(*[0.5] * 3, *[0.01] * 9),

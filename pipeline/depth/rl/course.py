@@ -20,6 +20,7 @@ from pipeline.generate.schedule import derived_seed, prompts_of_step
 from pipeline.generate.steps import step_metrics
 from pipeline.generate.unscored import check_scored
 from pipeline.records import Prompt, group_names
+from pipeline.stages.journal_check import BEFORE, set_damaged_aside
 from pipeline.stages.support import check_stop, prompts_of
 from pipeline.train.job import METRICS_FILE
 
@@ -55,6 +56,8 @@ class Steps:
         Engines hold `model`, and the weights of the newest state. The trainer is given it too.
         """
         first = self._done()
+        then = BEFORE.format(place=self.state(first).name)
+        set_damaged_aside(self._course.journal, before=first, then=then)
         if self._bench.spec.rl.outcome == "expected":
             self._references = References(model)
         began = time.monotonic()

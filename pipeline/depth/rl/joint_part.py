@@ -19,7 +19,6 @@ from pipeline.depth.bench import Bench
 from pipeline.depth.members import policy_request
 from pipeline.depth.rl.course import Course, Steps, keep_row, show_rows
 from pipeline.depth.rl.policy_part import export_head, update_of, work_of
-from pipeline.generate.journal import Journal
 from pipeline.generate.priced_depths import PricedDepths
 from pipeline.generate.schedule import derived_seed
 from pipeline.recipe.depth_stage import DepthStage, JointPhase
@@ -44,18 +43,17 @@ def tokens(bench: Bench, out: Path, *, model: Path, number: int) -> Mapping[str,
     seed = _seed(bench, name)
     bench.forget()
     serving = serve(own, model, rewards=[bench.spec.reward], version=-1)
-    serving.open_grpo(
-        GrpoSetup(
-            spec=spec,
-            prompts=tuple(prompts_of(ctx, spec.prompts)),
-            journal=ctx.run_dir / "journal" / plan.name / name,
-            seed=seed,
-            preference=None,
-            watch=(),
-            watch_reward=bench.spec.reward,
-            depths=priced_depths(bench.spec),
-        )
+    setup = GrpoSetup(
+        spec=spec,
+        prompts=tuple(prompts_of(ctx, spec.prompts)),
+        journal=ctx.run_dir / "journal" / plan.name / name,
+        seed=seed,
+        preference=None,
+        watch=(),
+        watch_reward=bench.spec.reward,
+        depths=priced_depths(bench.spec),
     )
+    serving.open_grpo(setup)
     job = dataclasses.replace(
         train_job(own, plan, model=model, spec=spec, out=out / MODEL_FOLDER), seed=seed
     )
@@ -64,7 +62,8 @@ def tokens(bench: Bench, out: Path, *, model: Path, number: int) -> Mapping[str,
         before = bench.spec.rl.steps + number * (joint.token_steps + joint.head_steps)
         return {**row, "step": before + row["step"], "steps": _last(bench.spec, joint)}
 
-    info = train_on_rollouts(own, plan, partial(training_calls.grpo, job), as_shown=as_shown)
+    training = partial(training_calls.grpo, job)
+    info = train_on_rollouts(own, plan, training, setup=setup, as_shown=as_shown)
     for row in map(json.loads, (own.work / METRICS_FILE).read_text().splitlines()):
         keep_row(own.work, row["step"] - 1, as_shown(row))
     show_rows(bench, _shown(bench))
@@ -126,7 +125,7 @@ def _course(bench: Bench, joint: JointPhase, *, warm: Path, ref_tokens: float) -
 
     return Course(
         work=bench.ctx.work / HEAD,
-        journal=Journal(bench.ctx.run_dir / "journal" / bench.plan.name / HEAD),
+        journal=bench.journal(bench.ctx.run_dir / "journal" / bench.plan.name / HEAD),
         seed=_seed(bench, HEAD),
         reference=warm,
         settings=lambda step, prices: update_of(

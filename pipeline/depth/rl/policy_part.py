@@ -19,7 +19,6 @@ from pipeline.depth.bench import Bench
 from pipeline.depth.head_job import head_job
 from pipeline.depth.rl.course import Course, Steps
 from pipeline.depth.trainer_jobs import RlUpdate
-from pipeline.generate.journal import Journal
 from pipeline.generate.schedule import derived_seed
 from pipeline.recipe.depth_stage import DepthStage
 from pipeline.stages.support import MODEL_FOLDER
@@ -96,7 +95,7 @@ def _course(bench: Bench, *, warm: Path, ref_tokens: float, number: int) -> Cour
     work = work_of(bench, number)
     return Course(
         work=work,
-        journal=Journal(journal / f"seed-{number}" if number else journal),
+        journal=bench.journal(journal / f"seed-{number}" if number else journal),
         seed=seed,
         reference=warm,
         settings=lambda step, prices: update_of(
