@@ -39,10 +39,14 @@ class _Shell:
         stream = log.open("a", buffering=1)
         os.dup2(stream.fileno(), sys.stdout.fileno())
         os.dup2(stream.fileno(), sys.stderr.fileno())
-        start_beat(log)
+        start_beat(log, scored=self._scored)
 
     def ready(self) -> None:
         """Answer when the process is up."""
+
+    def _scored(self) -> int:
+        """Completions that this process has scored."""
+        return 0
 
 
 @ray.remote
@@ -156,11 +160,14 @@ class ServiceActor(_Shell):
     """The rollout service, the verifier pool and the journal's writer."""
 
     def __init__(self, log: Path) -> None:
-        super().__init__(log)
         self._pool: Any = None
         self._service: RolloutService | None = None
         self._steps: StepQueue | None = None
         self._engines: Sequence[Any] = ()
+        super().__init__(log)
+
+    def _scored(self) -> int:
+        return 0 if self._service is None else self._service.scored
 
     def warm(self) -> None:
         """Import what takes seconds, while nothing waits for it."""

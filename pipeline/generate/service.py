@@ -109,6 +109,7 @@ class RolloutService:
         self._preface = preface  # by prompts entry
         self._base = base  # where user reward files are looked up
         self._max_model_tokens = max_model_tokens
+        self.scored = 0  # completions so far
         self.verification_s = 0.0  # in which scores were awaited after all generation
 
     def sample(
@@ -148,10 +149,10 @@ class RolloutService:
             sample = _sample(prompt, texts[rollout.group], text, rollout, sampling, step)
             pending.append((rollout, text, self._submit(sample, uses)))
         generated = time.monotonic()
-        scored = [
-            _scored(rollout, text, uses, [future.result() for future in futures])
-            for rollout, text, futures in pending
-        ]
+        scored = []
+        for rollout, text, futures in pending:
+            scored.append(_scored(rollout, text, uses, [future.result() for future in futures]))
+            self.scored += 1
         self.verification_s += time.monotonic() - generated
         for line in faults(scored):
             print(line, flush=True)  # into this process's log

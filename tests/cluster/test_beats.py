@@ -12,14 +12,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline.cluster.beats import BEAT_S, SILENT_S, STOPPED_S, Pulse, beat_file
+from pipeline.cluster.beats import BEAT_S, IDLE_S, SILENT_S, STOPPED_S, Pulse, beat_file
 
 PROGRAM = """
 import sys, time
 from pathlib import Path
 from pipeline.cluster import beats
-beats.BEAT_S = 0.05
-beats.start_beat(Path(sys.argv[1]))
+beats.BEAT_S, beats.MEASURE_BEATS = 0.05, 1
+beats.start_beat(Path(sys.argv[1]), scored=lambda: 1000)
 print("beats", flush=True)
 time.sleep(600)
 """
@@ -45,9 +45,9 @@ def look(pulse: Pulse, clock: Clock, seconds: float, *, every: float = 2.0) -> s
     return None
 
 
-def sign(logs: Path, *, host: str, pid: int) -> Path:
-    file = beat_file(logs / "engine-0.log")
-    file.write_text(json.dumps({"host": host, "pid": pid}))
+def sign(logs: Path, *, host: str, pid: int, name: str = "engine-0", work: float = 0.0) -> Path:
+    file = beat_file(logs / f"{name}.log")
+    file.write_text(json.dumps({"host": host, "pid": pid, "work": f"{work:20.1f}"}))
     return file
 
 
@@ -64,6 +64,8 @@ def test_a_stopped_process_is_ended_soon(tmp_path: Path) -> None:
     before = beat_file(log).stat().st_mtime
     time.sleep(0.5)
     assert beat_file(log).stat().st_mtime > before
+    assert json.loads(beat_file(log).read_text())["pid"] == process.pid
+    assert 1000 < float(json.loads(beat_file(log).read_text())["work"]) < 1100
     process.send_signal(signal.SIGSTOP)
     time.sleep(0.2)
     sentence = look(pulse, clock, STOPPED_S + 10)
@@ -129,3 +131,45 @@ def test_a_process_that_does_not_beat_may_be_stopped_for_a_while(tmp_path: Path)
     finally:
         child.kill()
         child.wait()
+
+
+@pytest.mark.parametrize(
+    ("rates", "waits"),
+    [
+        ((0.0, 0.0), True),
+        ((0.01, 0.005), True),  # what threads of Ray's own take
+        ((0.0, 0.1), False),
+        ((1.0, 0.0), False),
+    ],
+)
+def test_processes_that_wait_for_each_other_are_told(
+    rates: tuple[float, float], waits: bool, tmp_path: Path
+) -> None:
+    """Seconds of CPU a second of the two processes of a run, which beat all the time."""
+    clock = Clock()
+    pulse = Pulse(tmp_path, clock=clock)
+    sentence = None
+    while clock.now < 3 * IDLE_S and sentence is None:
+        for name, rate in zip(("engine-0", "scorer"), rates, strict=True):
+            file = sign(tmp_path, host="node-7", pid=1, name=name, work=rate * clock.now)
+            os.utime(file, (clock.now, clock.now))
+        clock.now += 5
+        sentence = pulse.silent(["engine-0", "scorer"])
+    if waits:
+        says = "engine-0 and scorer wait for each other: none of them has worked for 30 minutes"
+        assert sentence == says
+        assert IDLE_S < clock.now < IDLE_S + 60
+    else:
+        assert sentence is None
+
+
+def test_work_that_begins_anew_is_work(tmp_path: Path) -> None:
+    """A service's count begins at nothing with every stage."""
+    clock = Clock()
+    pulse = Pulse(tmp_path, clock=clock)
+    for work in (4000.0, 0.0):
+        for _ in range(int(IDLE_S // 10)):
+            file = sign(tmp_path, host="node-7", pid=1, work=work)
+            os.utime(file, (clock.now, clock.now))
+            clock.now += 9
+            assert pulse.silent(["engine-0", "scorer"]) is None

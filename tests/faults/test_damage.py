@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.launches import Fault, finished, launch, outcome
-from tests.faults.test_faults import project
+from tests.faults.launches import Fault, finished, launch, outcome, project
 
 pytestmark = pytest.mark.faults
 
@@ -64,14 +63,6 @@ DAMAGES: dict[str, Damage] = {
     "the table of stages": ("state.json", cut, ""),
     "the recipe": ("recipe.yaml", cut, ""),
 }
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What a run makes that nothing happens to."""
-    folder = project(tmp_path_factory.mktemp("undisturbed"))
-    assert len(finished(folder)) == 1
-    return outcome(folder / "runs" / "faults")
 
 
 @pytest.fixture(scope="module")

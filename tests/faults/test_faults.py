@@ -10,30 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.faults.launches import Fault, finished, outcome
+from tests.faults.launches import Fault, finished, outcome, project
 
-RECIPE = """
-name: faults
-seed: 3
-model: {scratch: {hidden: 64, core: 1, heads: 2, mlp: 128, max_position: 256, iterations: 2}}
-prompts:
-  train: {task: sums, size: 60, difficulty: [2, 3]}
-rewards:
-  digits: {use: "mine.py:digits"}
-stages:
-  cold: {kind: sft, rows: train.worked, lr: 1.0e-3, batch_rows: 16, max_tokens: 200, save_steps: 2}
-  reason: {kind: grpo, init: cold, prompts: train, rewards: [digits], steps: 5, lr: 1.0e-4,
-    prompts_per_step: 4, samples_per_prompt: 4, max_tokens: 16, save_steps: 2}
-hardware: {device: cpu, engine: native}
-"""
-REWARDS = """
-def digits(sample):
-    return sum(c.isdigit() for c in sample.completion) / 24
-
-
-def even(sample):
-    return float(sum(map(ord, sample.completion)) % 2 == 0)
-"""
 KILL, STOP, TERM = signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM
 
 STEP, NEXT = r"journal/reason/step-000002\.parquet", r"journal/reason/step-000003\.parquet"
@@ -97,22 +75,6 @@ FAULTS: dict[str, Fault] = {
 }
 SLICE = ("rank: before a checkpoint is marked",)
 """What `make test` tries of them."""
-
-
-def project(folder: Path, *, recipe: str = RECIPE) -> Path:
-    """A folder to launch from."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "faults.yaml").write_text(recipe)
-    (folder / "mine.py").write_text(REWARDS)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What a run makes that meets no fault."""
-    folder = project(tmp_path_factory.mktemp("undisturbed"))
-    assert len(finished(folder)) == 1
-    return outcome(folder / "runs" / "faults")
 
 
 @pytest.mark.parametrize(

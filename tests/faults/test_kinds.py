@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.launches import Fault, finished, launch, outcome
-from tests.faults.test_faults import RECIPE, project
+from tests.faults.launches import RECIPE, Fault, finished, launch, outcome, project
 
 pytestmark = pytest.mark.faults
 

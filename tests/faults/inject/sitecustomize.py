@@ -3,7 +3,8 @@
 FAULT holds it as JSON: at the first audit event `event`
 (https://docs.python.org/3/library/audit_events.html) whose path matches `path`, in whichever
 process that is, `target` gets signal `number`: `self`, `driver`, one of Ray's programs, the
-`verifier`, or a process that beats in the run's logs. It happens once: `mark` is made before.
+`verifier`, or a process that beats in the run's logs. With `fill` the disk of the run is filled
+instead. It happens once: `mark` is made before.
 """
 
 import json
@@ -30,6 +31,9 @@ def install(fault: dict) -> None:
             os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
         except OSError:  # it has happened
             return
+        if fault["fill"]:
+            fill(Path(fault["run"]) / ".filler")
+            return
         pid = process(target, Path(fault["run"]))
         mark.write_text(str(pid))
         os.kill(pid, fault["number"])
@@ -37,6 +41,17 @@ def install(fault: dict) -> None:
             time.sleep(60)
 
     sys.addaudithook(watch)
+
+
+def fill(path: Path) -> None:
+    """Write to a file until its disk takes nothing more."""
+    with path.open("wb", buffering=0) as file:
+        for size in (2**20, 2**12, 1):
+            try:
+                while file.write(os.urandom(size)) == size:
+                    continue
+            except OSError:
+                continue
 
 
 def process(target: str, run: Path) -> int:
