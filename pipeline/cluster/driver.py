@@ -21,6 +21,7 @@ from pipeline.cluster.actors import (
 )
 from pipeline.cluster.beats import Pulse, oom_kills
 from pipeline.cluster.clean_up import clean_up, ending, leave_behind
+from pipeline.cluster.places import places, rank_environment, thread_environment
 from pipeline.cluster.ray_session import (
     ComponentDied,
     ComponentFailed,
@@ -168,7 +169,7 @@ class Cluster:
         host, port = self.wait(self._trainers[0].endpoint.remote())
         ranks = len(self._trainers)
         running = [
-            trainer.train.remote(training, _rank_environment(rank, ranks, host, port))
+            trainer.train.remote(training, rank_environment(rank, ranks, host, port))
             for rank, trainer in enumerate(self._trainers)
         ]
         return self.wait_all(running, poll=poll)[0]
@@ -312,7 +313,7 @@ class Cluster:
                 placement_group_bundle_index=bundle,
                 placement_group_capture_child_tasks=True,
             ),
-            runtime_env={"env_vars": _thread_environment(threads, self._device)},
+            runtime_env={"env_vars": thread_environment(threads, self._device)},
         ).remote(self._logs / f"{name}.log")
         self._names[actor._actor_id.hex()] = name
         return actor
@@ -352,47 +353,6 @@ class Serving:
         preference = setup.preference
         scorer = None if preference is None else self._cluster.scorer(preference.model)
         self._cluster.wait(self._service.open_grpo.remote(setup, scorer))
-
-
-def places(hardware: Hardware, *, device: str, scorer: bool) -> list[dict[str, float]]:
-    """What each process of a run needs, in this order: the service, ranks, engines, the scorer."""
-    gpu = device == "cuda"
-    rank = _bundle(hardware.rank_threads, gpus=1 if gpu else 0)
-    engine = _bundle(hardware.engine_threads, gpus=hardware.gpus_per_engine if gpu else 0)
-    reader = _bundle(hardware.engine_threads, gpus=1 if gpu else 0)
-    return [
-        {"CPU": 1.0},
-        *[dict(rank) for _ in range(hardware.ranks)],
-        *[dict(engine) for _ in range(hardware.engines)],
-        *([reader] if scorer else []),
-    ]
-
-
-def _bundle(cpus: int, *, gpus: int) -> dict[str, float]:
-    return {"CPU": float(cpus)} | ({"GPU": float(gpus)} if gpus else {})
-
-
-def _thread_environment(threads: int, device: str) -> dict[str, str]:
-    """Every process gets its own thread count; waiting threads leave the core to others."""
-    return {
-        "PYTHONSAFEPATH": "1",
-        "OMP_NUM_THREADS": str(threads),
-        "MKL_NUM_THREADS": str(threads),
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "GOMP_SPINCOUNT": "0",
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-    } | ({"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {})
-
-
-def _rank_environment(rank: int, ranks: int, host: str, port: int) -> dict[str, str]:
-    return {
-        "RANK": str(rank),
-        "LOCAL_RANK": "0",  # each actor sees its own device only
-        "WORLD_SIZE": str(ranks),
-        "MASTER_ADDR": host,
-        "MASTER_PORT": str(port),
-    }
 
 
 def _ray_failure(error: RayError) -> ComponentFailed:
