@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import OK
+from pipeline.errors import FAILED, OK, STOPPED
 from pipeline.generate.journal import Journal
 
 INJECT = Path(__file__).parent / "inject"
 COMMAND = (sys.executable, "-P", "-m", "pipeline", "run", "faults.yaml", "--json")
-LAUNCHES = 4
+MORE_LAUNCHES = 3
+ENDS = (OK, FAILED, STOPPED, -signal.SIGKILL)
 LIMIT_S = 600.0
 TIMES = ("seconds", "_per_s", "matmul", "gflops")  # in names of metrics that no two runs share
 
@@ -30,7 +31,7 @@ rewards:
   digits: {use: "mine.py:digits"}
 stages:
   cold: {kind: sft, rows: train.worked, lr: 1.0e-3, batch_rows: 16, max_tokens: 200, save_steps: 2}
-  reason: {kind: grpo, init: cold, prompts: train, rewards: [digits], steps: 5, lr: 1.0e-4,
+  reason: {kind: grpo, init: cold, prompts: train, rewards: [digits], steps: 11, lr: 1.0e-4,
     prompts_per_step: 4, samples_per_prompt: 4, max_tokens: 16, save_steps: 2}
 hardware: {device: cpu, engine: native}
 """
@@ -64,23 +65,32 @@ def project(folder: Path, *, recipe: str = RECIPE) -> Path:
     return folder
 
 
-def surroundings(project: Path, fault: Fault | None, **more: str) -> dict[str, str]:
-    """Environment of a launch that meets a fault."""
+def surroundings(project: Path, *faults: Fault, **more: str) -> dict[str, str]:
+    """Environment of a launch that meets faults, one after the other; `more` of it."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"} | more
-    if fault is not None:
-        places = {"mark": str(project / "mark"), "run": str(project / "runs" / "faults")}
-        environment["FAULT"] = json.dumps(dataclasses.asdict(fault) | places)
+    if faults:
+        run = str(project / "runs" / "faults")
+        rows = [
+            {**dataclasses.asdict(fault), "mark": str(mark), "run": run}
+            for fault, mark in zip(faults, marks(project, len(faults)), strict=True)
+        ]
+        environment["FAULTS"] = json.dumps(rows)
         path = environment.get("PYTHONPATH", "")
         environment["PYTHONPATH"] = f"{INJECT}{os.pathsep}{path}"
     return environment
 
 
-def launch(project: Path, fault: Fault | None = None, **more: str) -> tuple[int, str]:
-    """Run `faults.yaml` once; exit code and standard error. `more`: of the environment."""
+def marks(project: Path, count: int) -> list[Path]:
+    """Files that are there once a fault has happened."""
+    return [project / f"mark-{number}" for number in range(count)]
+
+
+def launch(project: Path, *faults: Fault, **more: str) -> tuple[int, str]:
+    """Run `faults.yaml` once; exit code and standard error."""
     done = subprocess.run(
         COMMAND,
         cwd=project,
-        env=surroundings(project, fault, **more),
+        env=surroundings(project, *faults, **more),
         capture_output=True,
         text=True,
         timeout=LIMIT_S,
@@ -88,14 +98,24 @@ def launch(project: Path, fault: Fault | None = None, **more: str) -> tuple[int,
     return done.returncode, done.stderr
 
 
-def finished(project: Path, fault: Fault | None = None) -> list[tuple[int, str]]:
-    """Launch until the run is done, at most a few times; what each launch ended with."""
-    ends = []
-    for _ in range(LAUNCHES):
-        ends.append(launch(project, fault))
-        if ends[-1][0] == OK:
-            return ends
-    raise AssertionError("\n".join(text[-3000:] for _, text in ends))
+def finished(project: Path, *faults: Fault) -> list[tuple[int, str]]:
+    """Launch until the run is done; what each launch ended with.
+
+    Raises AssertionError where it is not done in a launch a fault and a few more, a fault did not
+    happen, or a launch ended otherwise than by a kill or an expected end.
+    """
+    ends: list[tuple[int, str]] = []
+    while not ends or ends[-1][0] != OK:
+        ends.append(launch(project, *faults))
+        words = "\n\n".join(f"exit code {code}: {text[-3000:]}" for code, text in ends)
+        assert len(ends) < len(faults) + MORE_LAUNCHES, words
+        assert ends[-1][0] in ENDS, words
+        assert "Traceback" not in ends[-1][1], words
+    missing = [
+        f for f, mark in zip(faults, marks(project, len(faults)), strict=True) if not mark.exists()
+    ]
+    assert not missing, f"{missing} did not happen"
+    return ends
 
 
 def outcome(run: Path) -> dict[str, Any]:

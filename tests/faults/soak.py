@@ -98,7 +98,7 @@ def _disturbed(place: Path, rng: random.Random, report: Soak, *, most: int) -> b
         driver = subprocess.Popen(
             COMMAND,
             cwd=place,
-            env=surroundings(place, None),
+            env=surroundings(place),
             stdout=subprocess.DEVNULL,
             stderr=words,
         )

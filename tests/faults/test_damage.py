@@ -12,10 +12,10 @@ from tests.faults.launches import Fault, finished, launch, outcome, project
 
 pytestmark = pytest.mark.faults
 
-STEP = "journal/reason/step-00000"
-LAST = "work/reason/checkpoints/checkpoint-4"
+STEP = "journal/reason/step-0000"
+LAST = "work/reason/checkpoints/checkpoint-10"
 KILLED = Fault(event="os.mkdir", path=r"work/\.reason\.out/model$", target="driver")
-"""Checkpoints 2 and 4 are there by then, and all five steps."""
+"""Checkpoints 8 and 10 are there by then, and all eleven steps."""
 
 
 def cut(path: Path) -> None:
@@ -45,17 +45,17 @@ def nowhere(path: Path) -> None:
 Damage = tuple[str, Callable[[Path], Any], str]
 """The file, what happens to it, and what is said."""
 DAMAGES: dict[str, Damage] = {
-    "weights cut": (f"{LAST}/model.safetensors", cut, "checkpoint-4 is damaged"),
+    "weights cut": (f"{LAST}/model.safetensors", cut, "checkpoint-10 is damaged"),
     "weights flipped": (f"{LAST}/model.safetensors", flip, "differs from its checksum"),
     "optimizer flipped": (f"{LAST}/optimizer.pt", flip, "differs from its checksum"),
     "random states gone": (f"{LAST}/rng_state.pth", Path.unlink, "rng_state.pth is missing"),
     "an empty mark": (f"{LAST}/complete", empty, "complete is damaged"),
     "a mark of nothing": (LAST, hollow, "complete is damaged"),
-    "a name that leads nowhere": ("work/reason/checkpoints/checkpoint-6", nowhere, ""),
+    "a name that leads nowhere": ("work/reason/checkpoints/checkpoint-20", nowhere, ""),
     "all checkpoints gone": ("work/reason/checkpoints", shutil.rmtree, ""),
-    "a journaled step flipped": (f"{STEP}3.parquet", flip, "lies before checkpoint-4"),
-    "a journaled step cut": (f"{STEP}1.parquet", cut, "set aside as step-000001.parquet.old-1"),
-    "the step of now": (f"{STEP}4.parquet", flip, "it is made again"),
+    "a journaled step flipped": (f"{STEP}09.parquet", flip, "lies before checkpoint-10"),
+    "a journaled step cut": (f"{STEP}01.parquet", cut, "set aside as step-000001.parquet.old-1"),
+    "the step of now": (f"{STEP}10.parquet", flip, "it is made again"),
     "a finished artifact": ("stages/cold/model/model.safetensors", flip, "made again"),
     "its manifest": ("stages/cold/manifest.json", cut, "manifest.json is damaged"),
     "an input": ("inputs/base/model/config.json", Path.unlink, "config.json is missing"),
@@ -95,7 +95,7 @@ def test_the_end_is_the_same(name: str, killed: Path, undisturbed: dict[str, Any
     assert said in text
     assert "Traceback" not in text
     expected = undisturbed
-    if said == "lies before checkpoint-4" or name == "a journaled step cut":
+    if said == "lies before checkpoint-10" or name == "a journaled step cut":
         expected = without_step(undisturbed, int(Path(file).stem[5:]))
     assert outcome(folder / "runs" / "faults") == expected
 

@@ -1,7 +1,6 @@
 """Other kinds of stages and ways of training, each killed within: the end is the same.
 
-A run of each way is undisturbed, another meets its faults one after the other, each in a launch of
-its own.
+A run of each way is undisturbed, another meets its faults one after the other.
 """
 
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.launches import RECIPE, Fault, finished, launch, outcome, project
+from tests.faults.launches import RECIPE, Fault, finished, outcome, project
 
 pytestmark = pytest.mark.faults
 
@@ -84,10 +83,6 @@ def test_the_end_is_the_same(way: str, tmp_path: Path) -> None:
     outcomes: list[dict[str, Any]] = []
     for name in ("whole", "broken"):
         folder = project(tmp_path / name, recipe=recipe)
-        for fault in faults if name == "broken" else ():
-            launch(folder, fault)
-            assert (folder / "mark").exists(), f"{fault} did not happen"
-            (folder / "mark").unlink()
-        finished(folder)
+        finished(folder, *(faults if name == "broken" else ()))
         outcomes.append(outcome(folder / "runs" / "faults"))
     assert outcomes[0] == outcomes[1]

@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 
 from pipeline.errors import FAILED, OK
-from tests.faults.launches import COMMAND, INJECT, Fault, launch, outcome, project, surroundings
+from tests.faults.launches import (
+    COMMAND,
+    INJECT,
+    Fault,
+    launch,
+    marks,
+    outcome,
+    project,
+    surroundings,
+)
 
 pytestmark = pytest.mark.faults
 
@@ -51,7 +60,7 @@ def test_a_disk_that_fills_up(name: str, undisturbed: dict[str, Any], tmp_path: 
     if done.returncode == NO_MOUNTS or not (folder / "first.code").exists():
         pytest.skip("no mounts of its own here")
     first, second = ((folder / f"{which}.txt").read_text() for which in ("first", "second"))
-    assert (folder / "mark").exists(), "the fault did not happen"
+    assert all(mark.exists() for mark in marks(folder, 1)), "the fault did not happen"
     assert int((folder / "first.code").read_text()) == FAILED, first
     assert "No space left on device" in first
     assert "Traceback" not in first + second

@@ -1,10 +1,11 @@
-"""Loaded by every Python process of a run under test (PYTHONPATH): one fault at a named instant.
+"""Loaded by every Python process of a run under test (PYTHONPATH): faults at named instants.
 
-FAULT holds it as JSON: at the first audit event `event`
-(https://docs.python.org/3/library/audit_events.html) whose path matches `path`, in whichever
-process that is, `target` gets signal `number`: `self`, `driver`, one of Ray's programs, the
-`verifier`, or a process that beats in the run's logs. With `fill` the disk of the run is filled
-instead. It happens once: `mark` is made before.
+FAULTS holds them as JSON, one after the other: each is for the first audit event `event`
+(https://docs.python.org/3/library/audit_events.html) whose path matches `path` after the one before
+it has happened, in whichever process that is; the path of `open` is followed by its mode, as in
+"file [w]". `target` gets signal `number`: `self`, `driver`, one of Ray's programs, the `verifier`,
+or a process that beats in the run's logs. With `fill` the disk of the run is filled instead. Each
+happens once: its `mark` is made before.
 """
 
 import json
@@ -16,31 +17,46 @@ import time
 from pathlib import Path
 
 
-def install(fault: dict) -> None:
-    pattern, mark = re.compile(fault["path"]), Path(fault["mark"])
-    event, target = fault["event"], fault["target"]
+def install(faults: list[dict]) -> None:
+    events = {fault["event"] for fault in faults}
+    patterns = {fault["path"]: re.compile(fault["path"]) for fault in faults}
+    waiting = [*faults]
 
     def watch(name: str, arguments: tuple) -> None:
-        if name != event or not arguments:
+        if name not in events or not waiting:
             return
-        paths = arguments[:2] if name == "os.rename" else arguments[:1]
-        text = " -> ".join(str(path) for path in paths if isinstance(path, str | os.PathLike))
-        if not text or pattern.search(text) is None:
+        while waiting and os.path.lexists(waiting[0]["mark"]):
+            waiting.pop(0)  # it has happened, perhaps elsewhere
+        if not waiting or waiting[0]["event"] != name:
+            return
+        fault = waiting[0]
+        if patterns[fault["path"]].search(described(name, arguments)) is None:
             return
         try:
-            os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
-        except OSError:  # it has happened
+            os.close(os.open(fault["mark"], os.O_CREAT | os.O_EXCL))
+        except OSError:  # another process met it at the same time
             return
-        if fault["fill"]:
-            fill(Path(fault["run"]) / ".filler")
-            return
-        pid = process(target, Path(fault["run"]))
-        mark.write_text(str(pid))
-        os.kill(pid, fault["number"])
-        if pid == os.getpid() and fault["number"] == signal.SIGKILL:
-            time.sleep(60)
+        happen(fault)
 
     sys.addaudithook(watch)
+
+
+def described(name: str, arguments: tuple) -> str:
+    """The paths of an event."""
+    paths = arguments[:2] if name == "os.rename" else arguments[:1]
+    text = " -> ".join(str(path) for path in paths if isinstance(path, str | os.PathLike))
+    return f"{text} [{arguments[1]}]" if name == "open" and text else text
+
+
+def happen(fault: dict) -> None:
+    if fault["fill"]:
+        fill(Path(fault["run"]) / ".filler")
+        return
+    pid = process(fault["target"], Path(fault["run"]))
+    Path(fault["mark"]).write_text(str(pid))
+    os.kill(pid, fault["number"])
+    if pid == os.getpid() and fault["number"] == signal.SIGKILL:
+        time.sleep(60)
 
 
 def fill(path: Path) -> None:
@@ -81,5 +97,5 @@ def child(parent: int, name: str) -> int:
     raise LookupError(name)
 
 
-if "FAULT" in os.environ:
-    install(json.loads(os.environ["FAULT"]))
+if "FAULTS" in os.environ:
+    install(json.loads(os.environ["FAULTS"]))
