@@ -111,9 +111,8 @@ def finished(project: Path, *faults: Fault) -> list[tuple[int, str]]:
         assert len(ends) < len(faults) + MORE_LAUNCHES, words
         assert ends[-1][0] in ENDS, words
         assert "Traceback" not in ends[-1][1], words
-    missing = [
-        f for f, mark in zip(faults, marks(project, len(faults)), strict=True) if not mark.exists()
-    ]
+    happened = zip(faults, marks(project, len(faults)), strict=True)
+    missing = [fault for fault, mark in happened if not mark.exists()]
     assert not missing, f"{missing} did not happen"
     return ends
 

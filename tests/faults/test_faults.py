@@ -54,7 +54,7 @@ CHAINS: dict[str, dict[str, Fault]] = {
         "driver: in a checkpoint": Fault(
             event="open", path=rf"{REASON}-4/trainer_state\.json \[w\]", target="driver"
         ),
-        "rank: as an old checkpoint goes": Fault(event="shutil.rmtree", path=rf"{REASON}-4$"),
+        "rank: as an old checkpoint goes": Fault(event="shutil.rmtree", path=rf"{REASON}-6$"),
         "rank: in the last save": Fault(
             event="open", path=r"work/\.reason\.out/model/tokenizer_config\.json"
         ),
