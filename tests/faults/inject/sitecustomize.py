@@ -20,16 +20,19 @@ from pathlib import Path
 def install(faults: list[dict]) -> None:
     events = {fault["event"] for fault in faults}
     patterns = {fault["path"]: re.compile(fault["path"]) for fault in faults}
-    waiting = [*faults]
+    happened = 0  # how many of them, at least
 
     def watch(name: str, arguments: tuple) -> None:
-        if name not in events or not waiting:
+        nonlocal happened
+        if name not in events:
             return
-        while waiting and os.path.lexists(waiting[0]["mark"]):
-            waiting.pop(0)  # it has happened, perhaps elsewhere
-        if not waiting or waiting[0]["event"] != name:
+        number = happened
+        while number < len(faults) and os.path.lexists(faults[number]["mark"]):
+            number += 1  # it has happened, perhaps elsewhere
+        happened = max(happened, number)
+        if number == len(faults) or faults[number]["event"] != name:
             return
-        fault = waiting[0]
+        fault = faults[number]
         if patterns[fault["path"]].search(described(name, arguments)) is None:
             return
         try:
