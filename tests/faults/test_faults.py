@@ -16,9 +16,9 @@ from tests.faults.launches import Fault, finished, outcome, project
 STOP, TERM = signal.SIGSTOP, signal.SIGTERM
 
 
-def step(number: int, target: str = "self", **keys: Any) -> Fault:
+def step(at: int, target: str = "self", **keys: Any) -> Fault:
     """A fault as a step gets its name in the journal."""
-    path = rf"-> .*journal/reason/step-{number:06d}\.parquet"
+    path = rf"-> .*journal/reason/step-{at:06d}\.parquet"
     return Fault(event="os.rename", path=path, target=target, **keys)
 
 

@@ -39,7 +39,12 @@ def right_when_even(request: Request) -> str:
 
 
 def stage(**keywords: Any) -> GrpoStage:
-    given = {"steps": 10, "prompts_per_step": 4, "samples_per_prompt": 2, "max_tokens": 8}
+    given: dict[str, Any] = {
+        "steps": 10,
+        "prompts_per_step": 4,
+        "samples_per_prompt": 2,
+        "max_tokens": 8,
+    }
     return GrpoStage(kind="grpo", prompts="train", rewards=["answer"], **given | keywords)
 
 
@@ -184,7 +189,8 @@ def test_the_preference_model_joins_in_the_last_fraction(
     assert all("taste" not in s.components for g in early.groups for s in g.samples)
     for sample in (s for g in late.groups for s in g.samples):
         assert sample.components["taste"] == len(sample.text)
-        assert sample.reward == 2.0 * sample.components["answer"] + 0.5 * len(sample.text)
+        right = sample.components["answer"] or 0.0
+        assert sample.reward == 2.0 * right + 0.5 * len(sample.text)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
