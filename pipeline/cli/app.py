@@ -130,14 +130,28 @@ def run(
 
 
 @app.command()
-def plan(recipe: RecipeRef, overrides: Overrides = None, as_json: Json = False) -> Answer:
+def plan(
+    recipe: RecipeRef,
+    overrides: Overrides = None,
+    matmul_gflops: Annotated[
+        float | None,
+        typer.Option(
+            "--matmul-gflops", min=1e-3, help="Of this machine's cores, as doctor measures them."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> Answer:
     """Show stages, batches, tokens, memory, hours and placement; runs nothing."""
     from pipeline.plan.data_notes import data_notes
     from pipeline.watch.plan_view import plan_document, show_plan
 
     resolved = planned(recipe, overrides or [])
     data = data_notes(resolved.recipe)
-    return Answer(document=plan_document(resolved, data), show=lambda: show_plan(resolved, data))
+    each = None if matmul_gflops is None else matmul_gflops / len(os.sched_getaffinity(0))
+    return Answer(
+        document=plan_document(resolved, data, matmul_gflops=each),
+        show=lambda: show_plan(resolved, data, matmul_gflops=each),
+    )
 
 
 @app.command()

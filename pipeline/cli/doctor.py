@@ -176,13 +176,13 @@ def enough_memory(plan: Plan) -> Check:
     largest = max((stage.memory_gib or 0.0 for stage in guess.stages), default=0.0)
     needed = hardware.ranks * largest + hardware.engines * hardware.kv_cache_gib
     if plan.device == "cuda":
-        found = f"{largest:.3g} GiB per trainer GPU, without activations (estimate)"
+        found = f"{largest:.3g} GiB per trainer GPU (estimate)"
         return Check(name="recipe", status="ok", found=found)
     enough = needed <= _machine_gib()
     return Check(
         name="recipe",
         status="ok" if enough else "warning",
-        found=f"{needed:.3g} GiB of memory, without activations (estimate)",
+        found=f"{needed:.3g} GiB of memory (estimate)",
         fix="" if enough else "take a smaller model, fewer ranks, or sharding: zero2",
     )
 

@@ -1,57 +1,35 @@
 """Tokens, FLOPs, memory, hours and cost of a recipe, as arithmetic. An estimate, labelled as one.
 
-Forward passes cost 2 FLOPs per parameter and token, training 6 (Kaplan et al., arXiv 2001.08361);
-a mixed-precision Adam holds 16 bytes per parameter (ZeRO, arXiv 1910.02054).
+Forward passes cost 2 FLOPs per parameter and token, training 6 (Kaplan et al., arXiv 2001.08361).
+Memory is `pipeline.plan.stage_memory`'s, rates are `pipeline.plan.speeds`'.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+from pipeline.plan.lengths import task_lengths
+from pipeline.plan.memory import GIB, EngineMemory, RankMemory, states
 from pipeline.plan.model_origin import first_source
+from pipeline.plan.model_shape import ModelShape
 from pipeline.plan.placement import gpus_of
-from pipeline.plan.sizes import ModelShape, optimizer_bytes, shape_of
+from pipeline.plan.sizes import shape_of
+from pipeline.plan.speeds import Load, Seconds, Speed, assumption, seconds_of, speed_of
+from pipeline.plan.stage_memory import as_pruned, engine_memory, rank_memory
+from pipeline.plan.vocabulary import MARGIN_TOKENS
 from pipeline.prompts.file_rows import file_rows
 from pipeline.prompts.row_files import row_files
-from pipeline.recipe.hardware import Hardware
 from pipeline.recipe.prompt_source import PromptSource
 from pipeline.recipe.schema import Recipe, Stage
-from pipeline.recipe.stage_work import FILL, HARVESTED, PROMPT_TOKENS, Sampled, Trained, Work
+from pipeline.recipe.stage_base import BASE
+from pipeline.recipe.stage_work import FILL, HARVESTED, UNKNOWN, Sampled, Trained, Work
 
-GIB = 2**30
 JOURNAL_BYTES = 8  # a token: measured 6 for long completions, 26 for those of a few tokens
 CHECKPOINTS_AT_ONCE = 3  # of a stage that trains: two are kept while the next is written
 UNKNOWN_ROWS = 10_000  # of a data set whose size the recipe does not say; ours
-
-
-@dataclass(frozen=True, kw_only=True)
-class Speed:
-    """Assumed sustained rates of one device: a GPU, or one CPU thread."""
-
-    name: str
-    train_flops_per_s: float
-    generate_flops_per_s: float
-    max_tokens_per_s: float  # of one engine, however small the model
-
-
-SPEEDS: Mapping[str, Speed] = {
-    # Measured on two AVX-512 cores without bf16 units, float32: 0.9M parameters trained at 9,000
-    # tokens/s, 135M sampled at 110 tokens/s, 0.5M at 5,700 tokens/s.
-    "cpu": Speed(
-        name="CPU thread, float32",
-        train_flops_per_s=40e9,
-        generate_flops_per_s=25e9,
-        max_tokens_per_s=6_000,
-    ),
-    # Assumed, not measured here: 35 % of an H100's 989 TFLOP/s in training, 8 % in generation.
-    "cuda": Speed(
-        name="H100-class GPU, bfloat16",
-        train_flops_per_s=350e12,
-        generate_flops_per_s=80e12,
-        max_tokens_per_s=30_000,
-    ),
-}
+PRUNED_WORDS = MARGIN_TOKENS + 300  # of a vocabulary that a run prunes; SmolLM2's has 4,360
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +41,10 @@ class StageEstimate:
     generated_tokens: float
     trained_tokens: float
     flops: float | None
-    memory_gib: float | None  # weights, gradients, Adam and a reference per rank; no activations
+    seconds: Seconds | None
+    rank: RankMemory | None  # of one trainer
+    engine: EngineMemory | None  # of one GPU of an engine, or of one engine on a CPU
+    memory_gib: float | None  # of one trainer, altogether
     kv_gib: float | None  # of one engine with every sequence at full length
     scorer_gib: float | None  # weights of the reward model, beside the engines
     hours: float | None
@@ -83,23 +64,17 @@ class Estimate:
     assumptions: tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Load:
-    """What a stage computes: tokens and FLOPs, generating, scoring by a model and training."""
+def estimate(recipe: Recipe, *, device: str, matmul_gflops: float | None = None) -> Estimate:
+    """Every stage of a recipe whose references are right, on `device` (cpu or cuda).
 
-    generated_tokens: float
-    trained_tokens: float
-    generate_flops: float
-    score_flops: float
-    train_flops: float
-
-
-def estimate(recipe: Recipe, *, device: str) -> Estimate:
-    """Every stage of a recipe whose references are right, on `device` (cpu or cuda)."""
+    `matmul_gflops`: of one CPU thread; default: assumed.
+    """
+    speed = speed_of(device, matmul_gflops=matmul_gflops)
     stages = tuple(
-        _stage_estimate(recipe, name, stage, device=device) for name, stage in recipe.stages.items()
+        _stage_estimate(recipe, name, stage, device=device, speed=speed)
+        for name, stage in recipe.stages.items()
     )
-    hours = _total(s.hours for s in stages)
+    hours = _total([speed.run_s / 3600, *(s.hours for s in stages)])
     hardware = recipe.hardware
     gpus = gpus_of(recipe) if device == "cuda" else 0
     price = hardware.dollars_per_gpu_hour
@@ -110,40 +85,84 @@ def estimate(recipe: Recipe, *, device: str) -> Estimate:
         gpus=gpus,
         dollars=dollars,
         disk_gib=_largest_disk_gib(recipe, stages),
-        assumptions=_assumptions(device),
+        assumptions=_assumptions(speed, device=device),
     )
 
 
-def _assumptions(device: str) -> tuple[str, ...]:
-    speed = SPEEDS[device]
+def _assumptions(speed: Speed, *, device: str) -> tuple[str, ...]:
     return (
-        f"{speed.name}: {_si(speed.train_flops_per_s)}FLOP/s training, "
-        f"{_si(speed.generate_flops_per_s)}FLOP/s generating, "
-        f"at most {speed.max_tokens_per_s:,.0f} tokens/s per engine",
-        f"sequences of {FILL:.0%} of max_tokens; {UNKNOWN_ROWS:,} rows where a size is not given; "
-        f"a harvest keeps {HARVESTED:.0%}; memory without activations",
+        assumption(speed, device=device),
+        f"completions of {FILL:.0%} of max_tokens, of our own tasks as long as their solutions; "
+        f"{UNKNOWN_ROWS:,} rows where a size is not given; a harvest keeps {HARVESTED:.0%}",
     )
 
 
-def _stage_estimate(recipe: Recipe, name: str, stage: Stage, *, device: str) -> StageEstimate:
-    shape = _shape(recipe, name)
-    work = stage.work({item.name: _rows(recipe, item.name) for item in stage.inputs()})
-    load = _load(recipe, name, work)
+def _stage_estimate(
+    recipe: Recipe, name: str, stage: Stage, *, device: str, speed: Speed
+) -> StageEstimate:
+    shape, lengths = stage_shape(recipe, name), task_lengths(recipe, name)
+    rows = {item.name: _rows(recipe, item.name) for item in stage.inputs()}
+    work = stage.work(rows, lengths=lengths)
+    load = load_of(recipe, name, work)
+    numbers: dict[str, Any] = {}
+    if shape is not None:
+        hardware = recipe.hardware
+        seconds = seconds_of(load, hardware, speed=speed, device=device, overlaps=work.overlaps)
+        rank, engine = stage_memory(recipe, name, device=device)
+        numbers = {
+            "flops": load.generate_flops + load.score_flops + load.train_flops,
+            "seconds": seconds,
+            "hours": seconds.total / 3600,
+            "rank": rank,
+            "engine": engine,
+            "memory_gib": None if rank is None else rank.total,
+            "kv_gib": _kv_gib(recipe, engine),
+            "scorer_gib": _scorer_gib(recipe, work, device=device),
+            "disk_gib": _left_gib(recipe, stage, shape, load),
+            "checkpoints_gib": _checkpoints_gib(recipe, stage, shape),
+        }
     return StageEstimate(
         name=name,
         kind=stage.kind,
         generated_tokens=load.generated_tokens,
         trained_tokens=load.trained_tokens,
-        flops=load.generate_flops + load.score_flops + load.train_flops if shape else None,
-        memory_gib=_memory_gib(recipe, stage, shape) if shape else None,
-        kv_gib=_kv_gib(recipe, stage, shape) if shape else None,
-        scorer_gib=_scorer_gib(recipe, work, device=device) if shape else None,
-        hours=_hours(load, recipe.hardware, device=device, overlaps=work.overlaps)
-        if shape
-        else None,
-        disk_gib=_left_gib(recipe, stage, shape, load) if shape else None,
-        checkpoints_gib=_checkpoints_gib(recipe, stage, shape) if shape else None,
+        **(dict.fromkeys(OPEN) | numbers),
     )
+
+
+OPEN = (
+    "flops", "seconds", "hours", "rank", "engine", "memory_gib", "kv_gib", "scorer_gib",
+    "disk_gib", "checkpoints_gib",
+)  # fmt: skip
+"""What cannot be told of a model of unknown size."""
+
+
+def stage_memory(
+    recipe: Recipe, name: str, *, device: str
+) -> tuple[RankMemory | None, EngineMemory | None]:
+    """Of a stage's trainer and of an engine; None for what it has not, or cannot be told.
+
+    Raises PlanError where the stage's batch cannot be split over the ranks.
+    """
+    stage, shape = recipe.stages[name], stage_shape(recipe, name)
+    if shape is None:
+        return None, None
+    lengths, dtype = task_lengths(recipe, name), recipe.model.dtype
+    rank = rank_memory(stage, shape, recipe.hardware, dtype=dtype, device=device, lengths=lengths)
+    if not stage.uses_engines:
+        return rank, None
+    most = stage.longest_completion
+    longest = most + UNKNOWN.prompt_tokens(most)
+    engine = engine_memory(shape, recipe.hardware, dtype=dtype, device=device, longest=longest)
+    return rank, engine
+
+
+def _kv_gib(recipe: Recipe, engine: EngineMemory | None) -> float | None:
+    """Of one engine, over all of its GPUs."""
+    if engine is None or engine.sequence is None:
+        return None
+    hardware = recipe.hardware
+    return engine.sequence * hardware.gpus_per_engine * hardware.max_sequences_per_engine
 
 
 def _left_gib(recipe: Recipe, stage: Stage, shape: ModelShape, load: Load) -> float:
@@ -160,12 +179,15 @@ def _checkpoints_gib(recipe: Recipe, stage: Stage, shape: ModelShape) -> float:
         return 0.0
     rank = memory.adapter_rank
     learned = shape.parameters if rank is None else shape.adapters(rank)
-    values = optimizer_bytes(
-        learned, sharding="none", ranks=1, dtype=dtype, eight_bit=memory.eight_bit
+    held = states(
+        learned,
+        sharding=recipe.hardware.sharding,
+        ranks=1,
+        dtype=dtype,
+        eight_bit=memory.eight_bit,
     )
-    gradients = learned * _value_bytes(dtype)
     reference = shape.parameters * _value_bytes(dtype) if memory.reference else 0.0
-    return CHECKPOINTS_AT_ONCE * (values - gradients + reference) / GIB
+    return CHECKPOINTS_AT_ONCE * (held.weights + held.optimizer + reference) / GIB
 
 
 def _largest_disk_gib(recipe: Recipe, stages: Iterable[StageEstimate]) -> float | None:
@@ -178,13 +200,27 @@ def _largest_disk_gib(recipe: Recipe, stages: Iterable[StageEstimate]) -> float 
     return base.parameters * _value_bytes(recipe.model.dtype) / GIB + kept + max(largest, default=0)
 
 
-def _load(recipe: Recipe, name: str, work: Work) -> Load:
-    """A stage's work, priced: forward passes of prompts and completions, and training."""
+def load_of(recipe: Recipe, name: str, work: Work) -> Load:
+    """A stage's work, priced: forward passes of prompts and completions, training, and weights to
+    the engines. A published model answers at length where nothing has taught it our tasks."""
 
     def run(model: str | None) -> float:
         """Parameters that a token of a model passes; those of the stage's own where unknown."""
-        shape = _shape(recipe, name if model is None else model) or _shape(recipe, name)
+        shape = stage_shape(recipe, name if model is None else model) or stage_shape(recipe, name)
         return shape.run if shape else 0.0
+
+    rambling = recipe.model.hub is not None or recipe.model.gguf is not None
+
+    def sampled(part: Sampled) -> Sampled:
+        if (
+            part.model != BASE
+            or not rambling
+            or part.lengths.completion is None
+            or part.lengths.shown
+        ):
+            return part
+        lengths = replace(part.lengths, completion=float(part.max_tokens))
+        return replace(part, lengths=lengths)
 
     def forward_flops(part: Sampled) -> float:
         return 2 * run(part.model) * (part.tokens + part.prompt_tokens)
@@ -196,64 +232,25 @@ def _load(recipe: Recipe, name: str, work: Work) -> Load:
         own = (4 if part.adapted else 6) + (2 if part.recomputed else 0)
         return (own * run(None) + frozen) * part.tokens
 
+    samples = [sampled(part) for part in work.sampled]
+    shape = stage_shape(recipe, name)
+    synced = 0.0
+    if shape is not None and work.syncs:
+        synced = work.syncs * shape.parameters * _value_bytes(recipe.model.dtype)
     return Load(
-        generated_tokens=sum(part.tokens for part in work.sampled),
+        models=max(len({part.model for part in samples}), 1),
+        synced_bytes=synced,
+        generated_tokens=sum(part.tokens for part in samples),
         trained_tokens=sum(part.tokens for part in work.trained),
-        generate_flops=sum(forward_flops(part) for part in work.sampled),
+        generate_flops=sum(forward_flops(part) for part in samples),
         score_flops=sum(forward_flops(part) for part in work.scored),
         train_flops=sum(training_flops(part) for part in work.trained),
     )
 
 
-def _hours(load: Load, hardware: Hardware, *, device: str, overlaps: bool) -> float:
-    """Generation, scoring and training one after the other, or training meanwhile. A reward model
-    has the devices of one engine, and reads as fast as a trainer."""
-    speed = SPEEDS[device]
-    trainers, generators = hardware.ranks, hardware.engines * hardware.gpus_per_engine
-    if device == "cpu":
-        trainers = hardware.ranks * hardware.rank_threads
-        generators = hardware.engines * hardware.engine_threads
-    generating = max(
-        load.generate_flops / (generators * speed.generate_flops_per_s),
-        load.generated_tokens / (hardware.engines * speed.max_tokens_per_s),
-    )
-    scoring = load.score_flops / (generators / hardware.engines * speed.train_flops_per_s)
-    training = load.train_flops / (trainers * speed.train_flops_per_s)
-    sampling = generating + scoring
-    return (max(sampling, training) if overlaps else sampling + training) / 3600
-
-
-def _memory_gib(recipe: Recipe, stage: Stage, shape: ModelShape) -> float | None:
-    """Of one rank of the trainer."""
-    memory, hardware, dtype = stage.trainer_memory, recipe.hardware, recipe.model.dtype
-    if memory is None:
-        return None
-    sharding, ranks = hardware.sharding, hardware.ranks
-    rank = memory.adapter_rank
-    total = optimizer_bytes(
-        shape.parameters if rank is None else shape.adapters(rank),
-        frozen=0.0 if rank is None else shape.parameters,
-        sharding=sharding,
-        ranks=ranks,
-        dtype=dtype,
-        eight_bit=memory.eight_bit,
-    )
-    if memory.reference:
-        total += shape.parameters * _value_bytes(dtype) / (ranks if sharding == "zero3" else 1)
-    return total / GIB
-
-
-def _kv_gib(recipe: Recipe, stage: Stage, shape: ModelShape) -> float | None:
-    """Of one engine."""
-    if not stage.uses_engines or shape.kv_values is None:
-        return None
-    tokens = recipe.hardware.max_sequences_per_engine * (stage.longest_completion + PROMPT_TOKENS)
-    return tokens * shape.kv_values * _value_bytes(recipe.model.dtype) / GIB
-
-
 def _scorer_gib(recipe: Recipe, work: Work, *, device: str) -> float | None:
     """Of the reward model that reads what the stage samples: float32 on the CPU."""
-    shapes = [_shape(recipe, part.model) for part in work.scored if part.model is not None]
+    shapes = [stage_shape(recipe, part.model) for part in work.scored if part.model is not None]
     dtype = "float32" if device == "cpu" else recipe.model.dtype
     return _total(s.parameters * _value_bytes(dtype) / GIB for s in shapes if s) if shapes else None
 
@@ -262,11 +259,13 @@ def _value_bytes(dtype: str) -> int:
     return 2 if dtype == "bfloat16" else 4
 
 
-def _shape(recipe: Recipe, name: str) -> ModelShape | None:
+def stage_shape(recipe: Recipe, name: str) -> ModelShape | None:
     """The model that a stage trains, samples or copies, at its mean iterations; `base` is the
     recipe's."""
     source = first_source(recipe, name)
     shape = None if source is None else shape_of(source)
+    if shape is not None and recipe.model.vocabulary == "pruned":
+        shape = as_pruned(shape, words=PRUNED_WORDS)
     stage = recipe.stages.get(name)
     iterations = None if stage is None else stage.mean_iterations
     if shape is None or iterations is None:
@@ -300,11 +299,3 @@ def _total(values: Iterable[float | None]) -> float | None:
     numbers = list(values)
     known = [number for number in numbers if number is not None]
     return sum(known) if len(known) == len(numbers) else None
-
-
-def _si(value: float) -> str:
-    """1.5e9 as `1.5 G`."""
-    for power, letter in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
-        if value >= power:
-            return f"{value / power:g} {letter}"
-    return f"{value:g} "

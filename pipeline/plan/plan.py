@@ -25,6 +25,7 @@ from pipeline.plan.identity import (
     spec_identity,
 )
 from pipeline.plan.lora_targets import lora_mistakes
+from pipeline.plan.memory_mistakes import memory_mistakes, scorer_mistakes
 from pipeline.plan.outcome_mistakes import outcome_mistakes
 from pipeline.plan.placement import placement_mistakes
 from pipeline.plan.stage_plan import Plan, PlanError, StagePlan
@@ -51,6 +52,10 @@ def make_plan(recipe: Recipe, *, cores: int | None = None) -> Plan:
         mistakes += lora_mistakes(recipe, name, stage)
         mistakes += engine_model_mistakes(recipe, name, stage, device=device_of(recipe.hardware))
         mistakes += optimizer_mistakes(name, stage, device=device_of(recipe.hardware))
+    if not mistakes:
+        for name, stage in recipe.stages.items():
+            mistakes += memory_mistakes(recipe, name, stage, device=device_of(recipe.hardware))
+        mistakes += scorer_mistakes(recipe, device=device_of(recipe.hardware))
     mistakes += placement_mistakes(recipe, device=device_of(recipe.hardware))
     mistakes += vocabulary_mistakes(recipe)
     if mistakes:

@@ -22,7 +22,7 @@ from pipeline.recipe.stage_base import (
     Product,
     StageBase,
 )
-from pipeline.recipe.stage_work import FILL, Sampled, Trained, TrainerMemory, Work
+from pipeline.recipe.stage_work import UNKNOWN, Lengths, Sampled, Trained, TrainerMemory, Work
 
 
 class RandomDepthSft(Strict):
@@ -335,18 +335,18 @@ class DepthStage(StageBase):
         """Half of `max_depth`, the mean of everything that is tried."""
         return (self.max_depth + 1) // 2
 
-    def work(self, rows: Mapping[str, float]) -> Work:
+    def work(self, rows: Mapping[str, float], *, lengths: Lengths = UNKNOWN) -> Work:
         """Rollouts of all parts, the SFT at random depths and the joint phase's tokens; the head's
         own training is nothing."""
         sft = self.random_depth or RandomDepthSft()
         count = sum(rows[i.name] for i in self.inputs() if i.role == "rows")
-        joint = self._joint_work(self.joint) if self.joint is not None else Work()
+        joint = self._joint_work(self.joint, lengths) if self.joint is not None else Work()
         return Work(
             sampled=(
-                Sampled(sequences=self._rollouts(), max_tokens=self.max_tokens),
+                Sampled(sequences=self._rollouts(), max_tokens=self.max_tokens, lengths=lengths),
                 *joint.sampled,
             ),
-            trained=(Trained(tokens=count * FILL * sft.max_tokens), *joint.trained),
+            trained=(Trained(tokens=count * lengths.row_tokens(sft.max_tokens)), *joint.trained),
         )
 
     def _rollouts(self) -> int:
@@ -377,13 +377,17 @@ class DepthStage(StageBase):
         transfer = len(pareto.transfer) * (self.max_depth + costs * self.rl.seeds)
         return size * (everywhere + transfer) + placed * on_the_way
 
-    def _joint_work(self, joint: JointPhase) -> Work:
+    def _joint_work(self, joint: JointPhase, lengths: Lengths) -> Work:
         """Rollouts of both halves, and the tokens' training; whole gradients are counted."""
         per_step = joint.rounds * self.rl.prompts_per_step * self.rl.samples_per_prompt
         steps = joint.token_steps + joint.head_steps
-        tokens = Sampled(sequences=per_step * joint.token_steps, max_tokens=self.max_tokens)
+        tokens = Sampled(
+            sequences=per_step * joint.token_steps, max_tokens=self.max_tokens, lengths=lengths
+        )
         return Work(
-            sampled=(Sampled(sequences=per_step * steps, max_tokens=self.max_tokens),),
+            sampled=(
+                Sampled(sequences=per_step * steps, max_tokens=self.max_tokens, lengths=lengths),
+            ),
             trained=(
                 Trained(
                     tokens=tokens.tokens + tokens.prompt_tokens,

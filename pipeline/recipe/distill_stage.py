@@ -9,7 +9,7 @@ from pipeline.recipe.model_source import ModelSource
 from pipeline.recipe.section import listed
 from pipeline.recipe.sft_stage import COSINE_END, RandomDepths
 from pipeline.recipe.stage_base import Input, Product, Training
-from pipeline.recipe.stage_work import FILL, Sampled, Work
+from pipeline.recipe.stage_work import UNKNOWN, Lengths, Rows, Sampled, Work
 
 
 class DistillStage(Training):
@@ -78,18 +78,28 @@ class DistillStage(Training):
     def longest_completion(self) -> int:
         return self.max_tokens
 
-    def work(self, rows: Mapping[str, float]) -> Work:
+    def work(self, rows: Mapping[str, float], *, lengths: Lengths = UNKNOWN) -> Work:
         if self.steps is not None:
-            return self._on_policy_work(self.steps)
+            return self._on_policy_work(self.steps, lengths)
         count = sum(rows[i.name] for i in self.inputs() if i.role == "rows")
-        tokens = count * self.epochs * FILL * self.max_tokens
+        tokens = count * self.epochs * lengths.row_tokens(self.max_tokens)
         return Work(trained=(self.trained(tokens),))
 
-    def _on_policy_work(self, steps: int) -> Work:
+    def _on_policy_work(self, steps: int, lengths: Lengths) -> Work:
         """The student samples, and the teacher reads what it wrote."""
-        sampled = Sampled(sequences=steps * self.batch_rows, max_tokens=self.max_tokens)
+        sampled = Sampled(
+            sequences=steps * self.batch_rows, max_tokens=self.max_tokens, lengths=lengths
+        )
         trained = self.trained(sampled.tokens, frozen=(self.teacher,))
         return Work(sampled=(sampled,), trained=(trained,))
+
+    def training_rows(self, lengths: Lengths) -> Rows:
+        """As those of sft."""
+        longest = lengths.longest_row_tokens(self.max_tokens)
+        return Rows(
+            longest=self.max_tokens if self.packing else longest,
+            mean=self.max_tokens if self.packing else lengths.row_tokens(self.max_tokens),
+        )
 
     @property
     def batch_text(self) -> str:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, PositiveInt, model_validator
 
 from pipeline.recipe.stage_base import ENGINE_KEYS, Input, Product, StageBase
-from pipeline.recipe.stage_work import Sampled, Work
+from pipeline.recipe.stage_work import UNKNOWN, Lengths, Sampled, Work
 
 Effort = Literal["low", "medium", "high"]
 
@@ -73,11 +73,17 @@ class EvaluateStage(StageBase):
     def longest_completion(self) -> int:
         return self.max_tokens
 
-    def work(self, rows: Mapping[str, float]) -> Work:
+    def work(self, rows: Mapping[str, float], *, lengths: Lengths = UNKNOWN) -> Work:
         sequences = rows[self.prompts] * self.samples_per_prompt
         return Work(
             sampled=tuple(
-                Sampled(sequences=sequences, max_tokens=self.max_tokens, model=model)
+                Sampled(
+                    sequences=sequences,
+                    max_tokens=self.max_tokens,
+                    model=model,
+                    lengths=lengths,
+                    samples=self.samples_per_prompt,
+                )
                 for model in self.models
             )
         )

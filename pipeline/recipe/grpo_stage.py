@@ -1,6 +1,7 @@
 """`kind: grpo`: reinforcement learning from rule rewards, and R1's alignment RL."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -8,7 +9,16 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from pipeline.recipe.reward_spec import ModelReward
 from pipeline.recipe.section import Strict
 from pipeline.recipe.stage_base import ENGINE_KEYS, TRAINER_KEYS, FurtherTraining, Input, Product
-from pipeline.recipe.stage_work import Sampled, TrainerMemory, Work
+from pipeline.recipe.stage_work import (
+    DIFFERING,
+    RESAMPLED,
+    UNKNOWN,
+    Lengths,
+    Rows,
+    Sampled,
+    TrainerMemory,
+    Work,
+)
 
 Variant = Literal["grpo", "dapo", "dr_grpo", "gspo", "cispo"]
 
@@ -162,11 +172,17 @@ class GrpoStage(FurtherTraining):
     def longest_completion(self) -> int:
         return self.max_tokens
 
-    def work(self, rows: Mapping[str, float]) -> Work:
-        """Rollouts, what a reward model scores in its last fraction of the steps, a forward pass
-        of the reference where there is a KL term, and training."""
+    def work(self, rows: Mapping[str, float], *, lengths: Lengths = UNKNOWN) -> Work:
+        """Rollouts and those that replace groups without variance, what a reward model scores in
+        its last fraction of the steps, a forward pass of the reference where there is a KL term,
+        and training: without it, of the groups whose rewards differ."""
         count, model = self.steps * self.completions_per_step, self.model_reward
-        sampled = Sampled(sequences=count, max_tokens=self.max_tokens)
+        sampled = Sampled(
+            sequences=count * (1 + RESAMPLED * min(self.resample_rounds, 1)),
+            max_tokens=self.max_tokens,
+            lengths=lengths,
+            samples=self.samples_per_prompt,
+        )
         scored = (
             ()
             if model is None
@@ -175,14 +191,45 @@ class GrpoStage(FurtherTraining):
                     sequences=count * model.last_fraction,
                     max_tokens=self.max_tokens,
                     model=model.model,
+                    lengths=lengths,
                 ),
             )
         )
+        used = replace(sampled, sequences=count)
         trained = self.trained(
-            sampled.tokens + sampled.prompt_tokens, frozen=(None,) if self.kl else ()
+            (used.tokens + used.prompt_tokens) * self._taught_share,
+            frozen=(None,) if self.kl else (),
         )
         return Work(
-            sampled=(sampled,), scored=scored, trained=(trained,), overlaps=self.samples_ahead
+            sampled=(sampled, *self._watched(lengths)),
+            scored=scored,
+            trained=(trained,),
+            syncs=self.steps,
+            overlaps=self.samples_ahead,
+        )
+
+    @property
+    def _taught_share(self) -> float:
+        """Of the completions, those that are trained on."""
+        return 1.0 if self.kl or self.resample_rounds else DIFFERING
+
+    def _watched(self, lengths: Lengths) -> tuple[Sampled, ...]:
+        """What is sampled to measure held-out accuracy."""
+        if self.watch is None:
+            return ()
+        times = 1 + self.steps // self.watch.every_steps
+        count = float(times * self.watch.size)
+        return (Sampled(sequences=count, max_tokens=self.max_tokens, lengths=lengths),)
+
+    def training_rows(self, lengths: Lengths) -> Rows:
+        """Packed: a prompt once for its samples, as many rows as fit in the room of the longest."""
+        return Rows(
+            longest=lengths.longest_tokens(self.max_tokens),
+            mean=lengths.completion_tokens(self.max_tokens),
+            prompt=lengths.prompt_tokens(self.max_tokens),
+            samples=self.samples_per_prompt,
+            fills=True,
+            whole_logits=True,
         )
 
     @property

@@ -7,7 +7,7 @@ from pydantic import PositiveFloat, PositiveInt
 
 from pipeline.recipe.model_source import ModelSource
 from pipeline.recipe.stage_base import ENGINE_KEYS, Input, Product, StageBase
-from pipeline.recipe.stage_work import HARVESTED, Sampled, Work
+from pipeline.recipe.stage_work import HARVESTED, UNKNOWN, Lengths, Sampled, Work
 
 
 class RejectStage(StageBase):
@@ -59,9 +59,15 @@ class RejectStage(StageBase):
     def longest_completion(self) -> int:
         return self.max_tokens
 
-    def work(self, rows: Mapping[str, float]) -> Work:
+    def work(self, rows: Mapping[str, float], *, lengths: Lengths = UNKNOWN) -> Work:
         sequences = self._prompt_count(rows) * self.samples_per_prompt
-        return Work(sampled=(Sampled(sequences=sequences, max_tokens=self.max_tokens),))
+        sampled = Sampled(
+            sequences=sequences,
+            max_tokens=self.max_tokens,
+            lengths=lengths,
+            samples=self.samples_per_prompt,
+        )
+        return Work(sampled=(sampled,))
 
     def harvested_rows(self, rows: Mapping[str, float]) -> float:
         return self._prompt_count(rows) * self.keep_per_prompt * HARVESTED

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from pydantic import PositiveFloat, PositiveInt
 
 from pipeline.recipe.stage_base import FurtherTraining, Input, Product
-from pipeline.recipe.stage_work import FILL, Work
+from pipeline.recipe.stage_work import UNKNOWN, Lengths, Rows, Work
 
 
 class RewardModelStage(FurtherTraining):
@@ -40,11 +40,18 @@ class RewardModelStage(FurtherTraining):
     def rows_per_update(self) -> int | None:
         return self.batch_rows
 
-    def work(self, rows: Mapping[str, float]) -> Work:
+    def work(self, rows: Mapping[str, float], *, lengths: Lengths = UNKNOWN) -> Work:
         pairs = rows[self.pairs]
         sequences = 2 * min(pairs, self.max_pairs or pairs)
-        tokens = sequences * self.epochs * FILL * self.max_tokens
+        tokens = sequences * self.epochs * lengths.row_tokens(self.max_tokens)
         return Work(trained=(self.trained(tokens),))
+
+    def training_rows(self, lengths: Lengths) -> Rows:
+        return Rows(
+            longest=lengths.longest_row_tokens(self.max_tokens),
+            mean=lengths.row_tokens(self.max_tokens),
+            sequences=2,
+        )
 
     @property
     def batch_text(self) -> str:

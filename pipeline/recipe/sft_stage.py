@@ -7,7 +7,7 @@ from pydantic import PositiveFloat, PositiveInt, model_validator
 
 from pipeline.recipe.section import Strict, listed
 from pipeline.recipe.stage_base import FurtherTraining, Input, Product
-from pipeline.recipe.stage_work import FILL, Work
+from pipeline.recipe.stage_work import UNKNOWN, Lengths, Rows, Work
 
 COSINE_END = "the cosine ends at a tenth of the peak rate (R1)"
 
@@ -76,10 +76,18 @@ class SftStage(FurtherTraining):
     def rows_per_update(self) -> int | None:
         return self.batch_rows
 
-    def work(self, rows: Mapping[str, float]) -> Work:
+    def work(self, rows: Mapping[str, float], *, lengths: Lengths = UNKNOWN) -> Work:
         count = sum(rows[i.name] for i in self.inputs() if i.role == "rows")
-        tokens = count * self.epochs * FILL * self.max_tokens
+        tokens = count * self.epochs * lengths.row_tokens(self.max_tokens)
         return Work(trained=(self.trained(tokens),))
+
+    def training_rows(self, lengths: Lengths) -> Rows:
+        """Padded to the longest of a pass; packed rows are full."""
+        longest = lengths.longest_row_tokens(self.max_tokens)
+        return Rows(
+            longest=self.max_tokens if self.packing else longest,
+            mean=self.max_tokens if self.packing else lengths.row_tokens(self.max_tokens),
+        )
 
     @property
     def batch_text(self) -> str:

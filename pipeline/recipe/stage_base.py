@@ -14,7 +14,7 @@ from pipeline.recipe.hardware import Hardware
 from pipeline.recipe.lora import Lora
 from pipeline.recipe.model_source import ModelSource
 from pipeline.recipe.section import Strict
-from pipeline.recipe.stage_work import Trained, TrainerMemory, Work
+from pipeline.recipe.stage_work import UNKNOWN, Lengths, Rows, Trained, TrainerMemory, Work
 
 BASE = "base"  # the recipe's model, as a name among the stages
 
@@ -108,9 +108,14 @@ class StageBase(Strict):
         """Iterations that a token of a recurrent model runs on average; None: the model's own."""
         return None
 
-    def work(self, rows: Mapping[str, float]) -> Work:
-        """What it computes, given the number of rows of each input by the input's name."""
+    def work(self, rows: Mapping[str, float], *, lengths: Lengths = UNKNOWN) -> Work:
+        """What it computes, given the number of rows of each input by the input's name, and how
+        long they are."""
         return Work()
+
+    def training_rows(self, lengths: Lengths) -> Rows | None:
+        """What goes through its trainer at once; None for a stage that trains nothing by rows."""
+        return None
 
     def harvested_rows(self, rows: Mapping[str, float]) -> float:
         """About how many rows others find in what it made."""

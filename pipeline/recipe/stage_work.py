@@ -4,7 +4,43 @@ from dataclasses import dataclass
 
 FILL = 0.5  # share of max_tokens that an average sequence uses; ours
 PROMPT_TOKENS = 64  # of an average prompt, at most as many as a completion; ours
+DIFFERING = 0.5  # share of groups whose rewards differ, which alone teach; measured .3 to .8
+RESAMPLED = 0.3  # share of a step that is sampled anew in each round; measured on the quickstart
 HARVESTED = 0.5  # share of prompts of which a harvest keeps a row; ours
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lengths:
+    """Tokens of a mean prompt and completion, and of the longest, where the recipe's own tasks tell
+    them; else what follows from `max_tokens`."""
+
+    prompt: float | None = None
+    completion: float | None = None
+    longest: float | None = None
+    shown: bool = False  # by examples in the prompt: a model need not have learned how to answer
+
+    def completion_tokens(self, max_tokens: int) -> float:
+        return FILL * max_tokens if self.completion is None else min(self.completion, max_tokens)
+
+    def longest_tokens(self, max_tokens: int) -> float:
+        return max_tokens if self.longest is None else min(self.longest, max_tokens)
+
+    def prompt_tokens(self, max_tokens: int) -> float:
+        return min(PROMPT_TOKENS, FILL * max_tokens) if self.prompt is None else self.prompt
+
+    def row_tokens(self, max_tokens: int) -> float:
+        """Of a row to learn, prompt and completion, of which `max_tokens` counts both."""
+        if self.prompt is None or self.completion is None:
+            return FILL * max_tokens
+        return min(self.prompt + self.completion, max_tokens)
+
+    def longest_row_tokens(self, max_tokens: int) -> float:
+        if self.prompt is None or self.longest is None:
+            return max_tokens
+        return min(self.prompt + self.longest, max_tokens)
+
+
+UNKNOWN = Lengths()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,15 +50,18 @@ class Sampled:
     sequences: float
     max_tokens: int
     model: str | None = None  # `base` or a stage; None: the model that the stage starts from
+    lengths: Lengths = UNKNOWN
+    samples: int = 1  # of a prompt, which an engine reads once
 
     @property
     def tokens(self) -> float:
         """Of all completions, prompts left out."""
-        return self.sequences * FILL * self.max_tokens
+        return self.sequences * self.lengths.completion_tokens(self.max_tokens)
 
     @property
     def prompt_tokens(self) -> float:
-        return self.sequences * prompt_tokens(self.max_tokens)
+        """Of all prompts that are read, one for all its samples."""
+        return self.sequences / self.samples * self.lengths.prompt_tokens(self.max_tokens)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +77,26 @@ class Trained:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rows:
+    """The rows of a stage's forward passes in training, in tokens."""
+
+    longest: float  # of a row, its prompt left out where it is shared
+    mean: float
+    prompt: float = 0.0  # that samples share; 0: every row has its own
+    samples: int = 1  # that share it
+    fills: bool = False  # a pass has room for its longest rows, and more shorter ones fill it
+    whole_logits: bool = False  # of a pass at once; else the head's are computed in tiles
+    sequences: int = 1  # of a row: a pair has two
+
+
+@dataclass(frozen=True, kw_only=True)
 class Work:
     """Everything that a stage samples, scores by a model and trains on."""
 
     sampled: tuple[Sampled, ...] = ()
     scored: tuple[Sampled, ...] = ()  # completions that a reward model reads: `model` names it
     trained: tuple[Trained, ...] = ()
+    syncs: float = 0.0  # of the weights to the engines, in steps
     overlaps: bool = False  # trains on one step while the next is sampled
 
 
@@ -54,8 +107,3 @@ class TrainerMemory:
     reference: bool = False  # a frozen copy of the weights beside them
     eight_bit: bool = False  # Adam's two averages
     adapter_rank: int | None = None  # of adapters, which alone have gradients and Adam's state
-
-
-def prompt_tokens(max_tokens: int) -> float:
-    """Tokens of an average prompt, where completions have at most `max_tokens`."""
-    return min(PROMPT_TOKENS, FILL * max_tokens)

@@ -14,15 +14,18 @@ from pipeline.plan.estimate import Estimate, StageEstimate, estimate
 from pipeline.plan.notes import notes_of
 from pipeline.plan.stage_plan import Plan, StagePlan
 from pipeline.recipe.model_source import ModelSource
+from pipeline.watch.memory_view import layouts_document, memory_document, memory_lines
 from pipeline.watch.terminal import StandardOutput
 
 COLUMNS = ("stage", "kind", "reads", "batch", "tokens", "GiB/rank", "hours")
 RIGHT = ("tokens", "GiB/rank", "hours")
 
 
-def plan_document(plan: Plan, data: DataNotes) -> dict[str, Any]:
-    """What `stepwell plan --json` prints."""
-    guess = estimate(plan.recipe, device=plan.device)
+def plan_document(
+    plan: Plan, data: DataNotes, *, matmul_gflops: float | None = None
+) -> dict[str, Any]:
+    """What `stepwell plan --json` prints. `matmul_gflops`: of one CPU thread; default: assumed."""
+    guess = estimate(plan.recipe, device=plan.device, matmul_gflops=matmul_gflops)
     estimates = {stage.name: stage for stage in guess.stages}
     return {
         "name": plan.recipe.name,
@@ -49,15 +52,22 @@ def plan_document(plan: Plan, data: DataNotes) -> dict[str, Any]:
             "gpus": guess.gpus,
             "dollars": guess.dollars,
             "disk_gib": guess.disk_gib,
+            "layouts": layouts_document(plan, guess),
             "assumptions": list(guess.assumptions),
         },
     }
 
 
-def show_plan(plan: Plan, data: DataNotes, *, would_run: Sequence[str] | None = None) -> None:
+def show_plan(
+    plan: Plan,
+    data: DataNotes,
+    *,
+    would_run: Sequence[str] | None = None,
+    matmul_gflops: float | None = None,
+) -> None:
     """Print a plan on standard output: a table on a terminal, plain lines elsewhere."""
     terminal = StandardOutput()
-    guess = estimate(plan.recipe, device=plan.device)
+    guess = estimate(plan.recipe, device=plan.device, matmul_gflops=matmul_gflops)
     estimates = {stage.name: stage for stage in guess.stages}
     rows = [_row(plan, stage, estimates[stage.name]) for stage in plan.stages]
     print(f"{plan.recipe.name}: {model_text(plan.recipe.model)}, seed {plan.recipe.seed}")
@@ -70,6 +80,8 @@ def show_plan(plan: Plan, data: DataNotes, *, would_run: Sequence[str] | None = 
         if stage.spec.uses_engines and stage.spec.batch_text:
             text = batch_text(stage, ranks=plan.recipe.hardware.ranks)
             print(f"{stage.name}: {text}{_scorer_text(estimates[stage.name])}")
+    for line in memory_lines(plan, guess):
+        print(line)
     for note in notes_of(plan.recipe):
         print(f"note: {note}")
     for sentence in data.sentences:
@@ -167,7 +179,13 @@ def _duration(hours: float) -> str:
 
 
 def _numbers(guess: StageEstimate) -> dict[str, Any]:
-    return {key: value for key, value in asdict(guess).items() if key not in ("name", "kind")}
+    numbers = {
+        key: value
+        for key, value in vars(guess).items()
+        if key not in ("name", "kind", "rank", "engine", "seconds")
+    }
+    seconds = None if guess.seconds is None else asdict(guess.seconds)
+    return {**numbers, "seconds": seconds, "memory": memory_document(guess)}
 
 
 def _count(number: float) -> str:
