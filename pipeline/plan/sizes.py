@@ -47,7 +47,7 @@ def _split_shape(source: ModelSource, split: tuple[int, int, int]) -> ModelShape
 
 
 def _scratch_shape(model: ScratchModel) -> ModelShape:
-    sizes = {
+    sizes: dict[str, Any] = {
         "hidden": model.hidden,
         "query": model.hidden,
         "kv": model.hidden,
@@ -156,7 +156,7 @@ def _llama_shape(
 
 
 def _recurrent_shape(
-    *, dense: int, core: int, iterations: int, planes: int, hidden: int, kv: int, **sizes: int
+    *, dense: int, core: int, iterations: int, planes: int, hidden: int, kv: int, **sizes: Any
 ) -> ModelShape:
     """A Llama of all layers with an adapter; each iteration has keys and values of its own."""
     whole = _llama_shape(hidden=hidden, layers=dense + core, kv=kv, **sizes)
