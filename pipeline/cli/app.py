@@ -157,9 +157,17 @@ def plan(
 @app.command()
 def doctor(
     recipe: Annotated[str | None, typer.Argument(metavar="[RECIPE]")] = None,
+    conformance: Annotated[
+        bool,
+        typer.Option("--conformance", help="Compare RECIPE with R1's published values instead."),
+    ] = False,
     as_json: Json = False,
 ) -> Answer:
     """Check this machine, and with a recipe also what the recipe needs. Exit code 2: not ready."""
+    if conformance:
+        from pipeline.cli.conformance_view import conformance_answer
+
+        return conformance_answer(recipe)
     from pipeline.cli.doctor import examine
 
     checks = []
