@@ -26,6 +26,7 @@ from pipeline.cli.launch_command import launch
 from pipeline.cli.leaderboard_command import leaderboard
 from pipeline.cli.planned import planned
 from pipeline.cli.reward_commands import reward_app
+from pipeline.cli.serve_command import serve
 from pipeline.cli.streams import is_writable, on_any_stream, say, written
 from pipeline.cli.verify_command import verify
 from pipeline.cluster.clean_up import leave
@@ -56,6 +57,7 @@ app.command()(convert)
 app.command()(export)
 app.command()(leaderboard)
 app.command()(compare)
+app.command()(serve)
 app.command()(verify)
 app.command()(launch)
 

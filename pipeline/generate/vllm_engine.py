@@ -16,6 +16,7 @@ from pipeline.records import Request, Rollout
 from pipeline.recurrent.effort import default_request
 from pipeline.recurrent.request import HEAD_RULES, DepthRequest
 from pipeline.recurrent.shape import MODEL_TYPE, RecurrentShape, rollout_flops, shape_of
+from pipeline.recurrent.vllm_plugin.asked_depth import cache_salt
 
 
 def engine_environment(settings: EngineSettings) -> dict[str, str]:
@@ -269,17 +270,11 @@ def _take_depths(worker: Any, names: list[str]) -> list[tuple[list[int], list[fl
 
 def _prompt(request: Request, depth: DepthRequest | None) -> dict[str, Any]:
     """vLLM's prompt. Cached blocks are shared by requests of the same salt: those whose equal
-    tokens have equal keys and values.
-
-    Where all positions run at one depth, that depth decides. Elsewhere the positions before the
-    last of the prompt do so, and vLLM reads no more than those from its cache: hence the length.
-    """
+    tokens have equal keys and values."""
     prompt: dict[str, Any] = {"prompt_token_ids": list(request.prompt_tokens)}
     if depth is None:
         return prompt
-    uniform = depth.rule == "fixed" and depth.prefill_depth == depth.depth
-    length = "" if uniform else f" before {len(request.prompt_tokens)}"
-    return prompt | {"cache_salt": f"depth {depth.prefill_depth}{length}"}
+    return prompt | {"cache_salt": cache_salt(depth, len(request.prompt_tokens))}
 
 
 def _reload(worker: Any, tensors: list[tuple[str, Any]]) -> None:

@@ -120,7 +120,7 @@ def _write(
     name: str,
     dtype: FloatType,
 ) -> None:
-    config = model.config
+    config: Any = model.config
     writer = GGUFWriter(str(file), config.model_type)
     writer.add_name(name)
     half = dtype == "f16"
@@ -216,7 +216,8 @@ def _gap(file: Path, model: PreTrainedModel, *, dtype: FloatType) -> float:
         for parameter in model.parameters():
             if parameter.dim() > 1:
                 parameter.copy_(parameter.half().float())
+    config: Any = model.config
     generator = torch.Generator().manual_seed(0)
-    shape = (1, min(CHECKED_TOKENS, model.config.max_position_embeddings))
-    ids = torch.randint(model.config.vocab_size, shape, generator=generator)
+    shape = (1, min(CHECKED_TOKENS, config.max_position_embeddings))
+    ids = torch.randint(config.vocab_size, shape, generator=generator)
     return float((again(ids).logits - model(ids).logits).abs().max())

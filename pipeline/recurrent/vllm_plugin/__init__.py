@@ -17,7 +17,9 @@ def register() -> None:
     from vllm import ModelRegistry
 
     from .hooks import install
+    from .orphans import end_with_parent
 
+    end_with_parent()
     AutoConfig.register(MODEL_TYPE, RecurrentConfig, exist_ok=True)
     if ARCHITECTURE not in ModelRegistry.get_supported_archs():
         ModelRegistry.register_model(ARCHITECTURE, f"{__name__}.served_model:{ARCHITECTURE}")

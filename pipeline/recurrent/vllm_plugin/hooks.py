@@ -1,32 +1,42 @@
-"""What vLLM is made to do besides: tell the model whose rows it runs, and keep its caches exact.
+"""What vLLM is made to do besides: tell the model whose rows it runs, keep its caches exact, and
+refuse a depth that the model cannot run before an engine sees it.
 
-Both hooks leave every other model alone. The V2 runner needs neither the first nor a patch: it
-asks the model for its state (`state.py`).
+The hooks leave every other model alone. The V2 runner needs neither the first nor a patch: it asks
+the model for its state (`state.py`).
 """
 
 from collections.abc import Callable
+from dataclasses import asdict
+from random import SystemRandom
 from typing import Any
 
 import vllm
+from vllm import SamplingParams
+from vllm.exceptions import VLLMValidationError
 from vllm.v1.core.sched.scheduler import Scheduler
+from vllm.v1.engine.input_processor import InputProcessor
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
 from ..config import MODEL_TYPE
+from .asked_depth import KEY, asked_depth, cache_salt, is_whole
 from .paging import Batch
-from .row_depths import KEY, plan_rows
+from .row_depths import plan_rows
 
 RUNNER_HOOK, PREEMPTION = "_init_model_kwargs", "_preempt_request"
+REQUEST_HOOK = "process_inputs"
+SEED = "seed"  # in a request's extra arguments: the seed of a sampled policy's draws
 IDLE_LOGS = 1024  # requests of other callers whose logs nobody took, before they are dropped
 
 _installed: set[str] = set()
 
 
 def install() -> None:
-    """Extend the V1 runner and the scheduler, once. Hooks that this vLLM lacks are left out;
-    `require` then refuses the model."""
+    """Extend the V1 runner, the scheduler and the reader of requests, once. Hooks that this vLLM
+    lacks are left out; `require` then refuses the model."""
     for owner, name, extend in (
         (GPUModelRunner, RUNNER_HOOK, _with_batch),
         (Scheduler, PREEMPTION, _reading_no_cache),
+        (InputProcessor, REQUEST_HOOK, _with_depth),
     ):
         if name in vars(owner) and name not in _installed:
             setattr(owner, name, extend(vars(owner)[name]))
@@ -68,7 +78,7 @@ def _batch(runner: Any) -> Batch:
             log.track(
                 name,
                 params.extra_args,
-                seed=(params.extra_args or {}).get("seed", params.seed),
+                seed=(params.extra_args or {}).get(SEED, params.seed),
                 prompt_tokens=request.num_prompt_tokens,
             )
         )
@@ -80,6 +90,36 @@ def _batch(runner: Any) -> Batch:
         block_table=input_batch.block_table[0].get_device_tensor(count),
         builder=runner.attn_groups[0][0].get_metadata_builder(0),
     )
+
+
+def _with_depth(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A request says its depth whole: what it asked for, or what the model is meant to run at. Its
+    tokens share cached blocks with those of equal depths alone."""
+
+    def process(
+        self: InputProcessor, request_id: str, prompt: Any, params: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        config = self.model_config.hf_config
+        extra = getattr(params, "extra_args", None) or {}
+        ours = config.model_type == MODEL_TYPE and isinstance(params, SamplingParams)
+        if not ours or is_whole(extra):
+            return original(self, request_id, prompt, params, *args, **kwargs)
+        try:
+            depth = asked_depth(
+                extra, config=config.to_dict(), generation=self.generation_config_fields
+            )
+        except ValueError as error:
+            raise VLLMValidationError(str(error), parameter=KEY) from error
+        params = params.clone()
+        params.extra_args = {**extra, KEY: asdict(depth)}
+        if depth.sampled and params.seed is None and SEED not in extra:
+            params.extra_args[SEED] = SystemRandom().getrandbits(31)
+        request = original(self, request_id, prompt, params, *args, **kwargs)
+        salt = cache_salt(depth, len(request.prompt_token_ids or ()))
+        request.cache_salt = salt if request.cache_salt is None else f"{request.cache_salt} {salt}"
+        return request
+
+    return process
 
 
 def _reading_no_cache(original: Callable[..., None]) -> Callable[..., None]:

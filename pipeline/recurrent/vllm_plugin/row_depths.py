@@ -9,14 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ..effort import request_for
 from ..request import READOUT_RULES, DepthRequest
+from .asked_depth import KEY, depth_of_terms
 
-KEY = "depth"
-"""Name in `SamplingParams.extra_args` of a `DepthRequest` as a mapping, or of one of effort,
-budget and price: `{"depth": {"effort": "low"}}`."""
-
-_BY_CALIBRATION = {"effort", "budget", "price"}
+MOST_REPORTS = 1024
+"""Requests that ended and can still be asked about."""
 
 
 @dataclass
@@ -48,6 +45,7 @@ class DepthLog:
         self._plain = DepthRequest(depth=num_iterations)
         self._max = max_iterations
         self._entries: dict[str, TrackedRequest] = {}
+        self._reports: dict[str, list[int]] = {}  # depths of requests that ended
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -64,7 +62,7 @@ class DepthLog:
         if entry is None:
             request = self._plain
             if extra and KEY in extra:
-                request = self._request(extra[KEY])
+                request = depth_of_terms(extra[KEY], self._config)
             if request.deepest > self._max:
                 raise ValueError(
                     f"a depth of {request.deepest} was asked of a model with "
@@ -74,24 +72,35 @@ class DepthLog:
             self._entries[name] = entry
         return entry
 
-    def _request(self, terms: Mapping[str, Any]) -> DepthRequest:
-        if terms and set(terms) <= _BY_CALIBRATION:
-            return request_for(self._config, **terms)
-        return DepthRequest(**{**terms, "schedule": tuple(terms.get("schedule", ()))})
-
     def find(self, name: str) -> TrackedRequest:
         """The request of that name; for vLLM's own trial runs, one at the configured depth."""
         return self._entries.get(name) or TrackedRequest(self._plain, 0, 1)
 
     def take(self, names: Iterable[str]) -> list[tuple[list[int], list[float]]]:
         """Depths and their log-probabilities of requests that ended, which are then forgotten."""
-        entries = [self._entries.pop(name, None) for name in names]
+        entries = [self._ended(name) for name in names]
         return [([], []) if e is None else (e.depths, e.logprobs) for e in entries]
 
     def keep(self, names: Iterable[str]) -> None:
         """Forget all other requests."""
-        stay = set(names)
-        self._entries = {k: v for k, v in self._entries.items() if k in stay}
+        for name in self._entries.keys() - set(names):
+            self._ended(name)
+
+    def report(self, name: str, tokens: int | None) -> tuple[int, int]:
+        """Iterations and tokens of the requests, in flight or ended, whose id holds `name`, of
+        each at most the first `tokens`: a position after the last token may have run in advance.
+        """
+        known = [(k, e.depths) for k, e in self._entries.items()]
+        depths = [d[:tokens] for k, d in (*self._reports.items(), *known) if name in k]
+        return sum(map(sum, depths)), sum(map(len, depths))
+
+    def _ended(self, name: str) -> TrackedRequest | None:
+        entry = self._entries.pop(name, None)
+        if entry is not None:
+            self._reports[name] = entry.depths
+            while len(self._reports) > MOST_REPORTS:
+                self._reports.pop(next(iter(self._reports)))
+        return entry
 
 
 @dataclass
