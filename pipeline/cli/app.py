@@ -26,6 +26,7 @@ from pipeline.cli.launch_command import launch
 from pipeline.cli.leaderboard_command import leaderboard
 from pipeline.cli.planned import planned
 from pipeline.cli.reward_commands import reward_app
+from pipeline.cli.schema_command import schema
 from pipeline.cli.serve_command import serve
 from pipeline.cli.streams import is_writable, on_any_stream, say, written
 from pipeline.cli.verify_command import verify
@@ -60,6 +61,7 @@ app.command()(compare)
 app.command()(serve)
 app.command()(verify)
 app.command()(launch)
+app.command()(schema)
 
 RecipeRef = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe.")
@@ -240,23 +242,6 @@ def data_check(
         show=lambda: show_check(check, limit=ERROR_LINES),
         code=OK if check.is_sound else WRONG,
     )
-
-
-@app.command()
-def schema(
-    markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print tables of all keys instead.")
-    ] = False,
-    as_json: Json = False,
-) -> Answer:
-    """Print the JSON schema of recipes, for editors."""
-    from pipeline.recipe import reference
-    from pipeline.recipe.schema import Recipe
-
-    document = Recipe.model_json_schema()
-    if markdown:
-        return Answer(document=document, show=lambda: print(reference.markdown(), end=""))
-    return Answer(document=document, show=lambda: print(json.dumps(document, indent=1)))
 
 
 @app.command("eval")

@@ -264,7 +264,7 @@ class DepthStage(StageBase):
     max_tokens: PositiveInt
     """Tokens of a completion."""
     temperature: PositiveFloat = 1.0
-    """Of every rollout."""
+    """Sampling temperature of every rollout."""
     budgets: list[Fraction] | None = Field(default=None, min_length=1)
     """The lowest, the middle one and the highest are the efforts low, medium and high; default: a
     tenth, a half and nine tenths of the way between what the policy's highest and lowest price

@@ -35,13 +35,13 @@ class EvaluateStage(StageBase):
     pass_k: list[PositiveInt] = Field(default_factory=lambda: [1])
     """Report the share of prompts solved by one of k samples, for each k."""
     temperature: float = Field(default=0.6, ge=0.0)
-    """Of sampling. R1."""
+    """Sampling temperature; 0: the likeliest token each time. R1."""
     top_p: float = Field(default=0.95, gt=0.0, le=1.0)
     """Share of probability that is sampled from. R1."""
     max_tokens: PositiveInt = 32768
     """Tokens of a completion. R1."""
     effort: Effort | None = None
-    """Of a calibrated recurrent model."""
+    """Effort of a calibrated recurrent model; default: its own number of iterations."""
     budget: float | None = Field(default=None, gt=0.0, le=1.0)
     """Mean iterations of a calibrated recurrent model, as a share of its full depth."""
     depth: PositiveInt | None = None

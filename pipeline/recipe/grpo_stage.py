@@ -69,7 +69,7 @@ class GrpoStage(FurtherTraining):
     updates_per_step: PositiveInt = 1
     """Optimizer steps per rollout batch (R1: 16 of 8,192)."""
     temperature: PositiveFloat = 1.0
-    """Of sampling. R1; 0.7 in alignment RL."""
+    """Sampling temperature. R1; 0.7 in alignment RL."""
     max_tokens: PositiveInt = 32768
     """Tokens of a completion. R1."""
     lr: PositiveFloat = 3e-6

@@ -36,7 +36,7 @@ class Hardware(Strict):
     gpus_per_engine: PositiveInt = 1
     """Tensor parallel size of an engine, on GPUs."""
     gpu_memory_fraction: Fraction = 0.85
-    """Of each engine's GPUs."""
+    """Share of the memory of each engine's GPUs that it takes."""
     max_sequences_per_engine: PositiveInt = 256
     """Completions that an engine works on at once."""
     kv_cache_gib: PositiveFloat = 1.0

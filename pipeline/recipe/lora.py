@@ -12,7 +12,7 @@ class Lora(Strict):
     is whole weights with the adapters added, and the adapters beside them."""
 
     rank: PositiveInt = 16
-    """Of an adapter's two factors. Ours."""
+    """Rank of an adapter's two factors. Ours."""
     alpha: PositiveInt = 32
     """Adapters count alpha / rank times. Ours."""
     targets: list[str] | str = ALL_LINEAR

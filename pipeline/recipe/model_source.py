@@ -36,9 +36,9 @@ class ScratchModel(Strict):
     coda: int = Field(default=1, ge=0)
     """Layers after the core."""
     iterations: PositiveInt = 4
-    """Of the core, where nothing else is asked."""
+    """Runs of the core, where nothing else is asked."""
     max_iterations: PositiveInt = 8
-    """Of the core, the most that may be asked."""
+    """Runs of the core, the most that may be asked."""
     heads: PositiveInt
     """Attention heads."""
     mlp: PositiveInt
@@ -81,13 +81,14 @@ class ModelSource(Strict):
     """`false`: iterations of what `split` makes are the core's own layers, which a token may leave
     out; at full depth the model is the dense one."""
     max_iterations: PositiveInt | None = None
-    """Of a model that `split` makes; default: 8, untied one for each of the core's layers."""
+    """Iterations, at most, of a model that `split` makes; default: 8, untied one for each of the
+    core's layers."""
     chat_template: str | None = None
     """A Jinja template in place of the tokenizer's."""
     stop: tuple[str, ...] = ()
     """Tokens, by their text, that end a completion beside those of the model and its template."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of weights and activations."""
+    """Number format of weights and activations."""
     vocabulary: Literal["full", "pruned"] = "full"
     """`pruned`: a run uses the tokens of its prompts and rows, those that spell the rest and 4096
     more; faster where the vocabulary is large for the model. An export has the full one again."""

@@ -34,7 +34,7 @@ class Example(Strict):
     """A question and its answer, shown before another question."""
 
     question: Annotated[str, Field(min_length=1)]
-    """As the entry's questions are put."""
+    """The question, put as the entry's own are."""
     answer: Annotated[str, Field(min_length=1)]
     """All that the model would write, reasoning included."""
 
@@ -56,13 +56,13 @@ class PromptSource(Strict):
     split: str = "train"
     """Part of a task, a gym task (both: train, test) or a hub data set."""
     seed: int | None = None
-    """Of a task or gym task; default: the recipe's."""
+    """Draws the rows of a task or gym task; default: the recipe's seed."""
     difficulty: Interval | None = None
-    """Of a task: reasoning steps, both ends included."""
+    """Reasoning steps of a task's question, both ends included."""
     distractors: Interval = (0, 0)
-    """Of a task: irrelevant lines, both ends included."""
+    """Irrelevant lines of a task's question, both ends included."""
     care: tuple[Fraction, Fraction] = (1.0, 1.0)
-    """Of a task: share of the steps written in `worked`, both ends included."""
+    """Share of a task's steps that are written in `worked`, both ends included."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Our names for theirs: `{question: THEIRS, answer: THEIRS, ...}`; `OUTER.INNER` is a value
     inside of a column. A list as answer holds several that are right."""

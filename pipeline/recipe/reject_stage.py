@@ -37,7 +37,7 @@ class RejectStage(StageBase):
     keep_per_prompt: PositiveInt = 1
     """Rows of a prompt at most. Ours."""
     temperature: PositiveFloat = 1.0
-    """Of sampling. Ours."""
+    """Sampling temperature. Ours."""
     max_tokens: PositiveInt = 32768
     """Tokens of a completion."""
     size: PositiveInt | None = None

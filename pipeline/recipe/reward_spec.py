@@ -38,7 +38,7 @@ class RewardSpec(Strict):
     by_source: dict[str, Judge] | None = None
     """A judge for each source that samples come from, in place of one for all."""
     weight: float = 1.0
-    """In the sum of a stage's rewards."""
+    """Factor of this reward in the sum of a stage's rewards."""
     args: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the function."""
 
@@ -90,6 +90,6 @@ class ModelReward(Strict):
     model: str
     """A reward_model stage."""
     weight: float = 1.0
-    """In the sum of the stage's rewards."""
+    """Factor of this reward in the sum of the stage's rewards."""
     last_fraction: Fraction = 0.25
     """Share of the steps, the last ones, in which it counts. R1: 400 of 1,700."""
