@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +19,7 @@ from pipeline.cli.chat_command import chat
 from pipeline.cli.compare_command import compare
 from pipeline.cli.convert_command import convert
 from pipeline.cli.depth_options import Budget, Depth, Effort, asked_depth
+from pipeline.cli.doctor_command import doctor
 from pipeline.cli.export_command import export
 from pipeline.cli.hub_reach import reach_hub
 from pipeline.cli.launch_command import launch
@@ -62,6 +62,7 @@ app.command()(serve)
 app.command()(verify)
 app.command()(launch)
 app.command()(schema)
+app.command()(doctor)
 
 RecipeRef = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe.")
@@ -155,42 +156,6 @@ def plan(
     return Answer(
         document=plan_document(resolved, data, matmul_gflops=each),
         show=lambda: show_plan(resolved, data, matmul_gflops=each),
-    )
-
-
-@app.command()
-def doctor(
-    recipe: Annotated[str | None, typer.Argument(metavar="[RECIPE]")] = None,
-    conformance: Annotated[
-        bool,
-        typer.Option("--conformance", help="Compare RECIPE with R1's published values instead."),
-    ] = False,
-    as_json: Json = False,
-) -> Answer:
-    """Check this machine, and with a recipe also what the recipe needs. Exit code 2: not ready."""
-    if conformance:
-        from pipeline.cli.conformance_view import conformance_answer
-
-        return conformance_answer(recipe)
-    from pipeline.cli.doctor import examine
-
-    checks = []
-    for check in examine(planned(recipe, []) if recipe else None):
-        checks.append(check)
-        if not as_json:
-            fix = f"  ->  {check.fix}" if check.fix else ""
-            print(f"{check.status:8} {check.name:13} {check.found}{fix}", flush=True)
-    ready = all(check.status != "wrong" for check in checks)
-    rows = [asdict(check) for check in checks]
-    speeds = [row.pop("matmul_gflops") for row in rows]
-    return Answer(
-        document={
-            "ready": ready,
-            "matmul_gflops": max(filter(None, speeds), default=None),
-            "checks": rows,
-        },
-        show=lambda: print("ready" if ready else "not ready"),
-        code=OK if ready else WRONG,
     )
 
 

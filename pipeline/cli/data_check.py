@@ -93,7 +93,7 @@ def check_data(recipe: Recipe, *, reward: str | None = None) -> DataCheck:
 def _entry(
     pool: Pool, name: str, content: Entry, judge: Judge | None, *, reward: str
 ) -> dict[str, Any]:
-    problems = _problems(pool, content.prompts, judge) if judge else []
+    problems = gold_problems(pool, content.prompts, judge) if judge else []
     return {
         "prompts": name,
         "rows": len(content.prompts),
@@ -114,20 +114,20 @@ def _judge(recipe: Recipe) -> str:
     return next((name for stage in reports for name in stage.reward_names()), "answer")
 
 
-def _problems(pool: Pool, prompts: list[Prompt], judge: Judge) -> list[dict[str, Any]]:
+def gold_problems(pool: Pool, prompts: list[Prompt], judge: Judge) -> list[dict[str, Any]]:
     """Prompts with a gold that does not score 1, or whose tests pay a program that does nothing.
 
     All are under way at once.
     """
     scores: dict[str, list[Future[Reward]]] = {
         prompt.id: [
-            pool.submit(judge.use, _gold_sample(prompt, says=gold), args=judge.args)
+            pool.submit(judge.use, gold_sample(prompt, says=gold), args=judge.args)
             for gold in golds_of(prompt)
         ]
         for prompt in prompts
         if prompt.answer is not None
     }
-    samples = [_gold_sample(prompt, says=prompt.answer) for prompt in prompts]
+    samples = [gold_sample(prompt, says=prompt.answer) for prompt in prompts]
     weak = paid_for_nothing(pool, samples, judge.use, args=judge.args)
     earned = {name: _worst(futures) for name, futures in scores.items()}
     idle = {name: idle_tests(reward) for name, reward in earned.items()}
@@ -148,13 +148,13 @@ def _same_gold(pool: Pool, judge: Judge | None) -> SameGold | None:
     def same(row: Prompt, other: Prompt) -> bool:
         if row.answer is None or other.answer is None:
             return row.answer == other.answer
-        sample = _gold_sample(other, says=row.answer)
+        sample = gold_sample(other, says=row.answer)
         return pool.submit(judge.use, sample, args=judge.args).result().value == 1.0
 
     return same
 
 
-def _gold_sample(prompt: Prompt, *, says: str | None) -> Sample:
+def gold_sample(prompt: Prompt, *, says: str | None) -> Sample:
     """A completion that gives this answer, to be judged by the prompt's gold."""
     return Sample(
         prompt=prompt.question,

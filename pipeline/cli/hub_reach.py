@@ -15,25 +15,29 @@ OFFLINE = "HF_HUB_OFFLINE"  # the libraries' own switch: what is in the cache, a
 def reach_hub(recipe: Recipe) -> str | None:
     """Have the hub's libraries, which must not be loaded yet, read the cache alone where a recipe
     needs a hub that does not answer; a line that says so."""
-    return reach() if _needs_hub(recipe) else None
+    return reach() if needs_hub(recipe) else None
 
 
 def reach() -> str | None:
     """As `reach_hub`, where the hub is needed."""
     if OFFLINE in os.environ:
         return None
-    endpoint = os.environ.get("HF_ENDPOINT", HUB)
-    fault = silence(endpoint)
+    fault = silence(endpoint())
     if fault is None:
         return None
     os.environ[OFFLINE] = "1"
-    return f"{endpoint} does not answer ({fault}); only what is in the Hugging Face cache is used"
+    return f"{endpoint()} does not answer ({fault}); only what is in the Hugging Face cache is used"
 
 
-def silence(endpoint: str) -> str | None:
+def endpoint() -> str:
+    """The hub's address: a mirror's, where the environment names one."""
+    return os.environ.get("HF_ENDPOINT", HUB)
+
+
+def silence(address: str) -> str | None:
     """Why nobody answers at an address; None where somebody does."""
     try:
-        request = urllib.request.Request(endpoint, method="HEAD")
+        request = urllib.request.Request(address, method="HEAD")
         urllib.request.urlopen(request, timeout=ANSWER_S).close()
     except urllib.error.HTTPError:
         return None
@@ -46,7 +50,8 @@ def silence(endpoint: str) -> str | None:
     return None
 
 
-def _needs_hub(recipe: Recipe) -> bool:
+def needs_hub(recipe: Recipe) -> bool:
+    """Whether a model or a data set of the recipe is named by a hub id."""
     own = [source for stage in recipe.stages.values() for source in stage.own_models.values()]
     models = [recipe.model, *own]
     hubs = [s.hub for s in (*models, *recipe.prompts.values()) if s.hub is not None]

@@ -1,5 +1,4 @@
-"""The speed of torch's matrix products here. As a program, as doctor runs it, it prints GFLOP/s in
-float32 with a thread for every core that this process may use."""
+"""The speed of torch's matrix products here."""
 
 import functools
 import os
@@ -42,12 +41,8 @@ def _product(square: torch.Tensor) -> float:
     return time.perf_counter() - start
 
 
-def main() -> None:
-    """Measure with as many threads as this process may use cores."""
+def measured() -> str:
+    """GFLOP/s with as many threads as this process may use cores."""
     cores = len(os.sched_getaffinity(0))
-    found = matmul_gflops(threads=cores, device="cpu", dtype=torch.float32, limit_s=LIMIT_S)
-    print(f"{found:.1f}")
-
-
-if __name__ == "__main__":
-    main()
+    best = matmul_gflops(threads=cores, device="cpu", dtype=torch.float32, limit_s=LIMIT_S)
+    return f"{best:.1f}"
