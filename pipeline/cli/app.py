@@ -20,6 +20,7 @@ from pipeline.cli.compare_command import compare
 from pipeline.cli.convert_command import convert
 from pipeline.cli.depth_options import Budget, Depth, Effort, asked_depth
 from pipeline.cli.doctor_command import doctor
+from pipeline.cli.eval_command import evaluate
 from pipeline.cli.export_command import export
 from pipeline.cli.hub_reach import reach_hub
 from pipeline.cli.launch_command import launch
@@ -63,6 +64,7 @@ app.command()(verify)
 app.command()(launch)
 app.command()(schema)
 app.command()(doctor)
+app.command("eval")(evaluate)
 
 RecipeRef = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe.")
@@ -207,60 +209,6 @@ def data_check(
         show=lambda: show_check(check, limit=ERROR_LINES),
         code=OK if check.is_sound else WRONG,
     )
-
-
-@app.command("eval")
-def evaluate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model folder or a hub id.")],
-    recipe: RecipeRef,
-    overrides: Overrides = None,
-    effort: Effort = None,
-    depth: Depth = None,
-    budget: Budget = None,
-    engine: Annotated[
-        str | None, typer.Option(help="vllm, native or auto; default: the recipe's.")
-    ] = None,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run the code that MODEL brings along.")
-    ] = False,
-    run_dir: RunDir = None,
-    as_json: Json = False,
-) -> Answer:
-    """Evaluate a model as the recipe's evaluate stage does, at a depth of choice."""
-    from pipeline.cli.evaluation import evaluation_recipe
-    from pipeline.plan.plan import make_plan
-    from pipeline.recipe.load import load_recipe
-
-    asked = asked_depth(effort, depth, budget)
-    loaded = load_recipe(recipe, overrides or [], tell=say)
-    folder = Path(model) / "model" if (Path(model) / "model").is_dir() else Path(model)
-    named = {"path": str(folder.resolve())} if folder.is_dir() else {"hub": model}
-    try:
-        changed = evaluation_recipe(
-            loaded,
-            {**named, "trust_remote_code": trust_remote_code},
-            asked=asked,
-            engine=engine,
-        )
-    except ValueError as error:
-        raise UsageError(f"{recipe}: {error}") from None
-    plan = make_plan(changed)
-    _reach_hub(plan)
-    from pipeline.run import run as run_plan
-    from pipeline.watch.console import make_console
-
-    setting = "".join(f"-{key}-{value}" for key, value in asked.items())
-    result = run_plan(
-        plan,
-        run_dir=run_dir or Path("runs") / f"{loaded.name}-eval-{Path(model).name}{setting}",
-        from_stage=None,
-        to_stage=None,
-        console=make_console(json=as_json),
-    )
-    document = result.document()
-    for row in result.results:  # one model, so one row
-        document |= row
-    return Answer(document=document, show=lambda: print(f"run folder: {result.run_dir}"))
 
 
 @app.command()

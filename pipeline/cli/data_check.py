@@ -114,7 +114,7 @@ def _judge(recipe: Recipe) -> str:
     return next((name for stage in reports for name in stage.reward_names()), "answer")
 
 
-def gold_problems(pool: Pool, prompts: list[Prompt], judge: Judge) -> list[dict[str, Any]]:
+def gold_problems(pool: Pool, prompts: Sequence[Prompt], judge: Judge) -> list[dict[str, Any]]:
     """Prompts with a gold that does not score 1, or whose tests pay a program that does nothing.
 
     All are under way at once.

@@ -1,6 +1,7 @@
 """Accuracy of a model on prompts with several samples each. Pure arithmetic."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,6 +23,26 @@ def pass_at_k(correct: int, samples: int, k: int) -> float:
     if samples - correct < k:
         return 1.0
     return 1.0 - math.comb(samples - correct, k) / math.comb(samples, k)
+
+
+def majority_vote(answers: Sequence[str | None], right: Sequence[bool]) -> float:
+    """Whether the answer that most samples of a prompt gave is right (self-consistency, arXiv
+    2203.11171). Right answers are one, however they are written; None votes for nothing; of several
+    with as many votes each counts alike.
+
+    >>> majority_vote(["4", "four", "5", None], [True, True, False, False])
+    1.0
+    >>> majority_vote(["4", "5"], [True, False])
+    0.5
+    """
+    votes = Counter(
+        None if is_right else answer
+        for answer, is_right in zip(answers, right, strict=True)
+        if is_right or answer is not None
+    )
+    most = max(votes.values(), default=0)
+    first = [answer for answer, count in votes.items() if count == most]
+    return (None in first) / len(first) if first else 0.0
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:

@@ -9,18 +9,21 @@ from pipeline.artifacts import write_atomic
 from pipeline.generate.groups import Group
 from pipeline.generate.schedule import derived_seed
 from pipeline.generate.service import sampling_of
-from pipeline.measure.accuracy import interval, pass_at_k
+from pipeline.measure.accuracy import interval, majority_vote, pass_at_k
 from pipeline.measure.drops import Drop, drop_rows
 from pipeline.measure.energy import Energy, EnergyMeter
 from pipeline.plan.forward_cost import answer_flops, forward_cost
 from pipeline.plan.stage_plan import StagePlan
 from pipeline.recipe.evaluate_stage import EvaluateStage
-from pipeline.records import Prompt, group_names, write_scored
+from pipeline.records import Prompt, Scored, group_names, write_scored
 from pipeline.recurrent.effort import request_for
 from pipeline.recurrent.request import DepthRequest
 from pipeline.stages.context import Output, RunContext
 from pipeline.stages.sampling import sample_in_chunks
 from pipeline.stages.support import energy_device, model_of, prompts_of, serve
+
+NO_VOTE = ("no_answer", "several_answers", "unparsable")
+"""Verdicts of a sample that gives no answer."""
 
 
 def run(plan: StagePlan, ctx: RunContext) -> Output:
@@ -131,7 +134,7 @@ def compute(
 
 
 def summary(groups: Sequence[Group], spec: EvaluateStage) -> dict[str, Any]:
-    """Accuracy with interval, pass@k and mean length of one model's samples.
+    """Accuracy with interval, pass@k, majority vote and mean length of one model's samples.
 
     Samples without a value (the verifier failed, not the model) are left out and counted. pass@k is
     of the prompts with at least k scored samples, `pass_at_problems` of them; None without any.
@@ -145,6 +148,7 @@ def summary(groups: Sequence[Group], spec: EvaluateStage) -> dict[str, Any]:
     if not counts:
         raise ValueError(f"reward {spec.reward} scored none of {len(samples)} samples")
     accuracy, low, high = interval([correct / total for correct, total in counts])
+    votes = [_vote(g, spec.reward) for g in groups if _counts(g, spec.reward)[1]]
     chances = {k: [pass_at_k(c, n, k) for c, n in counts if n >= k] for k in spec.pass_k}
     return {
         "accuracy": accuracy,
@@ -156,6 +160,7 @@ def summary(groups: Sequence[Group], spec: EvaluateStage) -> dict[str, Any]:
             str(k): sum(values) / len(values) if values else None for k, values in chances.items()
         },
         "pass_at_problems": {str(k): len(values) for k, values in chances.items()},
+        "majority_vote": sum(votes) / len(votes),
         "problems": len(counts),
         "samples_per_prompt": spec.samples_per_prompt,
         "unscored": unscored,
@@ -165,3 +170,19 @@ def summary(groups: Sequence[Group], spec: EvaluateStage) -> dict[str, Any]:
 def _counts(group: Group, reward: str) -> tuple[int, int]:
     values = [v for s in group.samples if (v := s.components[reward]) is not None]
     return sum(v >= 1.0 for v in values), len(values)
+
+
+def _vote(group: Group, reward: str) -> float:
+    """The majority vote of a prompt's scored samples."""
+    scored = [(s, v) for s in group.samples if (v := s.components[reward]) is not None]
+    return majority_vote([_answer(s, reward) for s, _ in scored], [v >= 1.0 for _, v in scored])
+
+
+def _answer(sample: Scored, reward: str) -> str | None:
+    """What a sample answers: as the reward read it, else all that follows the reasoning."""
+    detail = sample.details.get(reward, {})
+    if "answer" in detail:
+        return str(detail["answer"])
+    if sample.verdicts.get(reward) in NO_VOTE:
+        return None
+    return " ".join(sample.text.rpartition("</think>")[2].split()) or None

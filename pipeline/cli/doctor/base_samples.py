@@ -27,7 +27,9 @@ def texts(question: Mapping[str, Any]) -> list[list[tuple[str, bool]]]:
     source = ModelSource.model_validate(question["source"])
     folder = materialize(source, Path(question["folder"]), seed=question["seed"])
     chat = load_chat(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=source.trust_remote_code)
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        folder, trust_remote_code=source.trust_remote_code
+    )
     model.eval()
     torch.manual_seed(question["seed"])
     result = []
