@@ -262,7 +262,7 @@ def _named(error: BaseException) -> str:
 
 def _failure(stage: StagePlan, folder: RunFolder, reason: str) -> str:
     step = folder.last_step(stage.name)
-    last = "" if step is None else f"\nlast good step: {step}"
+    last = "" if step is None else f"\nlast good step: {step + 1}"
     full = os.strerror(errno.ENOSPC) in reason  # in libraries' own errors, too
     fix = "make room on its disk" if full else "mend the cause"
     return (

@@ -174,7 +174,7 @@ def report(run_dir: RunFolder, as_json: Json = False) -> Answer:
 def rollouts(
     run_dir: RunFolder,
     stage: Annotated[str | None, typer.Option(help="Default: the one that wrote last.")] = None,
-    step: Annotated[int | None, typer.Option(help="Default: the last.")] = None,
+    step: Annotated[int | None, typer.Option(help="From 1 on; default: the last.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many to show.")] = 4,
     order: Annotated[str, typer.Option(help="written, best or worst.")] = "written",
     as_json: Json = False,

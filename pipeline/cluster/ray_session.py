@@ -36,6 +36,13 @@ NOT_RAY = (
 HTTP2_HEAD_BYTES, HTTP2_SETTINGS = 9, b"\x04"  # of a frame; the server's first is its settings too
 SOCKET_PATH_BYTES = 107  # of an AF_UNIX address (unix(7)), without its closing zero
 SOCKET_NAME = "/ray/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store"
+PROCESS_SETTINGS = {
+    "PYTHONSAFEPATH": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "TQDM_DISABLE": "1",  # a bar in a log is a line for every step of it
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+}
+"""Of every process of a run, whose output goes to its log."""
 JOIN = (
     "start one there with `ray start --head`, or leave hardware.ray_address out to start one here"
 )
@@ -61,7 +68,7 @@ def join_ray(address: str | None, bundles: Sequence[Mapping[str, float]]) -> Non
     settings: dict[str, Any] = {
         "logging_level": "ERROR",
         "log_to_driver": False,
-        "runtime_env": {"env_vars": {"PYTHONSAFEPATH": "1", "OMP_WAIT_POLICY": "PASSIVE"}},
+        "runtime_env": {"env_vars": PROCESS_SETTINGS},
     }
     if address:
         check_reachable(address)

@@ -161,8 +161,8 @@ class GrpoRollouts:
             passes = self._journal.passes(earlier)
             if passes is None:
                 raise RolloutError(
-                    f"the curriculum of step {step} needs {self._journal.path(earlier)}, which is "
-                    "not there; restore it, or remove the stage's work folder to begin anew"
+                    f"the curriculum of step {step + 1} needs {self._journal.path(earlier)}, which "
+                    "is not there; restore it, or remove the stage's work folder to begin anew"
                 )
             self._passes.add(passes)
         return self._passes.rates()

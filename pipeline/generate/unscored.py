@@ -32,7 +32,7 @@ def check_scored(groups: Sequence[Group], *, step: int | None = None) -> None:
     share = unscored_share(groups)
     if share > UNSCORED_LIMIT:
         samples = [sample for group in groups for sample in group.samples]
-        where = "" if step is None else f"step {step}: "
+        where = "" if step is None else f"step {step + 1}: "
         raise TooManyUnscored(
             f"{where}{share:.1%} of the samples could not be scored (limit {UNSCORED_LIMIT:.1%}); "
             f"the rewards failed, not the model: {'; '.join(reasons(samples)[:REASONS])}"

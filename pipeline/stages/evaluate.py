@@ -31,7 +31,11 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
     spec = plan.spec
     assert isinstance(spec, EvaluateStage)
     prompts = prompts_of(ctx, spec.prompts)
-    results = [_evaluate(plan, ctx, name, prompts) for name in spec.models]
+    results = []
+    for number, name in enumerate(spec.models, start=1):
+        note = f"{name}, model {number} of {len(spec.models)}"
+        ctx.console.stage(plan.name, "running", note=note)
+        results.append(_evaluate(plan, ctx, name, prompts))
     write_atomic(ctx.out / "results.json", json.dumps(results, indent=1))
     unscored = [
         Drop(

@@ -93,5 +93,4 @@ def start_of(checkpoints: Path, journal: Journal, needs: Needs) -> Path | None:
 
 
 def _shown(steps: list[int]) -> str:
-    numbers = ", ".join(map(str, steps))
-    return f"step {numbers}" if len(steps) == 1 else f"steps {numbers}"
+    return ", ".join(f"step-{step:06d}" for step in steps)

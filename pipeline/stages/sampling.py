@@ -48,6 +48,8 @@ def sample_in_chunks(
         check_stop(ctx, plan)
         chunk = journal.read(number)
         if chunk is None:
+            if serving is None and number:
+                ctx.console.log(f"{plan.name}: resumed at part {number + 1} of {len(starts)}")
             serving = serving or serve()
             part = prompts[start : start + size]
             chunk = _sampled(serving, part, source, sampling, seed, depths)

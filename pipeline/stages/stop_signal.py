@@ -13,7 +13,7 @@ from typing import Any
 from pipeline.errors import Stopped
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
-STOPPING = "stopping: a step that trains is finished first; Ctrl-C again ends at once"
+STOPPING = "stopping after this step, Ctrl-C again to end now"
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from pipeline.stages.health_watch import HealthWatch
 from pipeline.stages.journal_check import Needs, start_of
 from pipeline.stages.prompt_room import positions_of
 from pipeline.stages.signal_watch import SignalWatch
-from pipeline.train.checkpoints import latest_whole
+from pipeline.train.checkpoints import latest_whole, updates_of
 from pipeline.train.job import CHECKPOINTS, METRICS_FILE, STOP_FILE, STOPPED, TrainJob
 
 PROMPTS_FILE = "prompts.parquet"  # in a prompts artifact
@@ -90,7 +90,8 @@ def train_job(
 def train(ctx: RunContext, plan: StagePlan, training: TrainingCall[[]]) -> dict[str, Any]:
     """Run a training on all ranks, showing its metrics; raises Stopped on request."""
     follow = MetricsFollower(ctx, plan.name, as_shown=lambda row: row)
-    latest_whole(ctx.work / CHECKPOINTS, checksums=True, tell=warning(ctx.console, plan.name))
+    tell = warning(ctx.console, plan.name)
+    _say_resumed(ctx, plan, latest_whole(ctx.work / CHECKPOINTS, checksums=True, tell=tell))
     return _followed(ctx, plan, follow, lambda poll: ctx.cluster.train(training, poll=poll))
 
 
@@ -108,10 +109,21 @@ def train_on_rollouts(
     """
     follow = MetricsFollower(ctx, plan.name, as_shown=as_shown)
     journal = ctx.journal(setup.journal, stage=plan.name)
-    start_of(ctx.work / CHECKPOINTS, journal, Needs.of(setup.spec))
+    needs = Needs.of(setup.spec)
+    whole = start_of(ctx.work / CHECKPOINTS, journal, needs)
+    _say_resumed(ctx, plan, whole, updates_per_step=needs.updates_per_step)
     return _followed(
         ctx, plan, follow, lambda poll: ctx.cluster.train_on_rollouts(training, poll=poll)
     )
+
+
+def _say_resumed(
+    ctx: RunContext, plan: StagePlan, checkpoint: Path | None, *, updates_per_step: int = 1
+) -> None:
+    """Where a training goes on that an earlier launch began."""
+    if checkpoint is not None:
+        step = updates_of(checkpoint) // updates_per_step
+        ctx.console.log(f"{plan.name}: resumed at step {step + 1}, from {checkpoint.name}")
 
 
 def _followed(

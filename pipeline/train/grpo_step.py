@@ -270,7 +270,7 @@ class GrpoStepTrainer(Trainer):
         if fresh:
             row |= {"logprob_gap": largest.item(), "logprob_gap_mean": gap / fresh}
             check_gap(
-                step=step,
+                step=step + 1,
                 largest=largest.item(),
                 mean=gap / fresh,
                 dtype=self.settings.engine_dtype,

@@ -55,9 +55,10 @@ def show(
 
 
 def steps_of(run_dir: Path, stage: str) -> dict[int, Path]:
-    """The journaled steps of a GRPO stage, ascending."""
+    """The journaled steps of a GRPO stage, ascending; counted from 1, as consoles and metrics do,
+    where files count from 0."""
     found = {
-        int(match[1]): path
+        int(match[1]) + 1: path
         for path in (run_dir / "journal" / stage).glob("step-*.parquet")
         if (match := _STEP_FILE.fullmatch(path.name))
     }
@@ -130,7 +131,7 @@ def _sample(
         golds=prompt.golds,
         columns=prompt.columns,
         id=f"{place}/{rollout.prompt_id}/{rollout.sample}",
-        step=step,
+        step=None if step is None else step - 1,  # as it was asked
         completion_tokens=len(rollout.tokens),
         finished=rollout.stop == "eos",
     )

@@ -170,7 +170,7 @@ def test_unscored_samples_stop_the_run_with_the_reason(
 ) -> None:
     service, _ = make_service(right_when_even, lambda sample: None)
     with pytest.raises(
-        TooManyUnscored, match=r"step 0: 100.0% .*: answer: broken, sample p\d+/0 \(24 such\)"
+        TooManyUnscored, match=r"step 1: 100.0% .*: answer: broken, sample p\d+/0 \(24 such\)"
     ):
         rollouts_of(service, tmp_path, prompts).step(0)
     assert not list(tmp_path.iterdir())

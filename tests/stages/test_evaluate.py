@@ -105,11 +105,14 @@ def test_an_engines_start_is_not_in_the_answers_energy(
     monkeypatch.setattr(evaluate, "prompts_of", lambda *_: [Prompt(id="p", question="?")])
     plan: Any = SimpleNamespace(name="final", seed=3, spec=stage())
     ctx: Any = SimpleNamespace(
-        work=tmp_path / "work", out=tmp_path / "out", plan=SimpleNamespace(device="cpu")
+        work=tmp_path / "work",
+        out=tmp_path / "out",
+        plan=SimpleNamespace(device="cpu"),
+        console=SimpleNamespace(stage=lambda *_, note: events.append(note)),
     )
     (result,) = evaluate.run(plan, ctx).info["results"]
     assert result["joules_per_answer"] == 6.0
-    assert events == ["serve", "meter", "flops"]
+    assert events == ["base, model 1 of 1", "serve", "meter", "flops"]
 
 
 def judged(*values: float | None) -> Group:

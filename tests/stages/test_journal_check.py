@@ -64,7 +64,7 @@ def test_a_step_that_is_gone_and_needed_is_made_again(tmp_path: Path) -> None:
     assert start_of(tmp_path, journal, HISTORY) == tmp_path / "checkpoint-2"
     (sentence,) = told
     assert f"{tmp_path / 'checkpoint-4'} is set aside as" in sentence
-    assert "takes step 2 of" in sentence
+    assert "takes step-000002 of" in sentence
     assert (tmp_path / "checkpoint-4.old-1").is_dir()
 
 

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
+from pipeline.errors import Stopped
 from pipeline.generate.groups import Group
 from pipeline.generate.journal import Journal
 from pipeline.generate.service import Sampling
 from pipeline.generate.unscored import TooManyUnscored
 from pipeline.records import Prompt, Rollout, Scored
 from pipeline.recurrent.request import DepthRequest
-from pipeline.stages.sampling import sample_in_chunks
+from pipeline.stages.sampling import CHUNK_COMPLETIONS, sample_in_chunks
 
 
 def group(prompt: Prompt, reward: float | None) -> Group:
@@ -104,3 +105,38 @@ def test_an_unscored_chunk_is_refused_and_made_again(tmp_path: Path) -> None:
         run()
     assert [g.prompt_id for g in run()] == [p.id for p in prompts]
     assert not rewards
+
+
+def test_sampling_that_goes_on_says_where(tmp_path: Path) -> None:
+    prompts = [Prompt(id=str(i), question="?") for i in range(3 * CHUNK_COMPLETIONS)]
+    stopped, said = [False], list[str]()
+
+    class Serving:
+        def sample(self, prompts: list[Prompt], **_: Any) -> list[Group]:
+            stopped[0] = len(said) == 0
+            return [group(p, 1.0) for p in prompts]
+
+    console = SimpleNamespace(metrics=lambda *_: None, log=said.append)
+    ctx: Any = SimpleNamespace(stopping=lambda: stopped[0], console=console)
+    plan: Any = SimpleNamespace(name="harvest")
+    serving: Any = Serving()
+
+    def run() -> list[Group]:
+        found = sample_in_chunks(
+            ctx,
+            plan,
+            lambda: serving,
+            prompts,
+            source="train",
+            sampling=Sampling(samples=1, temperature=1.0, top_p=1.0, max_tokens=4),
+            seed=1,
+            journal=Journal(tmp_path),
+        )
+        return list(found)
+
+    with pytest.raises(Stopped):
+        run()
+    assert said == []
+    stopped[0] = False
+    assert len(run()) == len(prompts)
+    assert said == ["harvest: resumed at part 2 of 3"]

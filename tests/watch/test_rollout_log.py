@@ -52,10 +52,10 @@ def run_dir(tmp_path: Path) -> Path:
 def test_the_last_step_of_the_last_stage_comes_by_default(run_dir: Path) -> None:
     assert stages_of(run_dir) == ["harvest", "reason"]
     rows = show(run_dir)
-    assert {(row["stage"], row["step"]) for row in rows} == {("reason", 10)}
+    assert {(row["stage"], row["step"]) for row in rows} == {("reason", 11)}
     assert rows[0] == {
         "stage": "reason",
-        "step": 10,
+        "step": 11,
         "prompt_id": "p1",
         "sample": 0,
         "context": [],
@@ -81,7 +81,7 @@ def test_orders(run_dir: Path, order: Order, samples: list[int]) -> None:
 
 
 def test_a_step_and_a_reject_stage_can_be_named(run_dir: Path) -> None:
-    assert show(run_dir, stage="reason", step=2)[0]["reward"] == 0.0
+    assert show(run_dir, stage="reason", step=3)[0]["reward"] == 0.0
     row = show(run_dir, stage="harvest")[0]
     assert (row["step"], row["sample"]) == (None, 7)
 
@@ -97,7 +97,7 @@ def test_rollouts_show_without_their_prompts(run_dir: Path) -> None:
     ("asked", "said"),
     [
         ({"stage": "raeson"}, "did you mean reason?"),
-        ({"stage": "reason", "step": 3}, "it has 2 between 2 and 10"),
+        ({"stage": "reason", "step": 2}, "it has 2 between 3 and 11"),
         ({"stage": "harvest", "step": 3}, "has no steps"),
     ],
 )
@@ -114,7 +114,7 @@ def test_a_folder_without_rollouts_is_explained(tmp_path: Path) -> None:
 
 def test_the_printed_form_says_everything(run_dir: Path) -> None:
     text = printed(show(run_dir))
-    for part in ("1+1?", "gold: 2", "1+1=2", "reason, step 10", "reward 0.500", "correct", "[ok]"):
+    for part in ("1+1?", "gold: 2", "1+1=2", "reason, step 11", "reward 0.500", "correct", "[ok]"):
         assert part in text
     assert "unscored, 3 tokens, cut off" in text
 
