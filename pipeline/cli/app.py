@@ -146,9 +146,27 @@ def plan(
             "--matmul-gflops", min=1e-3, help="Of this machine's cores, as doctor measures them."
         ),
     ] = None,
+    simulate: Annotated[
+        str | None,
+        typer.Option("--simulate", metavar="GPUS...", help="GRPO on clusters, such as 8 64 1024."),
+    ] = None,
+    costs: Annotated[
+        Path | None, typer.Option("--costs", help="Measured costs of a simulation, a JSON file.")
+    ] = None,
+    mtbf_hours: Annotated[
+        float | None,
+        typer.Option("--mtbf-hours", min=0, help="Of a node, in a simulation; 0: none fails."),
+    ] = None,
     as_json: Json = False,
 ) -> Answer:
     """Show stages, batches, tokens, memory, hours and placement; runs nothing."""
+    if simulate is not None:
+        from pipeline.cli.simulate_view import DEFAULT_MTBF_HOURS, simulate_answer
+
+        hours = DEFAULT_MTBF_HOURS if mtbf_hours is None else mtbf_hours
+        return simulate_answer(recipe, simulate, overrides or [], costs=costs, mtbf_hours=hours)
+    if costs is not None or mtbf_hours is not None:
+        raise UsageError("--costs and --mtbf-hours are of a simulation: add --simulate GPUS")
     from pipeline.plan.data_notes import data_notes
     from pipeline.watch.plan_view import plan_document, show_plan
 

@@ -223,7 +223,7 @@ def load_of(recipe: Recipe, name: str, work: Work) -> Load:
         return replace(part, lengths=lengths)
 
     def forward_flops(part: Sampled) -> float:
-        return 2 * run(part.model) * (part.tokens + part.prompt_tokens)
+        return 2 * run(part.model) * (part.tokens + part.read_tokens)
 
     def training_flops(part: Trained) -> float:
         """2 forward, 4 backward, 2 more where activations are recomputed, 2 of a frozen model; 2
@@ -240,6 +240,7 @@ def load_of(recipe: Recipe, name: str, work: Work) -> Load:
     return Load(
         models=max(len({part.model for part in samples}), 1),
         synced_bytes=synced,
+        syncs=work.syncs,
         generated_tokens=sum(part.tokens for part in samples),
         trained_tokens=sum(part.tokens for part in work.trained),
         generate_flops=sum(forward_flops(part) for part in samples),

@@ -21,6 +21,7 @@ class Speed:
     generate_share: float  # of it that sampling reaches
     max_tokens_per_s: float  # of one engine, however small the model
     sync_bytes_per_s: float  # of weights to the engines
+    sync_s: float  # of a step besides: processes that ask each other
     start_s: float  # of a stage, and of each further model that it samples from
     run_s: float  # of a run, before its first stage
 
@@ -37,10 +38,11 @@ SPEEDS: Mapping[str, Speed] = {
     "cpu": Speed(
         name="CPU thread, float32",
         matmul_flops_per_s=75e9,
-        train_share=0.45,
+        train_share=0.5,
         generate_share=0.6,
-        max_tokens_per_s=6_000,
+        max_tokens_per_s=7_500,
         sync_bytes_per_s=300e6,
+        sync_s=0.25,
         start_s=4.0,
         run_s=15.0,
     ),
@@ -52,6 +54,7 @@ SPEEDS: Mapping[str, Speed] = {
         generate_share=0.08,
         max_tokens_per_s=30_000,
         sync_bytes_per_s=10e9,
+        sync_s=0.25,
         start_s=60.0,
         run_s=120.0,
     ),
@@ -69,6 +72,7 @@ class Load:
     train_flops: float
     models: int = 1  # that are sampled from, one after the other
     synced_bytes: float = 0.0  # of weights, over all steps
+    syncs: float = 0.0  # steps that send them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +116,7 @@ def seconds_of(
             load.generated_tokens / (hardware.engines * speed.max_tokens_per_s),
         ),
         scoring=load.score_flops / (generators / hardware.engines * speed.train_flops_per_s),
-        syncing=load.synced_bytes / speed.sync_bytes_per_s,
+        syncing=load.synced_bytes / speed.sync_bytes_per_s + load.syncs * speed.sync_s,
         training=load.train_flops / (trainers * speed.train_flops_per_s),
         starting=speed.start_s * load.models if works else 0.0,
         overlaps=overlaps,

@@ -21,7 +21,7 @@ from pipeline.recipe.schema import Stage
 from pipeline.recipe.stage_base import Training
 from pipeline.recipe.stage_work import Lengths, Rows
 
-PROCESS_GIB = {"cpu": 0.8, "cuda": 1.0}
+PROCESS_GIB = {"cpu": 0.6, "cuda": 1.0}
 """Of a trainer or an engine before it holds a model: on a CPU the libraries (measured), on a GPU
 its context (assumed)."""
 ENGINE_BATCH_TOKENS = 8192  # of a pass of vLLM, as our engine sets it

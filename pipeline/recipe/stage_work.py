@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 FILL = 0.5  # share of max_tokens that an average sequence uses; ours
+BLOCK_TOKENS = 32  # of an engine's cache that samples share whole (`CPU_BLOCK_TOKENS` of vLLM here)
 PROMPT_TOKENS = 64  # of an average prompt, at most as many as a completion; ours
 DIFFERING = 0.5  # share of groups whose rewards differ, which alone teach; measured .3 to .8
 RESAMPLED = 0.3  # share of a step that is sampled anew in each round; measured on the quickstart
@@ -43,6 +44,16 @@ class Lengths:
 UNKNOWN = Lengths()
 
 
+def prompt_reads(prompt_tokens: float, *, samples: int) -> float:
+    """Tokens that the samples of one prompt read of it: whole blocks once, the rest each.
+
+    >>> prompt_reads(70, samples=8)  # 2 blocks of 32, and 6 tokens of each sample
+    112.0
+    """
+    shared = float((max(prompt_tokens - 1, 0) // BLOCK_TOKENS) * BLOCK_TOKENS)
+    return shared + samples * (prompt_tokens - shared)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sampled:
     """Completions that engines, or a trainer, sample from a model."""
@@ -60,8 +71,14 @@ class Sampled:
 
     @property
     def prompt_tokens(self) -> float:
-        """Of all prompts that are read, one for all its samples."""
+        """Of all prompts, one for all its samples."""
         return self.sequences / self.samples * self.lengths.prompt_tokens(self.max_tokens)
+
+    @property
+    def read_tokens(self) -> float:
+        """Of prompts that engines read: samples share whole blocks, and each reads the rest."""
+        prompt = self.lengths.prompt_tokens(self.max_tokens)
+        return self.sequences / self.samples * prompt_reads(prompt, samples=self.samples)
 
 
 @dataclass(frozen=True, kw_only=True)

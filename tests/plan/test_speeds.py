@@ -22,8 +22,8 @@ def test_each_part_is_its_flops_over_its_rate() -> None:
     speed = SPEEDS["cpu"]
     found = seconds_of(LOAD, TWO, speed=speed, device="cpu", overlaps=False)
     assert found.generating == pytest.approx(9e12 / (2 * 75e9 * 0.6))
-    assert found.training == pytest.approx(3e12 / (2 * 75e9 * 0.45))
-    assert found.scoring == pytest.approx(1e12 / (2 * 75e9 * 0.45))
+    assert found.training == pytest.approx(3e12 / (2 * 75e9 * 0.5))
+    assert found.scoring == pytest.approx(1e12 / (2 * 75e9 * 0.5))
     assert found.syncing == pytest.approx(2.0)
     parts = found.generating + found.training + found.scoring + found.syncing + found.starting
     assert found.total == pytest.approx(parts)
@@ -40,7 +40,7 @@ def test_overlap_hides_the_shorter() -> None:
 
 
 def test_a_measured_speed_scales_the_assumed_one() -> None:
-    assert speed_of("cpu", matmul_gflops=150.0).train_flops_per_s == pytest.approx(150e9 * 0.45)
+    assert speed_of("cpu", matmul_gflops=150.0).train_flops_per_s == pytest.approx(150e9 * 0.5)
     assert speed_of("cuda", matmul_gflops=150.0) == SPEEDS["cuda"]
 
 
