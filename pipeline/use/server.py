@@ -129,7 +129,7 @@ def serve(options: Sequence[str], *, ready: Callable[[], None]) -> None:
     cli_env_setup()
     parser = make_arg_parser(FlexibleArgumentParser(prog="vllm serve"))
     try:
-        arguments = parser.parse_args(list(options))
+        arguments: Any = parser.parse_args(list(options))
         arguments.model = arguments.model_tag
         validate_parsed_serve_args(arguments)
     except SystemExit as error:
