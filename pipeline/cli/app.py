@@ -23,6 +23,7 @@ from pipeline.cli.doctor_command import doctor
 from pipeline.cli.eval_command import evaluate
 from pipeline.cli.export_command import export
 from pipeline.cli.hub_reach import reach_hub
+from pipeline.cli.init_command import init
 from pipeline.cli.launch_command import launch
 from pipeline.cli.leaderboard_command import leaderboard
 from pipeline.cli.planned import planned
@@ -64,6 +65,7 @@ app.command()(verify)
 app.command()(launch)
 app.command()(schema)
 app.command()(doctor)
+app.command()(init)
 app.command("eval")(evaluate)
 
 RecipeRef = Annotated[

@@ -93,7 +93,7 @@ def questions_on(
         name = on.removeprefix(TASK)
         entry = {"task": name, "size": limit or TASK_ROWS, "split": "test", "seed": seed}
         return Questions(
-            name=_named(name), entry=entry, judge=judge or "builtin:exact_match", max_tokens=256
+            name=plain_name(name), entry=entry, judge=judge or "builtin:exact_match", max_tokens=256
         )
     if not Path(data_path(on)).exists():
         sets = [*BENCHMARKS, f"{TASK}NAME"]
@@ -102,7 +102,7 @@ def questions_on(
             f"{', '.join(sets)}, or a file of rows with question and answer"
         )
     return Questions(
-        name=_named(Path(on).name.partition(".")[0]),
+        name=plain_name(Path(on).name.partition(".")[0]),
         entry={**_rows(on), **size},
         judge=judge or "builtin:math_answer",
         max_tokens=1024,
@@ -214,5 +214,6 @@ def _fitting(tokens: int, source: Mapping[str, Any]) -> int:
     return tokens if most is None else min(tokens, most // 2)
 
 
-def _named(text: str) -> str:
+def plain_name(text: str) -> str:
+    """A text as a name in a recipe: letters, digits, `_` and `-`."""
     return _NO_NAME.sub("-", text).strip("-") or "rows"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.generate.groups import Group
+from pipeline.generate.journal import Journal
 from pipeline.measure.energy import Energy
 from pipeline.recipe.evaluate_stage import EvaluateStage
 from pipeline.records import Prompt, Rollout, Scored
@@ -109,6 +110,7 @@ def test_an_engines_start_is_not_in_the_answers_energy(
         out=tmp_path / "out",
         plan=SimpleNamespace(device="cpu"),
         console=SimpleNamespace(stage=lambda *_, note: events.append(note)),
+        journal=lambda folder, *, stage: Journal(folder),
     )
     (result,) = evaluate.run(plan, ctx).info["results"]
     assert result["joules_per_answer"] == 6.0
