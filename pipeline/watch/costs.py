@@ -45,6 +45,7 @@ def costs_of(
     return {
         "rows": rows,
         "seconds": seconds,
+        "longest": max((row["seconds"] for row in rows), default=0.0),
         "flops": sum(row["flops"] or 0.0 for row in rows) or None,
         "joules": sum(row["joules"] or 0.0 for row in rows) or None,
         "dollars": _dollars(recipe, seconds) if device == "cuda" else None,

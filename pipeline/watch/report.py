@@ -20,11 +20,12 @@ from pipeline.watch.console import duration
 from pipeline.watch.costs import costs_of
 from pipeline.watch.curves import curve_png
 from pipeline.watch.depth_section import depth_section
+from pipeline.watch.explorer import EXPLORER_FILE, write_explorer
 from pipeline.watch.page import page_environment
 from pipeline.watch.provenance import provenance
 from pipeline.watch.result_tables import result_tables
 from pipeline.watch.rollout_log import show, steps_of
-from pipeline.watch.run_reading import json_of, metrics_of, recipe_of, recipe_text
+from pipeline.watch.run_reading import RunReadError, json_of, metrics_of, recipe_of, recipe_text
 from pipeline.watch.stage_curves import stage_curves
 
 REPORT_FILE = "report.html"
@@ -40,7 +41,8 @@ class ReportError(WrongInput):
 
 
 def write_report(run_dir: Path) -> Path:
-    """Write `report.html` into a run folder, from whatever the run has left there by now.
+    """Write `report.html` into a run folder, from whatever the run has left there by now, and
+    beside it `explorer.html` where there are rollouts.
 
     Raises RunReadError when the folder has no resolved recipe.
     """
@@ -68,6 +70,8 @@ def write_report(run_dir: Path) -> Path:
         pairs=_pairs(run_dir),
         depths=_depths(run_dir),
         samples=_samples(run_dir, names),
+        rollouts=_rollouts(run_dir),
+        explorer=EXPLORER_FILE,
         recipe=text,
         run_dir=run_dir.resolve().name,
     )
@@ -171,6 +175,16 @@ def _samples(run_dir: Path, names: Sequence[str]) -> list[dict[str, Any]]:
             ]
             shown.append({"stage": name, "steps": (steps[0], steps[-1]), "rows": _paired(*sides)})
     return shown
+
+
+def _rollouts(run_dir: Path) -> str:
+    """What the page of rollouts holds; empty where there is none. A damaged journal is no reason to
+    have no report."""
+    try:
+        data = write_explorer(run_dir)
+    except RunReadError as error:
+        return f"none, since {error}"
+    return "" if data is None else data.note
 
 
 def _first_samples(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
