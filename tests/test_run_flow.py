@@ -126,6 +126,18 @@ def test_a_stages_seconds_are_told_by_phase(
         assert saved["phase_seconds"] == first["phase_seconds"]
 
 
+def test_a_run_goes_on_where_it_was_moved_to(ran: list[str], tmp_path: Path) -> None:
+    run(tmp_path / "here", planned(), to_stage="cold")
+    (tmp_path / "here").rename(tmp_path / "there")
+    document = run(tmp_path / "there", planned()).document()
+    assert ran == ["cold", "refit"]
+    assert [Path(row["artifact"]) for row in document["stages"]] == [
+        tmp_path / "there" / "stages" / name for name in ("cold", "refit")
+    ]
+    saved = json.loads((tmp_path / "there" / "state.json").read_text())
+    assert [row["artifact"] for row in saved] == ["stages/cold", "stages/refit"]
+
+
 def test_another_recipe_sets_aside_what_it_changes(ran: list[str], tmp_path: Path) -> None:
     run(tmp_path, planned())
     run(tmp_path, planned(stages=STAGES | {"refit": STAGES["refit"] | {"lr": 0.5}}))

@@ -26,7 +26,9 @@ from pipeline.cli.hub_reach import reach_hub
 from pipeline.cli.init_command import init
 from pipeline.cli.launch_command import launch
 from pipeline.cli.leaderboard_command import leaderboard
+from pipeline.cli.metrics_command import metrics
 from pipeline.cli.planned import planned
+from pipeline.cli.replay_command import replay
 from pipeline.cli.reward_commands import reward_app
 from pipeline.cli.schema_command import schema
 from pipeline.cli.serve_command import serve
@@ -61,6 +63,8 @@ app.command()(export)
 app.command()(leaderboard)
 app.command()(compare)
 app.command()(serve)
+app.command()(metrics)
+app.command()(replay)
 app.command()(verify)
 app.command()(launch)
 app.command()(schema)

@@ -147,7 +147,7 @@ def diff(
     from pipeline.watch.rollout_log import logged_samples
     from rewards.audit import diff as compared
 
-    samples = logged_samples(run_dir, stage=stage, rendered=_rendered(run_dir))
+    samples = logged_samples(run_dir, stage=stage, rendered=prompt_renderer(run_dir))
     difference = compared(
         ref_a,
         ref_b,
@@ -160,7 +160,7 @@ def diff(
     return Answer(document=difference, show=lambda: _print(_diff_lines(difference)))
 
 
-def _rendered(run_dir: Path) -> Callable[[Sequence[int]], str] | None:
+def prompt_renderer(run_dir: Path) -> Callable[[Sequence[int]], str] | None:
     """From a prompt's tokens to its text, by the tokenizer of a model in the run folder."""
     models = [
         folder / "model"

@@ -25,7 +25,7 @@ class StageState:
     kind: str
     status: Status = "waiting"
     seconds: float = 0.0
-    artifact: str | None = None
+    artifact: str | None = None  # its path; in state.json relative to the run folder
     error: str | None = None  # why it failed or stopped
     phase_seconds: dict[str, float] = field(default_factory=dict)  # of a stage with metrics
 
@@ -93,9 +93,14 @@ class Progress:
         self.save()
 
     def save(self) -> None:
-        """Write the table for whoever looks at the run folder."""
-        rows = [vars(state) for state in self._states.values()]
+        """Write the table for whoever looks at the run folder. Artifacts are named relative to it,
+        so that it can be moved."""
+        rows = [vars(state) | self._place(state) for state in self._states.values()]
         write_atomic(self._folder.path / "state.json", json.dumps(rows, indent=1))
+
+    def _place(self, state: StageState) -> dict[str, str | None]:
+        path = None if state.artifact is None else Path(state.artifact)
+        return {"artifact": path and str(path.relative_to(self._folder.path))}
 
     def result(self, artifacts: Mapping[str, Artifact]) -> RunResult:
         """What came out, written to the run folder and shown."""

@@ -15,7 +15,7 @@ from pipeline.records import Scored
 from pipeline.stages.recipe_changes import changed_keys
 from pipeline.watch.evaluations import Evaluation, common_prompts, evaluations_of
 from pipeline.watch.rollout_log import harmless, thinking_dimmed
-from pipeline.watch.run_reading import metrics_by_part, recipe_of, run_names
+from pipeline.watch.run_reading import finite, metrics_by_part, recipe_of, run_names
 from pipeline.watch.terminal import StandardOutput
 
 SHOWN = 20
@@ -117,7 +117,9 @@ def document(comparison: Comparison) -> dict[str, Any]:
             for result in comparison.results
             for flip in result.flips
         ],
-        "curves": {stage: {"a": a, "b": b} for stage, (a, b) in comparison.curves.items()},
+        "curves": {
+            stage: {"a": finite(a), "b": finite(b)} for stage, (a, b) in comparison.curves.items()
+        },
     }
 
 

@@ -2,7 +2,8 @@
 folder: nothing here follows a path that a file has written down."""
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,17 @@ def _metric_rows(file: Path) -> list[dict[str, Any]]:
         return read_metrics(file)
     except ValueError as error:
         raise RunReadError(f"{file} is damaged: {error}") from None
+
+
+def finite(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows for a JSON document, which has no NaN and no infinity: None in their place."""
+    return [
+        {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in row.items()
+        }
+        for row in rows
+    ]
 
 
 def run_names(run_dirs: Sequence[Path]) -> dict[Path, str]:
