@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from pipeline.plan.activations import Pass
 from pipeline.plan.estimate import stage_memory
 from pipeline.plan.gpu_memory import gpu_memory_gib
-from pipeline.plan.memory import GIB, buffer_bytes, reference_bytes, states
-from pipeline.plan.stage_memory import colocated_gib, training_pass
+from pipeline.plan.known_shapes import KNOWN
+from pipeline.plan.memory import GIB, buffer_bytes, pass_gib, reference_bytes, states
+from pipeline.plan.stage_memory import PROCESS_GIB, as_pruned, colocated_gib, training_pass
 from pipeline.recipe.hardware import Hardware
 from pipeline.recipe.stage_work import Lengths
 from tests.plan.plans import GRPO, SFT, recipe_with
@@ -135,3 +136,16 @@ def test_the_parts_are_the_whole() -> None:
 def test_a_stated_gpu_goes_before_what_is_here() -> None:
     assert gpu_memory_gib(Hardware(gpu_memory_gib=24)) == 24
     assert gpu_memory_gib(Hardware()) > 0
+
+
+def test_a_trainers_peak_is_about_what_was_measured() -> None:
+    """SmolLM2 with 4,395 tokens in float32, a pass of 8 completions (441 tokens, the longest 171)
+    and their prompt of 95: 2.89 GiB at most (tests/bench/README.md)."""
+    shape = as_pruned(KNOWN["SmolLM2-135M"], words=4395)
+    through = Pass(tokens=441 + 95, row_tokens=171, prompt_tokens=95, read_tokens=441)
+    activations, logits = pass_gib(shape, "float32", through, recomputed=False)
+    held = states(shape.parameters, sharding="none", ranks=1, dtype="float32").total / GIB
+    assert activations is not None
+    assert logits is not None
+    peak = held + activations + logits + PROCESS_GIB["cpu"]
+    assert peak == pytest.approx(2.89, rel=0.15)
