@@ -34,6 +34,7 @@ from pipeline.cli.schema_command import schema
 from pipeline.cli.serve_command import serve
 from pipeline.cli.streams import is_writable, on_any_stream, say, written
 from pipeline.cli.verify_command import verify
+from pipeline.cli.watch_command import watch
 from pipeline.cluster.clean_up import leave
 from pipeline.errors import FAILED, OK, STOPPED, WRONG, StepwellError
 from pipeline.stages.stop_signal import handlers
@@ -70,6 +71,7 @@ app.command()(launch)
 app.command()(schema)
 app.command()(doctor)
 app.command()(init)
+app.command()(watch)
 app.command("eval")(evaluate)
 
 RecipeRef = Annotated[

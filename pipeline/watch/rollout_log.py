@@ -141,7 +141,7 @@ def print_rollouts(rows: Sequence[Mapping[str, Any]], *, terminal: Terminal | No
     """Print the rows of `show`: prompt, completion, and each reward with its verdict."""
     terminal = terminal or StandardOutput()
     for row in rows:
-        terminal.print(_panel(row))
+        terminal.print(rollout_panel(row))
 
 
 def _latest_stage(run_dir: Path) -> str:
@@ -204,7 +204,7 @@ def _row(scored: Scored, prompt: Prompt | None, *, stage: str, step: int | None)
     }
 
 
-def _panel(row: Mapping[str, Any]) -> Panel:
+def rollout_panel(row: Mapping[str, Any]) -> Panel:
     """One rollout as a box: its border is green for a full reward, red for none."""
     reward, components = row["reward"], row["components"]
     style = "yellow" if reward is None else _style(reward)
