@@ -66,9 +66,14 @@ def _line(row: Forecast) -> str:
     return (
         f"{row.stage} on {row.gpus:,} GPUs ({row.ranks} trainers, {row.engines} engines), "
         f"staleness {row.staleness}: {row.step_s:,.1f} s a step, engines {row.engine_share:.0%}, "
-        f"trainers {row.trainer_share:.0%}, waits for {row.bottleneck}; {row.hours:,.1f} hours, "
-        f"{row.failure_hours:.1f} of them for {row.deaths} failure(s) and checkpoints"
+        f"trainers {row.trainer_share:.0%}, waits for {row.bottleneck}; "
+        f"{_duration(row.hours)}, of which {_duration(row.failure_hours)} for {row.deaths} "
+        "failure(s) and checkpoints"
     )
+
+
+def _duration(hours: float) -> str:
+    return f"{hours:,.1f} hours" if hours >= 2 else f"{hours * 60:.1f} minutes"
 
 
 def _costs_text(document: dict[str, object]) -> str:

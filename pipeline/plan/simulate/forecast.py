@@ -118,7 +118,7 @@ def _at_size(
             trainer_share=course.trainer_share,
             bottleneck=course.bottleneck,
             hours=losses.total / 3600,
-            failure_hours=(losses.total - stage.steps * course.step_s) / 3600,
+            failure_hours=(losses.checkpoints + losses.repeated + losses.restarting) / 3600,
             deaths=losses.deaths,
             best_save_steps=max(round(min(best, stage.steps)), 1),
         )
