@@ -141,6 +141,7 @@ def serve(options: Sequence[str], *, ready: Callable[[], None]) -> None:
 
 async def _serve(arguments: Namespace, ready: Callable[[], None]) -> None:
     """vLLM's `run_server` with a word when it answers."""
+    import uvicorn
     from vllm.entrypoints.launchers.api_server.entry import (
         build_and_serve,
         build_async_engine_client,
@@ -158,14 +159,15 @@ async def _serve(arguments: Namespace, ready: Callable[[], None]) -> None:
         try:
             async with build_async_engine_client(arguments) as client:
                 heard = asyncio.create_task(_answering(sock.getsockname()[1], ready))
-                stop = await build_and_serve(client, address, sock, arguments)
+                stop: Any = await build_and_serve(client, address, sock, arguments)
                 heard.cancel()
-                died = client.errored and not client.is_running
+                # after a signal it is uvicorn's shutdown that is left to do, else nothing
+                died = stop.__name__ != uvicorn.Server.shutdown.__name__
             await stop
         except (RuntimeError, ValueError) as error:
             raise RunFailed(f"vLLM's engine did not start: {error}; see above") from error
     if died:
-        raise RunFailed("vLLM's engine died; what it said stands above")
+        raise RunFailed("vLLM's engine died; what it said stands above: start the server again")
 
 
 async def _answering(port: int, ready: Callable[[], None]) -> None:
