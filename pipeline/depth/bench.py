@@ -8,7 +8,6 @@ from pathlib import Path
 from pipeline.artifacts import write_atomic
 from pipeline.depth.answers import Answers, answers_of
 from pipeline.generate.groups import Group
-from pipeline.generate.journal import Journal
 from pipeline.generate.schedule import derived_seed
 from pipeline.generate.service import Sampling
 from pipeline.measure.energy import Energy, EnergyMeter
@@ -16,7 +15,7 @@ from pipeline.plan.stage_plan import StagePlan
 from pipeline.recipe.depth_stage import DepthStage
 from pipeline.records import Prompt, group_names
 from pipeline.recurrent.request import DepthRequest
-from pipeline.stages.context import RunContext, Serving
+from pipeline.stages.context import RunContext, Serving, stage_journal
 from pipeline.stages.sampling import depths_key, sample_in_chunks
 from pipeline.stages.support import energy_device, prompts_of, serve
 
@@ -94,7 +93,9 @@ class Bench:
             if isinstance(requests, DepthRequest)
             else requests
         )
-        journal = self.journal(self.ctx.work / "rollouts" / area)
+        journal = stage_journal(
+            self.ctx.console, self.ctx.work / "rollouts" / area, stage=self.plan.name
+        )
         place = journal.folder / f"depths-{depths_key(depths)}"
         resumed = place.exists()
         if not resumed:
@@ -123,10 +124,6 @@ class Bench:
             answers=answers,
             energy=_energy(place / ENERGY_FILE, answers, energy_device(self.ctx)),
         )
-
-    def journal(self, folder: Path) -> Journal:
-        """A journal of the stage."""
-        return self.ctx.journal(folder, stage=self.plan.name)
 
     def sampling(self, samples: int) -> Sampling:
         """How every completion of the stage is drawn."""

@@ -105,6 +105,11 @@ def warning(console: Console, stage: str) -> Callable[[str], None]:
     return lambda sentence: console.log(f"warning: {stage}: {sentence}")
 
 
+def stage_journal(console: Console, folder: Path, *, stage: str) -> Journal:
+    """A journal of a stage, whose damages are shown."""
+    return Journal(folder, tell=warning(console, stage))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Output:
     """What a stage made: `run` publishes the context's `out` folder as this kind of artifact."""
@@ -126,7 +131,3 @@ class RunContext:
     console: Console
     stopping: Callable[[], bool]
     room: PromptRoom = PromptRoom()
-
-    def journal(self, folder: Path, *, stage: str) -> Journal:
-        """A journal of a stage, whose damages are shown."""
-        return Journal(folder, tell=warning(self.console, stage))

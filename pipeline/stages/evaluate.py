@@ -18,7 +18,7 @@ from pipeline.recipe.evaluate_stage import EvaluateStage
 from pipeline.records import Prompt, Scored, group_names, write_scored
 from pipeline.recurrent.effort import request_for
 from pipeline.recurrent.request import DepthRequest
-from pipeline.stages.context import Output, RunContext
+from pipeline.stages.context import Output, RunContext, stage_journal
 from pipeline.stages.sampling import sample_in_chunks
 from pipeline.stages.support import energy_device, model_of, prompts_of, serve
 
@@ -57,7 +57,7 @@ def _evaluate(
     assert isinstance(spec, EvaluateStage)
     model = model_of(ctx, name)
     request = asked_depth(spec, model)
-    journal = ctx.journal(ctx.work / f"chunks-{name}", stage=plan.name)
+    journal = stage_journal(ctx.console, ctx.work / f"chunks-{name}", stage=plan.name)
     resumed = journal.folder.exists()
     # an engine's start is no answer's energy
     serving = None if resumed else serve(ctx, model, rewards=[spec.reward])

@@ -12,7 +12,7 @@ from pipeline.measure.drops import Drop, drop_rows
 from pipeline.plan.stage_plan import StagePlan
 from pipeline.recipe.reject_stage import RejectStage
 from pipeline.records import Prompt, Scored, write_scored
-from pipeline.stages.context import Output, RunContext
+from pipeline.stages.context import Output, RunContext, stage_journal
 from pipeline.stages.harvest import LANGUAGE, empty_warning, funnel_drops, harvest, prompt_hash
 from pipeline.stages.sampling import sample_in_chunks
 from pipeline.stages.support import model_of, prefaces, prompts_of, serve
@@ -37,7 +37,7 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
             source=spec.prompts,
             sampling=sampling_of(spec),
             seed=plan.seed,
-            journal=ctx.journal(ctx.work / "chunks", stage=plan.name),
+            journal=stage_journal(ctx.console, ctx.work / "chunks", stage=plan.name),
         )
     )
     result = harvest(groups, spec)

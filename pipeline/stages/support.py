@@ -17,7 +17,7 @@ from pipeline.recipe.routing import judges
 from pipeline.recipe.stage_base import BASE, Input, Training
 from pipeline.records import Message, Prompt, read_prompts
 from pipeline.recurrent.effort import CALIBRATION
-from pipeline.stages.context import Poll, RunContext, Serving, TrainingCall, warning
+from pipeline.stages.context import Poll, RunContext, Serving, TrainingCall, stage_journal, warning
 from pipeline.stages.health_watch import HealthWatch
 from pipeline.stages.journal_check import Needs, start_of
 from pipeline.stages.prompt_room import positions_of
@@ -108,7 +108,7 @@ def train_on_rollouts(
     `as_shown`: a row as it is shown, with the step's number among the stage's.
     """
     follow = MetricsFollower(ctx, plan.name, as_shown=as_shown)
-    journal = ctx.journal(setup.journal, stage=plan.name)
+    journal = stage_journal(ctx.console, setup.journal, stage=plan.name)
     needs = Needs.of(setup.spec)
     whole = start_of(ctx.work / CHECKPOINTS, journal, needs)
     _say_resumed(ctx, plan, whole, updates_per_step=needs.updates_per_step)

@@ -87,7 +87,9 @@ KEY = "key"
 
 def measured(work: Path) -> Measurement:
     plan: Any = SimpleNamespace(name="depth", seed=3, spec=SPEC)
-    ctx: Any = SimpleNamespace(work=work, plan=SimpleNamespace(device="cpu"))
+    ctx: Any = SimpleNamespace(
+        work=work, plan=SimpleNamespace(device="cpu"), console=SimpleNamespace(log=print)
+    )
     return Bench(plan, ctx).measure(
         work / "model",
         [Prompt(id="p", question="?")],

@@ -23,6 +23,7 @@ from pipeline.generate.priced_depths import PricedDepths
 from pipeline.generate.schedule import derived_seed
 from pipeline.recipe.depth_stage import DepthStage, JointPhase
 from pipeline.recipe.grpo_stage import GrpoStage
+from pipeline.stages.context import stage_journal
 from pipeline.stages.support import MODEL_FOLDER, prompts_of, serve, train_job, train_on_rollouts
 from pipeline.train import training_calls
 from pipeline.train.job import CHECKPOINTS, METRICS_FILE
@@ -125,7 +126,11 @@ def _course(bench: Bench, joint: JointPhase, *, warm: Path, ref_tokens: float) -
 
     return Course(
         work=bench.ctx.work / HEAD,
-        journal=bench.journal(bench.ctx.run_dir / "journal" / bench.plan.name / HEAD),
+        journal=stage_journal(
+            bench.ctx.console,
+            bench.ctx.run_dir / "journal" / bench.plan.name / HEAD,
+            stage=bench.plan.name,
+        ),
         seed=_seed(bench, HEAD),
         reference=warm,
         settings=lambda step, prices: update_of(

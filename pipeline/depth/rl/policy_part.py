@@ -21,6 +21,7 @@ from pipeline.depth.rl.course import Course, Steps
 from pipeline.depth.trainer_jobs import RlUpdate
 from pipeline.generate.schedule import derived_seed
 from pipeline.recipe.depth_stage import DepthStage
+from pipeline.stages.context import stage_journal
 from pipeline.stages.support import MODEL_FOLDER
 
 FINAL_LR = 0.1
@@ -95,7 +96,11 @@ def _course(bench: Bench, *, warm: Path, ref_tokens: float, number: int) -> Cour
     work = work_of(bench, number)
     return Course(
         work=work,
-        journal=bench.journal(journal / f"seed-{number}" if number else journal),
+        journal=stage_journal(
+            bench.ctx.console,
+            journal / f"seed-{number}" if number else journal,
+            stage=bench.plan.name,
+        ),
         seed=seed,
         reference=warm,
         settings=lambda step, prices: update_of(
