@@ -51,7 +51,7 @@ class Hardware(Strict):
     gpus_per_node: PositiveInt = 8
     """GPUs of each of them. An engine's GPUs lie in one node."""
     gpu_memory_gib: PositiveFloat | None = None
-    """Of one GPU. Default: what nvidia-smi says of the smallest here, else 80."""
+    """Memory of one GPU. Default: what nvidia-smi says of the smallest here, else 80."""
     ray_address: str | None = None
     """An existing Ray cluster; default: one is started here."""
     dollars_per_gpu_hour: float | None = None
