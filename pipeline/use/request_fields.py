@@ -11,6 +11,7 @@ from typing import Any
 
 from prometheus_client import Histogram
 
+from pipeline.errors import WrongInput
 from pipeline.generate.depth_choice import full_depth
 from pipeline.recurrent.request import DepthRequest
 from pipeline.recurrent.shape import MODEL_TYPE
@@ -32,7 +33,7 @@ MEAN_DEPTH = Histogram(
 )
 
 
-class Refused(ValueError):
+class Refused(WrongInput):
     """A field that the model cannot serve."""
 
     def __init__(self, message: str, field: str) -> None:
