@@ -178,7 +178,7 @@ def stopped_at(
     launch = Launch(project, recipe=recipe)
     launch.until(mark)
     (os.killpg if group else os.kill)(launch.process.pid, number)
-    launch.until("stopping: ")
+    launch.until("stopping after this step")
     code, document = launch.end()
     text = launch.errors.read_text()
     assert code == STOPPED, text
@@ -186,7 +186,7 @@ def stopped_at(
     assert "the same command goes on" in str(document["error"])
     assert "stopped" in launch.state.values()
     assert "Traceback" not in text
-    assert "stopping: " in (launch.folder / "logs" / "run.log").read_text()
+    assert "stopping after this step" in (launch.folder / "logs" / "run.log").read_text()
     assert launch.leaves_nothing()
     return launch
 

@@ -105,12 +105,12 @@ def test_a_runs_samples_rescored(folder: Path, capfd: pytest.CaptureFixture[str]
     write_scored([scored("70", 0)], folder / "runs/x/stages/harvest/rollouts.parquet")
     found = asked(capfd, "diff", CONTAINS, "mine.py:equal", "--run", "runs/x")
     assert found["n"] == 3
-    assert {row["id"] for row in found["changed"]} == {"reason/3/p/1", "harvest/p/0"}
+    assert {row["id"] for row in found["changed"]} == {"reason/4/p/1", "harvest/p/0"}
     of_one = ("--run", "runs/x", "--stage", "reason")
     assert "1 of 2 samples" in shown(capfd, "diff", CONTAINS, "mine.py:equal", *of_one)
     marked = ("--arg-b", "mark='1'")
     found = asked(capfd, "diff", CONTAINS, CONTAINS, *of_one, *marked)
-    assert [row["id"] for row in found["changed"]] == ["reason/3/p/0"]
+    assert [row["id"] for row in found["changed"]] == ["reason/4/p/0"]
     error = refusal(capfd, "diff", CONTAINS, CONTAINS, *of_one, "--arg-a", "mark")
     assert "--arg-a mark: write name=value" in error
 

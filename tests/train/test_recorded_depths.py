@@ -262,14 +262,14 @@ def test_tokens_that_ran_at_other_depths_are_not_learned_from(
     grpo_job: Callable[..., TrainJob],
 ) -> None:
     job = grpo_job()
-    with pytest.raises(LogprobGapError, match="step 0: engine and trainer are .* nats apart"):
+    with pytest.raises(LogprobGapError, match="step 1: engine and trainer are .* nats apart"):
         train(job, rollouts=Recorded(job.model, mixed, with_depths=False))
     assert not job.out.exists()
 
 
 def test_one_wrong_log_probability_stops_the_step(grpo_job: Callable[..., TrainJob]) -> None:
     job = grpo_job()
-    with pytest.raises(LogprobGapError, match="step 0: .*0.2 nats .* hardware.engine"):
+    with pytest.raises(LogprobGapError, match="step 1: .*0.2 nats .* hardware.engine"):
         train(job, rollouts=Recorded(job.model, mixed, off=0.2))
     assert LogprobGapError.exit_code == 3
 
