@@ -21,8 +21,8 @@ setup: ## make .venv and install everything into it (does nothing when nothing c
 quickstart: setup ## the whole flow on a tiny model, on two CPU cores
 	@$(BIN)/stepwell run quickstart
 
-test: setup ## all tests but the slow ones
-	@$(BIN)/python -m pytest
+test: setup ## all tests but the slow ones, in two processes
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-faults: setup ## runs killed, stopped and damaged at named instants: 40 minutes
 	@$(BIN)/python -m pytest -m faults tests/faults
