@@ -10,7 +10,8 @@ Which tokens stay, and why texts made of them stay as they are:
   likely piece stays, too: what an unknown character costs goes by it.
 
 Bytes stay, or single characters where a tokenizer has no bytes, so that whatever the whole
-tokenizer can write can be written.
+tokenizer can write can be written. SentencePiece's mark of a blank stays as well: bytes spell the
+mark itself, which is no blank.
 """
 
 import json
@@ -21,6 +22,7 @@ Spec = Mapping[str, Any]
 """The content of a `tokenizer.json`."""
 
 KINDS = ("BPE", "Unigram")
+BLANK = "\u2581"  # of SentencePiece
 
 
 def refusal(spec: Spec) -> str | None:
@@ -148,8 +150,9 @@ def _always(spec: Spec, vocabulary: Mapping[str, int]) -> Iterator[int]:
     model = spec["model"]
     hexadecimal = {f"<0x{byte:02X}>" for byte in range(256)}
     byte_level = '"ByteLevel"' in json.dumps(spec.get("pre_tokenizer"))
+    spelled = byte_level or not model["byte_fallback"]
     for text, id_ in vocabulary.items():
-        if text in hexadecimal or (len(text) == 1 and (byte_level or not model["byte_fallback"])):
+        if text in hexadecimal or text == BLANK or (len(text) == 1 and spelled):
             yield id_
     if model["type"] == "BPE":
         if (unknown := model.get("unk_token")) in vocabulary:
