@@ -1,6 +1,6 @@
 """A journaled step scored anew, with the rewards of the run's recipe as they are now."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,14 @@ from pipeline.plan.plan import stage_seed
 from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.recipe.load import load_recipe
 from pipeline.recipe.recipe_errors import did_you_mean
-from pipeline.recipe.reward_spec import Judge
-from pipeline.recipe.routing import judges
+from pipeline.recipe.routing import judge_of
 from pipeline.recipe.schema import Recipe
 from pipeline.records import Prompt, Scored, read_prompts, read_scored
 from pipeline.stages.support import PROMPTS_FILE
-from pipeline.watch.rollout_log import harmless, steps_of
+from pipeline.watch.rollout_log import harmless, sample_of, steps_of
 from pipeline.watch.run_reading import recipe_text
 from pipeline.watch.terminal import StandardOutput
-from rewards.api import Reward, Sample
+from rewards.api import Reward
 from rewards.pool import Pool
 
 PRINTED = 20
@@ -116,7 +115,11 @@ def replay(
             f"{len(gone)} prompts of step {step}, such as {gone[0]}, are no longer among those of "
             f"inputs/{spec.prompts}; run the recipe again, which restores them"
         )
-    uses = list(_uses(recipe, spec))
+    uses = [
+        (name, judge)
+        for name in spec.reward_names()
+        if (judge := judge_of(recipe, name, spec.prompts)) is not None
+    ]
     model = spec.model_reward
     weights = {name: recipe.rewards[name].weight for name, _ in uses}
     weights |= {} if model is None else {model.model: model.weight}
@@ -124,7 +127,17 @@ def replay(
     with Pool(workers) as pool:
         waiting = [
             [pool.submit(judge.use, sample, args=judge.args, base=Path.cwd()) for _, judge in uses]
-            for sample in (_sample(s, prompts, spec, step, rendered) for s in scored)
+            for sample in (
+                sample_of(
+                    s,
+                    prompts[s.rollout.prompt_id],
+                    name=f"{s.rollout.group}/{s.rollout.sample}",
+                    step=step,
+                    rendered=rendered,
+                    max_tokens=spec.max_tokens,
+                )
+                for s in scored
+            )
         ]
         rows = [
             _row(
@@ -222,37 +235,6 @@ def _prompts(run_dir: Path, entry: str) -> dict[str, Prompt]:
             f"{file} is missing, so golds are unknown; run the recipe again, which restores it"
         )
     return {prompt.id: prompt for prompt in read_prompts(file)}
-
-
-def _uses(recipe: Recipe, spec: GrpoStage) -> Iterator[tuple[str, Judge]]:
-    """The rewards that judge the stage's prompts."""
-    for name in spec.reward_names():
-        for source, judge in judges(recipe, name):
-            if source in (None, spec.prompts):
-                yield name, judge
-
-
-def _sample(
-    scored: Scored,
-    prompts: Mapping[str, Prompt],
-    spec: GrpoStage,
-    step: int,
-    rendered: Callable[[Sequence[int]], str] | None,
-) -> Sample:
-    """A completion as the rollout service has shown it to rewards."""
-    rollout, prompt = scored.rollout, prompts[scored.rollout.prompt_id]
-    return Sample(
-        prompt=prompt.question if rendered is None else rendered(rollout.prompt_tokens),
-        completion=scored.text,
-        gold=prompt.answer,
-        golds=prompt.golds,
-        columns=prompt.columns,
-        id=f"{rollout.group}/{rollout.sample}",
-        step=step - 1,  # as it was asked
-        completion_tokens=len(rollout.tokens),
-        max_tokens=spec.max_tokens,
-        finished=rollout.stop == "eos",
-    )
 
 
 def _row(

@@ -122,17 +122,38 @@ def _sample(
             f"stage {stage}: prompt {rollout.prompt_id} is no longer in the run folder's prompts, "
             "so its gold answer is unknown; run the recipe again to restore them"
         )
-    prompt = prompts[rollout.prompt_id]
     place = stage if step is None else f"{stage}/{step}"
+    return sample_of(
+        scored,
+        prompts[rollout.prompt_id],
+        name=f"{place}/{rollout.prompt_id}/{rollout.sample}",
+        step=step,
+        rendered=rendered,
+    )
+
+
+def sample_of(
+    scored: Scored,
+    prompt: Prompt,
+    *,
+    name: str,
+    step: int | None,
+    rendered: Callable[[Sequence[int]], str] | None,
+    max_tokens: int | None = None,
+) -> Sample:
+    """A completion as rewards were shown it, of a step counted from 1; they count from 0.
+    `rendered` as in `logged_samples`."""
+    rollout = scored.rollout
     return Sample(
         prompt=prompt.question if rendered is None else rendered(rollout.prompt_tokens),
         completion=scored.text,
         gold=prompt.answer,
         golds=prompt.golds,
         columns=prompt.columns,
-        id=f"{place}/{rollout.prompt_id}/{rollout.sample}",
-        step=None if step is None else step - 1,  # as it was asked
+        id=name,
+        step=None if step is None else step - 1,
         completion_tokens=len(rollout.tokens),
+        max_tokens=max_tokens,
         finished=rollout.stop == "eos",
     )
 
