@@ -402,15 +402,28 @@ def test_libraries_that_break_and_that_end_their_process(
 
 
 @pytest.mark.parametrize(
-    ("totals", "status", "word"),
+    ("scores", "status", "word"),
     [
         ([[0.0, 0.0], [0.0, 0.0]], "warning", "never earns"),
         ([[1.0, 1.0], [1.0, 1.0]], "warning", "earns them all"),
         ([[0.0, 0.0], [1.0, 1.0]], "warning", "samples_per_prompt"),
         ([[0.0, 1.0], [1.0, 1.0]], "fine", ""),
+        ([[1.0, None], [1.0, 1.0]], "warning", "earns them all"),
+        ([[None, None], [0.0, 1.0]], "fine", ""),
+        ([[None, None], [None, None]], "warning", "no reward could tell"),
     ],
 )
-def test_a_signal(totals: list[list[float]], status: Status, word: str) -> None:
-    check = signal_check("reason", totals, {"answer": 0.5}, cut=0)
+def test_a_signal(scores: list[list[float | None]], status: Status, word: str) -> None:
+    check = signal_check("reason", {"answer": scores}, {"answer": 0.5}, cut=0)
+    unscored = sum(value is None for group in scores for value in group)
     assert check.status == status
     assert word in check.fix
+    assert (f"{unscored} could not be scored" in check.why) == bool(unscored)
+
+
+def test_a_signal_of_two_rewards_is_their_weighted_sum() -> None:
+    scores = {"answer": [[0.0, 1.0]], "brief": [[1.0, 0.0]]}
+    assert signal_check("r", scores, {"answer": 1.0, "brief": 1.0}, cut=0).status == "warning"
+    check = signal_check("r", scores, {"answer": 1.0, "brief": 0.5}, cut=0)
+    assert check.status == "fine"
+    assert "answer 0.50, brief 0.50" in check.why

@@ -11,7 +11,6 @@ from pipeline.cli.doctor.libraries import Trial, library_checks, started
 from pipeline.cli.doctor.machine import machine_checks
 from pipeline.cli.doctor.model_checks import Reading, model_checks, questions_of
 from pipeline.cli.doctor.recipe_checks import gpus_wanted, recipe_checks, row_counts
-from pipeline.cli.doctor.signal_probe import probe_checks
 from pipeline.cli.hub_reach import needs_hub
 from pipeline.plan.engine_choice import first_engine
 from pipeline.plan.model_origin import first_source, max_iterations
@@ -78,6 +77,8 @@ def _of_recipe(plan: Plan, *, isolated: bool, probe: bool, tell: Tell) -> Iterat
     for question, facts in zip(questions, reading.answers(len(questions)), strict=True):
         yield from model_checks(plan, question, facts)
     if probe:
+        from pipeline.cli.doctor.signal_probe import probe_checks
+
         tell("16 samples of the base")
         with tempfile.TemporaryDirectory(prefix="stepwell-doctor-") as folder:
             yield from probe_checks(plan, entries, folder=Path(folder))

@@ -6,11 +6,13 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from pipeline.cli.data_check import gold_sample
 from pipeline.cli.doctor.check import Check, wrong
 from pipeline.cli.doctor.data_checks import spread
+from pipeline.generate.service import weighted_sum
 from pipeline.plan.stage_plan import Plan, StagePlan
 from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.recipe.routing import judge_of
@@ -90,8 +92,7 @@ def _signal(
     """What the rewards say. `texts`: by prompt, [text, ended] of each sample."""
     spec = stage.spec
     assert isinstance(spec, GrpoStage)
-    totals: list[list[float]] = [[] for _ in prompts]
-    means: dict[str, float] = {}
+    scores: dict[str, list[list[float | None]]] = {}
     with Pool(recipe.hardware.verifier_workers) as pool:
         for name in spec.reward_names():
             judge = judge_of(recipe, name, spec.prompts)
@@ -104,32 +105,39 @@ def _signal(
                 ]
                 for prompt, group in zip(prompts, texts, strict=True)
             ]
-            scores = [[f.result().value or 0.0 for f in group] for group in values]
-            means[name] = sum(map(sum, scores)) / sum(map(len, scores))
-            weight = recipe.rewards[name].weight
-            for total, group in zip(totals, scores, strict=True):
-                total[:] = [
-                    a + weight * b for a, b in zip(total or [0.0] * len(group), group, strict=True)
-                ]
+            scores[name] = [[f.result().value for f in group] for group in values]
     cut = sum(not ended for group in texts for _, ended in group)
-    yield signal_check(stage.name, totals, means, cut=cut)
+    weights = {name: recipe.rewards[name].weight for name in scores}
+    yield signal_check(stage.name, scores, weights, cut=cut)
 
 
 def signal_check(
-    stage: str, totals: Sequence[Sequence[float]], means: Mapping[str, float], *, cut: int
+    stage: str,
+    scores: Mapping[str, Sequence[Sequence[float | None]]],
+    weights: Mapping[str, float],
+    *,
+    cut: int,
 ) -> Check:
-    """What rewards of a few groups say of a stage; `cut`: samples without an end."""
-    uneven = sum(max(group) - min(group) > 1e-9 for group in totals)
-    count = sum(map(len, totals))
-    said = ", ".join(f"{name} {mean:.2f}" for name, mean in means.items())
+    """What rewards say of a few groups of a stage's samples: `scores` by reward, group and sample,
+    None where a reward could not tell, which leaves the sample out. `cut`: samples without an end.
+    """
+    samples = [list(zip(*groups, strict=True)) for groups in zip(*scores.values(), strict=True)]
+    sums = [[weighted_sum(dict(zip(scores, s, strict=True)), weights) for s in g] for g in samples]
+    totals = [[total for total in group if total is not None] for group in sums]
+    uneven = sum(max(group) - min(group) > 1e-9 for group in totals if group)
+    count, told = sum(map(len, sums)), sum(map(len, totals))
+    unscored = f"; {count - told} could not be scored" if told < count else ""
     why = (
-        f"stages.{stage}: {count} samples of the base: mean {said}; rewards differ within {uneven} "
-        f"of {len(totals)} groups; {cut} cut off"
+        f"stages.{stage}: {count} samples of the base: mean {_means(scores)}; rewards differ "
+        f"within {uneven} of {len(totals)} groups; {cut} cut off{unscored}"
     )
     if uneven:
         return Check(name="signal", status="fine", why=why)
-    best = max((max(group) for group in totals), default=0.0)
-    worst = min((min(group) for group in totals), default=0.0)
+    if not told:
+        fix = "no reward could tell: see what it says with stepwell reward explain"
+        return Check(name="signal", status="warning", why=why, fix=fix)
+    best = max(max(group) for group in totals if group)
+    worst = min(min(group) for group in totals if group)
     fix = (
         "the base never earns a reward: take easier prompts, a cold start, or a larger max_tokens"
         if best <= 0
@@ -138,6 +146,12 @@ def signal_check(
         else "take other prompts, a higher temperature or more samples_per_prompt"
     )
     return Check(name="signal", status="warning", why=why, fix=fix)
+
+
+def _means(scores: Mapping[str, Sequence[Sequence[float | None]]]) -> str:
+    """Each reward's mean over the samples that it scored."""
+    told = {n: [v for g in groups for v in g if v is not None] for n, groups in scores.items()}
+    return ", ".join(f"{n} {fmean(v):.2f}" if v else f"{n} none" for n, v in told.items())
 
 
 def _sample(prompt: Prompt, text: str, ended: bool) -> Sample:
