@@ -40,6 +40,7 @@ def init(
     """Write a first recipe for a file of your own, asking for what no option says."""
     from pipeline.cli.benchmarks import model_source
     from pipeline.plan.model_origin import positions
+    from pipeline.prompts.file_rows import file_rows
     from pipeline.prompts.own_rows import own_rows
     from pipeline.recipe.first_recipe import FirstRecipe, first_recipe
     from pipeline.recipe.model_source import ModelSource
@@ -70,6 +71,7 @@ def init(
             name=title,
             model=source,
             train=str(train),
+            rows=sum(1 for _ in file_rows(train)),
             held_out=None if other is None else str(other),
             question=question,
             answer=answer,

@@ -16,6 +16,7 @@ class FirstRecipe:
     name: str
     model: Mapping[str, str]  # a key of `model:` with its value
     train: str  # a file of rows
+    rows: int  # in it
     held_out: str | None  # another; None where answers cannot be judged
     question: str | None  # a column; None: the rows are conversations
     answer: str | None
@@ -36,12 +37,12 @@ class _Sizes:
     steps: int
     micro: int
     tokens: int
-    time: str
+    form: int  # rows that show how an answer is written
 
 
 _SIZES: Mapping[Machine, _Sizes] = {
-    "cpu": _Sizes("float32", 16, 8, 4, 20, 4, 256, "an hour or so with 135 million parameters"),
-    "gpu": _Sizes("bfloat16", 64, 32, 8, 200, 4, 1024, "some hours with 1.5 billion parameters"),
+    "cpu": _Sizes("float32", 16, 8, 4, 20, 4, 256, 640),
+    "gpu": _Sizes("bfloat16", 64, 32, 8, 200, 4, 1024, 5000),
 }
 
 
@@ -50,7 +51,7 @@ def first_recipe(asked: FirstRecipe) -> str:
     size = _SIZES[asked.machine]
     if asked.positions is not None:
         size = replace(size, tokens=min(size.tokens, asked.positions // 4))
-    parts = [_head(asked, size), _prompts(asked)]
+    parts = [_head(asked, size), _prompts(asked, size)]
     if asked.judge is None:
         parts.append(_lessons(asked, size))
     else:
@@ -64,8 +65,8 @@ def _head(asked: FirstRecipe, size: _Sizes) -> str:
     return f"""\
 # A first recipe, written by `stepwell init`. What to do with it:
 #   stepwell doctor {asked.name}.yaml            is everything there? (--probe: do rewards differ?)
-#   stepwell plan {asked.name}.yaml              what would happen, in a second
-#   stepwell run {asked.name}.yaml               {size.time}
+#   stepwell plan {asked.name}.yaml              what would happen, and how many hours it takes
+#   stepwell run {asked.name}.yaml               does it
 # Ctrl-C stops a run, and the same command goes on.
 # Every key is explained in recipes/README.md, and by `stepwell schema` in an editor.
 name: {asked.name}
@@ -73,7 +74,7 @@ model: {{{kind}: {_text(place)}, dtype: {size.dtype}}}
 """
 
 
-def _prompts(asked: FirstRecipe) -> str:
+def _prompts(asked: FirstRecipe, size: _Sizes) -> str:
     columns = {
         ours: theirs
         for ours, theirs in (("question", asked.question), ("answer", asked.answer))
@@ -85,6 +86,12 @@ def _prompts(asked: FirstRecipe) -> str:
             f"    answer_after: {_text(asked.answer_after)}  # before it: the reasoning, `worked`"
         )
     lines = ["prompts:", f"  train:\n    file: {_text(asked.train)}", *more]
+    if _form_is_part(asked, size):
+        lines += [
+            f"  form:  # the first of them, for the cold start\n    file: {_text(asked.train)}",
+            f"    size: {size.form}",
+            *more,
+        ]
     if asked.held_out is not None:
         lines += [
             "    # decontaminate: [held_out]  # leaves rows out that are among the held-out ones",
@@ -92,6 +99,16 @@ def _prompts(asked: FirstRecipe) -> str:
             *more,
         ]
     return "\n".join(lines) + "\n"
+
+
+def _has_form(asked: FirstRecipe) -> bool:
+    """Whether a cold start learns the form of the rows' own reasoning."""
+    return asked.judge is not None and asked.answer_after is not None
+
+
+def _form_is_part(asked: FirstRecipe, size: _Sizes) -> bool:
+    """Whether the cold start takes some of the rows: all would be hours of it."""
+    return _has_form(asked) and asked.rows > size.form
 
 
 def _rewards(judge: str) -> str:
@@ -104,12 +121,12 @@ rewards:  # rewards/README.md lists the others, and how to write your own
 def _stages(asked: FirstRecipe, size: _Sizes) -> str:
     start = ""
     init = "base"
-    if asked.answer_after is not None:
+    if _has_form(asked):
         init = "start"
         start = f"""\
   start:  # learns the form of the rows' own reasoning, before any reward
     kind: sft
-    rows: train.worked
+    rows: {"form" if _form_is_part(asked, size) else "train"}.worked
     epochs: 1
     batch_rows: {size.rows}
     micro_batch_rows: {size.micro}

@@ -53,6 +53,16 @@ def test_rows_with_reasoning_and_a_mark(capfd: pytest.CaptureFixture[str]) -> No
     assert text.count("#") > 10
 
 
+def test_the_cold_start_takes_some_of_many_rows(capfd: pytest.CaptureFixture[str]) -> None:
+    document = made(capfd, "--data", lines("sums.jsonl", SUMS * 40), "--machine", "cpu")
+    recipe = load_recipe(document["recipe"])
+    assert recipe.prompts["form"].size == 640
+    assert recipe.stages["start"].inputs()[1].name == "form"
+    assert recipe.stages["reason"].inputs()[1].name == "train"
+    few = load_recipe(made(capfd, "--data", lines("few.jsonl", SUMS))["recipe"])
+    assert "form" not in few.prompts
+
+
 def test_a_csv_with_columns_of_its_own(capfd: pytest.CaptureFixture[str]) -> None:
     with open("own.csv", "w", newline="") as stream:
         writer = csv.writer(stream)
