@@ -23,7 +23,15 @@ from pipeline.stages.journal_check import Needs, start_of
 from pipeline.stages.prompt_room import positions_of
 from pipeline.stages.signal_watch import SignalWatch
 from pipeline.train.checkpoints import latest_whole, updates_of
-from pipeline.train.job import CHECKPOINTS, METRICS_FILE, STOP_FILE, STOPPED, TrainJob
+from pipeline.train.job import (
+    CHECKPOINTS,
+    METRICS_FILE,
+    STOP_FILE,
+    STOPPED,
+    TrainJob,
+    cut_metrics,
+    read_metrics,
+)
 
 PROMPTS_FILE = "prompts.parquet"  # in a prompts artifact
 MODEL_FOLDER = "model"  # in a checkpoint artifact
@@ -89,9 +97,10 @@ def train_job(
 
 def train(ctx: RunContext, plan: StagePlan, training: TrainingCall[[]]) -> dict[str, Any]:
     """Run a training on all ranks, showing its metrics; raises Stopped on request."""
-    follow = MetricsFollower(ctx, plan.name, as_shown=lambda row: row)
     tell = warning(ctx.console, plan.name)
-    _say_resumed(ctx, plan, latest_whole(ctx.work / CHECKPOINTS, checksums=True, tell=tell))
+    whole = latest_whole(ctx.work / CHECKPOINTS, checksums=True, tell=tell)
+    begun = _resumed(ctx, plan, whole)
+    follow = MetricsFollower(ctx, plan.name, as_shown=lambda row: row, begun=begun)
     return _followed(ctx, plan, follow, lambda poll: ctx.cluster.train(training, poll=poll))
 
 
@@ -107,23 +116,35 @@ def train_on_rollouts(
 
     `as_shown`: a row as it is shown, with the step's number among the stage's.
     """
-    follow = MetricsFollower(ctx, plan.name, as_shown=as_shown)
     journal = stage_journal(ctx.console, setup.journal, stage=plan.name)
     needs = Needs.of(setup.spec)
     whole = start_of(ctx.work / CHECKPOINTS, journal, needs)
-    _say_resumed(ctx, plan, whole, updates_per_step=needs.updates_per_step)
+    begun = _resumed(ctx, plan, whole, updates_per_step=needs.updates_per_step)
+    follow = MetricsFollower(ctx, plan.name, as_shown=as_shown, begun=begun)
     return _followed(
         ctx, plan, follow, lambda poll: ctx.cluster.train_on_rollouts(training, poll=poll)
     )
 
 
-def _say_resumed(
+def _resumed(
     ctx: RunContext, plan: StagePlan, checkpoint: Path | None, *, updates_per_step: int = 1
-) -> None:
-    """Where a training goes on that an earlier launch began."""
-    if checkpoint is not None:
-        step = updates_of(checkpoint) // updates_per_step
-        ctx.console.log(f"{plan.name}: resumed at step {step + 1}, from {checkpoint.name}")
+) -> int:
+    """Say where a training goes on that an earlier launch began; how many updates it has made.
+
+    Rows of metrics of later updates go: these are made again.
+    """
+    updates = 0 if checkpoint is None else updates_of(checkpoint)
+    missing = cut_metrics(ctx.work / METRICS_FILE, step=updates)
+    if checkpoint is None:
+        return updates
+    step = updates // updates_per_step
+    ctx.console.log(f"{plan.name}: resumed at step {step + 1}, from {checkpoint.name}")
+    if missing:
+        warning(ctx.console, plan.name)(
+            f"{ctx.work / METRICS_FILE} lacks {missing} of {updates} rows, damaged or lost: curves "
+            "have a gap there; what is trained is the same"
+        )
+    return updates
 
 
 def _followed(
@@ -141,17 +162,23 @@ def _followed(
 
 
 class MetricsFollower:
-    """Shows new rows of a job's metrics file, and passes on a wish to stop."""
+    """Shows new rows of a job's metrics file, and passes on a wish to stop.
 
-    def __init__(self, ctx: RunContext, name: str, *, as_shown: AsShown) -> None:
+    Rows of the first `begun` updates, which an earlier launch showed, are only taken into account.
+    """
+
+    def __init__(self, ctx: RunContext, name: str, *, as_shown: AsShown, begun: int) -> None:
         self._ctx = ctx
         self._name = name
         self._as_shown = as_shown
         self._file = ctx.work / METRICS_FILE
-        self._last_step = -1
+        self._last_step = begun
         self._signal = SignalWatch()
         self._health = HealthWatch()
         self._seen_bytes = -1
+        for row in read_metrics(self._file):
+            self._signal.see(row)
+            list(self._health.see(row))
 
     def __call__(self) -> None:
         """Called every fraction of a second while the training runs."""
@@ -178,9 +205,7 @@ class MetricsFollower:
         if not self._file.exists() or self._file.stat().st_size == self._seen_bytes:
             return []
         self._seen_bytes = self._file.stat().st_size
-        text = self._file.read_text()
-        complete = text[: text.rfind("\n") + 1]
-        return [json.loads(line) for line in complete.splitlines()]
+        return read_metrics(self._file)
 
 
 def engine_settings(ctx: RunContext, model: Path) -> EngineSettings:

@@ -16,12 +16,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from pipeline.artifacts import write_atomic
 from pipeline.measure.ledger import PREFIX, PhaseClock
 from pipeline.measure.training_flops import speed_row
 from pipeline.train.checkpoints import check_room, keep_newest, latest_whole, seal
 from pipeline.train.flop_meter import FlopMeter
-from pipeline.train.job import CHECKPOINTS, METRICS_FILE, STOP_FILE, TrainJob, read_metrics
+from pipeline.train.job import CHECKPOINTS, METRICS_FILE, STOP_FILE, TrainJob, cut_metrics
 from pipeline.train.matmul_speed import matmul_gflops
 from pipeline.train.whole_weights import full_weights, load_weights
 
@@ -82,9 +81,7 @@ class MetricsWriter(TrainerCallback):
         }
         self.clock.start(state.global_step, tokens=state.num_input_tokens_seen)
         if args.process_index == 0:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            rows = [row for row in read_metrics(self.file) if row["step"] <= state.global_step]
-            write_atomic(self.file, "".join(json.dumps(row) + "\n" for row in rows))
+            cut_metrics(self.file, step=state.global_step)
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.artifacts import write_atomic
 from pipeline.recipe.hardware import Sharding
 from pipeline.recipe.stage_base import Training
 
@@ -36,8 +37,23 @@ class TrainJob:
 
 
 def read_metrics(file: Path) -> list[dict[str, Any]]:
-    """Rows of a metrics file; none when it is absent. A last line cut by a crash is left out."""
+    """Rows of a metrics file; none when it is absent. Lines that a crash cut are left out."""
     if not file.exists():
         return []
-    text = file.read_text()
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+    return [row for line in file.read_text(errors="replace").splitlines() if (row := _row(line))]
+
+
+def _row(line: str) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return row if isinstance(row, dict) and "step" in row else None
+
+
+def cut_metrics(file: Path, *, step: int) -> int:
+    """Leave the rows of the first `step` updates, which training goes on from; how many lack."""
+    rows = [row for row in read_metrics(file) if row["step"] <= step]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(file, "".join(json.dumps(row) + "\n" for row in rows))
+    return step - len(rows)

@@ -14,8 +14,8 @@ pytestmark = pytest.mark.faults
 
 STEP = "journal/reason/step-0000"
 LAST = "work/reason/checkpoints/checkpoint-10"
-KILLED = Fault(event="os.mkdir", path=r"work/\.reason\.out/model$", target="driver")
-"""Checkpoints 8 and 10 are there by then, and all eleven steps."""
+KILLED = Fault(event="os.mkdir", path=r"work/reason/checkpoints/checkpoint-11$", target="driver")
+"""Checkpoints 8 and 10 are there by then, and all eleven steps of the journal."""
 
 
 def cut(path: Path) -> None:
