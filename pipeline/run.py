@@ -88,7 +88,8 @@ def run(
         }
         for name in artifacts:
             check_finished(folder.journal(name), tell=warning(log, name))
-        progress = Progress(plan, folder, log, finished=artifacts)
+        asked = [stage.name for stage in stages]
+        progress = Progress(plan, folder, log, finished=artifacts, asked=asked)
         waiting = [stage for stage in stages if stage.name not in artifacts]
         try:
             artifacts |= _run_stages(

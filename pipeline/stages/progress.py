@@ -1,7 +1,7 @@
 """How far a run is: the table of its stages, saved and shown, and what came out."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pipeline.artifacts import Artifact, write_atomic
 from pipeline.measure.ledger import phase_totals
 from pipeline.plan.stage_plan import Plan
+from pipeline.plan.time_left import in_words, planned_seconds, seconds_left
 from pipeline.stages.context import Console
 from pipeline.stages.drop_log import log_drops, run_drops
 from pipeline.stages.run_folder import RunFolder
@@ -54,12 +55,21 @@ class Progress:
     """The stage table of one run."""
 
     def __init__(
-        self, plan: Plan, folder: RunFolder, console: Console, *, finished: Mapping[str, Artifact]
+        self,
+        plan: Plan,
+        folder: RunFolder,
+        console: Console,
+        *,
+        finished: Mapping[str, Artifact],
+        asked: Collection[str],
     ) -> None:
-        """Show the plan, and the stages that an earlier run finished."""
+        """Show the plan, and the stages that an earlier run finished. `asked`: those that this run
+        goes through."""
         self._plan = plan
         self._folder = folder
         self._console = console
+        self._asked = frozenset(asked)
+        self._planned = planned_seconds(plan)
         self._states = {stage.name: StageState(stage.name, stage.kind) for stage in plan.stages}
         console.start(plan, folder.path)
         for name, artifact in finished.items():
@@ -75,7 +85,14 @@ class Progress:
         state.status, state.seconds, state.error = status, seconds, error
         state.phase_seconds = self._phase_seconds(name, seconds)
         self.save()
-        self._console.stage(name, status, seconds=seconds)
+        note = self._time_left() if status == "running" else ""
+        self._console.stage(name, status, seconds=seconds, note=note)
+
+    def _time_left(self) -> str:
+        """Of all that this run goes through; nothing where it cannot be told."""
+        done = {n: s.seconds for n, s in self._states.items() if s.status == "done"}
+        left = seconds_left(self._planned, done, waiting=set(self._asked - done.keys()))
+        return "" if left is None else f"about {in_words(left)} left of the run"
 
     def publish(self, name: str, artifact: Artifact) -> None:
         """A stage is done; what it left out is logged."""

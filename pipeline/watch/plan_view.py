@@ -13,6 +13,7 @@ from pipeline.plan.data_notes import DataNotes
 from pipeline.plan.estimate import Estimate, StageEstimate, estimate
 from pipeline.plan.notes import notes_of
 from pipeline.plan.stage_plan import Plan, StagePlan
+from pipeline.plan.time_left import in_words
 from pipeline.recipe.model_source import ModelSource
 from pipeline.watch.memory_view import layouts_document, memory_document, memory_lines
 from pipeline.watch.terminal import StandardOutput
@@ -171,11 +172,7 @@ def _total(guess: Estimate) -> str:
     gpus = f" on {guess.gpus} GPUs" if guess.gpus else ""
     cost = f", {guess.dollars:,.0f} dollars" if guess.dollars is not None else ""
     disk = f", {guess.disk_gib:.2g} GiB of disk" if guess.disk_gib is not None else ""
-    return f"estimate, not a measurement: {_duration(guess.hours)}{gpus}{cost}{disk}"
-
-
-def _duration(hours: float) -> str:
-    return f"{hours * 60:.0f} minutes" if hours < 2 else f"{hours:.1f} hours"
+    return f"estimate, not a measurement: {in_words(guess.hours * 3600)}{gpus}{cost}{disk}"
 
 
 def _numbers(guess: StageEstimate) -> dict[str, Any]:
