@@ -37,9 +37,9 @@ CHAINS: dict[str, dict[str, Fault]] = {
         "verifier: as a step is journaled": step(4, "verifier"),
         "raylet: as a step is journaled": step(5, "raylet"),
         "gcs: as a step is journaled": step(6, "gcs_server"),
-        "engine stopped": step(7, "engine-0", number=STOP),
-        "rank stopped": step(8, "trainer-0", number=STOP),
-        "driver told to stop": step(9, "driver", number=TERM),
+        "driver told to stop": step(7, "driver", number=TERM),
+        "engine stopped": step(8, "engine-0", number=STOP),
+        "rank stopped": step(9, "trainer-0", number=STOP),
     },
     "a save": {
         "rank: in a checkpoint of SFT": Fault(event="open", path=rf"{COLD}-2/trainer_state\.json"),
