@@ -1,11 +1,11 @@
-"""Random kills over whole runs: `python -m tests.faults.soak --kills 60 [--seed N] [--json]`.
+"""Random kills over whole runs: `python -m tests.faults.soak --kills 60 [--flow F] [--json]`.
 
-A flow of five kinds of stages runs once undisturbed. Then it runs while random processes of it get
-SIGKILL at random instants: driver, ranks, engines, service, verifiers, Ray's own. It is launched
-again until it is done, and begun anew in another folder while there are kills left. Every run has
-to end with the weights, journals and metrics of the undisturbed one, and every launch with exit
-code 0, 3 or the kill's own. Exit code 1 where that does not hold. Half a minute a kill on two
-cores.
+A flow runs once undisturbed: a miniature of five kinds of stages, the quickstart, or `depth-tiny`
+with one seed. Then it runs while random processes of it get SIGKILL at random instants: driver,
+ranks, engines, service, verifiers, Ray's own. It is launched again until it is done, and begun anew
+in another folder while there are kills left. Every run has to end with the weights, journals and
+metrics of the undisturbed one, and every launch with exit code 0, 3 or the kill's own. Exit code 1
+where that does not hold. Half a minute a kill on two cores.
 """
 
 import argparse
@@ -44,11 +44,16 @@ MORE = """
   check: {kind: evaluate, models: [cold, reason], prompts: train, samples_per_prompt: 4,
     max_tokens: 16}
 """
-FLOW = RECIPE.replace("hardware:", MORE.lstrip("\n") + "hardware:").replace(
-    'digits: {use: "mine.py:digits"}',
-    'digits: {use: "mine.py:digits"}\n  answer: {use: "mine.py:even"}',
-)
-SHORTEST_S, LONGEST_S = 1.0, 30.0  # between a launch or a kill and the next kill
+FLOWS = {
+    "miniature": RECIPE.replace("hardware:", MORE.lstrip("\n") + "hardware:").replace(
+        'digits: {use: "mine.py:digits"}',
+        'digits: {use: "mine.py:digits"}\n  answer: {use: "mine.py:even"}',
+    ),
+    "quickstart": "name: faults\ndefaults: quickstart\n",
+    "depth-tiny": "name: faults\ndefaults: depth-tiny\nstages: {depth: {rl: {seeds: 1}}}\n",
+}
+SHORTEST_S = 1.0  # between a launch or a kill and the next kill
+LONGEST_S = {"miniature": 30.0, "quickstart": 60.0, "depth-tiny": 60.0}
 EXPECTED = (OK, FAILED, -signal.SIGKILL)
 
 
@@ -73,17 +78,17 @@ class Soak:
         }
 
 
-def soak(folder: Path, *, kills: int, seed: int) -> Soak:
-    """Runs in `folder` until so many processes were killed."""
+def soak(folder: Path, *, flow: str, kills: int, seed: int) -> Soak:
+    """Runs of one of `FLOWS` in `folder` until so many processes were killed."""
     rng, report = random.Random(seed), Soak()
-    whole = project(folder / "whole", recipe=FLOW)
+    whole = project(folder / "whole", recipe=FLOWS[flow])
     finished(whole)
     expected = outcome(whole / "runs" / "faults")
     place = folder / "killed"
     while report.kills.total() < kills:
         shutil.rmtree(place, ignore_errors=True)
-        project(place, recipe=FLOW)
-        while not _disturbed(place, rng, report, most=kills):
+        project(place, recipe=FLOWS[flow])
+        while not _disturbed(place, rng, report, longest_s=LONGEST_S[flow], most=kills):
             continue
         report.runs += 1
         if outcome(place / "runs" / "faults") != expected:
@@ -92,7 +97,9 @@ def soak(folder: Path, *, kills: int, seed: int) -> Soak:
     return report
 
 
-def _disturbed(place: Path, rng: random.Random, report: Soak, *, most: int) -> bool:
+def _disturbed(
+    place: Path, rng: random.Random, report: Soak, *, longest_s: float, most: int
+) -> bool:
     """One launch whose processes are killed at random; whether the run is done."""
     with (place / "words.txt").open("w+") as words:
         driver = subprocess.Popen(
@@ -107,7 +114,7 @@ def _disturbed(place: Path, rng: random.Random, report: Soak, *, most: int) -> b
                 driver.wait()
                 break
             try:
-                driver.wait(rng.uniform(SHORTEST_S, LONGEST_S))
+                driver.wait(rng.uniform(SHORTEST_S, longest_s))
             except subprocess.TimeoutExpired:
                 report.kills[_killed(driver.pid, rng)] += 1
                 _say(f"kill {report.kills.total()}: {report.kills}")
@@ -147,12 +154,13 @@ def _say(line: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
+    parser.add_argument("--flow", choices=FLOWS, default="miniature")
     parser.add_argument("--kills", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        report = soak(Path(folder), kills=options.kills, seed=options.seed)
+        report = soak(Path(folder), flow=options.flow, kills=options.kills, seed=options.seed)
     document = report.document()
     print(json.dumps(document) if options.json else json.dumps(document, indent=1))
     return OK if document["same"] else 1
