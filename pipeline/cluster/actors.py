@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from pipeline.cluster.beats import start_beat
+from pipeline.cluster.places import interface_of
 from pipeline.cluster.setups import GrpoSetup, PreferenceSetup, ServiceSetup
 from pipeline.generate.chat import load_chat
 from pipeline.generate.client import Slice, slice_of
@@ -353,8 +354,10 @@ class TrainerActor(_Shell):
     def train(
         self, training: Callable[[], dict[str, Any]], environment: Mapping[str, str]
     ) -> dict[str, Any]:
-        """Run a training as one rank of a process group."""
+        """Run a training as one rank of a process group, reached at the address Ray knows."""
         os.environ.update(environment)
+        if (interface := interface_of(ray.util.get_node_ip_address())) is not None:
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
         return training()
 
 

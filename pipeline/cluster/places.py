@@ -1,5 +1,7 @@
 """What each process of a run needs of a machine, and the environment that it starts in."""
 
+import psutil
+
 from pipeline.recipe.hardware import Hardware
 
 
@@ -43,3 +45,12 @@ def rank_environment(rank: int, ranks: int, host: str, port: int) -> dict[str, s
         "MASTER_ADDR": host,
         "MASTER_PORT": str(port),
     }
+
+
+def interface_of(address: str) -> str | None:
+    """The network interface of this machine that has an address; None where none has it. Gloo
+    listens at what the machine's name resolves to, often 127.0.0.1, unless it is told of one."""
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(one.address.partition("%")[0] == address for one in addresses):
+            return name
+    return None

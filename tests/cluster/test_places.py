@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.cluster.places import places
+from pipeline.cluster.places import interface_of, places
 from pipeline.recipe.hardware import Hardware
 
 
@@ -14,3 +14,8 @@ def test_a_reward_model_is_placed_as_an_engine_is(device: str, gpu: dict[str, fl
     assert service == {"CPU": 1.0}
     assert ranks_and_engines == [{"CPU": 3.0} | gpu] * 2 + [{"CPU": 4.0} | gpu] * 2
     assert places(hardware, device=device, scorer=True) == [*without, {"CPU": 4.0} | gpu]
+
+
+def test_an_address_belongs_to_an_interface() -> None:
+    assert interface_of("127.0.0.1") == "lo"
+    assert interface_of("192.0.2.1") is None  # of a network for examples (RFC 5737)
