@@ -15,6 +15,7 @@ import psutil
 import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
+from pipeline.cluster.ray_token import Metadata, refusal, shown_token
 from pipeline.errors import RunFailed, Stopped
 
 PLACEMENT_WAIT_S = 120
@@ -201,7 +202,8 @@ def reserve(
 def check_reachable(address: str) -> None:
     """Ray itself would try for minutes. "auto" and "local" are Ray's own words for this machine.
 
-    Raises ComponentFailed where nobody listens, or something else than Ray.
+    Raises ComponentFailed where nobody listens, or something else than Ray, or it wants a token
+    that this machine has not.
     """
     place = address.removeprefix("ray://")
     host, colon, port = place.rpartition(":")
@@ -216,22 +218,27 @@ def check_reachable(address: str) -> None:
     except OSError as error:
         raise ComponentFailed(f"no Ray cluster answers at {address} ({error}); {JOIN}") from error
     method = HEAD_METHOD if place == address else CLIENT_METHOD
-    if answer[3:4] != HTTP2_SETTINGS or not _answers(place, method):
+    status = _status(place, method) if answer[3:4] == HTTP2_SETTINGS else NOT_RAY[0]
+    if status in NOT_RAY:
         raise ComponentFailed(
             f"what listens at {address} is no Ray cluster; write the address that `ray start "
             f"--head` printed, whose port is 6379 unless you chose another, or {JOIN}"
         )
+    if status == grpc.StatusCode.UNAUTHENTICATED:
+        token = shown_token()
+        if not token or _status(place, method, token=token) == status:
+            raise ComponentFailed(refusal(address, token))
 
 
-def _answers(place: str, method: str) -> bool:
-    """Whether a server of gRPC knows the method, soon."""
+def _status(place: str, method: str, *, token: Metadata = ()) -> grpc.StatusCode:
+    """What a server of gRPC says, soon, to a call of the method."""
     options = [("grpc.enable_http_proxy", 0)]
     with grpc.insecure_channel(place, options=options) as channel:
         try:
-            channel.unary_unary(method)(b"", timeout=REACH_S)
+            channel.unary_unary(method)(b"", timeout=REACH_S, metadata=token)
         except grpc.RpcError as error:
-            return error.code() not in NOT_RAY
-    return True
+            return error.code()
+    return grpc.StatusCode.OK
 
 
 def check_socket_room() -> None:

@@ -8,13 +8,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import grpc
 import psutil
 import pytest
+from ray._private.authentication_test_utils import reset_auth_token_state
 
 from pipeline.cluster import ray_session
 from pipeline.cluster.ray_session import (
@@ -28,6 +30,7 @@ from pipeline.cluster.ray_session import (
 )
 from pipeline.errors import FAILED, Stopped
 
+TOKEN = "0123456789abcdef" * 4
 SETTINGS = bytes(3) + b"\x04" + bytes(5)  # the first frame of any HTTP/2 server
 
 
@@ -57,15 +60,17 @@ def listener(answer: bytes, *, silent: bool = False) -> Iterator[str]:
 
 @contextmanager
 def grpc_server(*methods: str) -> Iterator[str]:
-    """The address of a server that knows these methods, and wants a token for them."""
+    """The address of a server that knows these methods, and wants TOKEN for them."""
 
-    def refuse(_request: bytes, context: grpc.ServicerContext) -> bytes:
+    def answer(_request: bytes, context: grpc.ServicerContext) -> bytes:
+        if ("authorization", f"Bearer {TOKEN}") in context.invocation_metadata():
+            return b""
         context.abort(grpc.StatusCode.UNAUTHENTICATED, "token missing")
 
     server = grpc.server(ThreadPoolExecutor(1))
     for method in methods:
         service, _, name = method.strip("/").rpartition("/")
-        handler = {name: grpc.unary_unary_rpc_method_handler(refuse)}
+        handler = {name: grpc.unary_unary_rpc_method_handler(answer)}
         server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, handler)])
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
@@ -75,11 +80,46 @@ def grpc_server(*methods: str) -> Iterator[str]:
         server.stop(None)
 
 
-def test_a_server_that_knows_ray_s_calls_is_reached() -> None:
+@pytest.fixture
+def token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[str], None]]:
+    """Gives this machine a token; it has none before, and has its own again afterwards."""
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.setenv(name, "")  # so that what Ray sets goes as well
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    reset_auth_token_state()
+
+    def give(text: str) -> None:
+        (tmp_path / ".ray").mkdir()
+        (tmp_path / ".ray" / "auth_token").write_text(text)
+
+    yield give
+    monkeypatch.undo()
+    reset_auth_token_state()
+
+
+def test_a_server_that_knows_ray_s_calls_is_reached(token: Callable[[str], None]) -> None:
+    """Ray sends the token of the home to `auto` alone; the run sends it to any cluster."""
+    token(TOKEN)
     with grpc_server(HEAD_METHOD) as address:
         check_reachable(address)
     with grpc_server(CLIENT_METHOD) as address:
         check_reachable(f"ray://{address}")
+
+
+def test_a_token_that_the_cluster_wants(
+    token: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with grpc_server(HEAD_METHOD) as address:
+        with pytest.raises(ComponentFailed, match="wants a token, and there is none here"):
+            check_reachable(address)
+        token("f" * 64)
+        with pytest.raises(ComponentFailed, match="refuses the one of this machine"):
+            check_reachable(address)
+        monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+        reset_auth_token_state()
+        with pytest.raises(ComponentFailed, match="RAY_AUTH_MODE=disabled keeps it back"):
+            check_reachable(address)
 
 
 @pytest.mark.parametrize("scheme", ["", "ray://"])
