@@ -14,11 +14,19 @@ class StepwellError(Exception):
 
     exit_code: ClassVar[int]
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows: the message alone, as the command line does."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class WrongInput(StepwellError):
     """A recipe, a file, a folder or a command line that cannot be used as it is."""
 
     exit_code = WRONG
+
+
+class UsageError(WrongInput):
+    """A command, or a call, asks for what cannot be done; the message says what can."""
 
 
 class RunFailed(StepwellError):

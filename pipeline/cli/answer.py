@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.errors import OK, WrongInput
+from pipeline.errors import OK
 
 HOLE = 1  # an attack was paid
 INTERRUPTED = 130  # Ctrl-C where nothing was running
@@ -14,10 +14,6 @@ INTERRUPTED = 130  # Ctrl-C where nothing was running
 Json = Annotated[
     bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")
 ]
-
-
-class UsageError(WrongInput):
-    """The command line asks for what cannot be done; the message says what can."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline import __version__
-from pipeline.cli.answer import INTERRUPTED, Answer, Json, UsageError
+from pipeline.cli.answer import INTERRUPTED, Answer, Json
 from pipeline.cli.chat_command import chat
 from pipeline.cli.compare_command import compare
 from pipeline.cli.convert_command import convert
@@ -22,7 +22,6 @@ from pipeline.cli.depth_options import Budget, Depth, Effort, asked_depth
 from pipeline.cli.doctor_command import doctor
 from pipeline.cli.eval_command import evaluate
 from pipeline.cli.export_command import export
-from pipeline.cli.hub_reach import reach_hub
 from pipeline.cli.init_command import init
 from pipeline.cli.launch_command import launch
 from pipeline.cli.leaderboard_command import leaderboard
@@ -36,7 +35,7 @@ from pipeline.cli.streams import is_writable, on_any_stream, say, written
 from pipeline.cli.verify_command import verify
 from pipeline.cli.watch_command import watch
 from pipeline.cluster.clean_up import leave
-from pipeline.errors import FAILED, OK, STOPPED, WRONG, StepwellError
+from pipeline.errors import FAILED, OK, STOPPED, WRONG, StepwellError, UsageError
 from pipeline.stages.stop_signal import handlers
 from rewards.cases import BadCases
 from rewards.registry import RewardNotFound
@@ -111,30 +110,31 @@ def run(
 ) -> Answer:
     """Run a recipe. The same command goes on where an earlier one ended."""
     from pipeline.plan.data_notes import data_notes
+    from pipeline.start import default_folder, run_planned
     from pipeline.watch.plan_view import plan_document, show_plan
 
     plan = planned(recipe, overrides or [], run_dir=run_dir, goes_on=True)
     if dry_run:
         data = data_notes(plan.recipe)
-        folder = run_dir or Path("runs") / plan.recipe.name
+        folder = run_dir or default_folder(plan.recipe.name)
         todo = _would_run(plan, folder, from_stage=from_stage, to_stage=to_stage)
         return Answer(
             document={**plan_document(plan, data), "run_dir": str(folder), "would_run": todo},
             show=lambda: show_plan(plan, data, would_run=todo),
         )
-    _reach_hub(plan)
-    from pipeline.run import run as run_plan
     from pipeline.watch.console import make_console
-    from pipeline.watch.report import write_report
 
-    result = run_plan(
+    result = run_planned(
         plan,
         run_dir=run_dir,
         from_stage=from_stage,
         to_stage=to_stage,
         console=make_console(json=as_json),
+        tell=say,
         force=force,
     )
+    from pipeline.watch.report import write_report
+
     page = write_report(result.run_dir)
 
     def show() -> None:
@@ -225,10 +225,13 @@ def data_check(
 ) -> Answer:
     """Load every prompts entry and check its golds: each scores 1 under its own reward, no question
     has two, and no row is both trained on and evaluated on. Exit code 2: a gold is wrong."""
-    from pipeline.cli.data_check import check_data, show_check
+    from pipeline.recipe.hub_reach import reach_hub
 
     plan = planned(recipe, overrides or [])
-    _reach_hub(plan)
+    if (line := reach_hub(plan.recipe)) is not None:
+        say(line)
+    from pipeline.cli.data_check import check_data, show_check
+
     check = check_data(plan.recipe, reward=reward)
     return Answer(
         document=check.document(),
@@ -298,7 +301,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(given: list[str]) -> int:
     os.environ.setdefault("PYTHONSAFEPATH", "1")  # for every process we start
-    os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")  # it aborts at SIGTERM
     if "--json" not in given:
         code, _ = _answered(given, as_json=False)
         return code
@@ -367,12 +369,6 @@ def _refused(
         shown.append(f"... and {len(lines) - len(shown)} lines more")
     say("\n".join(shown))
     return code, {"error": message, "exit_code": code}
-
-
-def _reach_hub(plan: "Plan") -> None:
-    """Say where the hub does not answer, before its libraries are loaded."""
-    if (line := reach_hub(plan.recipe)) is not None:
-        say(line)
 
 
 def _would_run(

@@ -7,9 +7,9 @@ import typer
 
 from pipeline.cli.answer import INTERRUPTED, Answer, Json
 from pipeline.cli.depth_options import Budget, Depth, Effort, asked_depth
-from pipeline.cli.hub_reach import reach
 from pipeline.cli.streams import say
 from pipeline.errors import OK, WrongInput
+from pipeline.recipe.hub_reach import reach
 
 if TYPE_CHECKING:
     from pipeline.use.chat_view import ChatView

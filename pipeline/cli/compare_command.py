@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.answer import Answer, Json, UsageError
+from pipeline.cli.answer import Answer, Json
+from pipeline.errors import UsageError
 
 
 def compare(

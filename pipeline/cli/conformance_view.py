@@ -1,7 +1,8 @@
 """`stepwell doctor RECIPE --conformance`: a recipe's values beside R1's."""
 
-from pipeline.cli.answer import Answer, UsageError
+from pipeline.cli.answer import Answer
 from pipeline.cli.planned import planned
+from pipeline.errors import UsageError
 from pipeline.plan.conformance import PAPER, Field, conformance
 
 

@@ -4,8 +4,6 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli.answer import UsageError
-
 Effort = Annotated[
     str | None, typer.Option(help="Of a calibrated recurrent model: low, medium or high.")
 ]
@@ -19,9 +17,6 @@ Budget = Annotated[
 
 def asked_depth(effort: str | None, depth: int | None, budget: float | None) -> dict[str, Any]:
     """The option that decides the depth, as an evaluate stage has it; empty: the model's own."""
-    from pipeline.cli.evaluation import checked_depth
+    from pipeline.use.evaluation import checked_depth
 
-    try:
-        return checked_depth({"effort": effort, "depth": depth, "budget": budget})
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+    return checked_depth({"effort": effort, "depth": depth, "budget": budget})

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.answer import Answer, Json, UsageError
+from pipeline.cli.answer import Answer, Json
 from pipeline.cli.planned import planned
 from pipeline.cli.streams import say
-from pipeline.errors import OK, WRONG, WrongInput
+from pipeline.errors import OK, WRONG, UsageError, WrongInput
 
 if TYPE_CHECKING:
     from pipeline.cli.doctor.check import Check

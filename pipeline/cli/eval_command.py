@@ -1,25 +1,18 @@
 """`stepwell eval`: a model on a recipe's evaluation, or on a set that has a name."""
 
-import hashlib
-import json
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.answer import Answer, Json, UsageError
+from pipeline.cli.answer import Answer, Json
 from pipeline.cli.depth_options import Budget, Depth, Effort, asked_depth
-from pipeline.cli.hub_reach import reach_hub
 from pipeline.cli.streams import say
+from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
-    from pipeline.plan.stage_plan import Plan
-    from pipeline.recipe.schema import Recipe
     from pipeline.stages.progress import RunResult
-
-SEED = 7
 
 
 def evaluate(
@@ -87,13 +80,19 @@ def evaluate(
         if "=" not in recipe:
             raise UsageError(f"--on {on} needs no recipe; leave {recipe} out, or leave --on out")
         given = [recipe, *given]
-    if sweep and asked:
-        raise UsageError(f"--sweep sets the depth itself; leave --{next(iter(asked))} out")
-    return _on_set(
+    from pipeline.use.evaluate_on import evaluate_on
+    from pipeline.watch.console import make_console
+
+    found = evaluate_on(
         model, on, given, data=data, limit=limit, samples=samples, max_tokens=max_tokens,
         temperature=temperature, reward=reward, asked=asked, sweep=sweep, engine=engine or "auto",
-        trusted=trust_remote_code, run_dir=run_dir, to=to, as_json=as_json,
+        trusted=trust_remote_code, run_dir=run_dir, to=to, console=make_console(json=as_json),
+        tell=say,
     )  # fmt: skip
+    document = {**found.run.document(), **found.rows[-1], "kept": str(found.file)}
+    if sweep is not None:
+        document["sweep"] = found.rows
+    return Answer(document=document, show=lambda: _show(found.rows, found.run, found.file))
 
 
 def _refuse_options_of_sets(**given: object) -> None:
@@ -113,10 +112,12 @@ def _of_recipe(
     run_dir: Path | None,
     as_json: bool,
 ) -> Answer:
-    from pipeline.cli.benchmarks import model_source
-    from pipeline.cli.evaluation import evaluation_recipe
     from pipeline.plan.plan import make_plan
     from pipeline.recipe.load import load_recipe
+    from pipeline.start import run_planned
+    from pipeline.use.benchmarks import model_source
+    from pipeline.use.evaluation import evaluation_recipe
+    from pipeline.watch.console import make_console
 
     loaded = load_recipe(recipe, overrides, tell=say)
     source = model_source(model, device="cpu", trust_remote_code=trusted)
@@ -129,115 +130,13 @@ def _of_recipe(
         raise UsageError(f"{recipe}: {error}") from None
     setting = "".join(f"-{key}-{value}" for key, value in asked.items())
     folder = run_dir or Path("runs") / f"{loaded.name}-eval-{Path(model).name}{setting}"
-    result = _run(make_plan(changed), folder, as_json=as_json)
+    result = run_planned(
+        make_plan(changed), run_dir=folder, console=make_console(json=as_json), tell=say
+    )
     document = result.document()
     for row in result.results:  # one model, so one row
         document |= row
     return Answer(document=document, show=lambda: print(f"run folder: {result.run_dir}"))
-
-
-def _on_set(
-    model: str,
-    on: str,
-    overrides: Sequence[str],
-    *,
-    data: str | None,
-    limit: int | None,
-    samples: int,
-    max_tokens: int | None,
-    temperature: float | None,
-    reward: str | None,
-    asked: Mapping[str, Any],
-    sweep: str | None,
-    engine: str,
-    trusted: bool,
-    run_dir: Path | None,
-    to: Path,
-    as_json: bool,
-) -> Answer:
-    from pipeline.cli.benchmarks import benchmark_recipe, model_source, questions_on, swept
-    from pipeline.plan.device import device_of
-    from pipeline.plan.plan import make_plan
-    from pipeline.recipe.hardware import Hardware
-
-    questions = questions_on(on, data=data, limit=limit, judge=reward, seed=SEED)
-    source = model_source(model, device=device_of(Hardware()), trust_remote_code=trusted)
-    settings = [dict(asked)] if sweep is None else swept(sweep)
-    content = benchmark_recipe(
-        questions,
-        source,
-        samples=samples,
-        settings=settings,
-        max_tokens=max_tokens,
-        temperature=temperature,
-        engine=engine,
-        seed=SEED,
-    )
-    name = f"{_short(model)}-{questions.name}" + "".join(f"-{k}-{v}" for k, v in asked.items())
-    recipe = _loaded(content, to / f"{name}.yaml", overrides)
-    plan = make_plan(recipe)
-    result = _run(plan, run_dir or Path("runs") / f"eval-{name}", as_json=as_json)
-    rows = [{**s, **row} for s, row in zip(settings, result.results, strict=True)]
-    file = _kept(to / f"{name}.json", model, on, plan, rows, result)
-    document = {**result.document(), **rows[-1], "kept": str(file)}
-    if sweep is not None:
-        document["sweep"] = rows
-    return Answer(document=document, show=lambda: _show(rows, result, file))
-
-
-def _loaded(content: Mapping[str, Any], file: Path, overrides: Sequence[str]) -> "Recipe":
-    """The recipe, written beside the results that it gives."""
-    import yaml
-
-    from pipeline.artifacts import write_atomic
-    from pipeline.recipe.load import load_recipe
-
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(file, yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True))
-    return load_recipe(str(file), overrides, tell=say)
-
-
-def _run(plan: "Plan", folder: Path, *, as_json: bool) -> "RunResult":
-    if (line := reach_hub(plan.recipe)) is not None:
-        say(line)
-    from pipeline.run import run as run_plan
-    from pipeline.watch.console import make_console
-
-    return run_plan(
-        plan, run_dir=folder, from_stage=None, to_stage=None, console=make_console(json=as_json)
-    )
-
-
-def _kept(
-    file: Path,
-    model: str,
-    on: str,
-    plan: "Plan",
-    rows: Sequence[Mapping[str, Any]],
-    result: "RunResult",
-) -> Path:
-    """The results with what they rest on: versions, machine, and a hash of every question."""
-    from pipeline.artifacts import write_atomic
-    from pipeline.records import read_prompts
-    from pipeline.stages.surroundings import Surroundings
-
-    here = Surroundings.here(device=plan.device)
-    (name,) = plan.recipe.prompts
-    prompts = read_prompts(result.run_dir / "inputs" / name / "prompts.parquet")
-    hashes = {p.id: _sha256([p.question, list(map(dict, p.context)), p.answer]) for p in prompts}
-    document = {
-        "model": model,
-        "on": on,
-        "when": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "results": list(rows),
-        "versions": dict(here.packages),
-        "machine": dict(here.machine),
-        "prompts_sha256": _sha256(sorted(hashes.values())),
-        "prompts": hashes,
-        "run_dir": str(result.run_dir),
-    }
-    write_atomic(file, json.dumps(document, indent=1))
-    return file
 
 
 def _show(rows: Sequence[Mapping[str, Any]], result: "RunResult", file: Path) -> None:
@@ -252,13 +151,3 @@ def _show(rows: Sequence[Mapping[str, Any]], result: "RunResult", file: Path) ->
         print(f"{f'{setting}: ' if setting else ''}{passes}{vote} of {row['problems']} problems")
     print(f"results: {file}")
     print(f"run folder: {result.run_dir}")
-
-
-def _short(model: str) -> str:
-    name = model.removeprefix("package:").rstrip("/")
-    parts = [part for part in Path(name).parts if part not in ("/", ".", "..", "model")]
-    return "-".join(parts[-1:] or ["model"])
-
-
-def _sha256(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, ensure_ascii=False).encode()).hexdigest()

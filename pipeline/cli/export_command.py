@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from pipeline.cli.answer import Answer, Json, UsageError
+from pipeline.cli.answer import Answer, Json
+from pipeline.errors import UsageError
 
 RepoType = Literal["model", "dataset"]
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.answer import Answer, Json, UsageError
+from pipeline.cli.answer import Answer, Json
+from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
     from pipeline.plan.stage_plan import Plan
@@ -38,12 +39,12 @@ def init(
     as_json: Json = False,
 ) -> Answer:
     """Write a first recipe for a file of your own, asking for what no option says."""
-    from pipeline.cli.benchmarks import model_source
     from pipeline.plan.model_origin import positions
     from pipeline.prompts.file_rows import file_rows
     from pipeline.prompts.own_rows import own_rows
     from pipeline.recipe.first_recipe import FirstRecipe, first_recipe
     from pipeline.recipe.model_source import ModelSource
+    from pipeline.use.benchmarks import model_source
 
     asks = sys.stdin.isatty() and not as_json
     if not asks and (missing := _missing(data=data, model=model, machine=machine)):
@@ -149,7 +150,7 @@ def _model(machine: str) -> str:
 
 
 def _title(file: Path) -> str:
-    from pipeline.cli.benchmarks import plain_name
+    from pipeline.use.benchmarks import plain_name
 
     return plain_name(file.name.partition(".")[0])
 

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli.answer import Answer, Json, UsageError
+from pipeline.cli.answer import Answer, Json
 from pipeline.cli.planned import planned
 from pipeline.cli.streams import say
-from pipeline.errors import FAILED, OK
+from pipeline.errors import FAILED, OK, UsageError
 
 SEEDS = "Of a SLURM array, such as 1,2,3."
 

@@ -13,18 +13,7 @@ if TYPE_CHECKING:
 def planned(
     ref: str, overrides: Sequence[str], *, run_dir: Path | None = None, goes_on: bool = False
 ) -> "Plan":
-    """The recipe's plan; of one that `goes_on`, for the cores that its run began with.
+    """As `pipeline.start.planned`, which is loaded here; what it tells goes to standard error."""
+    from pipeline.start import planned as resolved
 
-    Raises RecipeError or PlanError, each line with the recipe's name.
-    """
-    from pipeline.plan.plan import make_plan
-    from pipeline.plan.stage_plan import PlanError
-    from pipeline.recipe.load import load_recipe
-    from pipeline.stages.run_folder import RunFolder
-
-    try:
-        recipe = load_recipe(ref, overrides, tell=say)
-        cores = RunFolder(run_dir or Path("runs") / recipe.name).cores if goes_on else None
-        return make_plan(recipe, cores=cores)
-    except PlanError as error:
-        raise PlanError("\n".join(f"{ref}: {line}" for line in str(error).splitlines())) from None
+    return resolved(ref, overrides, tell=say, run_dir=run_dir, goes_on=goes_on)

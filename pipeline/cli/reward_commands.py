@@ -9,7 +9,8 @@ import typer
 import yaml
 
 from pipeline.artifacts import entries
-from pipeline.cli.answer import HOLE, OK, Answer, Json, UsageError
+from pipeline.cli.answer import HOLE, OK, Answer, Json
+from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
     from rewards.cases import Case

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.cli.answer import Answer, Json
-from pipeline.cli.hub_reach import reach
 from pipeline.cli.streams import say
+from pipeline.recipe.hub_reach import reach
 from pipeline.use.model_place import ModelPlace, model_place
 
 

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.cli.answer import Answer, UsageError
+from pipeline.cli.answer import Answer
 from pipeline.cli.planned import planned
+from pipeline.errors import UsageError
 from pipeline.plan.simulate.costs import read_costs
 from pipeline.plan.simulate.failures import NODE_MTBF_HOURS
 from pipeline.plan.simulate.forecast import Forecast, forecasts

@@ -5,6 +5,7 @@ Every mistake is one line that says the fix.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from pipeline.recipe.recipe_errors import RecipeError, did_you_mean, dotted, mis
 from pipeline.recipe.reward_spec import spelled_out
 from pipeline.recipe.schema import Recipe
 
+MAPPING = "the mapping"  # names a recipe that is in no file
 _NAMED = ("stages", "prompts", "rewards")  # sections whose keys are the user's own names
 
 
@@ -32,15 +34,22 @@ class _Layer:
 
 
 def load_recipe(
-    ref: str, overrides: Sequence[str] = (), *, tell: Callable[[str], None] = lambda _: None
+    ref: str | PathLike[str] | Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    *,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Recipe:
-    """The recipe in the file `ref`, or the shipped recipe of that name, with `a.b=c` overrides.
+    """The recipe in the file `ref`, the shipped recipe of that name, or what a mapping says as a
+    file in the current folder would, with `a.b=c` overrides.
 
     `tell` gets a sentence where an override leaves no place for other keys of its entry.
 
     Raises RecipeError naming file, key and fix.
     """
-    layers = _file_layers(recipe_path(ref), seen=())
+    if isinstance(ref, Mapping):
+        layers = _layers(_content(_plain(ref), MAPPING), Path(MAPPING), seen=())
+    else:
+        layers = _file_layers(recipe_path(fspath(ref)), seen=())
     main = layers[-1].origin
     data: dict[str, Any] = {}
     for layer in layers:
@@ -63,12 +72,30 @@ def load_recipe(
         raise RecipeError("\n".join(lines)) from None
 
 
+def name_of(ref: str | PathLike[str] | Mapping[str, Any]) -> str:
+    """How sentences name a recipe: as it was named, or by the word for one without a file."""
+    return MAPPING if isinstance(ref, Mapping) else fspath(ref)
+
+
+def _plain(value: Any) -> Any:
+    """A mapping's values as a file would hold them: paths as texts, tuples as lists."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return fspath(value) if isinstance(value, PathLike) else value
+
+
 def _file_layers(path: Path, *, seen: tuple[Path, ...]) -> list[_Layer]:
     """A file's `defaults` in order, then the file itself."""
     if path.resolve() in seen:
         chain = " -> ".join(p.name for p in (*seen, path.resolve()))
         raise RecipeError(f"{path}: defaults: the files name each other in a circle: {chain}")
-    content = _read(path)
+    return _layers(_read(path), path, seen=(*seen, path.resolve()))
+
+
+def _layers(content: dict[str, Any], path: Path, *, seen: tuple[Path, ...]) -> list[_Layer]:
+    """The `defaults` of what stands at a path, in order, then itself."""
     parents = content.pop("defaults", None) or []
     if isinstance(parents, str):
         parents = [parents]
@@ -84,7 +111,7 @@ def _file_layers(path: Path, *, seen: tuple[Path, ...]) -> list[_Layer]:
                 f"{path}: defaults: no file {name} beside it ({path.parent}) or among the "
                 "shipped recipes; write a path relative to this file"
             )
-        layers += _file_layers(parent, seen=(*seen, path.resolve()))
+        layers += _file_layers(parent, seen=seen)
     content = _rewards_spelled_out(content)
     locate_beside(content, path.parent)
     return [*layers, _Layer(str(path), content)]
@@ -100,8 +127,13 @@ def _read(path: Path) -> dict[str, Any]:
             f"{path}: is no UTF-8 text (byte {error.start} is 0x{error.object[error.start]:02x}); "
             "save the recipe as UTF-8"
         ) from None
+    return _content(text, path)
+
+
+def _content(given: str | dict[str, Any], path: Path | str) -> dict[str, Any]:
+    """A recipe's text or mapping as plain data, without the sections that are empty."""
     try:
-        config = OmegaConf.create(text)
+        config = OmegaConf.create(given)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "the text"

@@ -44,7 +44,11 @@ def stop_if(stopping: Callable[[], bool], *, before: str) -> None:
 
 @contextmanager
 def handlers(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
-    """Handle the signals so for a while, but for those that are ignored."""
+    """Handle the signals so for a while, but for those that are ignored. In another thread than the
+    main one, which alone gets signals, nothing is changed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     previous: Mapping[int, Any] = {
         number: signal.signal(number, handler)
         for number in SIGNALS

@@ -67,23 +67,85 @@ class _Stage:
     history: list[float] = field(default_factory=list)  # of the reward, else the loss
 
 
-class LiveConsole:
-    """A stage table and one line of metrics that stay at the bottom of the terminal."""
+class RunTable:
+    """What a run shows while it goes on: its stages, and of running ones a line of metrics."""
 
-    def __init__(self, terminal: Terminal, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._terminal = terminal
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._stages: dict[str, _Stage] = {}
         self._title = Text()
         self._spinner = Spinner("dots", style="cyan")
-        self._live: Live | None = None
 
     def start(self, plan: Plan, run_dir: Path) -> None:
-        """Show the table of the plan's stages, all waiting."""
+        """Take the plan's stages, all waiting."""
         self._stages = {stage.name: _Stage(stage.kind) for stage in plan.stages}
         self._title = Text.assemble(
             (plan.recipe.name, "bold"), (f"   {plan.device}   {run_dir}", "dim"), overflow="fold"
         )
+
+    def stage(self, name: str, state: str, *, seconds: float = 0.0, note: str = "") -> None:
+        """Set a stage's state."""
+        stage = self._stages.setdefault(name, _Stage(kind=""))
+        if state == RUNNING and stage.state != RUNNING:
+            stage.started = self._clock()
+        stage.state, stage.seconds, stage.note = state, seconds, note
+
+    def metrics(self, name: str, row: Metrics) -> None:
+        """Take a metric row; what it lacks keeps its latest value."""
+        stage = self._stages.setdefault(name, _Stage(kind=""))
+        stage.row = {**stage.row, **row}  # a new one: the display's thread may read the old
+        series = row.get("reward", row.get("loss"))
+        if series is not None:
+            stage.history = [*stage.history, series][-SPARK_WIDTH:]
+
+    def frame(self, *, width: int) -> RenderableType:
+        """The table and the running stages' lines, as of now, for so many characters."""
+        table = Table.grid(padding=(0, 2))
+        for ratio in (None, None, None, None, 1):
+            table.add_column(ratio=ratio, no_wrap=ratio is None, overflow="fold")
+        table.columns[3].justify = "right"
+        for name, stage in self._stages.items():
+            table.add_row(*self._cells(name, stage))
+        running = [(n, s) for n, s in self._stages.items() if s.state == RUNNING and s.row]
+        lines = [part for name, stage in running for part in _line(name, stage, width=width)]
+        return Group(Text(), self._title, table, *lines)
+
+    def _cells(self, name: str, stage: _Stage) -> tuple[RenderableType, ...]:
+        mark, style = _MARKS.get(stage.state, ("•", ""))
+        seconds = self._clock() - stage.started if stage.state == RUNNING else stage.seconds
+        untimed = stage.state in ("waiting", "finished before")
+        return (
+            self._spinner if stage.state == RUNNING else Text(mark, style),
+            Text(name, {RUNNING: "bold", "waiting": "dim"}.get(stage.state, "")),
+            Text(stage.kind, "dim"),
+            Text("" if untimed else duration(seconds)),
+            Text(_said(stage), style if stage.state in FINAL_STATES else "dim"),
+        )
+
+
+def _line(name: str, stage: _Stage, *, width: int) -> list[RenderableType]:
+    step, steps = stage.row.get("step", 0.0), stage.row.get("steps", 0.0)
+    bar = Table.grid(padding=(0, 2))
+    bar.add_row(
+        Text(name, "bold cyan"),
+        Text(f"step {step:g}/{steps:g}"),
+        ProgressBar(total=max(steps, 1.0), completed=step, width=28),
+        Text(sparkline(stage.history), "magenta"),
+    )
+    return [Text(), bar, *_lines_of(described(stage.row), width=width)]
+
+
+class LiveConsole:
+    """A run's table that stays at the bottom of the terminal."""
+
+    def __init__(self, terminal: Terminal, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._terminal = terminal
+        self._table = RunTable(clock=clock)
+        self._live: Live | None = None
+
+    def start(self, plan: Plan, run_dir: Path) -> None:
+        """Show the table of the plan's stages, all waiting."""
+        self._table.start(plan, run_dir)
         self._live = Live(
             get_renderable=self.frame,
             console=self._terminal,
@@ -95,20 +157,13 @@ class LiveConsole:
 
     def stage(self, name: str, state: str, *, seconds: float = 0.0, note: str = "") -> None:
         """Set a stage's state; a final state of the run ends the live display."""
-        stage = self._stages.setdefault(name, _Stage(kind=""))
-        if state == RUNNING and stage.state != RUNNING:
-            stage.started = self._clock()
-        stage.state, stage.seconds, stage.note = state, seconds, note
+        self._table.stage(name, state, seconds=seconds, note=note)
         if state in FINAL_STATES:
             self.close()
 
     def metrics(self, name: str, row: Metrics) -> None:
         """Take a metric row; what it lacks keeps its latest value."""
-        stage = self._stages.setdefault(name, _Stage(kind=""))
-        stage.row = {**stage.row, **row}  # a new one: the display's thread may read the old
-        series = row.get("reward", row.get("loss"))
-        if series is not None:
-            stage.history = [*stage.history, series][-SPARK_WIDTH:]
+        self._table.metrics(name, row)
 
     def log(self, message: str) -> None:
         """Print a message above the table."""
@@ -127,39 +182,8 @@ class LiveConsole:
             atexit.unregister(self.close)
 
     def frame(self) -> RenderableType:
-        """The table and the running stages' lines, as of now."""
-        table = Table.grid(padding=(0, 2))
-        for ratio in (None, None, None, None, 1):
-            table.add_column(ratio=ratio, no_wrap=ratio is None, overflow="fold")
-        table.columns[3].justify = "right"
-        for name, stage in self._stages.items():
-            table.add_row(*self._cells(name, stage))
-        running = [(n, s) for n, s in self._stages.items() if s.state == RUNNING and s.row]
-        lines = [part for name, stage in running for part in self._line(name, stage)]
-        return Group(Text(), self._title, table, *lines)
-
-    def _cells(self, name: str, stage: _Stage) -> tuple[RenderableType, ...]:
-        mark, style = _MARKS.get(stage.state, ("•", ""))
-        seconds = self._clock() - stage.started if stage.state == RUNNING else stage.seconds
-        untimed = stage.state in ("waiting", "finished before")
-        return (
-            self._spinner if stage.state == RUNNING else Text(mark, style),
-            Text(name, {RUNNING: "bold", "waiting": "dim"}.get(stage.state, "")),
-            Text(stage.kind, "dim"),
-            Text("" if untimed else duration(seconds)),
-            Text(_said(stage), style if stage.state in FINAL_STATES else "dim"),
-        )
-
-    def _line(self, name: str, stage: _Stage) -> list[RenderableType]:
-        step, steps = stage.row.get("step", 0.0), stage.row.get("steps", 0.0)
-        bar = Table.grid(padding=(0, 2))
-        bar.add_row(
-            Text(name, "bold cyan"),
-            Text(f"step {step:g}/{steps:g}"),
-            ProgressBar(total=max(steps, 1.0), completed=step, width=28),
-            Text(sparkline(stage.history), "magenta"),
-        )
-        return [Text(), bar, *_lines_of(described(stage.row), width=self._terminal.width)]
+        """The table as of now."""
+        return self._table.frame(width=self._terminal.width)
 
 
 class PlainConsole:
@@ -238,21 +262,29 @@ def sparkline(values: Sequence[float]) -> str:
     return "".join(_BARS[round((v - low) * scale)] for v in values)
 
 
+RESULT_COLUMNS = ("model", "prompts", "accuracy", "95% interval", "mean tokens", "minutes")
+
+
+def result_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """What tables say of a model's evaluation, a text a column of RESULT_COLUMNS."""
+    return (
+        str(row["model"]),
+        str(row.get("prompts", "")),
+        f"{row['accuracy']:.1%}",
+        f"{row['ci_low']:.1%} to {row['ci_high']:.1%}" if "ci_low" in row else "",
+        f"{row['mean_tokens']:.1f}" if row.get("mean_tokens") is not None else "",
+        f"{row['minutes']:.1f}" if row.get("minutes") is not None else "",
+    )
+
+
 def results_table(results: Sequence[Mapping[str, Any]]) -> Table:
     """Model after each stage: held-out accuracy with its 95 % interval, mean tokens, minutes."""
     table = Table(box=None, padding=(0, 2, 0, 0), title_justify="left", header_style="dim")
-    for header in ("model", "prompts", "accuracy", "95% interval", "mean tokens", "minutes"):
+    for header in RESULT_COLUMNS:
         table.add_column(header, justify="left" if header in ("model", "prompts") else "right")
-    for r in results:
-        interval = f"{r['ci_low']:.1%} to {r['ci_high']:.1%}" if "ci_low" in r else ""
-        table.add_row(
-            Text(str(r["model"])),
-            Text(str(r.get("prompts", ""))),
-            Text(f"{r['accuracy']:.1%}", "bold"),
-            interval,
-            f"{r['mean_tokens']:.1f}" if r.get("mean_tokens") is not None else "",
-            f"{r['minutes']:.1f}" if r.get("minutes") is not None else "",
-        )
+    for row in results:
+        model, prompts, accuracy, *others = result_cells(row)
+        table.add_row(Text(model), Text(prompts), Text(accuracy, "bold"), *others)
     return table
 
 

@@ -1,7 +1,7 @@
 """A plan for people, on one screen, and as a document for programs."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,18 @@ from pipeline.watch.terminal import StandardOutput
 
 COLUMNS = ("stage", "kind", "reads", "batch", "tokens", "GiB/rank", "hours")
 RIGHT = ("tokens", "GiB/rank", "hours")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanText:
+    """A plan for people: lines, a row of COLUMNS a stage, and lines below them."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    tail: Sequence[str]
+
+    def __str__(self) -> str:
+        return "\n".join([*self.head, _lines(self.rows), *self.tail])
 
 
 def plan_document(
@@ -67,31 +79,50 @@ def show_plan(
     matmul_gflops: float | None = None,
 ) -> None:
     """Print a plan on standard output: a table on a terminal, plain lines elsewhere."""
+    text = plan_text(plan, data, would_run=would_run, matmul_gflops=matmul_gflops)
     terminal = StandardOutput()
+    for line in text.head:
+        print(line)
+    if terminal.is_terminal:
+        terminal.print(_table(text.rows))
+    else:
+        print(_lines(text.rows))
+    for line in text.tail:
+        print(line)
+
+
+def plan_text(
+    plan: Plan,
+    data: DataNotes,
+    *,
+    would_run: Sequence[str] | None = None,
+    matmul_gflops: float | None = None,
+) -> PlanText:
+    """What is said of a plan; the arguments are as for `show_plan`."""
     guess = estimate(plan.recipe, device=plan.device, matmul_gflops=matmul_gflops)
     estimates = {stage.name: stage for stage in guess.stages}
-    rows = [_row(plan, stage, estimates[stage.name]) for stage in plan.stages]
-    print(f"{plan.recipe.name}: {model_text(plan.recipe.model)}, seed {plan.recipe.seed}")
-    print(placement(plan))
-    if terminal.is_terminal:
-        terminal.print(_table(rows))
-    else:
-        print(_lines(rows))
-    for stage in plan.stages:
-        if stage.spec.uses_engines and stage.spec.batch_text:
-            text = batch_text(stage, ranks=plan.recipe.hardware.ranks)
-            print(f"{stage.name}: {text}{_scorer_text(estimates[stage.name])}")
-    for line in memory_lines(plan, guess):
-        print(line)
-    for note in notes_of(plan.recipe):
-        print(f"note: {note}")
-    for sentence in data.sentences:
-        print(sentence)
-    print(_total(guess))
-    for text in guess.assumptions:
-        print(f"  assumed: {text}")
-    if would_run is not None:
-        print(f"would run: {', '.join(would_run) or 'nothing; every stage is finished'}")
+    sampling = [s for s in plan.stages if s.spec.uses_engines and s.spec.batch_text]
+    ranks = plan.recipe.hardware.ranks
+    todo = f"would run: {', '.join(would_run or ()) or 'nothing; every stage is finished'}"
+    return PlanText(
+        head=(
+            f"{plan.recipe.name}: {model_text(plan.recipe.model)}, seed {plan.recipe.seed}",
+            placement(plan),
+        ),
+        rows=tuple(_row(plan, stage, estimates[stage.name]) for stage in plan.stages),
+        tail=(
+            *(
+                f"{s.name}: {batch_text(s, ranks=ranks)}{_scorer_text(estimates[s.name])}"
+                for s in sampling
+            ),
+            *memory_lines(plan, guess),
+            *(f"note: {note}" for note in notes_of(plan.recipe)),
+            *data.sentences,
+            _total(guess),
+            *(f"  assumed: {text}" for text in guess.assumptions),
+            *(() if would_run is None else (todo,)),
+        ),
+    )
 
 
 def batch_text(stage: StagePlan, *, ranks: int) -> str:

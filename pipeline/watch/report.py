@@ -25,10 +25,16 @@ from pipeline.watch.page import page_environment
 from pipeline.watch.provenance import provenance
 from pipeline.watch.result_tables import result_tables
 from pipeline.watch.rollout_log import show, steps_of
-from pipeline.watch.run_reading import RunReadError, json_of, metrics_of, recipe_of, recipe_text
+from pipeline.watch.run_reading import (
+    REPORT_FILE,
+    RunReadError,
+    json_of,
+    metrics_of,
+    recipe_of,
+    recipe_text,
+)
 from pipeline.watch.stage_curves import stage_curves
 
-REPORT_FILE = "report.html"
 SAMPLES_SHOWN = 3
 """Prompts whose first completions are shown per GRPO stage."""
 

@@ -168,11 +168,37 @@ def print_rollouts(rows: Sequence[Mapping[str, Any]], *, terminal: Terminal | No
 def _latest_stage(run_dir: Path) -> str:
     stages = stages_of(run_dir)
     if not stages:
-        raise RolloutsError(
-            f"{run_dir} has no rollouts; GRPO stages write them under journal/, reject stages "
-            "under stages/NAME/rollouts.parquet"
-        )
+        raise nothing_written(run_dir)
     return stages[-1]
+
+
+def nothing_written(run_dir: Path) -> RolloutsError:
+    """Of a run without rollouts."""
+    return RolloutsError(
+        f"{run_dir} has no rollouts; GRPO stages write them under journal/, reject stages "
+        "under stages/NAME/rollouts.parquet"
+    )
+
+
+def no_such_stage(run_dir: Path, stage: str, known: Sequence[str]) -> RolloutsError:
+    """Of a stage that has no rollouts, where the `known` ones have."""
+    return RolloutsError(
+        f"stage {stage!r} has no rollouts in {run_dir}{did_you_mean(stage, known)} "
+        f"(stages with rollouts: {', '.join(known) or 'none'})"
+    )
+
+
+def no_such_step(stage: str, step: int, steps: Sequence[int]) -> RolloutsError:
+    """Of a step that a stage's journal does not hold, which holds others."""
+    return RolloutsError(
+        f"stage {stage} has no journaled step {step}; "
+        f"it has {len(steps)} between {min(steps)} and {max(steps)}"
+    )
+
+
+def no_steps(stage: str) -> RolloutsError:
+    """Of a step of a stage that has none."""
+    return RolloutsError(f"stage {stage} samples once and has no steps; leave the step out")
 
 
 def _file_of(run_dir: Path, stage: str, step: int | None) -> tuple[Path, int | None]:
@@ -181,20 +207,13 @@ def _file_of(run_dir: Path, stage: str, step: int | None) -> tuple[Path, int | N
     harvest = run_dir / "stages" / stage / "rollouts.parquet"
     if not steps and harvest.is_file():
         if step is not None:
-            raise RolloutsError(f"stage {stage} samples once and has no steps; leave the step out")
+            raise no_steps(stage)
         return harvest, None
     if not steps:
-        known = stages_of(run_dir)
-        raise RolloutsError(
-            f"stage {stage!r} has no rollouts in {run_dir}{did_you_mean(stage, known)} "
-            f"(stages with rollouts: {', '.join(known) or 'none'})"
-        )
+        raise no_such_stage(run_dir, stage, stages_of(run_dir))
     step = max(steps) if step is None else step
     if step not in steps:
-        raise RolloutsError(
-            f"stage {stage} has no journaled step {step}; "
-            f"it has {len(steps)} between {min(steps)} and {max(steps)}"
-        )
+        raise no_such_step(stage, step, list(steps))
     return steps[step], step
 
 

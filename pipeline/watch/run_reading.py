@@ -12,6 +12,8 @@ import yaml
 from pipeline.errors import WrongInput
 from pipeline.train.job import METRICS_FILE, read_metrics
 
+REPORT_FILE = "report.html"
+
 
 class RunReadError(WrongInput):
     """The folder is no run folder, or lacks what was asked for."""

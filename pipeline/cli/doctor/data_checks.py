@@ -7,13 +7,13 @@ from typing import Any
 
 from pipeline.cli.data_check import gold_problems, gold_sample
 from pipeline.cli.doctor.check import Check, wrong
-from pipeline.cli.hub_reach import endpoint, silence
 from pipeline.errors import StepwellError
 from pipeline.plan.data_notes import data_notes
 from pipeline.prompts.entries import source_prompts
 from pipeline.prompts.findings import golds_of, place_of
 from pipeline.prompts.prompt_error import PromptError
 from pipeline.recipe.grpo_stage import GrpoStage
+from pipeline.recipe.hub_reach import endpoint, silence
 from pipeline.recipe.prompt_source import PromptSource
 from pipeline.recipe.reward_spec import Judge
 from pipeline.recipe.routing import judge_of, watched_reward

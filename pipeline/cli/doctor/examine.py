@@ -11,10 +11,10 @@ from pipeline.cli.doctor.libraries import Trial, library_checks, started
 from pipeline.cli.doctor.machine import machine_checks
 from pipeline.cli.doctor.model_checks import Reading, model_checks, questions_of
 from pipeline.cli.doctor.recipe_checks import gpus_wanted, recipe_checks, row_counts
-from pipeline.cli.hub_reach import needs_hub
 from pipeline.plan.engine_choice import first_engine
 from pipeline.plan.model_origin import first_source, max_iterations
 from pipeline.plan.stage_plan import Plan
+from pipeline.recipe.hub_reach import needs_hub
 
 Tell = Callable[[str], None]
 

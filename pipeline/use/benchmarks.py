@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.cli.answer import UsageError
+from pipeline.errors import UsageError
 from pipeline.plan.model_origin import positions
 from pipeline.recipe.model_source import ModelSource
 from pipeline.recipe.places import data_path, hub_id_mistake

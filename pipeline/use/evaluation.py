@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from pipeline.errors import UsageError
 from pipeline.recipe.evaluate_stage import EvaluateStage
 from pipeline.recipe.model_source import ModelSource
 from pipeline.recipe.schema import Recipe
@@ -36,7 +37,7 @@ def evaluation_recipe(
         if engine is not None:
             hardware = type(hardware).model_validate({**hardware.model_dump(), "engine": engine})
     except ValidationError as error:
-        raise ValueError(_first_reason(error)) from None
+        raise ValueError(first_reason(error)) from None
     return recipe.model_copy(
         update={
             "name": f"{recipe.name}-eval",
@@ -50,18 +51,19 @@ def evaluation_recipe(
 def checked_depth(asked: Mapping[str, Any]) -> dict[str, Any]:
     """Those of effort, budget and depth that are not None, as an evaluate stage takes them.
 
-    Raises ValueError for two of them, or a value that no recipe may have.
+    Raises UsageError for two of them, or a value that no recipe may have.
     """
     given = {key: value for key, value in asked.items() if value is not None}
     content = {"kind": "evaluate", "models": ["base"], "prompts": "", **given}
     try:
         EvaluateStage.model_validate(content)
     except ValidationError as error:
-        raise ValueError(_first_reason(error)) from None
+        raise UsageError(first_reason(error)) from None
     return given
 
 
-def _first_reason(error: ValidationError) -> str:
+def first_reason(error: ValidationError) -> str:
+    """The first of a schema's complaints: its key and what is wrong."""
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     reason = first["msg"].removeprefix("Value error, ")

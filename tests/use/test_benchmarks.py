@@ -6,8 +6,12 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.cli.answer import UsageError
-from pipeline.cli.benchmarks import (
+from pipeline.cli.data_check import check_data
+from pipeline.errors import UsageError
+from pipeline.plan.plan import make_plan
+from pipeline.recipe.load import load_recipe
+from pipeline.recipe.schema import Recipe
+from pipeline.use.benchmarks import (
     BENCHMARKS,
     benchmark_recipe,
     model_source,
@@ -15,10 +19,6 @@ from pipeline.cli.benchmarks import (
     setting_name,
     swept,
 )
-from pipeline.cli.data_check import check_data
-from pipeline.plan.plan import make_plan
-from pipeline.recipe.load import load_recipe
-from pipeline.recipe.schema import Recipe
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 FILES = {

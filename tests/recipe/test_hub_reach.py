@@ -7,8 +7,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from pipeline.cli import hub_reach
-from pipeline.cli.hub_reach import OFFLINE, reach_hub, silence
+from pipeline.recipe import hub_reach
+from pipeline.recipe.hub_reach import OFFLINE, reach_hub, silence
 from pipeline.recipe.schema import Recipe
 
 CONTENT = {

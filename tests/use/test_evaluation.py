@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.cli.evaluation import checked_depth, evaluation_recipe
+from pipeline.errors import UsageError
 from pipeline.recipe.evaluate_stage import EvaluateStage
 from pipeline.recipe.schema import Recipe
+from pipeline.use.evaluation import checked_depth, evaluation_recipe
 
 DEPTH = {
     "kind": "depth", "prompts": "t", "calibration": "t", "held_out": "t", "max_depth": 4,
@@ -68,7 +69,7 @@ def test_a_depth_is_asked_for_in_one_way() -> None:
     nothing = {"effort": None, "budget": None, "depth": None}
     assert checked_depth(nothing) == {}
     assert checked_depth(nothing | {"budget": 0.4}) == {"budget": 0.4}
-    with pytest.raises(ValueError, match="give one of effort and budget: each decides"):
+    with pytest.raises(UsageError, match="give one of effort and budget: each decides"):
         checked_depth(nothing | {"effort": "low", "budget": 0.4})
-    with pytest.raises(ValueError, match="depth: Input should be greater than 0"):
+    with pytest.raises(UsageError, match="depth: Input should be greater than 0"):
         checked_depth({"depth": 0})
