@@ -15,7 +15,7 @@ from typing import Any, get_args
 import pytest
 
 from pipeline.depth.compare.depth_report import DepthReport
-from pipeline.recipe.depth_stage import Baseline
+from pipeline.recipe.depth_parts import Baseline
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,8 @@ from typing import Any
 from pipeline.depth.bench import Bench
 from pipeline.depth.parts import Part
 from pipeline.measure.drops import Drop
-from pipeline.recipe.depth_stage import DepthStage, RandomDepthSft
+from pipeline.recipe.depth_parts import RandomDepthSft
+from pipeline.recipe.depth_stage import DepthStage
 from pipeline.recipe.sft_stage import RandomDepths, SftStage
 from pipeline.stages.drop_log import too_long
 from pipeline.stages.support import MODEL_FOLDER, train, train_job

@@ -13,7 +13,8 @@ from pipeline.depth.calibrate.price_table import PricePoint, calibrate, reach
 from pipeline.depth.compare.depth_report import Calibration
 from pipeline.depth.members import policy_request
 from pipeline.measure.placement import falling
-from pipeline.recipe.depth_stage import CALIBRATED_PRICES, DepthStage
+from pipeline.recipe.depth_parts import CALIBRATED_PRICES
+from pipeline.recipe.depth_stage import DepthStage
 
 DEFAULT_EFFORT = "medium"
 

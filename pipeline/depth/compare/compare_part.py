@@ -50,7 +50,8 @@ from pipeline.depth.compare.saveable import max_saving
 from pipeline.depth.compare.slider import slider, unseen_budgets
 from pipeline.generate.chat import load_tokenizer
 from pipeline.measure.headroom import Headroom, headroom
-from pipeline.recipe.depth_stage import SLIDER_BUDGETS, STATED_DEPTHS, DepthStage, compared_depths
+from pipeline.recipe.depth_parts import SLIDER_BUDGETS, STATED_DEPTHS, compared_depths
+from pipeline.recipe.depth_stage import DepthStage
 from pipeline.records import Prompt
 from pipeline.recurrent.effort import request_for
 from pipeline.recurrent.shape import shape_of

@@ -23,7 +23,7 @@ from pipeline.measure.pareto import (
 )
 from pipeline.measure.resampling import draws_of, interval_of
 from pipeline.measure.saving import cheapest_reaching, saving
-from pipeline.recipe.depth_stage import STATED_DEPTHS
+from pipeline.recipe.depth_parts import STATED_DEPTHS
 
 ITERATIONS, FLOPS, ACCURACY = 0, 1, 2
 

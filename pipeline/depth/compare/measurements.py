@@ -35,7 +35,7 @@ from pipeline.depth.labels.static_schedule import losses_by_place, schedule
 from pipeline.depth.members import policy_request
 from pipeline.generate.groups import Group
 from pipeline.measure.placement import placed, search, together
-from pipeline.recipe.depth_stage import PLACED_PROMPTS, PLACEMENTS, compared_depths
+from pipeline.recipe.depth_parts import PLACED_PROMPTS, PLACEMENTS, compared_depths
 from pipeline.records import group_names
 from pipeline.recurrent.request import DepthRequest
 

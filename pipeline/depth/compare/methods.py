@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from pipeline.depth.members import fixed_request, policy_request, threshold_request
 from pipeline.generate.groups import Group
-from pipeline.recipe.depth_stage import FOLLOWERS, DepthStage
+from pipeline.recipe.depth_parts import FOLLOWERS
+from pipeline.recipe.depth_stage import DepthStage
 from pipeline.recurrent.request import DepthRequest, Rule
 
 Requests = DepthRequest | Mapping[str, Sequence[DepthRequest]]

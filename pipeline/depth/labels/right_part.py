@@ -21,7 +21,8 @@ from pipeline.depth.labels.labels_part import LATER, LOSSES, ROLLOUTS
 from pipeline.depth.members import threshold_request
 from pipeline.depth.trainer_jobs import RightLabels
 from pipeline.measure.pareto import hypervolume
-from pipeline.recipe.depth_stage import RIGHT_THRESHOLDS, DepthStage
+from pipeline.recipe.depth_parts import RIGHT_THRESHOLDS
+from pipeline.recipe.depth_stage import DepthStage
 from pipeline.stages.support import MODEL_FOLDER
 
 RATES = (5e-4, 2e-3)

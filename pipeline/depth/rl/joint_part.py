@@ -21,7 +21,8 @@ from pipeline.depth.rl.course import Course, Steps, keep_row, show_rows
 from pipeline.depth.rl.policy_part import export_head, update_of, work_of
 from pipeline.generate.priced_depths import PricedDepths
 from pipeline.generate.schedule import derived_seed
-from pipeline.recipe.depth_stage import DepthStage, JointPhase
+from pipeline.recipe.depth_parts import JointPhase
+from pipeline.recipe.depth_stage import DepthStage
 from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.stages.context import stage_journal
 from pipeline.stages.support import MODEL_FOLDER, prompts_of, serve, train_job, train_on_rollouts

@@ -26,7 +26,8 @@ from pipeline.depth.compare.methods import POLICY, RIVALS, Method
 from pipeline.depth.labels import critic
 from pipeline.depth.labels.warm_start_part import Heads
 from pipeline.measure.energy import Energy
-from pipeline.recipe.depth_stage import PLACEMENTS, DepthStage, compared_depths
+from pipeline.recipe.depth_parts import PLACEMENTS, compared_depths
+from pipeline.recipe.depth_stage import DepthStage
 from pipeline.recurrent.config import RecurrentConfig
 from pipeline.recurrent.request import DepthRequest
 from pipeline.recurrent.shape import shape_of

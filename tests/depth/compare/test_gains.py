@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pipeline.depth.compare.depth_report import Fronts
 from pipeline.depth.compare.fronts import fronts
 from pipeline.measure.pareto import Floats
-from pipeline.recipe.depth_stage import compared_depths
+from pipeline.recipe.depth_parts import compared_depths
 
 DEPTHS = np.arange(1.0, 9.0)
 INNER = np.array(compared_depths(8))

@@ -20,7 +20,8 @@ from pipeline.depth.compare.methods import (
     Method,
     Trial,
 )
-from pipeline.recipe.depth_stage import Baseline, DepthStage
+from pipeline.recipe.depth_parts import Baseline
+from pipeline.recipe.depth_stage import DepthStage
 from pipeline.recurrent.request import THRESHOLD_RULES, DepthRequest
 
 SPEC = DepthStage.model_validate(

@@ -9,7 +9,8 @@ import pytest
 
 from pipeline.depth.rl import joint_part
 from pipeline.errors import Stopped
-from pipeline.recipe.depth_stage import DepthStage, JointPhase
+from pipeline.recipe.depth_parts import JointPhase
+from pipeline.recipe.depth_stage import DepthStage
 from pipeline.records import Prompt
 from pipeline.train import training_calls
 from pipeline.train.job import CHECKPOINTS, METRICS_FILE, STOP_FILE
