@@ -100,7 +100,18 @@ class Pulse:
 
     def has_started(self, name: str) -> bool:
         """Whether a process came so far as to beat."""
-        return beat_file(self._logs / f"{name}.log").is_file()
+        return self.beat_s(name) is not None
+
+    def beat_s(self, name: str) -> float | None:
+        """When a process last beat, by the clock of its folder; None where it never did."""
+        with suppress(OSError):
+            return beat_file(self._logs / f"{name}.log").stat().st_mtime
+        return None
+
+    def host(self, name: str) -> str | None:
+        """The machine that a process beat on; None where it did not come so far."""
+        sign = _read(beat_file(self._logs / f"{name}.log"))
+        return None if sign is None else sign["host"]
 
     def is_stopped(self, name: str, process: psutil.Process) -> bool:
         """Whether a process that does not beat, one of Ray's own, is stopped and stays so."""
@@ -119,9 +130,7 @@ class Pulse:
         away, self._looked_s = now - self._looked_s > AWAY_S, now
         for name in names:
             file = beat_file(self._logs / f"{name}.log")
-            try:
-                changed = file.stat().st_mtime
-            except OSError:
+            if (changed := self.beat_s(name)) is None:
                 continue
             sign = self._signs.get(name)
             if sign is None or sign.time != changed or away:

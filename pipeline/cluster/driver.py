@@ -21,11 +21,11 @@ from pipeline.cluster.actors import (
 )
 from pipeline.cluster.beats import Pulse, oom_kills
 from pipeline.cluster.clean_up import clean_up, ending, leave_behind
+from pipeline.cluster.deaths import death_in, failure_of, innermost, ray_failure
 from pipeline.cluster.places import places, rank_environment, thread_environment
 from pipeline.cluster.ray_session import (
     ComponentDied,
     ComponentFailed,
-    first_line,
     head_of,
     join_ray,
     ray_processes,
@@ -33,7 +33,7 @@ from pipeline.cluster.ray_session import (
 )
 from pipeline.cluster.ray_watch import RayWatch
 from pipeline.cluster.setups import GrpoSetup, ServiceSetup
-from pipeline.errors import Diverged, StepwellError, Stopped, WrongInput
+from pipeline.errors import StepwellError, Stopped
 from pipeline.generate.client import RolloutClient
 from pipeline.generate.engine import EngineSettings
 from pipeline.generate.groups import Group
@@ -240,7 +240,7 @@ class Cluster:
         try:
             return ray.wait(pending, timeout=0.2)
         except RayError as error:
-            raise self._ending(_ray_failure(error)) from error
+            raise self._ending(ray_failure(error)) from error
 
     def _dead_ray(self) -> str | None:
         """What of Ray's own is gone, or stopped for good, in words."""
@@ -252,14 +252,24 @@ class Cluster:
     def _get(self, reference: Any) -> Any:
         try:
             return ray.get(reference)
-        except RayTaskError as error:
-            cause = innermost(error)
-            failure = self._death(cause) if isinstance(cause, RayActorError) else failure_of(error)
-            raise self._ending(failure) from error
-        except RayActorError as error:
-            raise self._ending(self._death(error)) from error
         except RayError as error:
-            raise self._ending(_ray_failure(error)) from error
+            raise self._ending(self._failure(error)) from error
+
+    def _failure(self, error: RayError) -> StepwellError:
+        """A death, also where a process raised because another one died; else what it raised."""
+        cause = innermost(error)
+        if isinstance(cause, RayActorError):
+            return self._death(cause)
+        if not isinstance(cause, StepwellError):
+            working = [self._service, *self._trainers, *self._engines]
+            answers = {
+                self._names[actor._actor_id.hex()]: actor.ready.remote().future()
+                for actor in working
+            }
+            death = death_in(answers, beat_s=self._pulse.beat_s, stopping=self._stopping)
+            if death is not None:
+                return self._death(death)
+        return failure_of(error) if isinstance(error, RayTaskError) else ray_failure(error)
 
     def _ending(self, error: Exception) -> Exception:
         return ending(error, stopping=self._stopping)
@@ -272,7 +282,9 @@ class Cluster:
         cause = f" {more[-1].strip()}" if more else ""  # of an error while it started
         memory = " (memory ran out, and the kernel ended it)" if self._ran_out_of_memory() else ""
         kind = ComponentDied if self._pulse.has_started(name) else ComponentFailed
-        return kind("\n".join([f"{name} died{memory}: {first}{cause}; log: {log}", *tail]))
+        at = self._pulse.host(name) if self._hardware.ray_address is not None else None
+        where = f" on {at}" if at else ""
+        return kind("\n".join([f"{name}{where} died{memory}: {first}{cause}; log: {log}", *tail]))
 
     def _ran_out_of_memory(self) -> bool:
         before, self._oom_kills = self._oom_kills, oom_kills()
@@ -353,27 +365,3 @@ class Serving:
         preference = setup.preference
         scorer = None if preference is None else self._cluster.scorer(preference.model)
         self._cluster.wait(self._service.open_grpo.remote(setup, scorer))
-
-
-def _ray_failure(error: RayError) -> ComponentFailed:
-    """A node, an object or Ray itself is gone."""
-    return ComponentFailed(f"Ray: {type(error).__name__}: {first_line(error)}")
-
-
-def innermost(error: RayTaskError) -> BaseException:
-    """What a process raised, through all that asked for it."""
-    cause: BaseException = error
-    while isinstance(cause, RayTaskError) and isinstance(cause.cause, BaseException):
-        cause = cause.cause
-    return cause
-
-
-def failure_of(error: RayTaskError) -> StepwellError:
-    """The innermost exception, as its author worded it; wrong input stays wrong input."""
-    cause = innermost(error)
-    if isinstance(cause, WrongInput):
-        return WrongInput(str(cause))
-    if isinstance(cause, Diverged):
-        return cause
-    expected = isinstance(cause, StepwellError)
-    return ComponentFailed(str(cause) if expected else f"{type(cause).__name__}: {cause}")

@@ -19,6 +19,7 @@ from pipeline.cluster.ray_token import Metadata, refusal, shown_token
 from pipeline.errors import RunFailed, Stopped
 
 PLACEMENT_WAIT_S = 120
+MOST_NAMES = 3  # of machines that are gone, in a sentence
 KEPT_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 RAY_PROGRAMS = ("gcs_server", "raylet")  # without one of them, what is called waits for a minute
 OBJECT_STORE_SHARE = 0.15  # of memory; it holds one copy of the weights on their way to engines
@@ -190,13 +191,31 @@ def reserve(
                 return placement
             poll()
         remove_placement_group(placement)
+        there = ray.cluster_resources()  # of nodes that came or went meanwhile
+    gone = gone_nodes(ray.nodes())
     resources = ", ".join(f"{there.get(kind, 0):g} {kind}" for kind in ("CPU", "GPU"))
     raise ComponentFailed(
         f"the run needs places of {_shown(bundles)}, and the cluster has {resources}"
         + (f" after {PLACEMENT_WAIT_S:.0f} s" if growing else "")
+        + (f"; gone from it: {gone}" if gone else "")
         + "; lower hardware.ranks or hardware.engines"
         + (", or set hardware.device: cpu" if any("GPU" in b for b in bundles) else "")
     )
+
+
+def gone_nodes(nodes: Sequence[Mapping[str, Any]]) -> str:
+    """The machines that a cluster had and has no more, from what Ray tells of its nodes."""
+    there, gone = (
+        {
+            f"{n['NodeManagerHostname']} ({n['NodeManagerAddress']})"
+            for n in nodes
+            if n["Alive"] is a
+        }
+        for a in (True, False)
+    )
+    names = sorted(gone - there)
+    more = [f"{len(names) - MOST_NAMES} more"] if len(names) > MOST_NAMES else []
+    return " and ".join([*names[:MOST_NAMES], *more])
 
 
 def check_reachable(address: str) -> None:

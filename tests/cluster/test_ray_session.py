@@ -25,6 +25,7 @@ from pipeline.cluster.ray_session import (
     ComponentFailed,
     check_reachable,
     check_socket_room,
+    gone_nodes,
     is_alive,
     join_ray,
 )
@@ -244,3 +245,15 @@ def test_a_process_that_nobody_has_waited_for_is_not_alive() -> None:
     assert not is_alive(process)
     child.wait()
     assert not is_alive(process)
+
+
+def test_machines_that_are_gone_are_named() -> None:
+    def node(number: int, *, alive: bool) -> dict[str, object]:
+        address, name = f"10.0.0.{number}", f"node-{number}"
+        return {"NodeManagerHostname": name, "NodeManagerAddress": address, "Alive": alive}
+
+    here = [node(number, alive=True) for number in (1, 2)]
+    assert gone_nodes([*here, node(2, alive=False)]) == ""  # it came back
+    assert gone_nodes([*here, node(3, alive=False)]) == "node-3 (10.0.0.3)"
+    many = [node(number, alive=False) for number in (6, 5, 4, 3)]
+    assert gone_nodes([*here, *many]).endswith("node-5 (10.0.0.5) and 1 more")
