@@ -31,6 +31,7 @@ from pipeline.cli.replay_command import replay
 from pipeline.cli.reward_commands import reward_app
 from pipeline.cli.schema_command import schema
 from pipeline.cli.serve_command import serve
+from pipeline.cli.set_up import set_up_again
 from pipeline.cli.streams import is_writable, on_any_stream, say, written
 from pipeline.cli.verify_command import verify
 from pipeline.cli.watch_command import watch
@@ -338,8 +339,7 @@ def _answered(given: Sequence[str], *, as_json: bool) -> tuple[int, Mapping[str,
         return _refused(str(error), WRONG)
     except ImportError as error:
         return _refused(
-            f"a package that this needs cannot be imported: {error}; install Stepwell's packages "
-            "again (`make setup` in its folder)",
+            f"a package that this needs cannot be imported: {error}; {set_up_again()}",
             FAILED,
         )
     except OSError as error:  # a full disk, a folder without permission, a device that fails

@@ -44,6 +44,7 @@ def init(
     from pipeline.prompts.own_rows import own_rows
     from pipeline.recipe.first_recipe import FirstRecipe, first_recipe
     from pipeline.recipe.model_source import ModelSource
+    from pipeline.recipe.places import shipped_place
     from pipeline.use.benchmarks import model_source
 
     asks = sys.stdin.isatty() and not as_json
@@ -70,7 +71,7 @@ def init(
     text = first_recipe(
         FirstRecipe(
             name=title,
-            model=source,
+            model={key: shipped_place(value) or value for key, value in source.items()},
             train=str(train),
             rows=sum(1 for _ in file_rows(train)),
             held_out=None if other is None else str(other),

@@ -18,6 +18,7 @@ from pipeline.models.materialize import downloaded, materialize
 from pipeline.models.model_folder import ModelError, conversion_border
 from pipeline.models.sample_text import sample_tokens
 from pipeline.recipe.model_source import ModelSource
+from pipeline.recipe.places import named_path
 from pipeline.recurrent.convert.dense import DENSE, Split, map_dense, parse_split, show_split
 from pipeline.recurrent.convert.folder import (
     Conversion,
@@ -203,7 +204,7 @@ def _split_of(core: Core, layers: int) -> Split:
 @contextmanager
 def _folder(source: str) -> Iterator[Path]:
     """The source as a model folder, which may be gone afterwards."""
-    path = Path(source)
+    path = named_path(source)
     if path.is_dir():
         yield path
     elif source.startswith(GGUF_PACKAGE) or path.suffix == ".gguf":

@@ -77,6 +77,12 @@ def data_path(text: str) -> str:
         return text
 
 
+def named_path(text: str) -> Path:
+    """A path as it is named; of `data/...` that is not here, where it ships with the package."""
+    path = Path(text)
+    return path if os.path.exists(path) else Path(data_path(text))
+
+
 def shipped_place(text: str) -> str | None:
     """How an absolute path is named on any machine: `data/...` of what ships with the package,
     `package:NAME` of a GGUF file in another one; None of all else."""

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.errors import UsageError
 from pipeline.plan.model_origin import positions
 from pipeline.recipe.model_source import ModelSource
-from pipeline.recipe.places import data_path, hub_id_mistake
+from pipeline.recipe.places import data_path, hub_id_mistake, named_path
 from pipeline.recipe.recipe_errors import did_you_mean
 
 _STEPS = "\n\nThink step by step, and put the final answer into \\boxed{{}}."
@@ -126,14 +126,13 @@ def _rows(data: str) -> dict[str, str]:
 def model_source(model: str, *, device: str, trust_remote_code: bool) -> dict[str, Any]:
     """The source of a folder, of a run's artifact, of a GGUF file or `package:NAME`, or of a hub
     id."""
-    inner = Path(model) / "model"
-    folder = inner if inner.is_dir() else Path(model)
+    place = named_path(model)
+    folder = place / "model" if (place / "model").is_dir() else place
     kind = "path" if folder.is_dir() else "hub"
     if model.startswith("package:") or model.endswith(".gguf"):
         kind = "gguf"
-    place = str(folder.resolve()) if kind == "path" else model
     return {
-        kind: place,
+        kind: str(folder.resolve()) if kind == "path" else model,
         "dtype": "float32" if device == "cpu" else "bfloat16",
         **({"trust_remote_code": True} if trust_remote_code else {}),
     }

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipeline.artifacts import Artifact, ArtifactDamaged, open_artifact, published
 from pipeline.errors import WrongInput
+from pipeline.recipe.places import named_path
 
 STAGES, MODEL_FOLDER = "stages", "model"
 
@@ -38,13 +39,13 @@ def model_place(name: str) -> ModelPlace:
 
     Raises NoModel for a path that leads to none.
     """
-    path = Path(name)
+    path = named_path(name)
     if name.startswith(PACKAGE) or path.suffix == ".gguf":
         return ModelPlace(name=name, words=name, is_gguf=True)
     if (path / "config.json").is_file():
-        return ModelPlace(name=str(path), words=str(path))
+        return ModelPlace(name=str(path), words=name)
     if (path / MODEL_FOLDER / "config.json").is_file():
-        return ModelPlace(name=str(path / MODEL_FOLDER), words=str(path))
+        return ModelPlace(name=str(path / MODEL_FOLDER), words=name)
     if (path / STAGES).is_dir():
         return _of_run(path)
     if path.exists():

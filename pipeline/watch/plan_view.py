@@ -15,6 +15,7 @@ from pipeline.plan.notes import notes_of
 from pipeline.plan.stage_plan import Plan, StagePlan
 from pipeline.plan.time_left import in_words
 from pipeline.recipe.model_source import ModelSource
+from pipeline.recipe.places import shipped_place
 from pipeline.watch.memory_view import layouts_document, memory_document, memory_lines
 from pipeline.watch.terminal import StandardOutput
 
@@ -174,9 +175,11 @@ def model_text(source: ModelSource) -> str:
 
 
 def _short_path(text: str | None) -> str | None:
-    """A path from the current folder, where it lies in it."""
+    """A path from the current folder, where it lies in it; `data/...` of what ships."""
     here = Path.cwd()
-    return str(Path(text).relative_to(here)) if text and Path(text).is_relative_to(here) else text
+    if text and Path(text).is_relative_to(here):
+        return str(Path(text).relative_to(here))
+    return text and (shipped_place(text) or text)
 
 
 def _row(plan: Plan, stage: StagePlan, guess: StageEstimate) -> tuple[str, ...]:

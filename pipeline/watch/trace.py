@@ -21,6 +21,7 @@ from torch import Tensor
 from pipeline.errors import WrongInput
 from pipeline.generate.chat import load_chat
 from pipeline.generate.depth_choice import chosen_depth, full_depth
+from pipeline.recipe.places import named_path
 from pipeline.recurrent.config import MODEL_TYPE
 from pipeline.recurrent.model import RecurrentForCausalLM
 from pipeline.recurrent.policy import relative_change
@@ -253,7 +254,8 @@ def kind_of(path: Tensor) -> tuple[Kind, float | None]:
 
 def _model_folder(folder: Path) -> Path:
     """The folder that holds config.json of a recurrent model."""
-    place = folder / "model" if (folder / "model").is_dir() else folder
+    there = named_path(str(folder))
+    place = there / "model" if (there / "model").is_dir() else there
     if not (place / "config.json").is_file():
         raise TraceError(f"{folder}: no model folder, it has no config.json")
     kind = _config(place).get("model_type")

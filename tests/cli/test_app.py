@@ -305,7 +305,7 @@ def test_our_own_mistakes_keep_their_traceback(
     ("error", "part"),
     [
         (ImportError("cannot import name 'x' from 'trl'"), "a package that this needs cannot be"),
-        (ModuleNotFoundError("No module named 'ray'"), "No module named 'ray'; install"),
+        (ModuleNotFoundError("No module named 'ray'"), "No module named 'ray'; run set-up again"),
         (PermissionError(13, "Permission denied", "/root/x"), "/root/x: Permission denied"),
         (OSError(5, "Input/output error"), "Input/output error"),
     ],

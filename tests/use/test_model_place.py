@@ -74,3 +74,17 @@ def test_names_that_lead_nowhere(
     (tmp_path / "run" / "stages").mkdir(parents=True)
     with pytest.raises(NoModel, match=said):
         model_place(name)
+
+
+def test_what_ships_is_found_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = model_place("data/models/tiny")
+    assert place.words == "data/models/tiny"
+    assert place.folder is not None
+    assert (place.folder / "config.json").is_file()
+    own = tmp_path / "data" / "models" / "tiny"
+    own.mkdir(parents=True)
+    (own / "config.json").write_text("{}")
+    assert model_place("data/models/tiny").folder == Path("data/models/tiny")

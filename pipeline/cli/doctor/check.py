@@ -5,6 +5,8 @@ import sys
 from dataclasses import dataclass
 from typing import Literal
 
+from pipeline.cli.set_up import set_up_again
+
 Status = Literal["fine", "warning", "wrong"]
 GIB = 2**30
 IMPORT_LIMIT_S = 120
@@ -50,5 +52,5 @@ def tried(name: str, program: str) -> Check:
         name=name,
         status="fine" if done.returncode == 0 else "wrong",
         why=lines[-1] if lines else f"exit code {done.returncode}",
-        fix="" if done.returncode == 0 else "run set-up again: make setup",
+        fix="" if done.returncode == 0 else set_up_again(),
     )

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 
 from pipeline.cli.doctor.check import IMPORT_LIMIT_S, Check
 from pipeline.cli.doctor.machine import version_of
+from pipeline.cli.set_up import set_up_again
 
 COMPANIONS = ("torchvision", "torchaudio", "torchcodec")
 PLUGIN_GROUP, PLUGIN = "vllm.general_plugins", "stepwell"
 TRAINING = ("torch", "transformers", "ray", "trl", "deepspeed")
-SET_UP = "run set-up again: make setup"
 
 _IMPORTS = """
 import importlib, json, os, sys
@@ -135,7 +135,7 @@ def library_check(name: str, said: Mapping[str, object]) -> Check:
     imported breaks transformers."""
     if "error" not in said:
         return Check(name=name, status="fine", why=str(said["why"]))
-    fix = f"pip uninstall {name}" if name in COMPANIONS else SET_UP
+    fix = f"pip uninstall {name}" if name in COMPANIONS else set_up_again()
     return Check(name=name, status="wrong", why=f"does not load: {said['error']}", fix=fix)
 
 
@@ -149,7 +149,7 @@ def gpu_check(said: Mapping[str, object], *, wanted: int) -> Check:
         name="gpus",
         status="wrong",
         why=f"the recipe wants {wanted}, torch sees {count} ({seen})",
-        fix="install a driver and the CUDA build (make setup), or write hardware.device: cpu",
+        fix=f"install a driver and {set_up_again()}; or write hardware.device: cpu",
     )
 
 
@@ -161,7 +161,7 @@ def plugin_check(
     if allowed is not None and PLUGIN not in allowed.split(","):
         why, fix = f"VLLM_PLUGINS={allowed} leaves it out", f"unset it, or add {PLUGIN} to it"
     elif "error" in said:
-        why, fix = str(said["error"]), SET_UP
+        why, fix = str(said["error"]), set_up_again()
     else:
         return Check(name="vllm plugin", status="fine", why=str(said["why"]))
     status = "wrong" if needed else "warning"

