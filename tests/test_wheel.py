@@ -23,6 +23,8 @@ SHIPPED_AS = {
 }
 """Where a wheel has the files of these folders; the first that holds a file decides."""
 
+LIMIT_S = 600.0
+
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -56,7 +58,7 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packages: Path) -> 
 def said(*arguments: str) -> str:
     """What Python prints for these arguments, in the folder that the test stands in."""
     command = [sys.executable, "-P", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT_S)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 
@@ -116,7 +118,8 @@ def test_models_that_ship_are_found_outside_of_the_clone(outside: Path) -> None:
     )
     places = said("-c", program).splitlines()
     assert all(Path(place, "config.json").is_file() for place in places)
-    (outside / "rows.jsonl").write_text('{"question": "1+1?", "answer": "2"}\n' * 40)
+    rows = [{"question": f"{n}+1?", "answer": str(n + 1)} for n in range(40)]
+    (outside / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     options = ("--data", "rows.jsonl", "--model", "data/models/tiny", "--machine", "cpu")
     said("-m", "pipeline", "init", *options)
     assert 'path: "data/models/tiny"' in (outside / "rows.yaml").read_text()
