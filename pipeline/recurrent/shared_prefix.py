@@ -99,13 +99,19 @@ def _attention(
     cap: float | None,
     grouped: bool,
 ) -> Tensor:
-    """Attention of q [R, H, S, D] over k and v [R, K, P + S, D]; causal without a mask."""
+    """Attention of q [R, H, S, D] over k and v [R, K, P + S, D]; causal without a mask.
+
+    On CUDA no fused kernel takes a mask and grouped heads together (flash attention has no masks,
+    the memory-efficient one no groups), and the one that is left holds all logits [R, H, S, P + S]:
+    keys and values are repeated there. That has not been run yet.
+    """
+    if grouped and (cap is not None or (mask is not None and q.is_cuda)):
+        times = q.shape[1] // k.shape[1]
+        k, v, grouped = k.repeat_interleave(times, 1), v.repeat_interleave(times, 1), False
     if cap is None:
         return F.scaled_dot_product_attention(
             q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=grouped
         )
-    times = q.shape[1] // k.shape[1]
-    k, v = k.repeat_interleave(times, 1), v.repeat_interleave(times, 1)
     logits = q @ k.transpose(2, 3) * (q.shape[-1] ** -0.5 if scale is None else scale)
     if mask is None:
         mask = torch.ones(logits.shape[-2:], dtype=torch.bool, device=q.device).tril()
