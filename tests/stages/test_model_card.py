@@ -92,7 +92,7 @@ def test_a_model_without_a_card_has_no_licence_of_ours(tmp_path: Path) -> None:
     assert shared([ModelSource(hub="someone/model")], "license") is None
 
 
-@pytest.mark.parametrize("name", ["tiny", "tiny-depth", "tiny-student"])
+@pytest.mark.parametrize("name", ["tiny", "tiny-depth", "tiny-picks", "tiny-student"])
 def test_the_models_that_ship_state_their_licence(name: str) -> None:
     assert shared([ModelSource(path=f"data/models/{name}")], "license") == "apache-2.0"
 
