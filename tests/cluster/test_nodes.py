@@ -1,18 +1,21 @@
 """A run on a Ray of two nodes, each a machine of its own, ends as it does on one.
 
 node-a  the driver, the rollout service, a rank, an engine
-node-b  a rank, an engine
+node-b  a rank, an engine      it goes, and node-c comes; that goes, and node-d is there for the
+                               next launch
 """
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import Popen
 from typing import Any
 
 import pytest
 
-from pipeline.errors import OK
-from tests.cluster.machines import Network, no_machines
+from pipeline.errors import FAILED, OK
+from tests.cluster.machines import Machine, Network, no_machines
 from tests.cluster.ray_nodes import RayNodes, ended
 from tests.faults.launches import finished, outcome, project
 
@@ -37,6 +40,7 @@ hardware: {device: cpu, engine: ENGINE, ranks: 2, sharding: zero2, engines: 2,
   threads_per_rank: 4, threads_per_engine: 2}
 """
 HEAD_CPUS, NODE_CPUS = 7, 6  # of 1 + 2 x 4 + 2 x 2: each node gets a rank and an engine
+WAIT_S = 900.0
 
 
 @pytest.fixture
@@ -56,6 +60,13 @@ def nodes(network: Network, tmp_path: Path) -> RayNodes:
     return nodes
 
 
+def joined(network: Network, nodes: RayNodes, name: str) -> Machine:
+    """A machine more in a Ray."""
+    machine = network.machine(name)
+    nodes.join(machine, cpus=NODE_CPUS)
+    return machine
+
+
 def on_one_node(folder: Path, recipe: str) -> dict[str, Any]:
     """What the recipe makes on this machine alone."""
     finished(project(folder, recipe=recipe))
@@ -70,15 +81,50 @@ def assert_spread(run: Path, *names: str) -> None:
     assert all((run / "logs" / f"trainer-{i}.log").is_file() for i in (0, 1))
 
 
+def await_step(project: Path, driver: Popen[str], *, step: int) -> None:
+    """Returns once a step of GRPO is in the journal."""
+    file = project / f"runs/faults/journal/reason/step-{step:06d}.parquet"
+    end = time.monotonic() + WAIT_S
+    while not file.is_file():
+        assert driver.poll() is None, (project / "driver.log").read_text()
+        assert time.monotonic() < end, (project / "driver.log").read_text()
+        time.sleep(0.05)
+
+
 @pytest.mark.parametrize("engine", ["native", "vllm"])
 def test_two_nodes_end_as_one(
     network: Network, nodes: RayNodes, tmp_path: Path, engine: str
 ) -> None:
     """Weights have to cross, and with vLLM its plugin as well."""
     recipe = RECIPE.replace("ENGINE", engine)
-    nodes.join(network.machine("node-b"), cpus=NODE_CPUS)
+    joined(network, nodes, "node-b")
     folder = project(tmp_path / "two", recipe=recipe)
     ended(nodes.drive(folder), folder, code=OK)
     run = folder / "runs" / "faults"
     assert_spread(run, "node-a", "node-b")
+    assert outcome(run) == on_one_node(tmp_path / "one", recipe)
+
+
+def test_nodes_that_go_and_come(network: Network, nodes: RayNodes, tmp_path: Path) -> None:
+    recipe = RECIPE.replace("ENGINE", "native")
+    folder = project(tmp_path / "two", recipe=recipe)
+    run = folder / "runs" / "faults"
+    b = joined(network, nodes, "node-b")
+    driver = nodes.drive(folder)
+    await_step(folder, driver, step=2)
+    b.kill()
+    c = joined(network, nodes, "node-c")
+    await_step(folder, driver, step=6)
+    assert_spread(run, "node-a", "node-c")
+    c.kill()
+    words = ended(driver, folder, code=FAILED)
+    assert "on node-b died" in words
+    assert "starting again (1 of 2 times)" in words
+    (sentence,) = [line for line in words.splitlines() if line.startswith("the run needs places")]
+    assert "the cluster has 7 CPU, 0 GPU" in sentence
+    assert f"gone from it: node-b ({b.address}) and node-c ({c.address})" in sentence
+
+    joined(network, nodes, "node-d")
+    ended(nodes.drive(folder), folder, code=OK)
+    assert_spread(run, "node-a", "node-d")
     assert outcome(run) == on_one_node(tmp_path / "one", recipe)
