@@ -37,23 +37,30 @@ class TrainJob:
 
 
 def read_metrics(file: Path) -> list[dict[str, Any]]:
-    """Rows of a metrics file; none when it is absent. Lines that a crash cut are left out."""
+    """Rows of a metrics file; none when it is absent. A last line cut by a crash is left out.
+
+    Raises JSONDecodeError for another damaged line.
+    """
     if not file.exists():
         return []
-    return [row for line in file.read_text(errors="replace").splitlines() if (row := _row(line))]
+    text = file.read_text()
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
+def cut_metrics(file: Path, *, step: int) -> int:
+    """Leave the rows of the first `step` updates, which training goes on from; how many of them
+    lack, as their lines are damaged or gone."""
+    lines = file.read_text(errors="replace").splitlines() if file.exists() else []
+    rows = [row for line in lines if (row := _row(line)) is not None and row["step"] <= step]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(file, "".join(json.dumps(row) + "\n" for row in rows))
+    return step - len(rows)
 
 
 def _row(line: str) -> dict[str, Any] | None:
+    """The row of a line; None where it is damaged."""
     try:
         row = json.loads(line)
     except json.JSONDecodeError:
         return None
     return row if isinstance(row, dict) and "step" in row else None
-
-
-def cut_metrics(file: Path, *, step: int) -> int:
-    """Leave the rows of the first `step` updates, which training goes on from; how many lack."""
-    rows = [row for row in read_metrics(file) if row["step"] <= step]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(file, "".join(json.dumps(row) + "\n" for row in rows))
-    return step - len(rows)

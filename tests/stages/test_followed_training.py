@@ -85,12 +85,13 @@ def test_lost_rows_are_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", ['{"step": 2, "lo', "\x00\x00", "[]", "{}", "", "\ufffd"])
-def test_a_damaged_row_is_no_row(line: str, tmp_path: Path) -> None:
+def test_a_damaged_row_goes_and_counts_as_lost(line: str, tmp_path: Path) -> None:
     file = tmp_path / METRICS_FILE
     write(file, 1)
     with file.open("a") as rows:
         rows.write(line + "\n")
     write(file, 3)
+    assert cut_metrics(file, step=3) == 1
     assert [row["step"] for row in read_metrics(file)] == [1, 3]
     assert cut_metrics(file, step=2) == 1
     assert [row["step"] for row in read_metrics(file)] == [1]
