@@ -96,7 +96,7 @@ def run(
         force: go on with stages that were begun with other versions of packages.
 
     Returns:
-        The run at its end. Its report is written.
+        The run at its end. Its report is written, unless a file that it shows is damaged.
 
     Raises:
         WrongInput: the recipe, an override, a stage's name or the folder cannot be used; a line a
@@ -122,9 +122,9 @@ def run(
         tell=_tell,
         force=force,
     )
-    from pipeline.watch.report import write_report
+    from pipeline.watch.report import report_if_readable
 
-    write_report(result.run_dir)
+    report_if_readable(result.run_dir, tell=_tell)
     return read_run(result.run_dir)
 
 

@@ -134,15 +134,16 @@ def run(
         tell=say,
         force=force,
     )
-    from pipeline.watch.report import write_report
+    from pipeline.watch.report import report_if_readable
 
-    page = write_report(result.run_dir)
+    page = report_if_readable(result.run_dir, tell=say)
 
     def show() -> None:
         print(f"run folder: {result.run_dir}")
-        print(f"report: {page}")
+        if page is not None:
+            print(f"report: {page}")
 
-    return Answer(document={**result.document(), "report": str(page)}, show=show)
+    return Answer(document={**result.document(), "report": page and str(page)}, show=show)
 
 
 @app.command()

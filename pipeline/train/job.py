@@ -47,11 +47,16 @@ def read_metrics(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
+def whole_rows(file: Path) -> list[dict[str, Any]]:
+    """Rows of a metrics file without its damaged lines, wherever these are."""
+    lines = file.read_text(errors="replace").splitlines() if file.exists() else []
+    return [row for line in lines if (row := _row(line)) is not None]
+
+
 def cut_metrics(file: Path, *, step: int) -> int:
     """Leave the rows of the first `step` updates, which training goes on from; how many of them
     lack, as their lines are damaged or gone."""
-    lines = file.read_text(errors="replace").splitlines() if file.exists() else []
-    rows = [row for line in lines if (row := _row(line)) is not None and row["step"] <= step]
+    rows = [row for row in whole_rows(file) if row["step"] <= step]
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(file, "".join(json.dumps(row) + "\n" for row in rows))
     return step - len(rows)

@@ -1,6 +1,6 @@
 """A run as one HTML file: readable without a network, in light and dark, and to be passed on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,16 @@ def write_report(run_dir: Path) -> Path:
     )
     write_atomic(run_dir / REPORT_FILE, page)
     return run_dir / REPORT_FILE
+
+
+def report_if_readable(run_dir: Path, *, tell: Callable[[str], None]) -> Path | None:
+    """The report of a run that has just ended; None where a file that it shows is damaged, which
+    `tell` is told: nothing else of the run depends on it."""
+    try:
+        return write_report(run_dir)
+    except RunReadError as error:
+        tell(f"warning: there is no report: {error}; the run itself is done")
+        return None
 
 
 def curve_picture(run_dir: Path, stage: str, out: Path) -> Path:

@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.errors import FAILED, OK, STOPPED
 from pipeline.generate.journal import Journal
+from pipeline.train.job import whole_rows
 
 INJECT = Path(__file__).parent / "inject"
 COMMAND = (sys.executable, "-P", "-m", "pipeline", "run", "faults.yaml", "--json")
@@ -55,6 +56,7 @@ class Fault:
     target: str = "self"
     number: signal.Signals = signal.SIGKILL
     fill: bool = False
+    still: bool = False
 
 
 def project(folder: Path, *, recipe: str = RECIPE) -> Path:
@@ -153,8 +155,7 @@ def _journal(folder: Path) -> dict[int, Any]:
 
 
 def _rows(file: Path) -> list[dict[str, float]]:
-    rows = [json.loads(line) for line in file.read_text().splitlines()]
     return [
         {key: value for key, value in row.items() if not any(word in key for word in TIMES)}
-        for row in rows
+        for row in whole_rows(file)
     ]

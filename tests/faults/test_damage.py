@@ -14,8 +14,11 @@ pytestmark = pytest.mark.faults
 
 STEP = "journal/reason/step-0000"
 LAST = "work/reason/checkpoints/checkpoint-10"
-KILLED = Fault(event="os.mkdir", path=r"work/reason/checkpoints/checkpoint-11$", target="driver")
-"""Checkpoints 8 and 10 are there by then, and all eleven steps of the journal."""
+KILLED = Fault(
+    event="os.mkdir", path=r"work/reason/checkpoints/checkpoint-11$", target="driver", still=True
+)
+"""Checkpoints 8 and 10 are there by then, and all eleven steps of the journal. The rank, which dies
+a moment after the driver, must not go on to the stage's end."""
 
 
 def cut(path: Path) -> None:
@@ -30,6 +33,11 @@ def flip(path: Path) -> None:
 
 def empty(path: Path) -> None:
     path.write_text("")
+
+
+def scribble(path: Path) -> None:
+    first, *rest = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([first[:9] + "\n", *rest]))
 
 
 def hollow(path: Path) -> None:
@@ -60,6 +68,8 @@ DAMAGES: dict[str, Damage] = {
     "its manifest": ("stages/cold/manifest.json", cut, "manifest.json is damaged"),
     "an input": ("inputs/base/model/config.json", Path.unlink, "config.json is missing"),
     "metrics cut": ("work/reason/metrics.jsonl", cut, ""),
+    "a row of metrics": ("work/reason/metrics.jsonl", scribble, "lacks 1 of 10 rows"),
+    "one of a finished stage": ("work/cold/metrics.jsonl", scribble, "there is no report"),
     "the table of stages": ("state.json", cut, ""),
     "the recipe": ("recipe.yaml", cut, ""),
 }
@@ -97,7 +107,14 @@ def test_the_end_is_the_same(name: str, killed: Path, undisturbed: dict[str, Any
     expected = undisturbed
     if said == "lies before checkpoint-10" or name == "a journaled step cut":
         expected = without_step(undisturbed, int(Path(file).stem[5:]))
+    if damage is scribble:
+        expected = without_row(expected, file)
     assert outcome(folder / "runs" / "faults") == expected
+
+
+def without_row(outcome: dict[str, Any], file: str) -> dict[str, Any]:
+    """The same, but for the first row of a file of metrics."""
+    return outcome | {"metrics": outcome["metrics"] | {file: outcome["metrics"][file][1:]}}
 
 
 def without_step(outcome: dict[str, Any], number: int) -> dict[str, Any]:

@@ -11,7 +11,14 @@ import pytest
 from pipeline.stages.context import RunContext
 from pipeline.stages.support import train
 from pipeline.train.checkpoints import seal
-from pipeline.train.job import CHECKPOINTS, DONE, METRICS_FILE, cut_metrics, read_metrics
+from pipeline.train.job import (
+    CHECKPOINTS,
+    DONE,
+    METRICS_FILE,
+    cut_metrics,
+    read_metrics,
+    whole_rows,
+)
 
 STEPS = 8
 
@@ -91,6 +98,7 @@ def test_a_damaged_row_goes_and_counts_as_lost(line: str, tmp_path: Path) -> Non
     with file.open("a") as rows:
         rows.write(line + "\n")
     write(file, 3)
+    assert [row["step"] for row in whole_rows(file)] == [1, 3]
     assert cut_metrics(file, step=3) == 1
     assert [row["step"] for row in read_metrics(file)] == [1, 3]
     assert cut_metrics(file, step=2) == 1

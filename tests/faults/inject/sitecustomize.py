@@ -5,7 +5,7 @@ FAULTS holds them as JSON, one after the other: each is for the first audit even
 it has happened, in whichever process that is; the path of `open` is followed by its mode, as in
 "file [w]". `target` gets signal `number`: `self`, `driver`, one of Ray's programs, the `verifier`,
 or a process that beats in the run's logs. With `fill` the disk of the run is filled instead. Each
-happens once: its `mark` is made before.
+happens once: its `mark` is made before. With `still` the process that meets it does nothing more.
 """
 
 import json
@@ -58,7 +58,7 @@ def happen(fault: dict) -> None:
     pid = process(fault["target"], Path(fault["run"]))
     Path(fault["mark"]).write_text(str(pid))
     os.kill(pid, fault["number"])
-    if pid == os.getpid() and fault["number"] == signal.SIGKILL:
+    if fault["still"] or (pid == os.getpid() and fault["number"] == signal.SIGKILL):
         time.sleep(60)
 
 
