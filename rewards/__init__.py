@@ -44,9 +44,10 @@ def score(
         workers: number of processes, for rewards that run in one.
 
     Raises:
-        RewardNotFound: when `ref` names nothing or does not take `args`.
+        RewardNotFound: when `ref` names nothing, does not take `args` or cannot be imported.
     """
     check(ref, base=base, args=args)
     with Pool(workers) as pool:
+        pool.describe(ref, base=base)
         futures = [pool.submit(ref, sample, args=args, base=base) for sample in samples]
         return [future.result() for future in futures]

@@ -72,23 +72,6 @@ def _scorer(
         yield score
 
 
-def score(
-    ref: str,
-    samples: Sequence[Sample],
-    *,
-    args: Mapping[str, Any] | None = None,
-    base: Path | None = None,
-    workers: int = 1,
-) -> list[Reward]:
-    """The samples' rewards, computed in processes of their own, as in a run.
-
-    Raises:
-        RewardNotFound: when `ref` names nothing, does not take `args` or cannot be imported.
-    """
-    with _scorer(ref, args=args, base=base, workers=workers) as scored:
-        return scored(samples)
-
-
 def try_cases(
     ref: str,
     cases: Sequence[Case],

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from pipeline.errors import UsageError
 from pipeline.recipe.reward_spec import Judge, RewardSpec
 from pipeline.use.evaluation import first_reason
+from rewards import score
 from rewards.api import Reward, Sample
-from rewards.audit import score
 
 
 def one_reward(
