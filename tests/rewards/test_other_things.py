@@ -1,12 +1,11 @@
 # ruff: noqa: E501  tables of answers
 """Answers that look like the gold and say another thing: refused; their right neighbours: paid."""
 
-import time
-
 import pytest
 
 from rewards import Sample
 from rewards.math_answer import math_answer
+from tests.rewards.cpu_budget import within_the_budget
 
 REFUSED = {
     "an equation that asks for its solution": [
@@ -100,9 +99,8 @@ def test_what_is_equal_on_every_branch() -> None:
 @pytest.mark.parametrize("answer", SLOW)
 @pytest.mark.parametrize("gold", ["x", "|x|"])
 def test_branches_take_little_time(gold: str, answer: str) -> None:
-    start_s = time.process_time()
-    value(gold, answer)
-    assert time.process_time() - start_s < 0.5
+    with within_the_budget():
+        value(gold, answer)
 
 
 def test_a_list_of_options_is_no_answer() -> None:

@@ -4,12 +4,12 @@ import html
 import json
 import sys
 import textwrap
-import time
 
 import pytest
 
 from rewards.newer_syntax import newer_syntax
 from rewards.program_text import Wanted, program_in
+from tests.rewards.cpu_budget import within_the_budget
 
 FENCE = "```"
 SPACE = "\u00a0"
@@ -164,9 +164,8 @@ def test_a_program_that_runs_is_not_changed(quote: str) -> None:
      "    x y\n" * 6_000, "\\n" * 20_000, "[" * 20_000],
 )  # fmt: skip
 def test_long_texts_take_no_time(text: str) -> None:
-    start_s = time.process_time()
-    program_in(text, Wanted(names=("clamp_to",)))
-    assert time.process_time() - start_s < 2
+    with within_the_budget():
+        program_in(text, Wanted(names=("clamp_to",)))
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="Python 3.12 runs it")

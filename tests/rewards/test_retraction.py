@@ -3,13 +3,13 @@
 
 import json
 import re
-import time
 from pathlib import Path
 
 import pytest
 
 from rewards import Sample, retraction, retraction_cues
 from rewards.math_answer import math_answer
+from tests.rewards.cpu_budget import within_the_budget
 
 DATA = Path(__file__).resolve().parents[2] / "../shared/data"
 REFUSED = {  # for the gold 5
@@ -122,6 +122,5 @@ def test_no_text_lacks_the_words_that_are_looked_for_first(monkeypatch: pytest.M
     "tail", ["1,", "wait ", "oh, ", "it is 5 or ", "$5$ $6 ", "\\(", "the answer is ", " ", "not "]
 )
 def test_long_prose_takes_no_time(tail: str) -> None:
-    start_s = time.process_time()
-    value("\\boxed{5} " + tail * (48_000 // len(tail)) + "x")
-    assert time.process_time() - start_s < 0.5
+    with within_the_budget():
+        value("\\boxed{5} " + tail * (48_000 // len(tail)) + "x")
