@@ -1,14 +1,14 @@
 """The generated tasks: each function drafts one problem from a random generator.
 
 Arithmetic is modulo 10, so every answer of a reasoning task is one digit; only the tasks in English
-(`arithmetic`, `additions`, `largest`) count beyond. :mod:`pipeline.prompts.tasks` names them and
+(`arithmetic`, `totals`, `additions`, `largest`) count beyond. :mod:`pipeline.prompts.tasks` names them and
 turns drafts into data sets.
 """
 
 import itertools
 import random
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -73,11 +73,22 @@ def arithmetic(rng: random.Random, difficulty: int, distractors: int) -> Draft:
     For models that read English; answers are whole numbers, not digits. Distractors are numbers
     named after the question.
     """
+    return _in_words(rng, difficulty, distractors, signs=(1, -1))
+
+
+def totals(rng: random.Random, difficulty: int, distractors: int) -> Draft:
+    """:func:`arithmetic` that only adds: ``What is 7 + 16 + 5?``."""
+    return _in_words(rng, difficulty, distractors, signs=(1,))
+
+
+def _in_words(
+    rng: random.Random, difficulty: int, distractors: int, *, signs: Sequence[int]
+) -> Draft:
     total = rng.randrange(2, 21)
     text = str(total)
     steps: list[str] = []
     for _ in range(difficulty):
-        term, sign = rng.randrange(2, 21), rng.choice((1, -1))
+        term, sign = rng.randrange(2, 21), rng.choice(signs)
         sum_ = f"{total} {'+' if sign > 0 else '-'} {term}"
         total += sign * term
         text += f" {'+' if sign > 0 else '-'} {term}"

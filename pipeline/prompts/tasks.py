@@ -55,6 +55,7 @@ TASKS: Mapping[str, Drafter] = {
     "swaps": drafts.swaps,
     "sums": drafts.sums,
     "arithmetic": drafts.arithmetic,
+    "totals": drafts.totals,
     "additions": drafts.additions,
     "largest": drafts.largest,
     "chains": drafts.chains,

@@ -118,6 +118,7 @@ SOLVERS: dict[str, Callable[[str], str]] = {
     "nesting": _solve_nesting,
     "hops": _solve_hops,
     "arithmetic": _solve_arithmetic,
+    "totals": _solve_arithmetic,
     "additions": _solve_arithmetic,
     "largest": _solve_largest,
     "lookups": _solve_lookups,
