@@ -1,8 +1,8 @@
 """The generated tasks: each function drafts one problem from a random generator.
 
 Arithmetic is modulo 10, so every answer of a reasoning task is one digit; only the tasks in English
-(`arithmetic`, `totals`, `additions`, `largest`) count beyond. :mod:`pipeline.prompts.tasks` names them and
-turns drafts into data sets.
+(`arithmetic`, `totals`, `additions`, `largest`) count beyond. :mod:`pipeline.prompts.tasks` names
+them and turns drafts into data sets.
 """
 
 import itertools
