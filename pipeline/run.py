@@ -30,7 +30,7 @@ from pipeline.stages.recipe_changes import recipe_changes
 from pipeline.stages.run_folder import CORES_FILE, RunFolder
 from pipeline.stages.run_inputs import measured_room, run_inputs
 from pipeline.stages.run_log import RunLog
-from pipeline.stages.stop_signal import stop_if, stop_signal
+from pipeline.stages.stop_signal import stop_if, stop_in, stop_signal
 from pipeline.stages.support import prepare_engines
 from pipeline.stages.surroundings import Surroundings, settled
 from pipeline.train.job import CHECKPOINTS
@@ -95,14 +95,15 @@ def run(
             artifacts |= _run_stages(
                 waiting, artifacts, plan, folder, progress, log, stopping, force=force
             )
-        except BaseException as error:
+        except BaseException as caught:
+            error = stop_in(caught) or caught
             reason = _named(error)
             free_reserve()
             with contextlib.suppress(OSError):  # of a disk that fails, which is why the run ends
                 progress.end("stopped" if isinstance(error, Stopped) else "failed", error=reason)
             with contextlib.suppress(OSError):
                 log.note(reason)
-            raise
+            raise error from error.__cause__
         return progress.result(artifacts)
 
 
@@ -198,14 +199,14 @@ def _run_stage(
     progress.show(stage.name, "running")
     try:
         output = _output(stage, context)
-    except Stopped as stop:
-        seconds = time.monotonic() - began
-        with contextlib.suppress(OSError):
-            write_atomic(clock, str(seconds))
-        with contextlib.suppress(OSError):
-            progress.show(stage.name, "stopped", seconds=seconds, error=str(stop))
-        raise
     except Exception as error:  # any stage failure becomes one sentence with its place
+        if (stop := stop_in(error)) is not None:
+            seconds = time.monotonic() - began
+            with contextlib.suppress(OSError):
+                write_atomic(clock, str(seconds))
+            with contextlib.suppress(OSError):
+                progress.show(stage.name, "stopped", seconds=seconds, error=str(stop))
+            raise stop from None
         reason = _named(error)
         with contextlib.suppress(OSError):  # of a full disk: it is saved as the run ends
             progress.show(stage.name, "failed", seconds=time.monotonic() - began, error=reason)

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import FAILED, OK, STOPPED
+from pipeline.errors import FAILED, OK, STOPPED, Stopped
+from pipeline.run import StageFailed
+from pipeline.stages.stop_signal import stop_in
 
 RECIPE = """
 name: stop
@@ -284,6 +286,21 @@ def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     assert document["exit_code"] == STOPPED
     assert launch.leaves_nothing()
     assert Launch(tmp_path).end()[0] == OK
+
+
+def test_a_stop_is_seen_behind_what_c_code_made_of_it() -> None:
+    stop = Stopped("stopped at once")
+    hidden = SystemError("<cyfunction CoreWorker.wait> returned a result with an exception set")
+    hidden.__cause__ = hidden.__context__ = stop
+    assert stop_in(stop) is stop
+    assert stop_in(hidden) is stop
+    failed = StageFailed("stage cold (sft) failed")
+    failed.__cause__ = hidden
+    assert stop_in(failed) is stop
+    assert stop_in(SystemError("another")) is None
+    other = ValueError("raised while the stop was handled")
+    other.__context__ = stop
+    assert stop_in(other) is None
 
 
 def test_a_signal_before_anything_is_there(tmp_path: Path) -> None:

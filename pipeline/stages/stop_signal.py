@@ -36,6 +36,15 @@ def stop_signal(*, tell: Callable[[str], None]) -> Iterator[threading.Event]:
         yield stopping
 
 
+def stop_in(error: BaseException) -> Stopped | None:
+    """The stop that an error is or hides: Ray's C code, which a signal's exception passes through,
+    raises a SystemError in its place."""
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, Stopped):
+        seen = seen.__cause__ or (seen.__context__ if isinstance(seen, SystemError) else None)
+    return seen
+
+
 def stop_if(stopping: Callable[[], bool], *, before: str) -> None:
     """Raise Stopped once a stop was asked for."""
     if stopping():
