@@ -10,6 +10,7 @@ from typing import Any
 
 from rewards.api import Sample
 
+_MARK = "####"  # between a row's reasoning and its answer
 _OWN = {"id", "gold", "pred", "program", "code", "expected", "question", "prompt"}
 
 
@@ -30,7 +31,8 @@ def read_cases(path: Path, *, answered: bool = True) -> list[Case]:
 
     Each has ``id``, ``expected``, and ``pred`` with ``gold``, or ``program`` with ``tests``;
     other keys become columns. ``prompt`` or ``question`` is the prompt. Without `answered` rows of
-    a data set do too: ``pred`` may be missing, and ``answer`` stands for ``gold``.
+    a data set do too: ``pred`` may be missing, and ``answer`` stands for ``gold``, or what follows
+    its ``####`` where every row's answer has that mark, as GSM8K's do.
 
     Raises:
         BadCases: when the file cannot be read, naming the line that is wrong.
@@ -42,7 +44,11 @@ def read_cases(path: Path, *, answered: bool = True) -> list[Case]:
     rows = list(_rows(text, path))
     if not rows:
         raise BadCases(f"{path}: holds no cases; write one JSON object a line")
-    return [case(row if answered else _as_case(row), where=where) for where, row in rows]
+    if answered:
+        return [case(row, where=where) for where, row in rows]
+    answers = [str(row.get("answer")) for _, row in rows if isinstance(row, Mapping)]
+    marked = all(_MARK in answer for answer in answers)
+    return [case(_as_case(row, marked=marked), where=where) for where, row in rows]
 
 
 def _rows(text: str, path: Path) -> Iterator[tuple[str, Any]]:
@@ -56,10 +62,12 @@ def _rows(text: str, path: Path) -> Iterator[tuple[str, Any]]:
         yield from ((where, _json(line, where)) for where, line in lines if line.strip())
 
 
-def _as_case(row: Any) -> Any:
+def _as_case(row: Any, *, marked: bool) -> Any:
     if not isinstance(row, Mapping):
         return row
-    return {"pred": "", "gold": row.get("answer"), **row}
+    answer = row.get("answer")
+    gold = str(answer).rpartition(_MARK)[2].strip() if marked else answer
+    return {"pred": "", "gold": gold, **row}
 
 
 def _json(text: str, where: object) -> Any:

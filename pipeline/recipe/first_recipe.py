@@ -156,6 +156,9 @@ stages:
     temperature: 0.0
     top_p: 1.0
     max_tokens: {size.tokens}
+
+  # a folder to take away: stepwell export runs/{asked.name}
+  export: {{kind: export, model: reason}}
 """
 
 

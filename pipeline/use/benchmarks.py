@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.errors import UsageError
 from pipeline.plan.model_origin import positions
+from pipeline.prompts.own_rows import MARK, own_rows
 from pipeline.recipe.model_source import ModelSource
 from pipeline.recipe.places import data_path, hub_id_mistake, named_path
 from pipeline.recipe.recipe_errors import did_you_mean
@@ -103,10 +104,17 @@ def questions_on(
         )
     return Questions(
         name=plain_name(Path(on).name.partition(".")[0]),
-        entry={**_rows(on), **size},
+        entry={**_own_rows(on), **size},
         judge=judge or "builtin:math_answer",
         max_tokens=1024,
     )
+
+
+def _own_rows(on: str) -> dict[str, str]:
+    """Rows of one's own; where all their answers follow a mark, as GSM8K's do, what follows it."""
+    place = _rows(on)
+    marked = "file" in place and own_rows(Path(place["file"])).marked("answer")
+    return {**place, "answer_after": MARK} if marked else place
 
 
 def _rows(data: str) -> dict[str, str]:

@@ -41,7 +41,7 @@ def made(capfd: pytest.CaptureFixture[str], *options: str) -> dict[str, Any]:
 def test_rows_with_reasoning_and_a_mark(capfd: pytest.CaptureFixture[str]) -> None:
     document = made(capfd, "--data", lines("sums.jsonl", SUMS))
     assert document["judge"] == "builtin:math_answer"
-    assert document["stages"] == ["start", "reason", "report"]
+    assert document["stages"] == ["start", "reason", "report", "export"]
     recipe = load_recipe("sums.yaml")
     assert recipe.prompts["train"].answer_after == "####"
     sizes = {

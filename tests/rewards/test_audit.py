@@ -64,6 +64,18 @@ def test_bad_cases_are_named(tmp_path: Path, text: str, said: str) -> None:
         read_cases(tmp_path / "cases")
 
 
+def test_golds_of_rows_with_reasoning_are_what_follows_their_mark(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"question": "2 + 3?", "answer": "Five.\\n#### 5"}\n')
+    (only,) = read_cases(path, answered=False)
+    assert only.sample.gold == "5"
+    path.write_text(path.read_text() + '{"question": "#?", "answer": "a plain one"}\n')
+    assert [one.sample.gold for one in read_cases(path, answered=False)] == [
+        "Five.\n#### 5",
+        "a plain one",
+    ]
+
+
 def test_precision_and_recall(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     found = audit.try_cases("builtin:math_answer", cases(), out=out)
