@@ -73,8 +73,10 @@ KNOWN: Mapping[str, ModelShape] = {
     "Qwen2.5-0.5B": _qwen2(0.494, layers=24, hidden=896, heads=14, kv=2, mlp=4864),
     "Qwen2.5-1.5B": _qwen2(1.544, layers=28, hidden=1536, heads=12, kv=2, mlp=8960),
     "Qwen2.5-Coder-1.5B": _qwen2(1.544, layers=28, hidden=1536, heads=12, kv=2, mlp=8960),
+    "Qwen2.5-Math-1.5B": _qwen2(1.544, layers=28, hidden=1536, heads=12, kv=2, mlp=8960),
     "Qwen2.5-3B": _qwen2(3.086, layers=36, hidden=2048, heads=16, kv=2, mlp=11008),
     "Qwen2.5-7B": _qwen2(7.616, layers=28, hidden=3584, heads=28, kv=4, mlp=18944),
+    "Qwen2.5-Math-7B": _qwen2(7.616, layers=28, hidden=3584, heads=28, kv=4, mlp=18944),
     "Qwen2.5-14B": _qwen2(14.77, layers=48, hidden=5120, heads=40, kv=8, mlp=13824),
     "Qwen2.5-32B": _qwen2(32.76, layers=64, hidden=5120, heads=40, kv=8, mlp=27648),
     "Qwen3-0.6B": _qwen3(0.596, layers=28, hidden=1024, heads=16, mlp=3072),
@@ -84,6 +86,7 @@ KNOWN: Mapping[str, ModelShape] = {
     "Llama-3.2-1B": _llama3(1.236, layers=16, hidden=2048, heads=32, mlp=8192),
     "Llama-3.2-3B": _llama3(3.213, layers=28, hidden=3072, heads=24, mlp=8192),
     "Llama-3.1-8B": _llama3(8.03, layers=32, hidden=4096, heads=32, mlp=14336),
+    "Llama-3.3-70B": _llama3(70.55, layers=80, hidden=8192, heads=64, mlp=28672),
     "SmolLM2-135M": _dense(
         0.1345, layers=30, hidden=576, heads=9, kv_heads=3, mlp=1536, vocabulary=49152
     ),
