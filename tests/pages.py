@@ -156,8 +156,9 @@ def _is_file_name(name: str) -> bool:
 
 
 def _is_known_file(name: str, page: Page) -> bool:
-    """Of the project, of this page's reader, or one that the code writes."""
+    """Of the project, of this page's reader or blocks, or one that the code writes."""
     known = {Path(file).name for file in tracked_files()}
+    known |= {word for block in page.blocks for word in re.findall(r"[\w-]+\.\w+", block.text)}
     known |= page.files.keys() | Page(path=ROOT / "README.md").files.keys()
     return name in known or f'"{name}"' in _source() or f"/{name}" in _source()
 

@@ -79,7 +79,7 @@ def of(outputs: dict[str, str], start: str) -> Iterator[str]:
 
 def test_every_command_of_the_page_is_one_of_the_two_halves() -> None:
     assert [c for c in commands() if c.startswith("stepwell run ")]
-    assert {c.split()[0] for c in commands()} == {"python", "head", "stepwell"}
+    assert {c.split()[0] for c in commands()} == {"python", "head", "wc", "stepwell"}
     assert PAGE.files.keys() == {"rows.py", "cases.jsonl", "ask.py"}
 
 

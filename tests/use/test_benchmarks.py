@@ -124,8 +124,8 @@ def test_sources_of_models(tmp_path: Path) -> None:
 def test_own_answers_with_reasoning_are_judged_by_what_follows_their_mark(tmp_path: Path) -> None:
     """Rows such as `stepwell init` takes: without the mark the gold would be the whole prose."""
     rows = tmp_path / "rows.jsonl"
-    rows.write_text('{"question": "2 + 3?", "answer": "Five.\\n#### 5"}\n' * 2)
+    rows.write_text('{"question": "2 + 3?", "answer": "Five.\\n#### 5"}\n' * 8)
     check = check_data(recipe_on(tmp_path, str(rows)))
     assert check.entries[0]["problems"] == []
-    rows.write_text('{"question": "2 + 3?", "answer": "5"}\n' * 2)
+    rows.write_text('{"question": "2 + 3?", "answer": "5"}\n' * 8)
     assert recipe_on(tmp_path, str(rows)).prompts["rows"].answer_after is None
