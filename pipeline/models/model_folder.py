@@ -1,6 +1,6 @@
 """Loading language models whose files somebody else wrote: every fault is a sentence with its fix.
 
-Read `load` first. What can be told from the files alone is told before anything is loaded
+Read `_loaded` first. What can be told from the files alone is told before anything is loaded
 (`check_folder`); what transformers finds while loading passes through `reading`.
 """
 
@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
 from huggingface_hub import is_offline_mode
 from huggingface_hub.errors import HFValidationError, StrictDataclassError
@@ -84,13 +85,26 @@ def load(name: str, *, own_code: bool = False) -> tuple[PreTrainedModel, PreTrai
     Raises:
         ModelError: for anything that keeps them from loading whole: no tensor stays random.
     """
+    model, _ = _loaded(name, trust_remote_code=own_code)
+    # a configuration of own code is no tokenizer's business
+    return model, load_tokenizer_of(name, config=PreTrainedConfig() if own_code else None)
+
+
+def load_without_data(
+    folder: Path, *, dtype: torch.dtype
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, set[str]]:
+    """The model of a checked folder as it would load, on the device "meta", its tokenizer, and the
+    stored tensors that the model has no use for. Raises ModelError as `load` does."""
+    model, useless = _loaded(str(folder), device_map="meta", dtype=dtype)
+    return model, load_tokenizer_of(folder), useless
+
+
+def _loaded(name: str, **options: Any) -> tuple[PreTrainedModel, set[str]]:
+    """A model, and the names of stored tensors that it has no use for."""
     register()
     with reading(name):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            name,
-            trust_remote_code=own_code,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
+            name, output_loading_info=True, ignore_mismatched_sizes=True, **options
         )
     model, report = loaded
     misfits = dict.fromkeys(report["missing_keys"], "is missing")
@@ -103,8 +117,7 @@ def load(name: str, *, own_code: bool = False) -> tuple[PreTrainedModel, PreTrai
             f"model {name} does not hold the tensors that its config.json describes: "
             f"{'; '.join(named[:NAMED])}{more}: download both again"
         )
-    # a configuration of own code is no tokenizer's business
-    return model, load_tokenizer_of(name, config=PreTrainedConfig() if own_code else None)
+    return model, set(report["unexpected_keys"])
 
 
 def load_tokenizer_of(
