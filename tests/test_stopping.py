@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,7 @@ class Launch:
         *,
         recipe: str = RECIPE,
         ignoring: signal.Signals | None = None,
+        surroundings: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = project / "runs" / "stop"
         (project / "stop.yaml").write_text(recipe)
@@ -106,7 +108,7 @@ class Launch:
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "pipeline", "run", "stop.yaml", "--json"],
             cwd=project,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1", **(surroundings or {})},
             stdout=subprocess.PIPE,
             stderr=(project / "stderr").open("w"),
             text=True,
@@ -337,3 +339,13 @@ def test_a_ray_that_dies_is_named_at_once(tmp_path: Path) -> None:
     assert "gcs_server died or was stopped" in str(document["error"])
     assert launch.leaves_nothing()
     assert Launch(tmp_path).end()[0] == OK
+
+
+@pytest.mark.slow
+def test_a_process_that_ray_ends_for_memory_is_named(tmp_path: Path) -> None:
+    """Ray's own guard, which here takes a hundredth of the memory for all of it."""
+    full = {"RAY_memory_usage_threshold": "0.01", "RAY_memory_monitor_refresh_ms": "100"}
+    code, document = Launch(tmp_path, surroundings=full).end()
+    assert code == FAILED
+    assert "memory was full" in str(document["error"])
+    assert "object store" not in str(document["error"]).lower()

@@ -21,7 +21,7 @@ from pipeline.cluster.actors import (
 )
 from pipeline.cluster.beats import Pulse, oom_kills
 from pipeline.cluster.clean_up import clean_up, ending, leave_behind
-from pipeline.cluster.deaths import death_in, failure_of, innermost, ray_failure
+from pipeline.cluster.deaths import death_in, eviction, failure_of, innermost, ray_failure
 from pipeline.cluster.places import places, rank_environment, thread_environment
 from pipeline.cluster.ray_session import (
     ComponentDied,
@@ -284,6 +284,8 @@ class Cluster:
         kind = ComponentDied if self._pulse.has_started(name) else ComponentFailed
         at = self._pulse.host(name) if self._hardware.ray_address is not None else None
         where = f" on {at}" if at else ""
+        if (full := eviction(error)) is not None:
+            return kind("\n".join([f"{name}{where} died: {full}; log: {log}", *tail]))
         return kind("\n".join([f"{name}{where} died{memory}: {first}{cause}; log: {log}", *tail]))
 
     def _ran_out_of_memory(self) -> bool:

@@ -5,10 +5,10 @@ from itertools import count
 from threading import Timer
 
 import pytest
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
-from pipeline.cluster.deaths import death_in, failure_of
-from pipeline.cluster.ray_session import ComponentFailed
+from pipeline.cluster.deaths import death_in, eviction, failure_of
+from pipeline.cluster.ray_session import ComponentDied, ComponentFailed
 from pipeline.errors import RunFailed, WrongInput
 from pipeline.models.model_folder import ModelError
 from pipeline.prompts.prompt_error import PromptError
@@ -30,6 +30,20 @@ def test_what_a_worker_raises_keeps_its_kind(
     failure = failure_of(outer)
     assert type(failure) is kind
     assert str(failure) == says
+
+
+FULL = """1 worker(s) were killed due to the node running low on memory.
+Memory on the node (IP: 10.0.0.2, ID: b054) was 22.49GB used / 23.54GB limit (0.955216)
+Object store memory usage: [- objects spillable: 0"""
+
+
+def test_memory_that_ran_out_is_one_sentence() -> None:
+    outer = RayTaskError("f", "trace", OutOfMemoryError(FULL))
+    failure = failure_of(outer)
+    assert type(failure) is ComponentDied
+    assert "memory was full: 22.49 of 23.54 GB" in str(failure)
+    assert "\n" not in str(failure)
+    assert eviction(RayActorError()) is None
 
 
 def test_a_death_is_found_among_those_who_live() -> None:
