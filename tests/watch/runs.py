@@ -57,6 +57,7 @@ def evaluated_run(
         kind="report",
         stage="report",
         fingerprint="r",
+        inputs={"prompts:held_out": "p"},
         info={"results": rows},
     )
     stages = {"report": {"kind": "evaluate", "reward": "answer", "temperature": 0.6}}
