@@ -26,7 +26,9 @@ from pipeline.cli.init_command import init
 from pipeline.cli.launch_command import launch
 from pipeline.cli.leaderboard_command import leaderboard
 from pipeline.cli.metrics_command import metrics
+from pipeline.cli.plan_command import plan
 from pipeline.cli.planned import planned
+from pipeline.cli.recipe_arguments import Overrides, RecipeRef
 from pipeline.cli.replay_command import replay
 from pipeline.cli.reward_commands import reward_app
 from pipeline.cli.schema_command import schema
@@ -68,19 +70,13 @@ app.command()(metrics)
 app.command()(replay)
 app.command()(verify)
 app.command()(launch)
+app.command()(plan)
 app.command()(schema)
 app.command()(doctor)
 app.command()(init)
 app.command()(watch)
 app.command("eval")(evaluate)
 
-RecipeRef = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe.")
-]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[a.b=c]...", help="Changes, such as stages.reason.lr=2e-6."),
-]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, such as runs/x.")]
 RunDir = Annotated[Path | None, typer.Option("--run-dir", help="Where to run; default runs/NAME.")]
 
@@ -144,49 +140,6 @@ def run(
             print(f"report: {page}")
 
     return Answer(document={**result.document(), "report": page and str(page)}, show=show)
-
-
-@app.command()
-def plan(
-    recipe: RecipeRef,
-    overrides: Overrides = None,
-    matmul_gflops: Annotated[
-        float | None,
-        typer.Option(
-            "--matmul-gflops", min=1e-3, help="Of this machine's cores, as doctor measures them."
-        ),
-    ] = None,
-    simulate: Annotated[
-        str | None,
-        typer.Option("--simulate", metavar="GPUS...", help="GRPO on clusters, such as 8 64 1024."),
-    ] = None,
-    costs: Annotated[
-        Path | None, typer.Option("--costs", help="Measured costs of a simulation, a JSON file.")
-    ] = None,
-    mtbf_hours: Annotated[
-        float | None,
-        typer.Option("--mtbf-hours", min=0, help="Of a node, in a simulation; 0: none fails."),
-    ] = None,
-    as_json: Json = False,
-) -> Answer:
-    """Show stages, batches, tokens, memory, hours and placement; runs nothing."""
-    if simulate is not None:
-        from pipeline.cli.simulate_view import DEFAULT_MTBF_HOURS, simulate_answer
-
-        hours = DEFAULT_MTBF_HOURS if mtbf_hours is None else mtbf_hours
-        return simulate_answer(recipe, simulate, overrides or [], costs=costs, mtbf_hours=hours)
-    if costs is not None or mtbf_hours is not None:
-        raise UsageError("--costs and --mtbf-hours are of a simulation: add --simulate GPUS")
-    from pipeline.plan.data_notes import data_notes
-    from pipeline.watch.plan_view import plan_document, show_plan
-
-    resolved = planned(recipe, overrides or [])
-    data = data_notes(resolved.recipe)
-    each = None if matmul_gflops is None else matmul_gflops / len(os.sched_getaffinity(0))
-    return Answer(
-        document=plan_document(resolved, data, matmul_gflops=each),
-        show=lambda: show_plan(resolved, data, matmul_gflops=each),
-    )
 
 
 @app.command()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.plan.lengths import task_lengths
+from pipeline.plan.measured import Measured
 from pipeline.plan.memory import GIB, EngineMemory, RankMemory, states
 from pipeline.plan.model_origin import first_source
 from pipeline.plan.model_shape import ModelShape
@@ -24,7 +25,7 @@ from pipeline.prompts.row_files import row_files
 from pipeline.recipe.prompt_source import PromptSource
 from pipeline.recipe.schema import Recipe, Stage
 from pipeline.recipe.stage_base import BASE
-from pipeline.recipe.stage_work import FILL, HARVESTED, UNKNOWN, Sampled, Trained, Work
+from pipeline.recipe.stage_work import FILL, HARVESTED, UNKNOWN, Lengths, Sampled, Trained, Work
 
 JOURNAL_BYTES = 8  # a token: measured 6 for long completions, 26 for those of a few tokens
 CHECKPOINTS_AT_ONCE = 3  # of a stage that trains: two are kept while the next is written
@@ -64,18 +65,31 @@ class Estimate:
     assumptions: tuple[str, ...]
 
 
-def estimate(recipe: Recipe, *, device: str, matmul_gflops: float | None = None) -> Estimate:
+def estimate(
+    recipe: Recipe,
+    *,
+    device: str,
+    matmul_gflops: float | None = None,
+    measured: Measured | None = None,
+) -> Estimate:
     """Every stage of a recipe whose references are right, on `device` (cpu or cuda).
 
-    `matmul_gflops`: of one CPU thread; default: assumed.
+    `matmul_gflops`: of one CPU thread; default: assumed. `measured`: rates in place of those.
     """
-    speed = speed_of(device, matmul_gflops=matmul_gflops)
+    assumed = speed_of(device, matmul_gflops=matmul_gflops)
+    hardware = recipe.hardware
+
+    def speed(kind: str) -> Speed:
+        if measured is None:
+            return assumed
+        return measured.speed(kind, assumed, hardware, device=device)
+
     stages = tuple(
-        _stage_estimate(recipe, name, stage, device=device, speed=speed)
+        _stage_estimate(recipe, name, stage, device=device, speed=speed(stage.kind))
         for name, stage in recipe.stages.items()
     )
-    hours = _total([speed.run_s / 3600, *(s.hours for s in stages)])
-    hardware = recipe.hardware
+    run_s = assumed.run_s if measured is None else measured.run_s
+    hours = _total([run_s / 3600, *(s.hours for s in stages)])
     gpus = gpus_of(recipe) if device == "cuda" else 0
     price = hardware.dollars_per_gpu_hour
     dollars = hours * gpus * price if price is not None and hours is not None and gpus else None
@@ -85,13 +99,20 @@ def estimate(recipe: Recipe, *, device: str, matmul_gflops: float | None = None)
         gpus=gpus,
         dollars=dollars,
         disk_gib=_largest_disk_gib(recipe, stages),
-        assumptions=_assumptions(speed, device=device),
+        assumptions=_assumptions(recipe, assumed, device=device, measured=measured),
     )
 
 
-def _assumptions(speed: Speed, *, device: str) -> tuple[str, ...]:
+def _assumptions(
+    recipe: Recipe, speed: Speed, *, device: str, measured: Measured | None
+) -> tuple[str, ...]:
+    rates: tuple[str, ...] = (assumption(speed, device=device),)
+    if measured is not None:
+        kinds = dict.fromkeys(stage.kind for stage in recipe.stages.values())
+        others = [kind for kind in kinds if measured.rate(kind) is None]
+        rates = tuple(f"for {', '.join(others)}: {text}" for text in rates if others)
     return (
-        assumption(speed, device=device),
+        *rates,
         f"completions of {FILL:.0%} of max_tokens, of our own tasks as long as their solutions; "
         f"{UNKNOWN_ROWS:,} rows where a size is not given; a harvest keeps {HARVESTED:.0%}",
     )
@@ -100,9 +121,7 @@ def _assumptions(speed: Speed, *, device: str) -> tuple[str, ...]:
 def _stage_estimate(
     recipe: Recipe, name: str, stage: Stage, *, device: str, speed: Speed
 ) -> StageEstimate:
-    shape, lengths = stage_shape(recipe, name), task_lengths(recipe, name)
-    rows = {item.name: _rows(recipe, item.name) for item in stage.inputs()}
-    work = stage.work(rows, lengths=lengths)
+    shape, work = stage_shape(recipe, name), _work(recipe, name, task_lengths(recipe, name))
     load = load_of(recipe, name, work)
     numbers: dict[str, Any] = {}
     if shape is not None:
@@ -128,6 +147,20 @@ def _stage_estimate(
         trained_tokens=load.trained_tokens,
         **(dict.fromkeys(OPEN) | numbers),
     )
+
+
+def _work(recipe: Recipe, name: str, lengths: Lengths) -> Work:
+    stage = recipe.stages[name]
+    rows = {item.name: _rows(recipe, item.name) for item in stage.inputs()}
+    return stage.work(rows, lengths=lengths)
+
+
+def stage_load(recipe: Recipe, name: str, *, completion_tokens: float | None = None) -> Load:
+    """What a stage computes, with completions of a mean length that is known, or as planned."""
+    lengths = task_lengths(recipe, name)
+    if completion_tokens is not None:
+        lengths = replace(lengths, completion=completion_tokens, shown=True)
+    return load_of(recipe, name, _work(recipe, name, lengths))
 
 
 OPEN = (
@@ -279,10 +312,11 @@ def _rows(recipe: Recipe, name: str) -> float:
     stage = recipe.stages.get(name)
     if stage is not None:
         return stage.harvested_rows({i.name: _rows(recipe, i.name) for i in stage.inputs()})
-    return _source_rows(recipe.prompts[name]) if name in recipe.prompts else 0.0
+    return source_rows(recipe.prompts[name]) if name in recipe.prompts else 0.0
 
 
-def _source_rows(source: PromptSource) -> float:
+def source_rows(source: PromptSource) -> float:
+    """Rows of a prompts entry, as far as recipe and files tell."""
     if source.size is not None:
         return source.size
     if source.file is None:

@@ -11,6 +11,7 @@ from pipeline.measure.drops import drop_rows
 from pipeline.plan.batches import batch_of
 from pipeline.plan.data_notes import DataNotes
 from pipeline.plan.estimate import Estimate, StageEstimate, estimate
+from pipeline.plan.measured import Measured
 from pipeline.plan.notes import notes_of
 from pipeline.plan.stage_plan import Plan, StagePlan
 from pipeline.plan.time_left import in_words
@@ -36,10 +37,17 @@ class PlanText:
 
 
 def plan_document(
-    plan: Plan, data: DataNotes, *, matmul_gflops: float | None = None
+    plan: Plan,
+    data: DataNotes,
+    *,
+    matmul_gflops: float | None = None,
+    measured: Measured | None = None,
 ) -> dict[str, Any]:
-    """What `stepwell plan --json` prints. `matmul_gflops`: of one CPU thread; default: assumed."""
-    guess = estimate(plan.recipe, device=plan.device, matmul_gflops=matmul_gflops)
+    """What `stepwell plan --json` prints. `matmul_gflops`: of one CPU thread; default: assumed.
+    `measured`: a probe's rates."""
+    guess = estimate(
+        plan.recipe, device=plan.device, matmul_gflops=matmul_gflops, measured=measured
+    )
     estimates = {stage.name: stage for stage in guess.stages}
     return {
         "name": plan.recipe.name,
@@ -68,6 +76,7 @@ def plan_document(
             "disk_gib": guess.disk_gib,
             "layouts": layouts_document(plan, guess),
             "assumptions": list(guess.assumptions),
+            "measured": None if measured is None else measured.document(),
         },
     }
 
@@ -78,9 +87,12 @@ def show_plan(
     *,
     would_run: Sequence[str] | None = None,
     matmul_gflops: float | None = None,
+    measured: Measured | None = None,
 ) -> None:
     """Print a plan on standard output: a table on a terminal, plain lines elsewhere."""
-    text = plan_text(plan, data, would_run=would_run, matmul_gflops=matmul_gflops)
+    text = plan_text(
+        plan, data, would_run=would_run, matmul_gflops=matmul_gflops, measured=measured
+    )
     terminal = StandardOutput()
     for line in text.head:
         print(line)
@@ -98,9 +110,12 @@ def plan_text(
     *,
     would_run: Sequence[str] | None = None,
     matmul_gflops: float | None = None,
+    measured: Measured | None = None,
 ) -> PlanText:
     """What is said of a plan; the arguments are as for `show_plan`."""
-    guess = estimate(plan.recipe, device=plan.device, matmul_gflops=matmul_gflops)
+    guess = estimate(
+        plan.recipe, device=plan.device, matmul_gflops=matmul_gflops, measured=measured
+    )
     estimates = {stage.name: stage for stage in guess.stages}
     sampling = [s for s in plan.stages if s.spec.uses_engines and s.spec.batch_text]
     ranks = plan.recipe.hardware.ranks
@@ -119,7 +134,8 @@ def plan_text(
             *memory_lines(plan, guess),
             *(f"note: {note}" for note in notes_of(plan.recipe)),
             *data.sentences,
-            _total(guess),
+            _total(guess, measured=measured is not None),
+            *(f"  measured: {text}" for text in (measured.sentences if measured else ())),
             *(f"  assumed: {text}" for text in guess.assumptions),
             *(() if would_run is None else (todo,)),
         ),
@@ -200,13 +216,14 @@ def _row(plan: Plan, stage: StagePlan, guess: StageEstimate) -> tuple[str, ...]:
     )
 
 
-def _total(guess: Estimate) -> str:
+def _total(guess: Estimate, *, measured: bool) -> str:
     if guess.hours is None:
         return "estimate: unknown, as the model's size cannot be told before it is loaded"
     gpus = f" on {guess.gpus} GPUs" if guess.gpus else ""
     cost = f", {guess.dollars:,.0f} dollars" if guess.dollars is not None else ""
     disk = f", {guess.disk_gib:.2g} GiB of disk" if guess.disk_gib is not None else ""
-    return f"estimate, not a measurement: {in_words(guess.hours * 3600)}{gpus}{cost}{disk}"
+    what = "estimate from measured rates" if measured else "estimate, not a measurement"
+    return f"{what}: {in_words(guess.hours * 3600)}{gpus}{cost}{disk}"
 
 
 def _numbers(guess: StageEstimate) -> dict[str, Any]:

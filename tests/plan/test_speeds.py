@@ -24,7 +24,7 @@ def test_each_part_is_its_flops_over_its_rate() -> None:
     assert found.generating == pytest.approx(9e12 / (2 * 75e9 * 0.6))
     assert found.training == pytest.approx(3e12 / (2 * 75e9 * 0.5))
     assert found.scoring == pytest.approx(1e12 / (2 * 75e9 * 0.5))
-    assert found.syncing == pytest.approx(2.0)
+    assert found.syncing == pytest.approx(6e8 / 1.4e9)
     parts = found.generating + found.training + found.scoring + found.syncing + found.starting
     assert found.total == pytest.approx(parts)
 

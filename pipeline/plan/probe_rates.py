@@ -1,0 +1,93 @@
+"""The rates of a kind of stage from what its miniature did. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from pipeline.plan.estimate import stage_load
+from pipeline.plan.measured import Rate
+from pipeline.recipe.schema import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What one evaluation of the base sampled, and how long the stage took."""
+
+    tokens: float  # of all completions
+    completion_tokens: float  # of the mean one
+    seconds: float
+
+
+def training_rate(
+    recipe: Recipe,
+    name: str,
+    rows: Sequence[Mapping[str, float]],
+    *,
+    seconds: float,
+    stage: str,
+) -> Rate | None:
+    """Of stage `name` of a probe's `recipe`, from its metrics a step; None where there are not two.
+
+    `seconds`: of the whole stage. `stage`: what it stands for. The first step warms up: the time
+    that it took beyond the others' mean counts as starting.
+    """
+    spec, later = recipe.stages[name], rows[1:]
+    if not later:
+        return None
+
+    def mean(key: str) -> float:
+        return fmean(row.get(key, 0.0) for row in later)
+
+    step_s = mean("step_seconds")
+    start_s = max(seconds - len(rows) * step_s, 0.0)
+    tokens = mean("training_tokens") * recipe.hardware.ranks
+    if not spec.uses_engines:
+        trained = tokens / step_s
+        load = stage_load(recipe, name)
+        return Rate(
+            kind=spec.kind,
+            stage=stage,
+            start_s=start_s,
+            trained_tokens_per_s=trained,
+            train_flops_per_s=trained * load.train_flops / load.trained_tokens,
+        )
+    overlaps = bool(spec.samples_ahead)
+    training_s = mean("seconds/training")
+    generation_s = mean("rollout_seconds") if overlaps else mean("seconds/generation")
+    work_s = max(training_s, generation_s) if overlaps else training_s + generation_s
+    trained = tokens / max(training_s, 1e-9)
+    sampled = fmean(row["tokens_per_s"] * row["rollout_seconds"] for row in later)
+    sampled /= max(generation_s, 1e-9)
+    length = mean("completion_tokens")
+    load = stage_load(recipe, name, completion_tokens=length)
+    return Rate(
+        kind=spec.kind,
+        stage=stage,
+        start_s=start_s,
+        trained_tokens_per_s=trained,
+        train_flops_per_s=trained * load.train_flops / load.trained_tokens,
+        generated_tokens_per_s=sampled,
+        generate_flops_per_s=sampled * load.generate_flops / load.generated_tokens,
+        besides_s=max(step_s - work_s, 0.0),
+        completion_tokens=length,
+    )
+
+
+def evaluation_rate(
+    recipe: Recipe, name: str, few: Evaluation, many: Evaluation, *, stage: str
+) -> Rate:
+    """Of the evaluation `name` of a probe's `recipe`. `few` and `many` differ in how much they
+    sample: that decides the rate, and what remains is the start."""
+    more_tokens, more_s = many.tokens - few.tokens, many.seconds - few.seconds
+    rate = many.tokens / many.seconds
+    if more_s > 0 and more_tokens > 0:  # else noise is larger than the difference
+        rate = max(more_tokens / more_s, rate)
+    load = stage_load(recipe, name, completion_tokens=many.completion_tokens)
+    return Rate(
+        kind="evaluate",
+        stage=stage,
+        start_s=max(many.seconds - many.tokens / rate, 0.0),
+        generated_tokens_per_s=rate,
+        generate_flops_per_s=rate * load.generate_flops / load.generated_tokens,
+        completion_tokens=many.completion_tokens,
+    )

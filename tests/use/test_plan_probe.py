@@ -1,0 +1,65 @@
+"""`stepwell plan --probe` runs a miniature for real, says what it measured, and leaves nothing."""
+
+import json
+import tempfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.cli.app import main
+from pipeline.errors import OK, WRONG
+
+RECIPE = """
+name: small
+model: {scratch: {hidden: 64, core: 1, heads: 2, mlp: 128, max_position: 256}}
+prompts:
+  train: {task: swaps, size: 64, difficulty: [1, 2]}
+  held_out: {task: swaps, size: 16, split: test, difficulty: [1, 2]}
+rewards: {answer: {use: "builtin:exact_match"}}
+hardware: {engine: native}
+stages:
+  cold: {kind: sft, rows: train.worked, max_tokens: 64, batch_rows: 8, epochs: 20}
+  reason:
+    {kind: grpo, init: cold, prompts: train, rewards: [answer], steps: 400, prompts_per_step: 4,
+     samples_per_prompt: 4, micro_batch_rows: 4, max_tokens: 12, resample_rounds: 0}
+  report: {kind: evaluate, models: [base, reason], prompts: held_out, max_tokens: 12}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The recipe in a reader's folder; temporary folders lie in another one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    (tmp_path / "small.yaml").write_text(RECIPE)
+    return tmp_path
+
+
+def test_rates_are_measured_and_said(recipe: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "small.yaml", "--probe", "--json"]) == OK
+    printed = capfd.readouterr()
+    estimate = json.loads(printed.out)["estimate"]
+    rates = {rate["kind"]: rate for rate in estimate["measured"]["rates"]}
+    assert rates.keys() == {"sft", "grpo", "evaluate"}
+    assert rates["sft"]["trained_tokens_per_s"] > 0
+    assert rates["grpo"]["generated_tokens_per_s"] > 0
+    assert 0 < rates["evaluate"]["completion_tokens"] <= 12
+    assert estimate["measured"]["left_out"] == {}
+    assert 0 < estimate["measured"]["run_s"] < estimate["measured"]["seconds"]
+    assert "probing: a few steps of cold, reason, report" in printed.err
+    assert not list((recipe / "temporary").iterdir())
+    assert not (recipe / "runs").exists()
+
+
+def test_where_nothing_can_be_measured_it_says_so(
+    recipe: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    content = yaml.safe_load(RECIPE)
+    content["stages"] = {"export": {"kind": "export", "model": "base"}}
+    (recipe / "small.yaml").write_text(yaml.safe_dump(content))
+    assert main(["plan", "small.yaml", "--probe"]) == WRONG
+    assert "--probe measures sft, grpo and evaluate stages" in capfd.readouterr().err
+    assert main(["plan", "small.yaml", "--probe", "--matmul-gflops", "9"]) == WRONG
+    assert "leave --simulate and --matmul-gflops out" in capfd.readouterr().err
