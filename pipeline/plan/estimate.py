@@ -111,9 +111,12 @@ def _assumptions(
         kinds = dict.fromkeys(stage.kind for stage in recipe.stages.values())
         others = [kind for kind in kinds if measured.rate(kind) is None]
         rates = tuple(f"for {', '.join(others)}: {text}" for text in rates if others)
+    lengths = f"completions of {FILL:.0%} of max_tokens"
+    if measured is not None:
+        lengths = "completions and rows as long as the miniature's where rates are measured"
     return (
         *rates,
-        f"completions of {FILL:.0%} of max_tokens, of our own tasks as long as their solutions; "
+        f"{lengths}, of our own tasks as long as their solutions; "
         f"{UNKNOWN_ROWS:,} rows where a size is not given; a harvest keeps {HARVESTED:.0%}",
     )
 

@@ -1,11 +1,19 @@
-"""The rates of a kind of stage from what its miniature did. Pure."""
+"""The rates of a kind of stage from what its miniature did. Pure.
+
+FLOPs a second are the estimate's FLOPs over measured seconds. Where the estimate knows lengths, of
+our own tasks, they are counted of the tokens that were there: what a model learns to write is
+longer than what the base writes. Where it assumes lengths, they are counted as it assumes them, so
+that what is wrong with the assumption cancels, rows that are left out included.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from pipeline.plan.estimate import stage_load
+from pipeline.plan.lengths import task_lengths
 from pipeline.plan.measured import Rate
+from pipeline.plan.speeds import Load
 from pipeline.recipe.schema import Recipe
 
 
@@ -42,32 +50,34 @@ def training_rate(
     start_s = max(seconds - len(rows) * step_s, 0.0)
     tokens = mean("training_tokens") * recipe.hardware.ranks
     if not spec.uses_engines:
-        trained = tokens / step_s
-        load = stage_load(recipe, name)
         return Rate(
             kind=spec.kind,
             stage=stage,
             start_s=start_s,
-            trained_tokens_per_s=trained,
-            train_flops_per_s=trained * load.train_flops / load.trained_tokens,
+            trained_tokens_per_s=tokens / step_s,
+            train_flops_per_s=stage_load(recipe, name).train_flops / (len(rows) * step_s),
         )
     overlaps = bool(spec.samples_ahead)
     training_s = mean("seconds/training")
     generation_s = mean("rollout_seconds") if overlaps else mean("seconds/generation")
     work_s = max(training_s, generation_s) if overlaps else training_s + generation_s
-    trained = tokens / max(training_s, 1e-9)
-    sampled = fmean(row["tokens_per_s"] * row["rollout_seconds"] for row in later)
-    sampled /= max(generation_s, 1e-9)
+    training_s, generation_s = max(training_s, 1e-9), max(generation_s, 1e-9)
+    written = fmean(row["tokens_per_s"] * row["rollout_seconds"] for row in later)
     length = mean("completion_tokens")
-    load = stage_load(recipe, name, completion_tokens=length)
+    load, known = _load(recipe, name, completion_tokens=length)
+    learned, sampled = (
+        (tokens / load.trained_tokens, written / load.generated_tokens)
+        if known
+        else (1 / len(rows), 1 / len(rows))
+    )
     return Rate(
         kind=spec.kind,
         stage=stage,
         start_s=start_s,
-        trained_tokens_per_s=trained,
-        train_flops_per_s=trained * load.train_flops / load.trained_tokens,
-        generated_tokens_per_s=sampled,
-        generate_flops_per_s=sampled * load.generate_flops / load.generated_tokens,
+        trained_tokens_per_s=tokens / training_s,
+        train_flops_per_s=learned * load.train_flops / training_s,
+        generated_tokens_per_s=written / generation_s,
+        generate_flops_per_s=sampled * load.generate_flops / generation_s,
         besides_s=max(step_s - work_s, 0.0),
         completion_tokens=length,
     )
@@ -82,12 +92,20 @@ def evaluation_rate(
     rate = many.tokens / many.seconds
     if more_s > 0 and more_tokens > 0:  # else noise is larger than the difference
         rate = max(more_tokens / more_s, rate)
-    load = stage_load(recipe, name, completion_tokens=many.completion_tokens)
+    load, _ = _load(recipe, name, completion_tokens=many.completion_tokens)
     return Rate(
         kind="evaluate",
         stage=stage,
         start_s=max(many.seconds - many.tokens / rate, 0.0),
         generated_tokens_per_s=rate,
-        generate_flops_per_s=rate * load.generate_flops / load.generated_tokens,
+        generate_flops_per_s=load.generate_flops * rate / many.tokens,
         completion_tokens=many.completion_tokens,
     )
+
+
+def _load(recipe: Recipe, name: str, *, completion_tokens: float) -> tuple[Load, bool]:
+    """What a stage of the probe computed, and whether the estimate knows its lengths: then with the
+    completions that there were, else as it is planned."""
+    known = task_lengths(recipe, name).completion is not None
+    length = completion_tokens if known else None
+    return stage_load(recipe, name, completion_tokens=length), known

@@ -1,6 +1,7 @@
 """A probe's miniature of a recipe, and the rates and estimates that follow from what it did."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from pipeline.plan.plan import make_plan
 from pipeline.plan.probe_rates import Evaluation, evaluation_rate, training_rate
 from pipeline.plan.probe_recipe import EVALUATED_TOKENS, FEW, MANY, STEPS, probe_recipe
 from pipeline.plan.speeds import SPEEDS
+from pipeline.plan.threads import with_threads
 from pipeline.recipe.load import load_recipe
 from pipeline.recipe.schema import Recipe
 from pipeline.watch.plan_view import plan_document, plan_text
@@ -83,6 +85,7 @@ def test_the_first_step_counts_as_starting() -> None:
     recipe = recipe_with({"grpo": GRPO})
     rate = training_rate(recipe, "grpo", GRPO_ROWS, seconds=20.0, stage="reason")
     assert rate is not None
+    assert (rate.kind, rate.stage) == ("grpo", "reason")
     assert rate.start_s == pytest.approx(20.0 - 3 * 4.0)
     assert rate.trained_tokens_per_s == pytest.approx(500.0)
     assert rate.generated_tokens_per_s == pytest.approx(200 * 2.5 / 2.0)
@@ -122,6 +125,27 @@ def test_a_stage_is_planned_to_take_what_its_miniature_took() -> None:
     measured = nothing_known(rates={"grpo": rate})
     assert hours(recipe, measured, "reason") * 3600 == pytest.approx(24 * 7.0 + 11.0, rel=0.02)
     assert hours(recipe, measured, "refit") == hours(recipe, None, "refit")
+
+
+def test_wrong_lengths_of_own_rows_cancel(tmp_path: Path) -> None:
+    """The estimate takes half of max_tokens for a row; rates are of rows as the estimate sees them,
+    so a stage of ten times the steps takes ten times as long, whatever its rows' length is."""
+    (tmp_path / "rows.jsonl").write_text('{"question": "a", "answer": "b"}\n' * 160)
+    prompts = {"train": {"file": str(tmp_path / "rows.jsonl")}}
+    sft = {"kind": "sft", "rows": "train.answer", "batch_rows": 8, "max_tokens": 1000, "epochs": 2}
+    grpo = {**GRPO, "steps": 30, "max_tokens": 1000}
+    whole = with_threads(
+        recipe_with({"cold": sft, "reason": grpo}, prompts=prompts), device="cpu", cores=2
+    )
+    probe = probe_recipe(whole).recipe
+    steps = [GRPO_ROWS[1]] * STEPS
+    rates = {
+        name: training_rate(probe, name, steps, seconds=STEPS * 4.0, stage=name)
+        for name in ("sft", "grpo")
+    }
+    measured = nothing_known(rates={name: rate for name, rate in rates.items() if rate})
+    assert hours(whole, measured, "reason") * 3600 == pytest.approx(30 * 4.0)
+    assert hours(whole, measured, "cold") * 3600 == pytest.approx(40 * 4.0)
 
 
 def test_rates_stand_for_kindred_kinds_and_others_stay_assumed() -> None:
