@@ -108,10 +108,10 @@ class Journal:
             matches = [_STEP_FILE.fullmatch(file.name) for file in files]
         return sorted(int(match[1]) for match in matches if match is not None)
 
-    def damaged(self) -> dict[int, str]:
-        """What is wrong with steps that are not as they were written. Reads every file once, on
-        all cores."""
-        steps = self.steps()
+    def damaged(self, steps: Sequence[int] | None = None) -> dict[int, str]:
+        """What is wrong with steps that are not as they were written; `steps`: of these alone.
+        Reads every file once, on all cores."""
+        steps = self.steps() if steps is None else steps
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
             problems = zip(steps, threads.map(self._damage, steps), strict=True)
             return {step: problem for step, problem in problems if problem is not None}

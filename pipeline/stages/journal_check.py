@@ -5,13 +5,18 @@ again, by the weights that made it. One before it is in the checkpoint's weights
 it for training again; only its rollouts are lost. Where something does need it, training goes back
 to a checkpoint from which it can be made again: with a curriculum, which draws by the steps before,
 and with `ahead`, where a step is made by weights of before the checkpoint that it is next to.
+
+Nothing reads a finished stage's journal for training. A launch reads each of its files once, and
+again when the file is another than it was, or was written to; what a disk loses in silence is
+noticed where the step is read, and by `verify`, which reads all.
 """
 
+import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.artifacts import set_aside
+from pipeline.artifacts import set_aside, write_atomic
 from pipeline.generate.journal import Journal, journals
 from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.train.checkpoints import latest_whole, updates_of
@@ -21,6 +26,7 @@ BEFORE = (
     "it lies before {place}, so that nothing is trained on it again and the stage ends the same; "
     "only its rollouts are lost"
 )
+CHECKED = "checked.json"  # in a finished stage's journal: the files that were as they were written
 FINISHED = "its stage is finished, and nothing reads it again; only its rollouts are lost"
 
 
@@ -61,9 +67,33 @@ def set_damaged_aside(
 
 
 def check_finished(folder: Path, *, tell: Callable[[str], None]) -> None:
-    """The same of all journals of a finished stage, below a folder."""
+    """The same of all journals of a finished stage, below a folder; files that were looked at and
+    have stayed as they were are not read again."""
     for path in journals(folder):
-        set_damaged_aside(Journal(path, tell=tell), before=None, then=FINISHED)
+        journal = Journal(path, tell=tell)
+        known = _known(path / CHECKED)
+        files = {step: _file_state(journal.path(step)) for step in journal.steps()}
+        damaged = journal.damaged([step for step in files if known.get(str(step)) != files[step]])
+        set_damaged_aside(journal, before=None, then=FINISHED, damaged=damaged)
+        whole = {str(step): state for step, state in files.items() if step not in damaged}
+        if whole != known:
+            write_atomic(path / CHECKED, json.dumps(whole))
+
+
+def _file_state(path: Path) -> list[int]:
+    """Of a file: equal to what it was, unless it was written to, copied or put in another's place.
+    The kernel sets the last time, and nobody sets it back."""
+    state = path.stat()
+    return [state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns]
+
+
+def _known(path: Path) -> Mapping[str, list[int]]:
+    """What was looked at; nothing where the file cannot be read."""
+    try:
+        known = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 def start_of(checkpoints: Path, journal: Journal, needs: Needs) -> Path | None:
