@@ -109,7 +109,9 @@ def _show_files(document: dict[str, Any]) -> None:
 
 def _jobs(recipe: str | None, *, on: str | None, stop: bool) -> Answer:
     """The states of launched jobs, or the end of one."""
+    from pipeline.launch.job import LaunchError
     from pipeline.launch.launch_folder import tickets
+    from pipeline.launch.scheduler import UNKNOWN
     from pipeline.launch.schedulers import SCHEDULERS
     from pipeline.launch.tool import call, state_of
 
@@ -126,7 +128,14 @@ def _jobs(recipe: str | None, *, on: str | None, stop: bool) -> Answer:
         raise UsageError(f"{SCHEDULERS[missing[0]].tool} is not installed here; ask where it is")
     if stop:
         call(SCHEDULERS[chosen[0].on].stop(chosen[0]))
-    rows = [{**t.document(), "state": state_of(SCHEDULERS[t.on], t)} for t in chosen]
+    rows: list[dict[str, Any]] = []
+    for ticket in chosen:
+        try:
+            state = state_of(SCHEDULERS[ticket.on], ticket)
+        except LaunchError as error:  # the others may still be asked
+            say(f"{ticket.name}: {error}")
+            state = UNKNOWN
+        rows.append({**ticket.document(), "state": state})
     return Answer(document={"jobs": rows}, show=lambda: _show_jobs(rows))
 
 

@@ -85,6 +85,7 @@ class Command:
 
     words: Sequence[str]
     variables: Mapping[str, str] | None = None  # of its environment, as a shell would set them
+    meanings: Mapping[str, str] | None = None  # words of a failure, and a sentence in their place
 
     def __str__(self) -> str:
         settings = [f"{key}={value}" for key, value in (self.variables or {}).items()]

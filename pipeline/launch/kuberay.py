@@ -7,7 +7,7 @@ import yaml
 
 from pipeline.launch.bundle import RECIPE
 from pipeline.launch.job import Command, Job, LaunchError
-from pipeline.launch.scheduler import Scheduler, Ticket
+from pipeline.launch.scheduler import UNKNOWN, Scheduler, Ticket
 from pipeline.launch.templates import rendered
 
 RAY_JOB_FILE, CONFIG_FILE, IMAGE_FILE = "rayjob.yaml", "files.yaml", "Dockerfile"
@@ -83,7 +83,7 @@ def _state(ticket: Ticket, ask: Callable[[Command], str]) -> str:
     words = ["kubectl", "get", "rayjob", ticket.id, "-o", f"jsonpath={STATE}"]
     deployment, _, job = ask(Command(words=words)).strip().partition("/")
     over = deployment in ("Complete", "Failed") and job
-    return job if over else deployment or "UNKNOWN"
+    return job if over else deployment or UNKNOWN
 
 
 KUBERAY = Scheduler(
@@ -97,7 +97,7 @@ KUBERAY = Scheduler(
     state=_state,
     waiting=frozenset({"New", "Initializing", "Waiting", "Retrying", "Suspended"}),
     success=frozenset({"SUCCEEDED", "Complete"}),
-    failure=frozenset({"FAILED", "Failed", "STOPPED", "UNKNOWN"}),
+    failure=frozenset({"FAILED", "Failed", "STOPPED", UNKNOWN}),
     log=lambda ticket: Command(words=["kubectl", "logs", "--follow", f"job/{ticket.id}"]),
     stop=lambda ticket: Command(words=["kubectl", "delete", "rayjob", ticket.id]),
 )

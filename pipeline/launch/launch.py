@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import RunFailed
 from pipeline.launch.bundle import RECIPE, Bundle, bundle_of
 from pipeline.launch.job import Command, Job, LaunchError
 from pipeline.launch.launch_folder import LAUNCHES, LaunchFolder
@@ -20,7 +19,6 @@ from pipeline.plan.placement import placement_of
 from pipeline.plan.stage_plan import Plan
 from pipeline.recipe.recipe_errors import did_you_mean
 
-UNAUTHENTICATED = "AuthenticationError"  # how Ray's client names it
 SHARED = "/shared"  # the storage of nodes that see no folder of this machine
 ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 """Where Ray's own client looks for its cluster."""
@@ -50,22 +48,15 @@ class Launch:
         return LaunchFolder(path=self.job.folder).write(self.texts, self.job.bundle.copies)
 
     def send(self) -> Ticket:
-        """Submit the files. Raises LaunchError without the program, RunFailed where it fails."""
+        """Submit the files. Raises LaunchError without the program, or where it is refused for a
+        reason that we know, RunFailed where it fails otherwise."""
         check_tool(self.scheduler, self.job.folder)
         variables = {}
         if self.on == "sky":
             variables = {TOKEN: os.environ.get(TOKEN) or fresh_token()}
         output = ""
         for command in self.submit:
-            try:
-                output = call(command, variables)
-            except RunFailed as error:
-                if UNAUTHENTICATED not in str(error):
-                    raise
-                raise LaunchError(
-                    f"the Ray cluster at {self.job.address} wants a token, and refused this one or "
-                    "none; set RAY_AUTH_TOKEN_PATH to the file that has it, or RAY_AUTH_TOKEN"
-                ) from error
+            output = call(command, variables)
         ticket = Ticket(
             on=self.on,
             name=self.job.name,

@@ -7,6 +7,8 @@ from typing import Any
 
 from pipeline.launch.job import Command, Job
 
+UNKNOWN = "UNKNOWN"  # the state of a job that its scheduler does not tell of
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ticket:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from pipeline.launch.bundle import RECIPE
 from pipeline.launch.job import Command, Job
-from pipeline.launch.scheduler import Scheduler, Ticket
+from pipeline.launch.scheduler import UNKNOWN, Scheduler, Ticket
 from pipeline.launch.templates import rendered
 
 FILE = "job.sbatch"
@@ -37,7 +37,7 @@ def _state(ticket: Ticket, ask: Callable[[Command], str]) -> str:
         states = [line.split()[0] for line in ask(_accounts(columns, number)).splitlines() if line]
     going = [state for state in states if state not in SLURM.success | SLURM.failure]
     failed = [state for state in states if state in SLURM.failure]
-    return next(iter([*going, *failed, *states]), "UNKNOWN")
+    return next(iter([*going, *failed, *states]), UNKNOWN)
 
 
 def _accounts(columns: list[str], number: str) -> Command:
@@ -64,7 +64,7 @@ SLURM = Scheduler(
             "NODE_FAIL",
             "OUT_OF_MEMORY",
             "BOOT_FAIL",
-            "UNKNOWN",
+            UNKNOWN,
         }
     ),
     log=lambda ticket: ticket.folder / f"slurm-{ticket.id}.log",

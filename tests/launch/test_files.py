@@ -9,6 +9,8 @@ import pytest
 import yaml
 
 from pipeline.cli.app import main
+from pipeline.cluster.places import thread_environment
+from pipeline.cluster.ray_session import PROCESS_SETTINGS
 from pipeline.launch.schedulers import SCHEDULERS
 from pipeline.plan.plan import make_plan
 from pipeline.recipe.load import load_recipe
@@ -42,6 +44,14 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "rows" / "train.jsonl").write_text(f"{row}\n" * 64)
     monkeypatch.chdir(folder)
     return folder
+
+
+def client(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program in place of Ray's client."""
+    program = folder / "ray"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/bin:/usr/bin")
 
 
 def launched(capfd: pytest.CaptureFixture[str], *words: str, code: int = 0) -> dict[str, Any]:
@@ -180,7 +190,9 @@ def test_ray_gets_no_variable_that_the_run_sets_too(
 ) -> None:
     """It refuses to merge two environments with one variable."""
     document = launched(capfd, "my recipe.yaml", "--on", "ray", "--dry-run")
-    assert yaml.safe_load(file_of(document, "runtime_env.yaml")) == {"env_vars": {}}
+    variables = yaml.safe_load(file_of(document, "runtime_env.yaml"))["env_vars"]
+    assert variables == {"RAY_JOB_STOP_WAIT_TIME_S": "180"}
+    assert not variables.keys() & (PROCESS_SETTINGS | thread_environment(1, "cpu")).keys()
     document = launched(capfd, "my recipe.yaml", "--on", "kuberay", "--dry-run")
     assert "runtimeEnvYAML" not in yaml.safe_load(file_of(document, "rayjob.yaml"))["spec"]
 
@@ -189,9 +201,51 @@ def test_a_cluster_that_wants_a_token_is_one_sentence(
     project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A program in place of Ray's client, which ends as that does without a token."""
-    client = project / "ray"
-    client.write_text("#!/bin/sh\necho ray.exceptions.AuthenticationError: no token >&2\nexit 1\n")
-    client.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{project}:/bin:/usr/bin")
+    client(project, "echo ray.exceptions.AuthenticationError: no token >&2; exit 1", monkeypatch)
     refused = launched(capfd, "my recipe.yaml", "--on", "ray", "--address", "http://h:8265", code=2)
     assert refused["error"].startswith("the Ray cluster at http://h:8265 wants a token")
+
+
+STATUS = """
+case "$2" in
+  submit) echo "SUCC cli.py:66 -- Job 'raysubmit_1' submitted successfully" ;;
+  status) echo "ERR cli.py:74 -- Job 'raysubmit_1' failed"
+    echo "Status message: Job entrypoint command failed with exit code 3, last available logs:"
+    echo "12:00:00 reason (grpo): running; Status for job 'raysubmit_1': RUNNING" ;;
+  logs) echo "12:00:00 reason (grpo): running" ;;
+esac
+"""
+
+
+def test_words_of_a_jobs_log_are_not_its_state(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Ray's client shows the end of the log with a failure."""
+    client(project, STATUS, monkeypatch)
+    assert main(["launch", "my recipe.yaml", "--on", "ray"]) == 3
+    assert capfd.readouterr().out.startswith("FAILED; run folder:")
+    assert launched(capfd, "--status")["jobs"][0]["state"] == "FAILED"
+
+
+AWAY = """
+case "$2" in
+  submit) echo "SUCC cli.py:66 -- Job 'raysubmit_1' submitted successfully" ;;
+  status) if [ -e asked ]; then echo "Job 'raysubmit_1' succeeded"; else
+    touch asked; echo "ConnectionError: Failed to connect to Ray at address: http://h:8265." >&2
+    exit 1; fi ;;
+esac
+"""
+
+
+def test_a_server_that_is_away_for_a_moment_ends_nothing(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    client(project, AWAY, monkeypatch)
+    words = ["my recipe.yaml", "--on", "ray", "--address", "http://h:8265"]
+    assert main(["launch", *words]) == 0
+    (project / "asked").unlink()
+    capfd.readouterr()
+    assert main(["launch", "--status"]) == 0
+    said = capfd.readouterr()
+    assert "raysubmit_1: UNKNOWN" in said.out
+    assert "no job server of a Ray cluster answers at http://h:8265" in said.err
