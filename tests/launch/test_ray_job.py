@@ -12,8 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -23,21 +22,12 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.launch.test_files import MINE
-from tests.launch.test_slurm import weights
+from tests.launch.slow_run import NAME, has_step, wait_until, weights, write_project
 
-WAIT_S = 900.0
 STEPS, STOPPED_AT = 40, 4
 SERVER = ("aiohttp_cors", "opencensus", "smart_open", "virtualenv")  # of what ray[default] brings
 RAY = (sys.executable, "-P", "-m", "ray.scripts.scripts")
 STEPWELL = (sys.executable, "-m", "pipeline.cli.app")
-SLOW_REWARD = """
-import time
-
-def brief(sample):
-    time.sleep(0.05)  # so that a stop finds the run in its middle
-    return len(sample.completion) / 100
-"""
 NO_TOKEN: Mapping[str, str] = {}
 TOKEN_KEYS = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
@@ -54,13 +44,6 @@ def environment(home: Path) -> dict[str, str]:
     """Of a process whose home has no token, and that finds `ray`."""
     kept = {key: value for key, value in os.environ.items() if key not in TOKEN_KEYS}
     return kept | {"HOME": str(home), "PATH": f"{Path(sys.executable).parent}:{kept['PATH']}"}
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + WAIT_S
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.5)
 
 
 def free_port() -> int:
@@ -119,17 +102,9 @@ def test_a_stopped_job_goes_on_in_the_next(
     head: Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    recipe = MINE.replace("file: rows/train.jsonl", "task: swaps, size: 64, difficulty: [2, 3]")
-    recipe = recipe.replace(
-        "steps: 2", f"steps: {STEPS}, prompts_per_step: 4, micro_batch_rows: 16"
-    )
-    recipe += (
-        "hardware: {device: cpu, engine: native, threads_per_rank: 1, threads_per_engine: 1}\n"
-    )
-    Path("mine.yaml").write_text(recipe)
-    Path("brief.py").write_text(SLOW_REWARD)
+    write_project(tmp_path, steps=STEPS)
     storage = tmp_path / "shared"
-    run = storage / "mine.1"
+    run = storage / NAME
     launch = ["launch", "mine.yaml", "--on", "ray", "--address", head.address]
     launch += ["--storage", str(storage)]
 
@@ -167,7 +142,7 @@ def test_a_stopped_job_goes_on_in_the_next(
         assert row["id"] == document["job"]["id"]
         return row
 
-    wait_until(lambda: (run / "journal" / "reason" / f"step-{STOPPED_AT:06d}.parquet").exists())
+    wait_until(lambda: has_step(run, STOPPED_AT))
     assert job("--status")["state"] == "RUNNING"
     _, words = stepwell("launch", "--status")
     assert "wants a token" in words

@@ -1,22 +1,35 @@
 """The batch file on a real SLURM: requeued in the middle, it ends with a plain run's weights.
 
-Needs a cluster that answers `sinfo`; one host with slurmctld and slurmd will do.
+Needs a cluster that answers `sinfo`; slurm_here.sh makes one of this host.
 """
 
-import hashlib
 import json
+import re
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.launch.test_files import MINE
+from tests.launch.slow_run import has_step, wait_until, weights, write_project
 
-WAIT_S = 600.0
-STEPS = 6
+STEPS, REQUEUED_AT = 12, 4
+STEPWELL = (sys.executable, "-m", "pipeline.cli.app")
+LAUNCH = (*STEPWELL, "launch", "mine.yaml", "--on", "slurm", "--json")
+RUNS = """#!/bin/bash
+echo "$@" >> "${0%/*}/calls"
+case $(wc -l < "${0%/*}/calls") in
+  1|2) trap 'kill $!; exit 4' TERM; sleep 600 & wait ;;
+  3) exit 3 ;;
+esac
+"""
+RAY = """#!/bin/bash
+echo >> "${0%/*}/$1"
+[ $1 = start ] || exec test -e "${0%/*}/ready"
+trap 'kill $!' TERM
+sleep 600 &
+wait
+"""
 
 
 def answer(*words: str) -> str:
@@ -30,45 +43,77 @@ def has_slurm() -> bool:
         return False
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + WAIT_S
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.5)
+SLURM_HERE = pytest.mark.skipif(not has_slurm(), reason="no SLURM answers here")
 
 
-def weights(run: Path) -> dict[str, str]:
-    files = sorted((run / "stages" / "reason" / "model").glob("*.safetensors"))
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+def restarts(job: str) -> int:
+    """How often a job came back; one that waits to is told to start."""
+    subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], capture_output=True)
+    return int(re.findall(r"Restarts=(\d+)", answer("scontrol", "show", "job", job))[0])
+
+
+def state() -> str:
+    return json.loads(answer(*STEPWELL, "launch", "--status", "--json"))["jobs"][0]["state"]
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not has_slurm(), reason="no SLURM answers here")
+@SLURM_HERE
+def test_what_ends_early_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Warned while Ray starts, warned later, requeued, and failed, with programs in the places of
+    Ray and of the run."""
+    monkeypatch.chdir(tmp_path)
+    write_project(tmp_path, steps=1)
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, text in (("stepwell", RUNS), ("ray", RAY)):
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+
+    def lines(name: str) -> int:
+        file = programs / name
+        return len(file.read_text().splitlines()) if file.is_file() else 0
+
+    (file,) = [f for f in json.loads(answer(*LAUNCH, "--dry-run"))["files"] if f.endswith("batch")]
+    text = re.sub(
+        r"export PATH=\S+", f"export PATH={programs}:/usr/bin:/bin", Path(file).read_text()
+    )
+    Path(file).write_text(text)
+    document = json.loads(answer(*LAUNCH))
+    assert document["edited"] == [file]
+    job = document["job"]["id"]
+    wait_until(lambda: lines("health-check") > 0)
+    answer("scancel", "--signal=USR1", "--batch", job)
+    wait_until(lambda: restarts(job) == 1)
+    assert lines("calls") == 0
+    (programs / "ready").touch()
+    wait_until(lambda: lines("calls") == 1)
+    answer("scancel", "--signal=USR1", "--batch", job)
+    wait_until(lambda: restarts(job) == 2 and lines("calls") == 2)
+    answer("scontrol", "requeue", job)
+    wait_until(lambda: restarts(job) == 4 and lines("calls") == 4)
+    wait_until(lambda: state() == "COMPLETED")
+    log = (Path(document["folder"]) / f"slurm-{job}.log").read_text()
+    assert log.count("exit code 4: requeued") == 2
+    assert log.count("exit code 3: requeued") == 1
+
+
+@pytest.mark.slow
+@SLURM_HERE
 def test_a_requeued_job_ends_with_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    recipe = MINE.replace("file: rows/train.jsonl", "task: swaps, size: 64, difficulty: [2, 3]")
-    recipe = recipe.replace(
-        "steps: 2", f"steps: {STEPS}, prompts_per_step: 4, micro_batch_rows: 16"
-    )
-    recipe += "hardware: {device: cpu, threads_per_rank: 1, threads_per_engine: 1}\n"
-    Path("mine.yaml").write_text(recipe)
-    Path("brief.py").write_text("def brief(sample):\n    return len(sample.completion) / 100\n")
-    stepwell = [sys.executable, "-m", "pipeline.cli.app"]
-    answer(*stepwell, "run", "mine.yaml", "--run-dir", "plain")
-    document = json.loads(answer(*stepwell, "launch", "mine.yaml", "--on", "slurm", "--json"))
+    write_project(tmp_path, steps=STEPS)
+    document = json.loads(answer(*LAUNCH))
     job, run = document["job"]["id"], Path(document["run_dir"])
-
-    def state() -> str:
-        row = json.loads(answer(*stepwell, "launch", "--status", "--json"))["jobs"][0]
-        return row["state"]
-
-    log = Path(document["folder"]) / f"slurm-{job}.log"
-    wait_until(lambda: log.is_file() and f"step {STEPS // 2}/{STEPS}" in log.read_text())
+    wait_until(lambda: has_step(run, REQUEUED_AT))
     answer("scontrol", "requeue", job)
-    answer("scontrol", "update", f"JobId={job}", "StartTime=now")
+    wait_until(lambda: restarts(job) == 1)
+    assert not weights(run)
     wait_until(lambda: state() in ("COMPLETED", "FAILED", "CANCELLED"))
     assert state() == "COMPLETED"
-    assert "Restarts=1" in answer("scontrol", "--oneliner", "show", "job", job)
-    assert weights(run) == weights(Path("plain"))
+    assert restarts(job) == 1
+    log = (Path(document["folder"]) / f"slurm-{job}.log").read_text()
+    assert f"step {STEPS}/{STEPS}" in log
+    answer(*STEPWELL, "run", "mine.yaml", "--run-dir", "plain")
+    assert weights(run) == weights(Path("plain")) != {}
