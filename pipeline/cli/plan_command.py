@@ -23,7 +23,7 @@ def plan(
         ),
     ] = None,
     probe: Annotated[
-        bool, typer.Option("--probe", help="Measure the rates first: a few steps, a minute or so.")
+        bool, typer.Option("--probe", help="Measure the rates first: a few steps, minutes.")
     ] = False,
     simulate: Annotated[
         str | None,
