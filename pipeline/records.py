@@ -13,6 +13,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.recurrent.explore import Exploration
 from pipeline.recurrent.request import DepthRequest
 
 StopReason = Literal["eos", "length"]
@@ -73,6 +74,7 @@ class Request:
     temperature: float
     top_p: float = 1.0
     depth: DepthRequest | None = None  # None: the model's own number of iterations
+    explore: Exploration | None = None  # None: one path a token
     repeat: int = 0  # times that the step had met the prompt before
 
     @property

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
+from pipeline.artifacts import file_sha256
 from pipeline.cluster.beats import start_beat
 from pipeline.cluster.places import interface_of
 from pipeline.cluster.setups import GrpoSetup, PreferenceSetup, ServiceSetup
@@ -24,6 +25,7 @@ from pipeline.generate.service import Depths, RolloutService, Sampling
 from pipeline.generate.step_queue import StepQueue
 from pipeline.generate.steps import GrpoRollouts, PreferenceModel
 from pipeline.records import Prompt, Request, Rollout
+from pipeline.recurrent.explore import RIGHT_HEAD
 
 if TYPE_CHECKING:
     from pipeline.generate.reward_scorer import RewardScorer
@@ -373,4 +375,6 @@ def _shape_of(model: Path) -> str:
     config = json.loads((model / "config.json").read_text())
     for key in ("_name_or_path", "transformers_version", "use_cache", "torch_dtype", "dtype"):
         config.pop(key, None)
-    return json.dumps(config, sort_keys=True)
+    head = model / RIGHT_HEAD  # an engine reads it once
+    judge = {"right_head": file_sha256(head)} if head.is_file() else {}
+    return json.dumps(config | judge, sort_keys=True)

@@ -18,6 +18,7 @@ from pipeline.generate.engine import EngineSettings, WeightVersionError
 from pipeline.generate.native.admission import check
 from pipeline.generate.native.forward import RowModel
 from pipeline.generate.native.kv_pool import KvPool
+from pipeline.generate.native.paths import judge_of
 from pipeline.generate.native.session import Session
 from pipeline.records import Request, Rollout
 from pipeline.recurrent.config import MODEL_TYPE, RecurrentConfig
@@ -45,6 +46,7 @@ class NativeEngine:
             device=settings.device,
         )
         self._rows = RowModel(self.model, self.pool)
+        self._judge = judge_of(model, device=settings.device)
         self._max_sequences = settings.max_sequences
         self._ends = _ends(model, self.model.config)
         self._plain = default_request(self.model.config.to_dict(), _generation(model))
@@ -72,6 +74,7 @@ class NativeEngine:
             ends=self._ends,
             version=version,
             shape=self._shape,
+            judge=self._judge,
         )
         self._running = True
         try:

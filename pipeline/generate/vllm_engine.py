@@ -98,7 +98,8 @@ class VllmEngine:
     def generate(self, requests: Sequence[Request], *, version: int) -> Iterator[Rollout]:
         """Yield each request's rollout as it ends.
 
-        Raises WeightVersionError, and ValueError for depths that the model cannot run.
+        Raises WeightVersionError, and ValueError for depths that the model cannot run, or for
+        exploration.
         """
         if version != self.version:
             raise WeightVersionError(
@@ -144,6 +145,11 @@ class VllmEngine:
 
     def _depth(self, request: Request) -> DepthRequest | None:
         """How the request's depths are chosen; None for a dense model."""
+        if request.explore is not None:
+            raise ValueError(
+                f"prompt {request.prompt_id!r} asks to explore, which vLLM does not: leave "
+                "explore out, or set hardware.engine: native, which serves recurrent models"
+            )
         if self._depths is not None:
             return self._depths.resolve(request.depth)
         if request.depth is not None:

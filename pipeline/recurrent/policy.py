@@ -4,6 +4,8 @@ Its decision after iteration i < cap is Bernoulli; the log-probability of a dept
 the decisions that led to it.
 """
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,6 +24,14 @@ class HaltingPolicy(nn.Module):
         self.scalars = nn.Linear(SCALARS, width, bias=False)
         self.iteration = nn.Embedding(max_iterations + 1, width)
         self.out = nn.Linear(width, 1)
+
+    @classmethod
+    def of(cls, weights: Mapping[str, Tensor]) -> "HaltingPolicy":
+        """The head of these weights (its `state_dict`), whose sizes they tell."""
+        width, hidden = weights["state.weight"].shape
+        head = cls(hidden, width=width, max_iterations=len(weights["iteration.weight"]) - 1)
+        head.load_state_dict(weights)
+        return head
 
     def forward(
         self, state: Tensor, previous: Tensor, iteration: Tensor, log_price: Tensor

@@ -22,6 +22,7 @@ from pipeline.recipe.model_source import ModelSource, ScratchModel
 from pipeline.records import Request, Rollout
 from pipeline.recurrent.config import RecurrentConfig
 from pipeline.recurrent.counter import DEPTH, uniform
+from pipeline.recurrent.explore import Exploration
 from pipeline.recurrent.model import RecurrentForCausalLM
 from pipeline.recurrent.policy import decision_logprob
 from pipeline.recurrent.request import DepthRequest
@@ -179,6 +180,12 @@ def test_more_prompt_tokens_than_a_step_takes(
 def test_a_dense_model_has_no_depth(engine: VllmEngine) -> None:
     batch = replace(requests(1)[0], depth=DepthRequest(depth=2))
     with pytest.raises(ValueError, match="'0' asks for a depth, and the model has no core"):
+        next(engine.generate([batch], version=engine.version))
+
+
+def test_it_does_not_explore(engine: VllmEngine) -> None:
+    batch = replace(requests(1)[0], explore=Exploration(paths=2, noise=0.1))
+    with pytest.raises(ValueError, match=r"asks to explore.*set hardware\.engine: native"):
         next(engine.generate([batch], version=engine.version))
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.recurrent.counter import DEPTH, STATE, TOKEN, normal, uniform
+from pipeline.recurrent.counter import DEPTH, PATH, STATE, TOKEN, normal, path_noise, uniform
 
 WORD = 2**64 - 1
 
@@ -90,3 +90,26 @@ def test_normal_draws_are_truncated_normal() -> None:
     assert abs(drawn.mean()) < 0.02
     # Var of N(0, 1) truncated at 2: 1 - 2 * 2 phi(2) / (2 Phi(2) - 1)
     assert drawn.var() == pytest.approx(0.7737, abs=0.02)
+
+
+def test_a_paths_noise_is_normal_and_its_own() -> None:
+    many = torch.arange(4000)
+    drawn = path_noise(many, at(3), at(2), at(1), width=8)
+    assert drawn.dtype == torch.float32
+    assert drawn.shape == (4000, 8)
+    assert abs(drawn.mean()) < 0.02
+    assert drawn.var() == pytest.approx(1.0, abs=0.03)
+    assert drawn.pow(4).mean() == pytest.approx(3.0, abs=0.2)
+    for other in ((many + 1, 3, 2, 1), (many, 4, 2, 1), (many, 3, 3, 1), (many, 3, 2, 2)):
+        seed, *rest = other
+        again = path_noise(torch.as_tensor(seed), *(at(one) for one in rest), width=8)  # type: ignore[arg-type]
+        pair = torch.stack((drawn.flatten(), again.flatten()))
+        assert abs(torch.corrcoef(pair)[0, 1]) < 4 / math.sqrt(32_000)
+    assert torch.equal(path_noise(many[7:8], at(3), at(2), at(1), width=8), drawn[7:8])
+
+
+def test_a_paths_noise_never_changes() -> None:
+    drawn = path_noise(at(7), at(3), at(2), at(1), width=2)[0].tolist()
+    by_keys = [by_hand(7, 3, 2, PATH, 1, channel) for channel in (0, 1)]
+    expected = torch.special.ndtri(torch.tensor(by_keys, dtype=torch.float64)).tolist()
+    assert drawn == pytest.approx(expected, abs=1e-6)

@@ -61,12 +61,8 @@ def load(path: Path) -> dict[str, Tensor]:
 
 
 def policy_of(named: Mapping[str, Tensor]) -> HaltingPolicy:
-    """The head of these weights, whose sizes they tell."""
-    weights = {name.removeprefix(HALTING): tensor for name, tensor in named.items()}
-    width, hidden = weights["state.weight"].shape
-    head = HaltingPolicy(hidden, width=width, max_iterations=len(weights["iteration.weight"]) - 1)
-    head.load_state_dict(weights)
-    return head
+    """The head of these weights, by their checkpoint names."""
+    return HaltingPolicy.of({name.removeprefix(HALTING): part for name, part in named.items()})
 
 
 def with_head(model: Path, out: Path, head: HaltingPolicy) -> Path:

@@ -8,7 +8,7 @@ import torch
 from pipeline.generate.native.forward import RowModel
 from pipeline.generate.native.kv_pool import KvPool
 from pipeline.generate.native.prefill import PrefilledPrompt, prefill
-from pipeline.generate.native.row_table import IDLE, Rows, depth_of
+from pipeline.generate.native.row_table import IDLE, Rows, depth_of, spare_entries
 from pipeline.records import Request
 from pipeline.recurrent.config import RecurrentConfig
 from pipeline.recurrent.request import HEAD_RULES, DepthRequest
@@ -123,6 +123,7 @@ def needed(request: Request, depth: DepthRequest, *, pool: KvPool) -> tuple[int,
     prompt = len(request.prompt_tokens) - 1
     core = prompt * pool.entries_of(depth.prefill_depth)
     core += sum(pool.entries_of(depth.planned(t)) for t in range(request.max_tokens))
+    core += spare_entries(request, depth)
     return core, prompt + request.max_tokens
 
 
@@ -149,8 +150,11 @@ def check(request: Request, *, config: RecurrentConfig, pool: KvPool) -> None:
         raise ValueError(f"{name}: rule 'q_exit' needs a model with an exit gate")
     core, dense = needed(request, depth, pool=pool)
     if core > pool.core.entries or dense > pool.dense.entries:
+        less = f"lower max_tokens{' or the depth' if config.tie_iterations else ''}"
+        if request.explore is not None:
+            less = f"lower explore.paths, or {less}"
         raise ValueError(
             f"{name}: needs {core} entries of the core's keys and values and {dense} of the other "
             f"layers', the pool has {pool.core.entries} and {pool.dense.entries}: raise "
-            f"kv_cache_gib, or lower max_tokens{' or the depth' if config.tie_iterations else ''}"
+            f"kv_cache_gib, or {less}"
         )

@@ -112,6 +112,15 @@ class RowModel:
         """What rows see at the iterations of `planes`. All [N]."""
         return self._view(self.pool.core_table, rows * self.pool.planes + planes, positions, own)
 
+    def path_view(
+        self, rows: np.ndarray, planes: np.ndarray, positions: np.ndarray, own: Entries
+    ) -> View:
+        """The same of states beside the rows' own, which see themselves at their own position."""
+        view = self.core_view(rows, planes, positions, own)
+        index = view.index.view(len(rows), -1)
+        index[torch.arange(len(rows), device=self.device), self.to(positions)] = self.to(own)
+        return view
+
     def dense_view(self, rows: np.ndarray, positions: np.ndarray, own: Entries) -> View:
         """What rows see in the prelude and the coda. All [N]."""
         return self._view(self.pool.dense_table, rows, positions, own)

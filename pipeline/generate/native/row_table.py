@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.generate.inverse_cdf import token_draws
 from pipeline.records import Request, Rollout, StopReason
+from pipeline.recurrent.explore import exploration_flops
 from pipeline.recurrent.request import RULES, DepthRequest
 from pipeline.recurrent.shape import RecurrentShape, rollout_flops
 
@@ -42,6 +43,10 @@ class Rows:
         self.segment = np.ones(rows, dtype=np.int64)
         self.plan = np.zeros((rows, positions), dtype=np.int64)  # caps by generated token
         self.entries = np.zeros_like(self.plan)  # of the core that a token will have taken
+
+        self.paths = np.ones(rows, dtype=np.int64)
+        self.noise = np.zeros(rows, dtype=np.float32)
+        self.spare = np.zeros(rows, dtype=np.int64)  # core entries that paths may still take
 
         self.draws = np.zeros((rows, positions))  # uniform, by generated token
         self.token = np.zeros(rows, dtype=np.int64)  # the input that runs
@@ -82,6 +87,10 @@ class Rows:
         self.segment[row] = depth.segment if depth.rule == "policy" else 1
         self.plan[row, : request.max_tokens] = [depth.planned(t) for t in range(request.max_tokens)]
         self.entries[row] = self.plan[row] if self.planes is None else self.planes
+        explore = request.explore
+        self.paths[row] = 1 if explore is None else explore.paths
+        self.noise[row] = 0.0 if explore is None else explore.noise
+        self.spare[row] = spare_entries(request, depth)
         first = len(request.prompt_tokens) - 1
         self.draws[row, : request.max_tokens] = token_draws(
             request.seed, first=first, count=request.max_tokens
@@ -125,7 +134,16 @@ class Rows:
     def promised(self, row: int) -> int:
         """Core entries that the row may still take."""
         index, end = self.generated[row], self.max_tokens[row]
-        return int(self.entries[row, index:end].sum() - self.held[row])
+        return int(self.entries[row, index:end].sum() - self.held[row] + self.spare[row])
+
+    def others_alive(self, rows: np.ndarray, iterations: np.ndarray) -> np.ndarray:
+        """Paths beside path 0 that rows run iterations with, all [N]."""
+        alive = np.ones(len(rows), dtype=np.int64)
+        for number, (row, iteration) in enumerate(zip(rows, iterations, strict=True)):
+            request = self.requests[row]
+            if request is not None and request.explore is not None:
+                alive[number] = request.explore.alive(int(iteration))
+        return alive - 1
 
     def entries_held(self, row: int) -> np.ndarray:
         """Core entries that each position took, from the last prompt position on."""
@@ -141,14 +159,31 @@ class Rows:
         self.phase[row] = IDLE
 
     def rollout(
-        self, row: int, *, stop: StopReason, version: int, shape: RecurrentShape
+        self,
+        row: int,
+        *,
+        stop: StopReason,
+        version: int,
+        shape: RecurrentShape,
+        judge_width: int | None,
     ) -> Rollout:
-        """What the row generated."""
+        """What the row generated. `judge_width`: hidden units of the head that judges paths; None:
+        the readout does."""
         request, count = self.requests[row], int(self.generated[row])
         assert request is not None
         depth = depth_of(request, shape.num_iterations)
         depths = self.depths[row, :count].tolist()
         chances = tuple(self.depth_logprobs[row, :count].tolist())
+        length = len(request.prompt_tokens)
+        flops = rollout_flops(shape, prompt_tokens=length, depths=depths, request=depth)
+        if request.explore is not None:
+            flops += exploration_flops(
+                shape,
+                request.explore,
+                prompt_tokens=length,
+                depths=depths,
+                head_width=judge_width,
+            )
         return Rollout(
             prompt_id=request.prompt_id,
             repeat=request.repeat,
@@ -162,12 +197,18 @@ class Rows:
             depths=tuple(depths),
             prompt_depth=depth.prefill_depth,
             depth_logprobs=chances if depth.rule == "policy" and depth.sampled else None,
-            flops=rollout_flops(
-                shape, prompt_tokens=len(request.prompt_tokens), depths=depths, request=depth
-            ),
+            flops=flops,
         )
 
 
 def depth_of(request: Request, num_iterations: int) -> DepthRequest:
     """The request's depth; without one, the model's own number of iterations."""
     return request.depth or DepthRequest(depth=num_iterations)
+
+
+def spare_entries(request: Request, depth: DepthRequest) -> int:
+    """Core entries that the request's paths hold at most beyond those of one path: one token at a
+    time explores."""
+    if request.explore is None:
+        return 0
+    return request.explore.spare_entries(max((depth.depth, *depth.schedule)))

@@ -14,9 +14,11 @@ from torch import Tensor
 from pipeline.generate.inverse_cdf import sample
 from pipeline.generate.native.admission import Admission
 from pipeline.generate.native.forward import RowModel
+from pipeline.generate.native.paths import Paths
 from pipeline.generate.native.row_exits import RowExits
 from pipeline.generate.native.row_table import ENTERING, IDLE, LEAVING, RUNNING, Rows
 from pipeline.records import Request, Rollout
+from pipeline.recurrent.policy import HaltingPolicy
 from pipeline.recurrent.shape import RecurrentShape
 
 BETWEEN_SHARE = 0.4
@@ -36,6 +38,7 @@ class Session:
         ends: np.ndarray,  # [V] bool: tokens that end a sequence
         version: int,
         shape: RecurrentShape,
+        judge: HaltingPolicy | None = None,  # of paths; None: the next token's entropy judges
     ) -> None:
         self.model, self.pool = model, model.pool
         self.ends, self.version, self.shape = ends, version, shape
@@ -43,6 +46,8 @@ class Session:
         self.rows = Rows(rows, positions=self.pool.positions, planes=planes)
         self.admission = Admission(requests, model=model, rows=self.rows)
         self.exits = RowExits(model, self.rows)
+        self.paths = Paths(model, self.rows, judge)
+        self.judge_width = None if judge is None else judge.state.out_features
         width = model.backbone.config.hidden_size
         self.state = torch.zeros(rows, width, dtype=model.dtype, device=model.device)
         self.embedded = torch.zeros_like(self.state)
@@ -54,6 +59,7 @@ class Session:
 
     def close(self) -> None:
         """Give everything back to the pool."""
+        self.paths.close()
         self.admission.close()
 
     @torch.inference_mode()
@@ -89,6 +95,11 @@ class Session:
         stops = self.exits.stops(active, old=old, new=new)
         leaving = active[stops | (rows.iteration[active] >= rows.cap[active])]
         pool.core.promised -= rows.leave(leaving)
+        won, states = self.paths.follow(
+            active, old=old, new=new, embedded=embedded, entries=entries
+        )
+        if len(won):
+            self.state[self.model.to(won)] = states
 
     def _leave(self, leaving: np.ndarray) -> list[Rollout]:
         """Rows done with the core: their next tokens, and the rollouts that end with them."""
@@ -105,7 +116,15 @@ class Session:
         rollouts = []
         for row, by_eos in zip(leaving[over].tolist(), at_end[over].tolist(), strict=True):
             stop = "eos" if by_eos else "length"
-            rollouts.append(rows.rollout(row, stop=stop, version=self.version, shape=self.shape))
+            rollouts.append(
+                rows.rollout(
+                    row,
+                    stop=stop,
+                    version=self.version,
+                    shape=self.shape,
+                    judge_width=self.judge_width,
+                )
+            )
             self.admission.end(row)
         return rollouts
 
