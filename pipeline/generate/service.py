@@ -32,6 +32,7 @@ from pipeline.records import (
     group_names,
     repeats,
 )
+from pipeline.recurrent.explore import Exploration
 from pipeline.recurrent.request import DepthRequest
 from rewards.api import INFRA_ERROR, Reward, Sample
 
@@ -57,15 +58,18 @@ class Sampling:
     temperature: float
     top_p: float
     max_tokens: int
+    explore: Exploration | None = None  # None: one path a token
 
 
 def sampling_of(spec: GrpoStage | RejectStage | EvaluateStage) -> Sampling:
     """How a stage draws its completions."""
+    explore = spec.explore if isinstance(spec, EvaluateStage) else None
     return Sampling(
         samples=spec.samples_per_prompt,
         temperature=spec.temperature,
         top_p=spec.top_p,
         max_tokens=spec.max_tokens,
+        explore=None if explore is None else Exploration(**explore.model_dump()),
     )
 
 
@@ -191,6 +195,7 @@ class RolloutService:
                     max_tokens=sampling.max_tokens,
                     temperature=sampling.temperature,
                     top_p=sampling.top_p,
+                    explore=sampling.explore,
                     repeat=repeat,
                 )
                 for i in range(sampling.samples)

@@ -17,6 +17,7 @@ from pipeline.recipe.reward_spec import Judge
 from pipeline.recipe.routing import possible_judges
 from pipeline.recipe.schema import Recipe, Stage
 from pipeline.recipe.stage_base import Input
+from pipeline.recurrent.explore import RIGHT_HEAD
 from rewards.source_files import source_files
 
 _MODEL_SUFFIXES = (".json", ".safetensors", ".bin", ".jinja", ".model", ".txt")
@@ -28,6 +29,7 @@ _SAMPLE_BYTES = 2**20
 def spec_identity(spec: Stage) -> dict[str, Any]:
     """What a stage says, without what leaves its result as it is; its own models by contents."""
     content = spec.model_dump(mode="json", exclude=set(spec.neutral_keys))
+    content = {k: v for k, v in content.items() if v is not None or k not in spec.silent_keys}
     return content | {key: model_identity(source) for key, source in spec.own_models.items()}
 
 
@@ -81,6 +83,8 @@ def model_identity(source: ModelSource) -> dict[str, Any]:
     if source.path is not None:
         files = [p for p in Path(source.path).iterdir() if p.suffix in _MODEL_SUFFIXES]
         content["path"] = {p.name: _weights_digest(p) for p in sorted(files)}
+        if (head := Path(source.path) / RIGHT_HEAD).is_file():
+            content["right_head"] = file_sha256(head)
         if source.trust_remote_code:
             content["code"] = _code_digests(Path(source.path))
     if source.gguf is not None:

@@ -17,6 +17,7 @@ from pipeline.plan.checks import (
 )
 from pipeline.plan.device import device_of
 from pipeline.plan.engine_models import engine_model_mistakes
+from pipeline.plan.explore_mistakes import explore_mistakes
 from pipeline.plan.identity import (
     entry_identity,
     hardware_identity,
@@ -48,6 +49,7 @@ def make_plan(recipe: Recipe, *, cores: int | None = None) -> Plan:
         mistakes += length_mistakes(recipe, name, stage)
         mistakes += recurrent_mistakes(recipe, name, stage)
         mistakes += outcome_mistakes(recipe, name, stage)
+        mistakes += explore_mistakes(recipe, name, stage, device=device_of(recipe.hardware))
         mistakes += code_mistakes(recipe, name, stage)
         mistakes += lora_mistakes(recipe, name, stage)
         mistakes += engine_model_mistakes(recipe, name, stage, device=device_of(recipe.hardware))

@@ -5,10 +5,27 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
+from pipeline.recipe.section import Strict
 from pipeline.recipe.stage_base import ENGINE_KEYS, Input, Product, StageBase
 from pipeline.recipe.stage_work import UNKNOWN, Lengths, Sampled, Work
 
 Effort = Literal["low", "medium", "high"]
+
+
+class Explore(Strict):
+    """Exploration in latent space: after its first iteration each generated token goes on as
+    several noisy paths, of which the one is left that the model's "right already?" head finds
+    likeliest to be right, or in a model without one, whose next token is surest. What all paths
+    cost is in the FLOPs. For recurrent models and the native engine."""
+
+    paths: PositiveInt
+    """States that a token goes on with, the undisturbed one among them; 1: no exploration."""
+    noise: float = Field(ge=0.0, allow_inf_nan=False)
+    """Standard deviation of what is added to a path's state before each iteration, as a share of
+    the state's own root mean square."""
+    keep: float = Field(default=0.5, gt=0.0, le=1.0)
+    """Share of the paths that goes on after an iteration, two at least; 1: all, and the last
+    iteration decides. Successive halving (arXiv 1502.07943)."""
 
 
 class EvaluateStage(StageBase):
@@ -21,6 +38,7 @@ class EvaluateStage(StageBase):
     product: ClassVar[Product] = "report"
     uses_engines: ClassVar[bool] = True
     hardware_keys: ClassVar[tuple[str, ...]] = ENGINE_KEYS
+    silent_keys: ClassVar[frozenset[str]] = frozenset({"explore"})
 
     kind: Literal["evaluate"]
     """Accuracy on held-out prompts."""
@@ -46,6 +64,8 @@ class EvaluateStage(StageBase):
     """Mean iterations of a calibrated recurrent model, as a share of its full depth."""
     depth: PositiveInt | None = None
     """Iterations of every token of a recurrent model."""
+    explore: Explore | None = None
+    """Several noisy paths of each token's state, of which one is left; default: one path."""
 
     @model_validator(mode="after")
     def _check(self) -> "EvaluateStage":
@@ -53,6 +73,10 @@ class EvaluateStage(StageBase):
         written = [key for key, value in depths.items() if value is not None]
         if len(written) > 1:
             raise ValueError(f"give one of {' and '.join(written)}: each decides the depth")
+        if self.explore is not None and self.depth == 1:
+            raise ValueError(
+                "explore needs a depth of at least 2 (now 1): paths part after the first iteration"
+            )
         if max(self.pass_k) > self.samples_per_prompt:
             raise ValueError(
                 f"pass_k={max(self.pass_k)} needs at least as many samples_per_prompt "

@@ -40,6 +40,11 @@ _FOREIGN_KEYS = {
 """What other frameworks call our keys (TRL, verl, OpenRLHF), for suggestions."""
 
 
+_OTHER_STAGES = {
+    "explore": "it is for evaluate stages alone: what is learned from must replay, as one path",
+}
+"""Keys of some stages that others cannot have, and why."""
+
 _EXPECTED = {
     "string": "text",
     "int": "a whole number",
@@ -181,6 +186,8 @@ def _unknown_key(key: str, section: Any) -> str:
     known = list(options[0].model_fields) if options else []
     if options and key in options[0].removed_keys:
         return f"there is no such key any more: {options[0].removed_keys[key]}; remove it"
+    if key in _OTHER_STAGES and "kind" in known:
+        return f"no key of this stage; {_OTHER_STAGES[key]}"
     translated = _FOREIGN_KEYS.get(key, "")
     if translated.partition(".")[0] in known:
         return f"unknown key; did you mean {translated}?"

@@ -58,6 +58,9 @@ class StageBase(Strict):
     """Keys of `hardware:` that change its bits: how sums are split, never how much runs at once."""
     neutral_keys: ClassVar[frozenset[str]] = frozenset()
     """Keys of its own that leave its result as it is."""
+    silent_keys: ClassVar[frozenset[str]] = frozenset()
+    """Keys of its own that say nothing where they are null: such a stage is what it was before it
+    had the key."""
 
     def inputs(self) -> tuple[Input, ...]:
         """Everything it reads, in the recipe's order."""

@@ -81,6 +81,8 @@ def _evaluate(
         meter.add_flops(flops or 0.0)
     write_scored([s for g in groups for s in g.samples], ctx.out / f"{name}.parquet")
     result = {"model": name, "prompts": spec.prompts, **summary(groups, spec)}
+    if spec.explore is not None:
+        result["explore"] = spec.explore.model_dump()
     if flops is None:
         return result
     energy = None if resumed else meter.energy

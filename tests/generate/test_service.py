@@ -16,12 +16,15 @@ from pipeline.generate.service import (
     RolloutError,
     RolloutService,
     Sampling,
+    sampling_of,
     weighted_sum,
 )
 from pipeline.generate.steps import GrpoRollouts
 from pipeline.generate.unscored import TooManyUnscored
+from pipeline.recipe.evaluate_stage import EvaluateStage
 from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.records import Prompt, Request
+from pipeline.recurrent.explore import Exploration
 from pipeline.recurrent.request import DepthRequest
 from rewards.api import Sample
 
@@ -88,6 +91,22 @@ def test_each_sample_runs_at_its_own_depth(
     without = {(r.prompt_id, r.sample): r for fake in fakes for r in fake.requests}
     assert {r.depth for r in without.values()} == {None}
     assert all(without[key].seed == r.seed for key, r in asked.items())  # the same draws
+
+
+def test_every_request_of_a_stage_that_explores_does(
+    make_service: Callable[..., Any], prompts: list[Prompt]
+) -> None:
+    keys = {"kind": "evaluate", "models": ["base"], "prompts": "train", "samples_per_prompt": 2}
+    explore = {"paths": 4, "noise": 0.1}
+    spec = EvaluateStage.model_validate({**keys, "max_tokens": 8, "explore": explore})
+    options: dict[str, Any] = {"source": "train", "seed": 1, "step": 0, "version": 0}
+    asked = []
+    for one in (spec, spec.model_copy(update={"explore": None})):
+        service, (fake,) = make_service(right_when_even, correct)
+        service.sample(prompts[:2], sampling=sampling_of(one), **options)
+        asked.append(fake.requests)
+    assert [r.explore for r in asked[0]] == [Exploration(paths=4, noise=0.1)] * 4
+    assert [replace(r, explore=None) for r in asked[0]] == asked[1]  # the same draws
 
 
 def test_a_missing_depth_is_named(make_service: Callable[..., Any], prompts: list[Prompt]) -> None:

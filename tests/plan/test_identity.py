@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.plan.identity import model_identity, spec_identity
 from pipeline.plan.plan import make_plan
+from pipeline.recipe.model_source import ModelSource
 from pipeline.recipe.sft_stage import SftStage
+from pipeline.recurrent.explore import RIGHT_HEAD
 from tests.plan.plans import (
     GRPO,
     SCRATCH,
@@ -208,3 +211,27 @@ def test_fingerprints_follow_every_file_and_data_folder(tmp_path: Path) -> None:
     assert prints()[1] == folder
     rows[2].write_text('{"question": "q", "answer": "b"}\n')
     assert prints()[1] != folder
+
+
+def test_a_key_that_a_stage_leaves_null_says_nothing() -> None:
+    """A run of before the key went on with its evaluations, and goes on with them."""
+    report = {"kind": "evaluate", "models": ["base"], "prompts": "train", "max_tokens": 64}
+    plain = spec_identity(recipe_with({"report": report}).stages["report"])
+    assert "explore" not in plain
+    assert plain["depth"] is None
+    explore = {"paths": 4, "noise": 0.1}
+    explored = spec_identity(
+        recipe_with({"report": {**report, "explore": explore}}).stages["report"]
+    )
+    assert explored == {**plain, "explore": {**explore, "keep": 0.5}}
+
+
+def test_the_head_that_judges_paths_is_part_of_a_model(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "model")
+    source = ModelSource(path=str(folder))
+    before = model_identity(source)
+    (folder / RIGHT_HEAD).parent.mkdir()
+    (folder / RIGHT_HEAD).write_text("a head")
+    after = model_identity(source)
+    assert after.pop("right_head")
+    assert after == before
