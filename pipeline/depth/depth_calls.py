@@ -111,6 +111,13 @@ def train_right(
     return right_already.train(job, labels=labels, steps=steps, lr=lr, width=width)
 
 
+def train_judge(job: HeadJob, rollouts: Path, *, steps: int, lr: float, width: int) -> str:
+    """See `pipeline.depth.labels.right_already.judge`; the file's path."""
+    from pipeline.depth.labels import right_already
+
+    return str(right_already.judge(job, rollouts, steps=steps, lr=lr, width=width))
+
+
 def update_head(
     job: HeadJob,
     rollouts: Path,

@@ -13,6 +13,7 @@ from pipeline.depth.compare.compare_part import RESULTS_FILE
 from pipeline.depth.compare.contenders import Contenders
 from pipeline.depth.parts import Part
 from pipeline.recipe.depth_stage import DepthStage
+from pipeline.recurrent.explore import RIGHT_HEAD
 
 ROOM = {
     "verdict": "go",
@@ -100,6 +101,25 @@ def test_every_part_is_made_from_those_before_it(
     assert output.info["depth"]["headroom"]["points_ci"] == [3.0, 7.0]
     config = json.loads((tmp_path / "out/model/config.json").read_text())
     assert config == KEYS
+
+
+@pytest.mark.parametrize(
+    ("joint", "made", "handed_on"),
+    [(None, True, True), ({"rounds": 1}, True, False), (None, False, False)],
+)
+def test_the_judge_of_paths_goes_with_the_weights_that_it_knows(
+    joint: Any, made: bool, handed_on: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class WithJudge(Parts):
+        def part(self, bench: Any, name: str, make: Callable[..., Any], **arguments: Any) -> Part:
+            part = super().part(bench, name, make, **arguments)
+            if name == "4-right" and made:
+                (part.model / RIGHT_HEAD).parent.mkdir()
+                (part.model / RIGHT_HEAD).write_text("a head")
+            return part
+
+    run(tmp_path, monkeypatch, WithJudge(tmp_path), joint=joint)
+    assert (tmp_path / "out/model" / RIGHT_HEAD).exists() == handed_on
 
 
 @pytest.mark.parametrize("force", [False, True])

@@ -23,10 +23,11 @@ from pipeline.depth.labels.warm_start import (
 from pipeline.depth.model.decisions import Decisions
 from pipeline.depth.model.features import Features
 from pipeline.depth.model.frozen import head_process
-from pipeline.depth.model.head import fresh, with_head
+from pipeline.depth.model.head import fresh, with_head, write_whole
 from pipeline.depth.model.replay import decision_features
 from pipeline.depth.trainer_jobs import HeadJob, RightLabels
 from pipeline.records import Rollout, read_scored
+from pipeline.recurrent.explore import RIGHT_HEAD
 from pipeline.recurrent.policy import HaltingPolicy
 
 BATCH_DECISIONS = 2048
@@ -72,14 +73,31 @@ def train(
         return _report(head, outcomes, device=job.device)
 
 
-def fixed_outcomes(job: HeadJob, rollouts: Path) -> Outcomes:
-    """Of completions whose tokens all ran at one depth: their states there, and their reward."""
+def judge(job: HeadJob, rollouts: Path, *, steps: int, lr: float, width: int) -> Path:
+    """Write a head that judges paths of latent exploration to `job.out`, a model's folder; returns
+    its file there.
+
+    It learns from `rollouts` at fixed depths, the cap's states among them, where nobody decides to
+    leave and paths are judged all the same. Raises ValueError where no rollout has a reward.
+    """
+    with head_process(job) as model:
+        head = fresh(model.config, width=width, seed=job.seed).to(job.device)
+        outcomes = fixed_outcomes(job, rollouts, at_cap=True)
+        fit(head, outcomes, steps=steps, lr=lr, seed=job.seed, device=job.device)
+    weights = {name: part.detach().cpu().clone() for name, part in head.state_dict().items()}
+    write_whole(weights, job.out / RIGHT_HEAD)
+    return job.out / RIGHT_HEAD
+
+
+def fixed_outcomes(job: HeadJob, rollouts: Path, *, at_cap: bool = False) -> Outcomes:
+    """Of completions whose tokens all ran at one depth: their states there, and their reward.
+    `at_cap`: those at the cap count too."""
     with head_process(job) as model:
         scored = [s for s in read_scored(rollouts) if s.reward is not None]
         if not scored:
             raise ValueError(f"no rollout in {rollouts} has a reward: see their verdicts")
         runs = [s.rollout for s in scored]
-        last = [_last_iterations(run, cap=job.max_depth) for run in runs]
+        last = [_last_iterations(run, cap=job.max_depth + at_cap) for run in runs]
         last = _thinned(last, most=job.max_tokens, seed=job.seed)
         features = decision_features(model, runs, last, log_prices=[0.0] * len(runs), job=job)
     reward = torch.tensor([min(max(s.reward or 0.0, 0.0), 1.0) for s in scored])
@@ -144,8 +162,8 @@ def fit(
 
 
 def _last_iterations(run: Rollout, *, cap: int) -> Decisions:
-    """Each token's last iteration as a decision to stop; none where it was the cap's, which nobody
-    decides after."""
+    """Each token's last iteration as a decision to stop, where it is under a cap: at one nobody
+    decides."""
     depths = torch.tensor(run.depths or ())
     token = (depths < cap).nonzero()[:, 0]
     return Decisions(

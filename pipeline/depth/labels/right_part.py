@@ -33,7 +33,8 @@ BEYOND, LEAST_BOX = 1.05, 0.99  # of the hypervolume's corner: share over the de
 
 
 def make(bench: Bench, out: Path, *, model: Path, labels: Path, room: Path) -> Mapping[str, Any]:
-    """Train and measure every candidate; the best becomes the part's model. Info: `candidates`."""
+    """Train and measure every candidate; the best becomes the part's model, and gets a judge of
+    paths, of the same rate, beside its weights. Info: `candidates`."""
     spec = bench.spec
     sources = _sources(spec, labels=labels, room=room)
     candidates = []
@@ -55,6 +56,14 @@ def make(bench: Bench, out: Path, *, model: Path, labels: Path, room: Path) -> M
     shutil.move(out / f"candidate-{best}", out / MODEL_FOLDER)
     for folder in out.glob("candidate-*"):
         shutil.rmtree(folder)
+    bench.ctx.cluster.call(
+        depth_calls.train_judge,
+        head_job(bench.plan, bench.ctx, model=model, out=out / MODEL_FOLDER),
+        room / headroom_part.ROLLOUTS,
+        steps=spec.warm_start.steps,
+        lr=candidates[best]["lr"],
+        width=spec.halting_width,
+    )
     return {"candidates": candidates, "best": best}
 
 

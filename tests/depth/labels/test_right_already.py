@@ -15,6 +15,7 @@ from pipeline.depth.labels.warm_start import full_depth_tokens, probed_only
 from pipeline.depth.model import head as heads
 from pipeline.depth.model.replay import at_depth, losses_by_depth
 from pipeline.depth.trainer_jobs import HeadJob, RightLabels
+from pipeline.generate.native.paths import judge_of
 from pipeline.records import Rollout
 from pipeline.recurrent.model import RecurrentForCausalLM
 
@@ -82,6 +83,23 @@ def test_it_learns_when_answers_are_right_and_ends_up_in_the_model(
         labels=labels, steps=150, lr=1e-2, width=8,
     )  # fmt: skip
     assert again == report
+
+
+def test_a_judge_of_paths_knows_the_cap_too(
+    make_job: MakeJob, rollouts: list[Rollout], make_scored: MakeScored
+) -> None:
+    runs = at_all_depths(rollouts)
+    scored = make_scored(runs, rewards=[float((r.depths or (0,))[0] == 4) for r in runs])
+    job = make_job()
+    with_cap = fixed_outcomes(job, scored, at_cap=True)
+    assert len(with_cap.right) == sum(len(r.tokens) for r in runs)
+    file = right_already.judge(job, scored, steps=150, lr=1e-2, width=8)
+    assert [path.name for path in job.out.iterdir()] == [file.parent.name]
+    judge = judge_of(job.out, device="cpu")
+    assert judge is not None
+    right = torch.sigmoid(-with_cap.features.logits(judge))
+    at_cap = with_cap.features.iteration == 4
+    assert right[at_cap].mean() > 0.8 > 0.2 > right[~at_cap].mean()
 
 
 def test_without_rewards_there_is_nothing_to_learn(

@@ -1,5 +1,6 @@
 """Candidates of the "right already?" head: measured on calibration prompts, and the best stays."""
 
+import inspect
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.depth import depth_calls
 from pipeline.depth.labels import right_part
 from pipeline.depth.trainer_jobs import HeadJob, RightLabels
 from pipeline.recipe.depth_stage import RIGHT_CANDIDATES, RIGHT_THRESHOLDS, DepthStage
@@ -30,9 +32,15 @@ class Bench:
         )
         self.trained: list[tuple[RightLabels, float]] = []
         self.measured: list[tuple[str, str, float | None]] = []
+        self.judges: list[tuple[Any, ...]] = []
         self.forgotten = False
 
-    def call(self, _: Any, job: HeadJob, *, labels: RightLabels, lr: float, **__: Any) -> Any:
+    def call(self, function: Any, job: HeadJob, *rest: Any, lr: float, **keywords: Any) -> Any:
+        inspect.signature(function).bind(job, *rest, lr=lr, **keywords)
+        if function is depth_calls.train_judge:
+            self.judges.append((job.out, *rest, lr))
+            return None
+        labels = keywords["labels"]
         job.out.mkdir()
         (job.out / "weights").write_text(job.out.name)
         self.trained.append((labels, lr))
@@ -74,4 +82,6 @@ def test_the_best_candidate_becomes_the_parts_model(
     assert len(set(bench.measured)) == candidates * RIGHT_THRESHOLDS
     assert {rule for _, rule, _ in bench.measured} == {"right"}
     assert bench.forgotten
+    rollouts, lr = tmp_path / "2" / "rollouts.parquet", bench.trained[best][1]
+    assert bench.judges == [(out / "model", rollouts, lr)]
     assert bench.trained[0][0] == RightLabels(rollouts=tmp_path / "2" / "rollouts.parquet")
