@@ -22,8 +22,8 @@ from pipeline.recurrent.explore import RIGHT_HEAD
 from pipeline.recurrent.policy import HaltingPolicy
 
 MARGIN = 1e-4
-"""By how much a path must be better than path 0, in nats: more than rounding, so that equal paths
-change nothing."""
+"""By how much a path must be better than path 0, in nats: more than float32's rounding, so that a
+batch decides nothing."""
 
 
 class Paths:
@@ -73,7 +73,8 @@ class Paths:
         first = np.flatnonzero(over & (rank == 0))
         at = place[first]
         own = self._score(active[at], old, new, at)
-        won = first[score[first] > own + MARGIN]
+        noisy = rows.noise[row[first]] > 0  # others are path 0, whatever rounding makes of them
+        won = first[noisy & (score[first] > own + MARGIN)]
         states = after[self.model.to(won)]
         self._change_places(here[won])
         self._leave(here[over | (fewer & (rank >= others))])
