@@ -33,7 +33,7 @@ from pipeline.depth.rl import joint_part, policy_part
 from pipeline.measure.drops import Drop, drop_rows
 from pipeline.plan.stage_plan import StagePlan
 from pipeline.recipe.depth_stage import DepthStage
-from pipeline.recurrent.explore import RIGHT_HEAD
+from pipeline.recurrent.explore import carry_judge
 from pipeline.recurrent.shape import MODEL_TYPE
 from pipeline.stages.context import Output, RunContext
 from pipeline.stages.support import MODEL_FOLDER, model_of
@@ -80,7 +80,7 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
     keys = Calibration.read(calibration.info)
 
     comparison = part(bench, "8-pareto", compare_part.make, contenders=contenders, calibration=keys)
-    judge = None if heads.right is None or joint is not None else heads.right / RIGHT_HEAD
+    judge = heads.right if joint is None else None
     return _calibrated(
         ctx, contenders.exported, keys, room=room, comparison=comparison, judge=judge, drops=drops
     )
@@ -175,13 +175,11 @@ def _calibrated(
     judge: Path | None,
     drops: Sequence[Drop],
 ) -> Output:
-    """The policy's model with its calibration and a judge of paths, which knows the states of the
-    frozen model; and all that was measured."""
+    """The policy's model with its calibration and the judge of paths of a model of the same states;
+    and all that was measured."""
     calibrate_part.write_model(model, ctx.out / MODEL_FOLDER, keys)
-    if judge is not None and judge.is_file():
-        place = ctx.out / MODEL_FOLDER / RIGHT_HEAD
-        place.parent.mkdir(exist_ok=True)
-        shutil.copyfile(judge, place)
+    if judge is not None:
+        carry_judge(judge, ctx.out / MODEL_FOLDER)
     shutil.copyfile(
         comparison.folder / compare_part.RESULTS_FILE, ctx.out / compare_part.RESULTS_FILE
     )

@@ -35,9 +35,10 @@ from pipeline.models.stored_files import json_object
 from pipeline.models.streaming import can_stream, save_streamed
 from pipeline.recipe.model_source import PUBLISHED, ModelSource
 from pipeline.recurrent.convert.folder import convert_dense, convert_published
+from pipeline.recurrent.explore import RIGHT_HEAD, carry_judge
 from pipeline.recurrent.register import register
 
-HUB_FILES = ("*.json", "model*.safetensors", "*.jinja", "tokenizer*", "LICENSE*")
+HUB_FILES = ("*.json", "model*.safetensors", "*.jinja", "tokenizer*", "LICENSE*", RIGHT_HEAD)
 """What is downloaded of a checkpoint: its weights once, however many formats it offers."""
 
 PICKLED_FILES = "pytorch_model*.bin"
@@ -67,6 +68,7 @@ def materialize(source: ModelSource, out: Path, *, seed: int = 0) -> Path:
         _settle(source, model, tokenizer, ends=named_ends(model))
         save_streamed(model, folder, out, leave_out=useless)
         tokenizer.save_pretrained(out)
+        carry_judge(folder, out)
         return out
     model, tokenizer, code = _as_stored(source, folder, seed)
     ends = named_ends(model)

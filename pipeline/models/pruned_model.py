@@ -20,6 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from pipeline.models.model_folder import ModelError
 from pipeline.models.pruned_tokenizer import kept_tokens, pruned, refusal, with_types
+from pipeline.recurrent.explore import carry_judge
 from pipeline.recurrent.register import register
 
 ROWS_FILE = "vocabulary.safetensors"  # beside the whole tokenizer: rows of all tokens
@@ -66,6 +67,7 @@ def prune(
     _resize(model, {name: tensor[indices] for name, tensor in rows.items()}, new_ids.get)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
+    carry_judge(full, out)
     _write_tokenizer(out, pruned(spec, kept), new_ids)
     expected = {text: new_ids[id_] for text, id_ in tokenizer.get_vocab().items() if id_ in new_ids}
     if AutoTokenizer.from_pretrained(out).get_vocab() != expected:
@@ -87,6 +89,7 @@ def restore(model_folder: Path, vocabulary: Path, out: Path) -> None:
         rows[name] = rows[name].to(trained.dtype).index_copy(0, kept, trained)
     _resize(model, rows, dict(enumerate(kept.tolist())).get)
     model.save_pretrained(out)
+    carry_judge(model_folder, out)
     for file in vocabulary.iterdir():
         if file.name != ROWS_FILE:
             shutil.copy2(file, out / file.name)

@@ -9,8 +9,10 @@ one the likeliest is the token's state.
 """
 
 import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from .shape import RecurrentShape, iteration_flops, policy_flops, readout_flops
 
@@ -108,3 +110,11 @@ def token_exploration_flops(
     )
     iteration = iteration_flops(shape, context=context)
     return exploration.runs(depth) * iteration + exploration.looks(depth) * look
+
+
+def carry_judge(model: Path, out: Path) -> None:
+    """Copy the head that judges a model's paths, if its folder has one, to another folder of the
+    same weights."""
+    if (model / RIGHT_HEAD).is_file():
+        (out / RIGHT_HEAD).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(model / RIGHT_HEAD, out / RIGHT_HEAD)

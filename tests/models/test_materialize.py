@@ -1,6 +1,7 @@
 """Every model source becomes one complete folder."""
 
 import json
+import shutil
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ from pipeline.models.materialize import materialize
 from pipeline.models.model_folder import check_folder
 from pipeline.models.scratch_model import CHAT_TEMPLATE
 from pipeline.recipe.model_source import ModelSource, ScratchModel
+from pipeline.recurrent.explore import RIGHT_HEAD
 from pipeline.recurrent.model import RecurrentForCausalLM
 
 
@@ -75,3 +77,13 @@ def test_a_dense_model_is_split_when_it_is_loaded(shape: ScratchModel, tmp_path:
     assert (model.config.core_layers, model.config.max_iterations) == (1, 2)
     with torch.no_grad():
         assert torch.allclose(model(tokens).logits, dense(tokens).logits, atol=1e-5)
+
+
+def test_the_head_that_judges_paths_comes_along(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "judged")
+    (tmp_path / "judged" / RIGHT_HEAD).parent.mkdir()
+    (tmp_path / "judged" / RIGHT_HEAD).write_bytes(b"a head")
+    out = materialize(ModelSource(path=str(tmp_path / "judged")), tmp_path / "copy")
+    assert (out / RIGHT_HEAD).read_bytes() == b"a head"
+    plain = materialize(ModelSource(path=str(folder)), tmp_path / "plain")
+    assert not (plain / RIGHT_HEAD).exists()
