@@ -5,7 +5,7 @@ split problems teach the head that judges paths (at fixed depths, by whether ans
 and others of that split choose each setting's noise. On test split problems, the same for all
 methods and with the same draws: one path; several, judged by that head, by the next token's entropy
 and by a head that nobody trained (chance, at the head's noise); the majority vote of several
-answers. Set OMP_NUM_THREADS=1 and OMP_WAIT_POLICY=PASSIVE. Four minutes a task for tiny-depth.
+answers, at temperature 1. Set OMP_NUM_THREADS=1 and OMP_WAIT_POLICY=PASSIVE. Minutes a task.
 """
 
 import argparse
@@ -47,7 +47,6 @@ class Asked:
     """How a run asks."""
 
     depth: DepthRequest
-    temperature: float
     max_tokens: int
     difficulty: tuple[int, int]
     distractors: tuple[int, int]
@@ -82,7 +81,7 @@ class Answerer:
                 sample=sample,
                 seed=1000 * number + sample,
                 max_tokens=self.asked.max_tokens,
-                temperature=self.asked.temperature,
+                temperature=1.0,
                 depth=self.asked.depth,
             )
             for number, problem in enumerate(problems)
@@ -107,7 +106,7 @@ class Answerer:
 def with_judge(model: Path, folder: Path, asked: Asked, tasks: Sequence[str], size: int) -> Path:
     """A copy of the model with a head that learnt from answers at every fixed depth."""
     shutil.copytree(model, folder)
-    answerer = Answerer(model, replace(asked, temperature=1.0))
+    answerer = Answerer(model, asked)
     scored = []
     for task in tasks:
         problems = asked.problems(task, size, split="train", seed=1)
@@ -143,44 +142,65 @@ def with_chance(model: Path, folder: Path, answerer: Answerer) -> Path:
     return folder
 
 
-def measure(
-    answerers: Mapping[str, Answerer], task: str, *, paths: Sequence[int], sizes: Any
-) -> dict[str, Any]:
-    """Every method's figures on a task."""
-    entropy = answerers["entropy"]
-    choose = entropy.asked.problems(task, sizes.choose, split="train", seed=2)
-    held_out = entropy.asked.problems(task, sizes.problems, split="test", seed=3)
+class Trial:
+    """The methods on one task: noise is chosen on some problems, and figures are of others."""
 
-    def explored(name: str, problems: Sequence[Problem], number: int, noise: float) -> Any:
-        explore = Exploration(paths=number, noise=noise, keep=sizes.keep)
-        runs = answerers[name].rollouts(problems, explore=explore)
-        return answerers[name].right(runs, problems), [run[0].flops for run in runs]
+    def __init__(self, answerers: Mapping[str, Answerer], task: str, sizes: Any) -> None:
+        self.answerers, self.sizes = answerers, sizes
+        self.plain = answerers["entropy"]
+        asked = self.plain.asked
+        self.choose = asked.problems(task, sizes.choose, split="train", seed=2)
+        self.held_out = asked.problems(task, sizes.problems, split="test", seed=3)
 
-    one = entropy.rollouts(held_out)
-    before = [float(right) for right in entropy.right(one, held_out)]
-    results = {"one path": figures(before, [run[0].flops for run in one], before)}
-    for number in paths:
-        noises: dict[str, float] = {}
-        for name in ("head", "entropy"):
-            tried = {noise: explored(name, choose, number, noise)[0] for noise in NOISES}
-            noises[name] = chosen_noise(tried)
-        for name, noise in {**noises, "chance": noises["head"]}.items():
-            right, flops = explored(name, held_out, number, noise)
-            results[f"{number} paths, {name}"] = figures(right, flops, before, noise=noise)
-    drawn = entropy.rollouts(held_out, samples=max(VOTES), temperature=1.0)
-    answers = [
-        [entropy.judged(run, p) for run in runs] for runs, p in zip(drawn, held_out, strict=True)
-    ]
-    votes = {}
-    for k in VOTES:
-        right = [
-            majority_vote([a or None for a, _ in x[:k]], [r for _, r in x[:k]]) for x in answers
-        ]
-        flops = [sum(run.flops for run in runs[:k]) for runs in drawn]
-        votes[f"vote of {k}"] = figures(right, flops, before)
-    for figure in list(results.values())[1:]:
-        figure["nearest_vote"] = nearest(votes, figure["mflops"])
-    return {**results, **votes}
+    def measure(self) -> dict[str, dict[str, Any]]:
+        """Every method's figures, by temperature; votes are drawn at temperature 1."""
+        drawn = self.plain.rollouts(self.held_out, samples=max(VOTES), temperature=1.0)
+        before = self.plain.right(drawn, self.held_out)
+        votes = {f"vote of {k}": self._vote(drawn, k, before) for k in VOTES}
+        results: dict[str, dict[str, Any]] = {}
+        for temperature in self.sizes.temperature:
+            for name, row in self._paths(temperature).items():
+                row["nearest_vote"] = nearest(votes, row["mflops"])
+                results[f"{name}, temperature {temperature:g}"] = row
+        return results | votes
+
+    def _paths(self, temperature: float) -> dict[str, dict[str, Any]]:
+        one = self.plain.rollouts(self.held_out, temperature=temperature)
+        before = self.plain.right(one, self.held_out)
+        rows = {"one path": figures(before, [run[0].flops for run in one], before)}
+        for paths in self.sizes.paths:
+            noises = {
+                name: chosen_noise(
+                    {
+                        noise: self._explored(name, self.choose, paths, noise, temperature)[0]
+                        for noise in NOISES
+                    }
+                )
+                for name in ("head", "entropy")
+            }
+            for name, noise in {**noises, "chance": noises["head"]}.items():
+                right, flops = self._explored(name, self.held_out, paths, noise, temperature)
+                rows[f"{paths} paths, {name}"] = figures(right, flops, before, noise=noise)
+        return rows
+
+    def _explored(
+        self, name: str, problems: Sequence[Problem], paths: int, noise: float, temperature: float
+    ) -> tuple[list[bool], list[float]]:
+        """What is right, and FLOPs."""
+        explore = Exploration(paths=paths, noise=noise, keep=self.sizes.keep)
+        answerer = self.answerers[name]
+        runs = answerer.rollouts(problems, explore=explore, temperature=temperature)
+        return answerer.right(runs, problems), [run[0].flops for run in runs]
+
+    def _vote(
+        self, drawn: Sequence[Sequence[Rollout]], k: int, before: Sequence[bool]
+    ) -> dict[str, Any]:
+        shares = []
+        for runs, problem in zip(drawn, self.held_out, strict=True):
+            judged = [self.plain.judged(run, problem) for run in runs[:k]]
+            texts, right = zip(*judged, strict=True)
+            shares.append(majority_vote([text or None for text in texts], right))
+        return figures(shares, [sum(run.flops for run in runs[:k]) for runs in drawn], before)
 
 
 def main() -> None:
@@ -191,7 +211,7 @@ def main() -> None:
     parser.add_argument("--prompt-depth", type=int, default=1)
     parser.add_argument("--difficulty", type=int, nargs=2, default=(3, 10))
     parser.add_argument("--distractors", type=int, nargs=2, default=(0, 3))
-    parser.add_argument("--temperature", type=float, default=1.0, help="votes are drawn at 1")
+    parser.add_argument("--temperature", type=float, nargs="+", default=(1.0, 0.0))
     parser.add_argument("--max-tokens", type=int, default=96)
     parser.add_argument("--paths", type=int, nargs="+", default=(4,))
     parser.add_argument("--keep", type=float, default=0.5)
@@ -205,7 +225,6 @@ def main() -> None:
     torch.set_num_threads(1)
     asked = Asked(
         depth=DepthRequest(depth=given.depth, prompt_depth=given.prompt_depth),
-        temperature=given.temperature,
         max_tokens=given.max_tokens,
         difficulty=tuple(given.difficulty),
         distractors=tuple(given.distractors),
@@ -216,9 +235,7 @@ def main() -> None:
         answerers["head"] = Answerer(folder, asked)
         folder = with_chance(given.model, Path(place) / "chance", answerers["entropy"])
         answerers["chance"] = Answerer(folder, asked)
-        found = {
-            task: measure(answerers, task, paths=given.paths, sizes=given) for task in given.task
-        }
+        found = {task: Trial(answerers, task, given).measure() for task in given.task}
     text = json.dumps(found, indent=1) if given.json else table(found)
     os.write(answer, f"{text}\n".encode())
 

@@ -53,7 +53,7 @@ def table(found: Mapping[str, Mapping[str, Any]]) -> str:
             low, high = row["ci"]
             delta, least, most = row["points_over_one_path"]
             lines.append(
-                f"{task:10} {name:20} {row['accuracy']:6.1%} ({low:.1%} to {high:.1%})  "
+                f"{task:10} {name:34} {row['accuracy']:6.1%} ({low:.1%} to {high:.1%})  "
                 f"{delta:+5.1f} ({least:+.1f} to {most:+.1f})  {row['mflops']:7.1f} MFLOPs"
                 f"{'  noise ' + str(row['noise']) if 'noise' in row else ''}"
                 f"{'  beside ' + row['nearest_vote'] if 'nearest_vote' in row else ''}"
