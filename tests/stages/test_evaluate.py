@@ -1,20 +1,31 @@
 """What an evaluation asks of a model, and what its answers took."""
 
 import json
+from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from pipeline.generate.chat import load_chat
+from pipeline.generate.engine import EngineSettings
 from pipeline.generate.groups import Group
 from pipeline.generate.journal import Journal
+from pipeline.generate.native_engine import NativeEngine
+from pipeline.generate.service import RewardUse, RolloutService
 from pipeline.measure.energy import Energy
+from pipeline.prompts.tasks import generate
 from pipeline.recipe.evaluate_stage import EvaluateStage
-from pipeline.records import Prompt, Rollout, Scored
+from pipeline.records import Prompt, Rollout, Scored, read_scored
 from pipeline.stages import evaluate
 from pipeline.stages.evaluate import asked_depth, compute, summary
+from rewards.api import Reward, Sample
+from rewards.text_format import exact_match
+
+DEPTH_MODEL = Path(__file__).parents[2] / "data" / "models" / "tiny-depth"
 
 
 def stage(**keys: Any) -> EvaluateStage:
@@ -134,3 +145,64 @@ def test_pass_at_k_is_of_prompts_with_k_scored_samples() -> None:
     assert none["pass_at"] == {"1": 1.0, "2": None}
     with pytest.raises(ValueError, match="scored none of 2"):
         summary([judged(None, None)], spec)
+
+
+class Inline:
+    """A verifier pool that judges at once."""
+
+    def submit(self, _: str, sample: Sample, **__: Any) -> Future[Reward]:
+        future: Future[Reward] = Future()
+        future.set_result(exact_match(sample))
+        return future
+
+
+def test_a_real_model_explores_as_the_stage_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stage, the service and the native engine, without their processes."""
+    settings = EngineSettings(
+        max_model_tokens=160, max_sequences=16, device="cpu", dtype="float32", kv_cache_gib=0.25,
+        gpus=1, gpu_memory_fraction=0.5,
+    )  # fmt: skip
+    service = RolloutService(
+        [NativeEngine(DEPTH_MODEL, settings, version=0)],
+        load_chat(DEPTH_MODEL),
+        Inline(),
+        rewards=[RewardUse(name="answer", ref="exact_match", weight=1.0, args={})],
+        preface={"t": ()},
+        base=tmp_path,
+        max_model_tokens=160,
+    )
+    serving = SimpleNamespace(sample=partial(service.sample, step=None, version=0))
+    problems = generate("shuffles", size=5, split="test", seed=3, difficulty=(3, 4))
+    prompts = [
+        Prompt(id=str(n), question=p.question, answer=p.answer) for n, p in enumerate(problems)
+    ]
+    monkeypatch.setattr(evaluate, "serve", lambda *_, **__: serving)
+    monkeypatch.setattr(evaluate, "model_of", lambda *_: DEPTH_MODEL)
+    monkeypatch.setattr(evaluate, "prompts_of", lambda *_: prompts)
+
+    def evaluated(name: str, explore: dict[str, float] | None) -> tuple[Any, list[Rollout]]:
+        keys = {"samples_per_prompt": 2, "max_tokens": 64, "depth": 3, "explore": explore}
+        plan: Any = SimpleNamespace(name=name, seed=3, spec=stage(**keys))
+        ctx: Any = SimpleNamespace(
+            work=tmp_path / name / "work",
+            out=tmp_path / name,
+            plan=SimpleNamespace(device="cpu"),
+            console=SimpleNamespace(stage=lambda *_, **__: None, metrics=lambda *_: None),
+            stopping=lambda: False,
+        )
+        ctx.out.mkdir()
+        (result,) = evaluate.run(plan, ctx).info["results"]
+        return result, [s.rollout for s in read_scored(ctx.out / "base.parquet")]
+
+    one, plain = evaluated("plain", None)
+    assert "explore" not in one
+    for noise in (0.0, 0.4):
+        result, rollouts = evaluated(f"noise-{noise}", {"paths": 3, "noise": noise})
+        assert result["explore"] == {"paths": 3, "noise": noise, "keep": 0.5}
+        assert (result["accuracy"] == one["accuracy"]) or noise
+        assert result["mean_depth"] == one["mean_depth"] == 3.0
+        alike = [replace(a, flops=b.flops) == b for a, b in zip(plain, rollouts, strict=True)]
+        assert all(alike) == (noise == 0.0)
+        assert result["flops_per_answer"] > 1.3 * one["flops_per_answer"]
