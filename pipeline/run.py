@@ -33,6 +33,8 @@ from pipeline.stages.run_log import RunLog
 from pipeline.stages.stop_signal import stop_if, stop_in, stop_signal
 from pipeline.stages.support import prepare_engines
 from pipeline.stages.surroundings import Surroundings, settled
+from pipeline.stages.tracked_console import TrackedConsole
+from pipeline.stages.trackers import require_trackers
 from pipeline.train.job import CHECKPOINTS
 
 STAGES: Mapping[str, Callable[[StagePlan, RunContext], Output]] = {
@@ -65,15 +67,18 @@ def run(
     """Run a plan to its end, or to `to_stage`. Finished stages are skipped. `force`: go on with
     stages that were begun with other versions of packages.
 
-    Raises PlanError for a wrong stage name, RunFolderError for a folder where nothing can run,
-    RunFailed when the cluster, the base model or a stage fails, or Stopped after Ctrl-C.
+    Raises PlanError for a wrong stage name, WrongInput for a tracker that is not installed,
+    RunFolderError for a folder where nothing can run, RunFailed when the cluster, the base model or
+    a stage fails, or Stopped after Ctrl-C.
     """
     stages = stages_until(plan, from_stage, to_stage)
+    require_trackers(plan.recipe)
     folder = RunFolder((run_dir or Path("runs") / plan.recipe.name).resolve())
     with (
         folder.lock(),
         folder.reserve() as free_reserve,
         RunLog.opened(folder.logs / "run.log", console) as log,
+        TrackedConsole.opened(log, plan.recipe, folder.path) as tracked,
         stop_signal(tell=log.log) as stopping,
     ):
         _keep_recipe(plan, folder, log)
@@ -89,11 +94,11 @@ def run(
         for name in artifacts:
             check_finished(folder.journal(name), tell=warning(log, name))
         asked = [stage.name for stage in stages]
-        progress = Progress(plan, folder, log, finished=artifacts, asked=asked)
+        progress = Progress(plan, folder, tracked, finished=artifacts, asked=asked)
         waiting = [stage for stage in stages if stage.name not in artifacts]
         try:
             artifacts |= _run_stages(
-                waiting, artifacts, plan, folder, progress, log, stopping, force=force
+                waiting, artifacts, plan, folder, progress, tracked, stopping, force=force
             )
         except BaseException as caught:
             error = stop_in(caught) or caught

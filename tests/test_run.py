@@ -21,6 +21,7 @@ from pipeline.generate.journal import Journal
 RECIPE = """
 name: miniature
 seed: 3
+report_to: [tensorboard]
 model: {scratch: {hidden: 64, layers: 2, heads: 2, mlp: 128, max_position: 256}}
 prompts:
   train: {task: sums, size: 300, difficulty: [2, 3]}
@@ -150,6 +151,22 @@ def test_rewards_and_preference_are_journaled(whole: Path) -> None:
     assert "preference" in last.groups[0].samples[0].components
 
 
+def tracked(run_dir: Path) -> dict[str, list[int]]:
+    """The steps of each curve that TensorBoard has of a run."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run_dir / "trackers" / "tensorboard"))
+    events.Reload()
+    return {tag: [e.step for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def test_a_tracker_has_every_stage_of_the_run(whole: Path) -> None:
+    curves = tracked(whole)
+    assert curves["reason/reward"] == list(range(1, 7))
+    assert {"cold_start/loss", "align/reward/preference", "student/loss"} <= curves.keys()
+    assert curves["results/student/accuracy"] == [0]
+
+
 def test_the_harvest_has_lineage(whole: Path) -> None:
     artifact = open_artifact(whole / "stages" / "harvest")
     funnel = list(artifact.manifest.info["funnel"].values())
@@ -185,6 +202,7 @@ def test_killed_and_interrupted_runs_end_with_the_same_weights(project: Path, wh
     assert weights(project / "broken", "reason") == weights(whole, "reason")
     rows = [json.loads(line) for line in (project / "broken/work/reason/metrics.jsonl").open()]
     assert [row["step"] for row in rows] == list(range(1, 7))
+    assert set(tracked(project / "broken")["reason/reward"]) == set(range(1, 7))
 
 
 def test_a_finished_run_does_nothing_again(project: Path, whole: Path) -> None:

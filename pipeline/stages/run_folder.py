@@ -9,6 +9,7 @@ run folder/
   inputs/NAME/                            the base model and the prompts
   work/NAME/  journal/NAME/  metrics/     what a resume goes on from
   logs/run.log  logs/PROCESS.log          what the run said; what each process wrote
+  trackers/                               what `report_to` wrote
 """
 
 import errno

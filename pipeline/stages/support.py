@@ -89,8 +89,6 @@ def train_job(
         sharding=recipe.hardware.sharding,
         threads=recipe.hardware.rank_threads,
         dtype=recipe.model.dtype,
-        report_to=tuple(recipe.report_to),
-        run_name=f"{recipe.name}/{plan.name}",
         own_code=runs_own_code(recipe, plan.name),
     )
 

@@ -106,8 +106,7 @@ def shared_arguments(
     spec = job.spec
     return {
         "output_dir": str(job.work / CHECKPOINTS),
-        "run_name": job.run_name or None,
-        "report_to": list(job.report_to) or "none",
+        "report_to": "none",  # the driver tells trackers
         "max_steps": steps,
         "per_device_train_batch_size": batches.micro_rows,
         "gradient_accumulation_steps": batches.accumulation,
@@ -268,17 +267,11 @@ def _fill_memory(fill: bool) -> None:
 
 
 def _environment(job: TrainJob) -> dict[str, str]:
-    """Environment of the reporters and of deterministic kernels."""
+    """Environment of deterministic kernels and of libraries that would choose for themselves."""
     variables = {
-        "TENSORBOARD_LOGGING_DIR": str(job.work / "tensorboard"),
-        "WANDB_DIR": str(job.work),
-        "WANDB_SILENT": "true",
-        "TRACKIO_DIR": str(job.work / "trackio"),
         "TOKENIZERS_PARALLELISM": "false",
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # deterministic matrix products
     }
-    if "WANDB_API_KEY" not in os.environ:
-        variables["WANDB_MODE"] = "offline"
     if job.device == "cpu":
         variables["DS_ACCELERATOR"] = "cpu"
         variables["ACCELERATE_TORCH_DEVICE"] = "cpu"  # else cpu:RANK, which torch.load refuses

@@ -31,8 +31,6 @@ class TrainJob:
     sharding: Sharding
     threads: int  # CPU threads per rank
     dtype: str = "float32"
-    report_to: tuple[str, ...] = ()
-    run_name: str = ""
     own_code: bool = False  # the recipe lets the model run the code that its folder brings along
 
 

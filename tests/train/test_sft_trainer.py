@@ -201,12 +201,6 @@ def test_bfloat16_training_saves_bfloat16_and_tied_weights_once(
     assert AutoModelForCausalLM.from_pretrained(job.out).dtype == torch.bfloat16
 
 
-def test_reporters_write_into_the_work_folder(make_job: MakeJob, sft_rows: Path) -> None:
-    job = dataclasses.replace(make_job(epochs=0.2), report_to=("tensorboard",))
-    sft_trainer.train(job, sft_rows)
-    assert list((job.work / "tensorboard").rglob("events.out.tfevents.*"))
-
-
 def test_the_process_is_left_as_it_was(make_job: MakeJob, sft_rows: Path) -> None:
     before = dict(os.environ), torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     sft_trainer.train(make_job(epochs=0.2), sft_rows)
