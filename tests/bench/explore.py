@@ -169,18 +169,19 @@ class Trial:
         before = self.plain.right(one, self.held_out)
         rows = {"one path": figures(before, [run[0].flops for run in one], before)}
         for paths in self.sizes.paths:
-            noises = {
-                name: chosen_noise(
-                    {
-                        noise: self._explored(name, self.choose, paths, noise, temperature)[0]
-                        for noise in NOISES
-                    }
-                )
+            tried = {
+                name: {
+                    noise: self._explored(name, self.choose, paths, noise, temperature)[0]
+                    for noise in NOISES
+                }
                 for name in ("head", "entropy")
             }
-            for name, noise in {**noises, "chance": noises["head"]}.items():
+            for name, rights in {**tried, "chance": tried["head"]}.items():
+                noise = chosen_noise(rights)
                 right, flops = self._explored(name, self.held_out, paths, noise, temperature)
-                rows[f"{paths} paths, {name}"] = figures(right, flops, before, noise=noise)
+                shares = {noise: sum(some) / len(some) for noise, some in rights.items()}
+                more: dict[str, Any] = {"noise": noise, "tried": shares}
+                rows[f"{paths} paths, {name}"] = figures(right, flops, before, **more)
         return rows
 
     def _explored(

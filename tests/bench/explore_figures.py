@@ -55,7 +55,13 @@ def table(found: Mapping[str, Mapping[str, Any]]) -> str:
             lines.append(
                 f"{task:10} {name:34} {row['accuracy']:6.1%} ({low:.1%} to {high:.1%})  "
                 f"{delta:+5.1f} ({least:+.1f} to {most:+.1f})  {row['mflops']:7.1f} MFLOPs"
-                f"{'  noise ' + str(row['noise']) if 'noise' in row else ''}"
+                f"{_noises(row)}"
                 f"{'  beside ' + row['nearest_vote'] if 'nearest_vote' in row else ''}"
             )
     return "\n".join(lines)
+
+
+def _noises(row: Mapping[str, Any]) -> str:
+    """The noise of a row, and how others did where it was chosen."""
+    tried = [f"{noise:g}: {share:.1%}" for noise, share in row.get("tried", {}).items()]
+    return f"  noise {row['noise']} ({', '.join(tried)})" if tried else ""
