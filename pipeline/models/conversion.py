@@ -38,7 +38,7 @@ from pipeline.recurrent.convert.influence import (
     measure,
     suggested_core,
 )
-from pipeline.recurrent.model import RecurrentForCausalLM
+from pipeline.recurrent.convert.passes import load_for_passes
 
 AUTO = "auto"
 
@@ -62,6 +62,9 @@ def convert_model(
 ) -> dict[str, Any]:
     """Convert a folder, a GGUF file, `package:NAME` or a hub id; without a destination, report on a
     dense model and suggest its split.
+
+    Candidate cores take many passes, for which the model is in memory whole, in float32; a split
+    that is given is measured by a few (`passes.load_for_passes`).
 
     Returns the document that the command prints.
 
@@ -132,7 +135,7 @@ def _dense(folder: Path, destination: Path | None, options: ConvertOptions) -> d
     )
     tokens, text = sample_tokens(folder, options.text)
     conversion = _convert(folder, destination, options, split=split)
-    model = RecurrentForCausalLM.from_pretrained(destination, dtype=torch.float32).eval()
+    model = load_for_passes(destination, dtype=torch.float32)
     if not options.tie_iterations:
         rises = leaving_early(model, tokens)
         measured = {"influence": None, "damage": None, "measured_on": text}

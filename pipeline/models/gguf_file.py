@@ -1,20 +1,37 @@
 """GGUF files: where they are, and the models in them, de-quantised."""
 
 import importlib.util
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from gguf import GGUFReader, dequantize
+from torch import Tensor
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+)
+from transformers.integrations.gguf import GGUF_CONFIG_ARCHS
+from transformers.modeling_gguf_pytorch_utils import (
+    TENSOR_PROCESSORS,
+    LlamaTensorProcessor,
+    TensorProcessor,
+    get_gguf_hf_weights_map,
+    load_gguf_checkpoint,
 )
 
 from pipeline.models.model_folder import ModelError, reading
 
 GGUF_PACKAGE = "package:"
 """Prefix of a GGUF source that names an installed Python package instead of a file."""
+
+ONE_BY_ONE = (TensorProcessor, LlamaTensorProcessor)
+"""transformers' readers that make one of a model's tensors of one of the file's."""
 
 
 def find_gguf(source: str) -> Path:
@@ -43,22 +60,82 @@ def find_gguf(source: str) -> Path:
     return files[0]
 
 
-def load_gguf(file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A GGUF file, de-quantised; the fresh model forgets that it ever was quantised.
+class GgufTensors:
+    """A file's tensors by the names of a model's, each de-quantised when it is asked for."""
+
+    def __init__(self, file: Path, model: PreTrainedModel) -> None:
+        """`model` may be on the device "meta"."""
+        reader = GGUFReader(file)
+        field: Any = reader.get_field("general.architecture")
+        self._kind = field.contents()
+        process = TENSOR_PROCESSORS.get(self._kind, TensorProcessor)
+        self._process = process(config=load_gguf_checkpoint(str(file))["config"])
+        names = get_gguf_hf_weights_map(model, self._process)
+        self._tensors = {names[t.name]: t for t in reader.tensors if t.name in names}
+        shapes = {n: t.shape for n, t in model.state_dict().items()}
+        self._shapes = {n: s for n, s in shapes.items() if n not in model.all_tied_weights_keys}
+
+    @property
+    def fit(self) -> bool:
+        """Whether they are all of the model's and the model has a place for each, one for one."""
+        one_by_one = type(self._process) in ONE_BY_ONE and self._kind not in GGUF_CONFIG_ARCHS
+        stored = {name: tuple(map(int, t.shape[::-1])) for name, t in self._tensors.items()}
+        return one_by_one and stored == {name: tuple(s) for name, s in self._shapes.items()}
+
+    @property
+    def shapes(self) -> Mapping[str, Sequence[int]]:
+        """Those of the model."""
+        return self._shapes
+
+    def read(self, names: Sequence[str]) -> Mapping[str, Tensor]:
+        """Some of the tensors, in float32."""
+        return {name: self._read(self._tensors[name]) for name in names}
+
+    def _read(self, stored: Any) -> Tensor:
+        values = dequantize(stored.data, stored.tensor_type)
+        return torch.from_numpy(np.copy(self._process.process(values, stored.name).weights))
+
+
+def open_gguf(file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, GgufTensors]:
+    """The model of a GGUF file without data, on the device "meta", its tokenizer, and its tensors.
 
     Raises ModelError for a file that is none, or of an architecture that transformers cannot read.
     """
-    where = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
+    where = _where(file)
     with reading(str(file)):
-        stored = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(**where)
-    end = stored.config.eos_token_id
-    if isinstance(end, int) and end != tokenizer.eos_token_id:
-        # transformers 5.17 gives SmolLM2's tokenizer its start as its end; the file's word counts
-        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end)
-    settings = stored.config.to_dict()
-    settings.pop("quantization_config", None)
-    fresh = type(stored)(type(stored.config).from_dict(settings))
+        config = AutoConfig.from_pretrained(**where)
+        tokenizer = _tokenizer(file, end=config.eos_token_id)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(_plain(config), dtype=torch.float32)
+        return model, tokenizer, GgufTensors(file, model)
+
+
+def load_gguf(file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model of a GGUF file, de-quantised as a whole, and its tokenizer; the model forgets that
+    it ever was quantised. Raises ModelError as `open_gguf` does."""
+    with reading(str(file)):
+        stored = AutoModelForCausalLM.from_pretrained(**_where(file), dtype=torch.float32)
+        tokenizer = _tokenizer(file, end=stored.config.eos_token_id)
+    fresh = type(stored)(_plain(stored.config))
     fresh.load_state_dict(stored.state_dict())
     fresh.tie_weights()
     return fresh, tokenizer
+
+
+def _where(file: Path) -> dict[str, Any]:
+    return {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
+
+
+def _tokenizer(file: Path, *, end: Any) -> PreTrainedTokenizerBase:
+    """The file's, with the `end` that the model's configuration names: transformers 5.17 gives
+    SmolLM2's tokenizer its start as its end, and the file's word counts."""
+    tokenizer = AutoTokenizer.from_pretrained(**_where(file))
+    if isinstance(end, int) and end != tokenizer.eos_token_id:
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end)
+    return tokenizer
+
+
+def _plain(config: Any) -> Any:
+    settings = config.to_dict()
+    settings.pop("quantization_config", None)
+    return type(config).from_dict(settings)

@@ -4,20 +4,19 @@ Every later stage reads such a folder and nothing else. Weights are stored in th
 float32 unless the recipe says otherwise.
 """
 
+import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from huggingface_hub import snapshot_download
-from transformers import (
-    AutoModelForCausalLM,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.models.end_tokens import all_ends, named_ends, set_ends
-from pipeline.models.gguf_file import find_gguf, load_gguf
+from pipeline.models.gguf_file import find_gguf, load_gguf, open_gguf
 from pipeline.models.model_folder import (
     ModelError,
     check_code,
@@ -32,7 +31,7 @@ from pipeline.models.model_folder import (
 from pipeline.models.own_code import carry_code, needs_own_code
 from pipeline.models.scratch_model import character_tokenizer, scratch_model
 from pipeline.models.stored_files import json_object
-from pipeline.models.streaming import can_stream, save_streamed
+from pipeline.models.streaming import can_stream, save_streamed, save_tensors
 from pipeline.recipe.model_source import PUBLISHED, ModelSource
 from pipeline.recurrent.convert.folder import convert_dense, convert_published
 from pipeline.recurrent.explore import RIGHT_HEAD, carry_judge
@@ -47,14 +46,25 @@ PICKLED_FILES = "pytorch_model*.bin"
 CODE_FILES = ("*.py", PICKLED_FILES)
 """What is downloaded, too, of a model that needs code of its own."""
 
-Stored = tuple[PreTrainedModel, PreTrainedTokenizerBase, Path | None]
-"""A model, its tokenizer, and the folder of the code that it needs."""
+
+@dataclass(frozen=True, kw_only=True)
+class StoredModel:
+    """A model where it comes from. One that passes by tensors has no data."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    write: Callable[[PreTrainedModel, Path], None]
+    """Its weights to a folder, with a model's configuration and in its dtype."""
+    code: Path | None = None
+    """The folder of the code that it needs."""
 
 
 def materialize(source: ModelSource, out: Path, *, seed: int = 0) -> Path:
     """Write the model that ``source`` describes to the folder ``out``, and return ``out``.
 
-    ``seed`` draws the weights of a ``scratch`` model and changes nothing else.
+    ``seed`` draws the weights of a ``scratch`` model and changes nothing else. Only a model of own
+    code, pickled or quantised weights, and GGUF files of families whose tensors are joined from
+    several are ever in memory whole; a split is checked by a pass of `passes.load_for_passes`.
 
     Raises:
         ModelError: the source names something that is absent, incomplete or unreadable, or that
@@ -62,24 +72,20 @@ def materialize(source: ModelSource, out: Path, *, seed: int = 0) -> Path:
     """
     register()
     folder = _checked_folder(source)
-    if folder is not None and source.split is None and _is_plain(folder):
-        dtype = getattr(torch, source.dtype)
-        model, tokenizer, useless = load_without_data(folder, dtype=dtype)
-        _settle(source, model, tokenizer, ends=named_ends(model))
-        save_streamed(model, folder, out, leave_out=useless)
-        tokenizer.save_pretrained(out)
+    with tempfile.TemporaryDirectory(prefix="stepwell-model-") as place:
+        stored = _stored(source, folder, Path(place), seed=seed)
+        ends = named_ends(stored.model)
+        if source.split is not None:
+            stored = _looped(stored, source, Path(place), split=source.split)
+        model = stored.model.to(getattr(torch, source.dtype))
+        own_code = stored.code is not None
+        _settle(source, model, stored.tokenizer, ends=ends, own_code=own_code)
+        stored.write(model, out)
+    stored.tokenizer.save_pretrained(out)
+    if folder is not None and source.split is None:
         carry_judge(folder, out)
-        return out
-    model, tokenizer, code = _as_stored(source, folder, seed)
-    ends = named_ends(model)
-    if source.split is not None:
-        model = _looped(model, source, split=source.split)
-    model = model.to(getattr(torch, source.dtype))
-    _settle(source, model, tokenizer, ends=ends, own_code=code is not None)
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
-    if code is not None:
-        carry_code(code, out)
+    if stored.code is not None:
+        carry_code(stored.code, out)
     return out
 
 
@@ -132,51 +138,63 @@ def _from_hub(name: str, *, trusted: bool) -> Path:
     return downloaded(name, files=(*HUB_FILES, PICKLED_FILES))
 
 
-def _is_plain(folder: Path) -> bool:
-    """Whether a checkpoint is written again as it is stored: no code of its own, no conversion."""
-    config = json_object(folder / "config.json")
-    converted = config.get("model_type") in PUBLISHED
-    return not converted and not needs_own_code(config) and can_stream(folder)
-
-
-def _as_stored(source: ModelSource, folder: Path | None, seed: int) -> Stored:
-    """The model in float32 or its stored dtype, its tokenizer, and the folder of code it needs."""
+def _stored(source: ModelSource, folder: Path | None, place: Path, *, seed: int) -> StoredModel:
+    """The model in its stored dtype, a GGUF file's in float32; `place` is a folder to work in."""
     if source.scratch is not None:
         tokenizer = character_tokenizer()
-        return scratch_model(source.scratch, tokenizer, seed=seed), tokenizer, None
+        return _whole(scratch_model(source.scratch, tokenizer, seed=seed), tokenizer)
     if source.gguf is not None:
-        return *load_gguf(find_gguf(source.gguf)), None
+        return _from_gguf(find_gguf(source.gguf))
     if folder is None:
         raise ModelError("a model source needs one of path, hub, gguf, scratch")
     config = json_object(folder / "config.json")
     if needs_own_code(config):
-        return *load(str(folder), own_code=True), folder
-    published = config.get("model_type") in PUBLISHED
-    return *(_published(folder) if published else load(str(folder))), None
-
-
-def _published(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Huginn's or Ouro's checkpoint, converted to ours."""
-    with tempfile.TemporaryDirectory(prefix="stepwell-convert-") as place:
+        return replace(_whole(*load(str(folder), own_code=True)), code=folder)
+    if config.get("model_type") in PUBLISHED:
         with conversion_border():
-            convert_published(folder, Path(place) / "model")
-        model = AutoModelForCausalLM.from_pretrained(Path(place) / "model")
-    return model, load_tokenizer_of(folder)
+            convert_published(folder, place / "published")
+        return _streamed(place / "published", load_tokenizer_of(folder))
+    if not can_stream(folder):
+        return _whole(*load(str(folder)))
+    return _streamed(folder)
+
+
+def _whole(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> StoredModel:
+    return StoredModel(
+        model=model, tokenizer=tokenizer, write=lambda model, out: model.save_pretrained(out)
+    )
+
+
+def _streamed(folder: Path, tokenizer: PreTrainedTokenizerBase | None = None) -> StoredModel:
+    model, useless = load_without_data(folder)
+    return StoredModel(
+        model=model,
+        tokenizer=tokenizer or load_tokenizer_of(folder),
+        write=partial(save_streamed, folder=folder, leave_out=useless),
+    )
+
+
+def _from_gguf(file: Path) -> StoredModel:
+    model, tokenizer, tensors = open_gguf(file)
+    if not tensors.fit:
+        return _whole(*load_gguf(file))
+    write = partial(save_tensors, shapes=tensors.shapes, read=tensors.read)
+    return StoredModel(model=model, tokenizer=tokenizer, write=write)
 
 
 def _looped(
-    model: PreTrainedModel, source: ModelSource, *, split: tuple[int, int, int]
-) -> PreTrainedModel:
+    stored: StoredModel, source: ModelSource, place: Path, *, split: tuple[int, int, int]
+) -> StoredModel:
     """A dense model as the recurrent one that the source asks for."""
-    with tempfile.TemporaryDirectory(prefix="stepwell-split-") as place:
-        dense, looped = Path(place) / "dense", Path(place) / "looped"
-        model.save_pretrained(dense)
-        with conversion_border():
-            convert_dense(
-                dense,
-                looped,
-                split=split,
-                tie_iterations=source.tie_iterations,
-                max_iterations=source.split_iterations,
-            )
-        return AutoModelForCausalLM.from_pretrained(looped, dtype=model.dtype)
+    dense, looped = place / "dense", place / "looped"
+    stored.write(stored.model, dense)
+    with conversion_border():
+        convert_dense(
+            dense,
+            looped,
+            split=split,
+            tie_iterations=source.tie_iterations,
+            max_iterations=source.split_iterations,
+        )
+    shutil.rmtree(dense)
+    return _streamed(looped, stored.tokenizer)

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers
 from huggingface_hub import is_offline_mode
 from huggingface_hub.errors import HFValidationError, StrictDataclassError
@@ -90,13 +89,10 @@ def load(name: str, *, own_code: bool = False) -> tuple[PreTrainedModel, PreTrai
     return model, load_tokenizer_of(name, config=PreTrainedConfig() if own_code else None)
 
 
-def load_without_data(
-    folder: Path, *, dtype: torch.dtype
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, set[str]]:
-    """The model of a checked folder as it would load, on the device "meta", its tokenizer, and the
-    stored tensors that the model has no use for. Raises ModelError as `load` does."""
-    model, useless = _loaded(str(folder), device_map="meta", dtype=dtype)
-    return model, load_tokenizer_of(folder), useless
+def load_without_data(folder: Path) -> tuple[PreTrainedModel, set[str]]:
+    """The model of a checked folder as it would load, in the stored dtype but on the device "meta",
+    and the stored tensors that it has no use for. Raises ModelError as `load` does."""
+    return _loaded(str(folder), device_map="meta")
 
 
 def _loaded(name: str, **options: Any) -> tuple[PreTrainedModel, set[str]]:

@@ -10,18 +10,21 @@ too; log-probabilities differ by what the others had.
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedModel
 
-from pipeline.models.model_folder import ModelError
+from pipeline.models.model_folder import ModelError, load_without_data
 from pipeline.models.pruned_tokenizer import kept_tokens, pruned, refusal, with_types
+from pipeline.models.streaming import Rows, save_streamed, stored_files, stored_tensor
+from pipeline.recurrent.convert.passes import load_for_passes
+from pipeline.recurrent.convert.tensor_files import opened
 from pipeline.recurrent.explore import carry_judge
-from pipeline.recurrent.register import register
 
 ROWS_FILE = "vocabulary.safetensors"  # beside the whole tokenizer: rows of all tokens
 TOKENIZER_FILE = "tokenizer.json"
@@ -41,7 +44,9 @@ def prune(
     """Write to `out` the model of `full` with the tokens `used`, a margin, and all that spells the
     rest; to `vocabulary` what `restore` needs.
 
-    `sample` is prompts and completions in the full model's tokens, to measure what is lost on.
+    `sample` is prompts and completions in the full model's tokens, to measure what is lost on: a
+    pass each, in which a large model's layers come from its files. Beside that, no more than a few
+    tensors are in memory at a time.
 
     Returns:
         kept (the full model's id of each token), tokens, of_tokens (rows before),
@@ -50,22 +55,26 @@ def prune(
 
     Raises ModelError for a model or tokenizer that cannot lose tokens.
     """
-    register()
     tokenizer = AutoTokenizer.from_pretrained(full)
     tokenizer.save_pretrained(vocabulary)
     spec = _spec(vocabulary)
-    model = AutoModelForCausalLM.from_pretrained(full)
-    rows = _rows(model)
+    model, useless = load_without_data(full)
+    names = _row_names(model, full)
+    rows = {part: stored_tensor(full, name) for part, name in names.items()}
     size = len(rows["embedding"])
     kept = kept_tokens(spec, {*used, *_named_tokens(model)}, margin=margin)
     if max(kept) >= size:
         raise ModelError(f"the tokenizer has a token {max(kept)}, and the model only {size}")
     indices = torch.tensor(kept)
     save_file({**rows, "kept": indices}, vocabulary / ROWS_FILE)
-    lost = _lost(model, indices, sample)
+    del rows
+    lost = _lost(full, indices, sample)
     new_ids = {old: new for new, old in enumerate(kept)}
-    _resize(model, {name: tensor[indices] for name, tensor in rows.items()}, new_ids.get)
-    model.save_pretrained(out)
+    _resize(model, len(kept), new_ids.get)
+    few = Rows(count=len(kept), of=lambda tensor: tensor[indices])
+    save_streamed(
+        model, out, folder=full, leave_out=useless, rows=dict.fromkeys(names.values(), few)
+    )
     tokenizer.save_pretrained(out)
     carry_judge(full, out)
     _write_tokenizer(out, pruned(spec, kept), new_ids)
@@ -81,47 +90,49 @@ def prune(
 def restore(model_folder: Path, vocabulary: Path, out: Path) -> None:
     """Write to `out` a model that was pruned and trained with all tokens of the vocabulary it came
     from: rows of tokens that stayed are the model's, the others those they were before."""
-    register()
-    rows = load_file(vocabulary / ROWS_FILE)
-    kept = rows.pop("kept")
-    model = AutoModelForCausalLM.from_pretrained(model_folder)
-    for name, trained in _rows(model).items():
-        rows[name] = rows[name].to(trained.dtype).index_copy(0, kept, trained)
-    _resize(model, rows, dict(enumerate(kept.tolist())).get)
-    model.save_pretrained(out)
+    model, useless = load_without_data(model_folder)
+    with opened([vocabulary / ROWS_FILE]) as stored:
+        kept = stored["kept"].get_tensor("kept")
+        size = stored["embedding"].get_slice("embedding").get_shape()[0]
+    rows = {
+        name: Rows(count=size, of=partial(_whole, file=vocabulary / ROWS_FILE, part=part))
+        for part, name in _row_names(model, model_folder).items()
+    }
+    _resize(model, size, dict(enumerate(kept.tolist())).get)
+    save_streamed(model, out, folder=model_folder, leave_out=useless, rows=rows)
     carry_judge(model_folder, out)
     for file in vocabulary.iterdir():
         if file.name != ROWS_FILE:
             shutil.copy2(file, out / file.name)
 
 
-def _rows(model: PreTrainedModel) -> dict[str, Tensor]:
-    """What has a row for each token: embedding, a head of its own, and its bias."""
+def _whole(trained: Tensor, *, file: Path, part: str) -> Tensor:
+    """The rows of all tokens, with the `trained` ones of those that were kept."""
+    with opened([file]) as stored:
+        rows, kept = (stored[name].get_tensor(name) for name in (part, "kept"))
+    return rows.to(trained.dtype).index_copy(0, kept, trained)
+
+
+def _row_names(model: PreTrainedModel, folder: Path) -> dict[str, str]:
+    """What has a row for each token, and its name in the model's folder: embedding, a head of its
+    own, and its bias. The name of the backbone may stand before it or not."""
     inputs: Any = model.get_input_embeddings()
-    embedding = inputs.weight.detach()
-    rows: dict[str, Tensor] = {"embedding": embedding.clone()}
     head: Any = model.get_output_embeddings()
-    if head is not None and head.weight.data_ptr() != embedding.data_ptr():
-        rows["head"] = head.weight.detach().clone()
+    parts = {"embedding": inputs.weight}
+    if head is not None and head.weight is not inputs.weight:
+        parts["head"] = head.weight
     if head is not None and head.bias is not None:
-        rows["bias"] = head.bias.detach().clone()
-    return rows
+        parts["bias"] = head.bias
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    backbone = f"{model.base_model_prefix}."
+    with opened(stored_files(folder)) as stored:
+        plain = {name.removeprefix(backbone): name for name in stored}
+    return {part: plain[names[id(one)].removeprefix(backbone)] for part, one in parts.items()}
 
 
-def _resize(
-    model: PreTrainedModel, rows: Mapping[str, Tensor], new_id: Callable[[int], int | None]
-) -> None:
-    """Give a model these rows, and its settings the new ids of the tokens that they name."""
-    size = len(rows["embedding"])
+def _resize(model: PreTrainedModel, size: int, new_id: Callable[[int], int | None]) -> None:
+    """Give a model so many tokens, and its settings the new ids of the tokens that they name."""
     model.resize_token_embeddings(size, mean_resizing=False)
-    inputs: Any = model.get_input_embeddings()
-    head: Any = model.get_output_embeddings()
-    with torch.no_grad():
-        inputs.weight.copy_(rows["embedding"])
-        if "head" in rows:
-            head.weight.copy_(rows["head"])
-        if "bias" in rows:
-            head.bias.copy_(rows["bias"])
     for settings, key, value in list(_named(model)):
         ids = [new_id(id_) for id_ in value] if isinstance(value, list) else new_id(value)
         setattr(settings, key, ids)
@@ -143,16 +154,18 @@ def _named_tokens(model: PreTrainedModel) -> Iterator[int]:
 
 @torch.no_grad()
 def _lost(
-    model: PreTrainedModel, kept: Tensor, sample: Sequence[tuple[Sequence[int], Sequence[int]]]
+    full: Path, kept: Tensor, sample: Sequence[tuple[Sequence[int], Sequence[int]]]
 ) -> dict[str, float]:
     """Probability outside the tokens `kept`, mean and maximum over completion tokens."""
-    model.eval()
+    if not sample:
+        return {}
+    model = load_for_passes(full)
     lost = []
     for prompt, completion in sample:
         ids = torch.tensor([[*prompt, *completion]])
         logits = model(input_ids=ids).logits[0, len(prompt) - 1 : -1].double()
         lost.append(1 - logits.softmax(-1)[:, kept].sum(-1))
-    every = torch.cat(lost).clamp_min(0) if lost else torch.empty(0)
+    every = torch.cat(lost).clamp_min(0)
     if not len(every):
         return {}
     return {"lost_probability": float(every.mean()), "lost_probability_max": float(every.max())}

@@ -4,25 +4,24 @@ transformers loads the model without its data, which checks every name and shape
 pass from the stored files into files of our own, in the dtype that is asked for.
 """
 
-import json
-from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from huggingface_hub import split_torch_state_dict_into_shards
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from pipeline.models.stored_files import json_object
+from pipeline.recurrent.convert.tensor_files import INDEX, SINGLE, opened, write_tensors
 
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-FILE_BYTES = 2**28
-"""Bytes of a file that is written, which is what is in memory at a time, unless one tensor has
-more."""
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Other rows for a stored tensor."""
+
+    count: int
+    of: Callable[[Tensor], Tensor]  # [before, ...] -> [count, ...]
 
 
 def can_stream(folder: Path) -> bool:
@@ -33,44 +32,68 @@ def can_stream(folder: Path) -> bool:
 
 
 def save_streamed(
-    model: PreTrainedModel, folder: Path, out: Path, *, leave_out: Collection[str]
+    model: PreTrainedModel,
+    out: Path,
+    *,
+    folder: Path,
+    leave_out: Collection[str] = (),
+    rows: Mapping[str, Rows] | None = None,
 ) -> None:
     """Write the model of ``folder`` to ``out``: the configuration of ``model``, which holds no data
     (`device_map="meta"`), and the folder's tensors in ``model``'s dtype.
 
     ``leave_out`` names stored tensors that the model has no use for; tied ones are left out too.
+    ``rows`` replaces rows of those that it names.
     """
-    model.save_pretrained(out, state_dict={})  # all but the weights
+    rows = rows or {}
+    files = stored_files(folder)
     useless = {*leave_out, *model.all_tied_weights_keys}
-    with _opened(folder) as stored:
+    with opened(files) as stored:
         shapes = {name: file.get_slice(name).get_shape() for name, file in stored.items()}
-    planned = split_torch_state_dict_into_shards(
-        {
-            name: torch.empty(shape, dtype=model.dtype, device="meta")
-            for name, shape in shapes.items()
-            if name not in useless
-        },
-        max_shard_size=FILE_BYTES,
+
+    def read(names: Sequence[str]) -> Mapping[str, Tensor]:
+        with opened(files) as stored:
+            tensors = {name: stored[name].get_tensor(name) for name in names}
+        return {n: rows[n].of(tensor) if n in rows else tensor for n, tensor in tensors.items()}
+
+    planned = {
+        name: [rows[name].count, *shape[1:]] if name in rows else shape
+        for name, shape in shapes.items()
+        if name not in useless
+    }
+    save_tensors(model, out, shapes=planned, read=read)
+
+
+def save_tensors(
+    model: PreTrainedModel,
+    out: Path,
+    *,
+    shapes: Mapping[str, Sequence[int]],
+    read: Callable[[Sequence[str]], Mapping[str, Tensor]],
+) -> None:
+    """Write to ``out`` the configuration of ``model``, which holds no data, and in its dtype the
+    tensors of these ``shapes``, a few of which ``read`` gives at a time, by name."""
+    dtype = model.dtype
+    model.save_pretrained(out, state_dict={})  # all but the weights
+    write_tensors(
+        {name: torch.empty(shape, dtype=dtype, device="meta") for name, shape in shapes.items()},
+        out,
+        lambda names: {name: _cast(tensor, dtype) for name, tensor in read(names).items()},
     )
-    for file, names in planned.filename_to_tensors.items():
-        with _opened(folder) as stored:  # anew, as the pages of an open file count as memory
-            tensors = {name: _cast(stored[name].get_tensor(name), model.dtype) for name in names}
-            save_file(tensors, out / file, metadata={"format": "pt"})
-        del tensors
-    if planned.is_sharded:
-        index = {"metadata": planned.metadata, "weight_map": planned.tensor_to_filename}
-        (out / INDEX).write_text(json.dumps(index, indent=2) + "\n")
 
 
-@contextmanager
-def _opened(folder: Path) -> Iterator[dict[str, Any]]:
-    """The open file of each tensor, by the tensor's name: of the index's files, or of the one."""
+def stored_tensor(folder: Path, name: str) -> Tensor:
+    """One tensor of a folder."""
+    with opened(stored_files(folder)) as stored:
+        return stored[name].get_tensor(name)
+
+
+def stored_files(folder: Path) -> list[Path]:
+    """Those that hold a folder's tensors: the index's, or the one."""
     files = {SINGLE}
     if (folder / INDEX).is_file():
         files = set(json_object(folder / INDEX)["weight_map"].values())
-    with ExitStack() as stack:
-        opened = [stack.enter_context(safe_open(folder / file, "pt")) for file in sorted(files)]
-        yield {name: file for file in opened for name in list(file.keys())}
+    return [folder / file for file in sorted(files)]
 
 
 def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:

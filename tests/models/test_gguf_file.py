@@ -5,12 +5,16 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from pipeline.models.gguf_file import find_gguf, load_gguf
+from pipeline.models.gguf_file import GgufTensors, find_gguf, load_gguf, open_gguf
 from pipeline.models.materialize import materialize
 from pipeline.models.model_folder import ModelError
 from pipeline.recipe.model_source import ModelSource
+from pipeline.use.gguf_export import export_gguf
+
+STUDENT = Path("data/models/tiny-student")
 
 
 def test_absent_files_and_packages_are_refused(tmp_path: Path) -> None:
@@ -22,8 +26,31 @@ def test_absent_files_and_packages_are_refused(tmp_path: Path) -> None:
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other.gguf").write_text("no GGUF")
-    with pytest.raises(ModelError, match=r"other\.gguf cannot be loaded .*magic bytes"):
-        load_gguf(tmp_path / "other.gguf")
+    for read in (load_gguf, open_gguf):
+        with pytest.raises(ModelError, match=r"other\.gguf cannot be loaded .*magic bytes"):
+            read(tmp_path / "other.gguf")
+
+
+def test_tensors_one_by_one_are_those_of_the_whole(tmp_path: Path) -> None:
+    export_gguf(STUDENT, tmp_path / "student.gguf", dtype="f16")
+    whole, _ = load_gguf(tmp_path / "student.gguf")
+    model, _, tensors = open_gguf(tmp_path / "student.gguf")
+    assert tensors.fit
+    assert all(parameter.is_meta for parameter in model.parameters())
+    assert model.config.to_diff_dict() == whole.config.to_diff_dict()
+    expected = whole.state_dict()
+    assert expected.keys() - tensors.shapes.keys() == whole.all_tied_weights_keys.keys()
+    for name in tensors.shapes:
+        (read,) = tensors.read([name]).values()
+        assert torch.equal(read, expected[name]), name
+
+
+def test_a_file_without_all_of_a_model_is_loaded_as_a_whole(tmp_path: Path) -> None:
+    """As are families whose tensors are joined from several of the file's."""
+    export_gguf(STUDENT, tmp_path / "student.gguf", dtype="f32")
+    model, *_ = open_gguf(tmp_path / "student.gguf")
+    model.model.layers.append(model.model.layers[0])  # pyright: ignore
+    assert not GgufTensors(tmp_path / "student.gguf", model).fit
 
 
 def test_a_package_with_one_gguf_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

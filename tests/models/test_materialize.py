@@ -4,13 +4,23 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 from pipeline.models.materialize import materialize
 from pipeline.models.model_folder import check_folder
 from pipeline.models.scratch_model import CHAT_TEMPLATE
 from pipeline.recipe.model_source import ModelSource, ScratchModel
+from pipeline.recurrent.convert import tensor_files
+from pipeline.recurrent.convert.tensor_files import INDEX, SINGLE
 from pipeline.recurrent.explore import RIGHT_HEAD
 from pipeline.recurrent.model import RecurrentForCausalLM
 
@@ -57,6 +67,40 @@ def test_path_copies_weights_and_takes_a_template(folder: Path, tmp_path: Path) 
 def test_dtype(folder: Path, tmp_path: Path) -> None:
     out = materialize(ModelSource(path=str(folder), dtype="bfloat16"), tmp_path / "half")
     assert {weight.dtype for weight in _weights(out).values()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("file_bytes", [2**28, 2**14])
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_split_copies_the_stored_tensors(
+    folder: Path, tied: bool, file_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit for bit, however many files there are, and stored tensors without a use are no fault."""
+    config = LlamaConfig(
+        hidden_size=32,
+        num_attention_heads=1,
+        intermediate_size=32,
+        num_hidden_layers=4,
+        vocab_size=102,
+        tie_word_embeddings=tied,
+    )
+    torch.manual_seed(3)
+    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(tmp_path / "dense")
+    AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path / "dense")
+    stored = load_file(tmp_path / "dense" / SINGLE)
+    more = {"model.layers.4.mtp.weight": torch.ones(3)}
+    save_file(stored | more, tmp_path / "dense" / SINGLE, metadata={"format": "pt"})
+    monkeypatch.setattr(tensor_files, "FILE_BYTES", file_bytes)
+    source = ModelSource(path=str(tmp_path / "dense"), split=(1, 2, 1))
+    out = materialize(source, tmp_path / "looped")
+    assert (out / INDEX).exists() == (file_bytes == 2**14)
+    looped = {k: v for file in out.glob("*.safetensors") for k, v in load_file(file).items()}
+    places = ["prelude.0", "core.0", "core.1", "coda.0"]
+    for name, tensor in stored.items():
+        for layer, place in enumerate(places):
+            name = name.replace(f"model.layers.{layer}.", f"model.{place}.")
+        assert torch.equal(looped.pop(name), tensor.float()), name
+    assert set(looped) == {"model.injection.adapter.weight", "model.injection.gate"}
+    assert torch.equal(looped["model.injection.adapter.weight"], torch.eye(32, 64))
 
 
 def test_a_dense_model_is_split_when_it_is_loaded(shape: ScratchModel, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -20,6 +21,8 @@ from transformers import (
 from pipeline.models.model_folder import ModelError
 from pipeline.models.pruned_model import prune, restore
 from pipeline.recurrent.config import RecurrentConfig
+from pipeline.recurrent.convert import passes, tensor_files
+from pipeline.recurrent.convert.tensor_files import INDEX, SINGLE
 from pipeline.recurrent.model import RecurrentForCausalLM
 from tests.models.tokenizer_kinds import texts, tokenizer
 
@@ -107,6 +110,30 @@ def test_logits_stay_and_the_vocabulary_comes_back(
     assert words.get_vocab() == whole.get_vocab()
     assert words.chat_template == whole.chat_template
     assert again.config.eos_token_id == before.config.eos_token_id
+
+
+def test_rows_come_from_whatever_files_and_names_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GPT-2's own checkpoint has no `transformer.` before its names."""
+    full = written("gpt2", "gpt2", tmp_path / "full")
+    pruned(full, tmp_path / "one")
+    tensors = load_file(full / SINGLE)
+    bare = {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
+    save_file(bare, full / SINGLE, metadata={"format": "pt"})
+    monkeypatch.setattr(tensor_files, "FILE_BYTES", 2**14)
+    monkeypatch.setattr(passes, "RESIDENT_BYTES", 0)
+    kept = pruned(full, tmp_path / "more")
+    assert (tmp_path / "more/few" / INDEX).is_file()
+    restore(tmp_path / "more/few", tmp_path / "more/rest", tmp_path / "again")
+    before, *after = (
+        AutoModelForCausalLM.from_pretrained(tmp_path / name).state_dict()
+        for name in ("full", "one/few", "more/few", "again")
+    )
+    wte = "transformer.wte.weight"
+    assert torch.equal(before[wte][kept], after[0][wte])
+    assert all(torch.equal(after[0][name], tensor) for name, tensor in after[1].items())
+    assert all(torch.equal(before[name], tensor) for name, tensor in after[2].items())
 
 
 def test_the_restored_model_writes_the_same_text(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """A stored model passes by tensors, and what arrives is what loading and saving would write."""
 
 import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,12 @@ from transformers import (
     Qwen3MoeConfig,
 )
 
-from pipeline.models import streaming
 from pipeline.models.materialize import materialize
-from pipeline.models.streaming import INDEX, SINGLE, can_stream
+from pipeline.models.streaming import can_stream
 from pipeline.recipe.model_source import ModelSource
+from pipeline.recurrent.convert import tensor_files
+from pipeline.recurrent.convert.tensor_files import INDEX, SINGLE, write_tensors
+from tests.models.tokenizer_kinds import tokenizer
 
 SHAPE: dict[str, Any] = {
     "hidden_size": 32,
@@ -73,7 +77,7 @@ def tensors_of(folder: Path) -> dict[str, torch.Tensor]:
 def test_the_folder_is_that_of_loading_and_saving(
     stored: Path, tmp_path: Path, file_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streaming, "FILE_BYTES", file_bytes)
+    monkeypatch.setattr(tensor_files, "FILE_BYTES", file_bytes)
     out = materialize(ModelSource(path=str(stored)), tmp_path / "out")
     assert (out / INDEX).exists() == (file_bytes == 2**12) != (out / SINGLE).exists()
     loaded = AutoModelForCausalLM.from_pretrained(stored, dtype=torch.float32)
@@ -124,16 +128,28 @@ PEAK = """
 import sys
 from pathlib import Path
 from pipeline.models.materialize import materialize
+from pipeline.models.pruned_model import prune, restore
 from pipeline.recipe.model_source import ModelSource
-materialize(ModelSource(path=sys.argv[1]), Path(sys.argv[2]))
+what, stored, out = sys.argv[1], *map(Path, sys.argv[2:])
+if what == "copy":
+    materialize(ModelSource(path=str(stored)), out)
+elif what == "split":
+    materialize(ModelSource(path=str(stored), split=(4, 16, 4)), out)
+else:
+    sample = [([5, 6], [7, 8, 9]), ([3], [4, 5])]
+    few, rest = out / "few", out / "rest"
+    prune(stored, few, rest, used=range(900), margin=50, sample=sample)
+    if what == "restore":
+        restore(few, rest, out / "whole")
 status = Path("/proc/self/status").read_text()  # the time before exec does not count
 print(status.split("VmHWM:")[1].split()[0])
 """
 
 
-@pytest.mark.slow
-def test_memory_does_not_grow_with_the_model(folder: Path, tmp_path: Path) -> None:
-    """3 GiB of random bfloat16 weights, 6 GiB as they are written."""
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """3 GiB of weights in bfloat16, 6 in float32: a random block again and again; a tokenizer that
+    can be pruned."""
     config = LlamaConfig(
         hidden_size=2048,
         intermediate_size=8192,
@@ -142,17 +158,36 @@ def test_memory_does_not_grow_with_the_model(folder: Path, tmp_path: Path) -> No
         num_key_value_heads=8,
         vocab_size=32000,
     )
-    stored = tmp_path / "stored"
-    AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(stored)
-    AutoTokenizer.from_pretrained(folder).save_pretrained(stored)
-    size = sum(file.stat().st_size for file in stored.glob("*.safetensors"))
+    stored = tmp_path_factory.mktemp("large") / "stored"
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    model.save_pretrained(stored, state_dict={})
+    drawn = 0.02 * torch.randn(2**16, generator=torch.Generator().manual_seed(0)).bfloat16()
+
+    def read(names: Sequence[str]) -> dict[str, torch.Tensor]:
+        shapes = {name: model.get_parameter(name).shape for name in names}
+        return {
+            name: drawn.repeat(-(-s.numel() // 2**16))[: s.numel()].view(s).clone()
+            for name, s in shapes.items()
+        }
+
+    write_tensors(model.state_dict(), stored, read)
+    tokenizer("gpt2").save_pretrained(stored)
+    return stored
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["copy", "split", "prune", "restore"])
+def test_memory_does_not_grow_with_the_model(large: Path, what: str, tmp_path: Path) -> None:
+    size = sum(file.stat().st_size for file in large.glob("*.safetensors"))
     answer = subprocess.run(
-        [sys.executable, "-c", PEAK, stored, tmp_path / "out"],
+        [sys.executable, "-c", PEAK, what, large, tmp_path / "out"],
         check=True,
         capture_output=True,
         text=True,
     )
+    shutil.rmtree(tmp_path)
     peak = int(answer.stdout.split()[-1]) * 1024
-    print(*(f"{name} {n / 2**30:.2f} GiB" for name, n in [("stored", size), ("peak", peak)]))
+    print(*(f"{name} {n / 2**30:.2f} GiB" for name, n in [("stored", size), (what, peak)]))
     assert size > 2.9 * 2**30
     assert peak < 1.5 * 2**30

@@ -1,4 +1,4 @@
-"""Weights of one format to weights of ours, tensor by tensor: one shard in memory at a time.
+"""Weights of one format to weights of ours, tensor by tensor: a few in memory at a time.
 
 Nothing is dropped in silence: a tensor of theirs that has no place, and a parameter of ours that
 nothing fills, are errors that name them; a tensor left out on purpose is listed.
@@ -6,19 +6,19 @@ nothing fills, are errors that name them; a tensor left out on purpose is listed
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
 from torch import Tensor
 
 from ..config import RecurrentConfig
 from ..model import RecurrentForCausalLM
+from .tensor_files import INDEX, SINGLE, opened
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 NAMED = 6
@@ -40,55 +40,67 @@ class CheckpointMap:
     """Tensors of ours that have no counterpart; stored in the embedding's dtype."""
 
 
-class Walk:
-    """One pass over a checkpoint's shards."""
+class MappedCheckpoint:
+    """A checkpoint as tensors of ours: which there are, known from the heads of its files, and the
+    tensors themselves, which are read when they are asked for."""
 
     def __init__(self, folder: Path, mapping: CheckpointMap) -> None:
-        """Raises ConversionError when the folder has no safetensors, or lacks a shard."""
-        self.shards = shards_of(folder)
-        self.mapping = mapping
+        """Raises ConversionError when the folder has no safetensors, lacks a shard, or holds what
+        does not fit, which it names."""
+        self.planned: dict[str, Tensor] = {}
+        """Tensors of ours by name, on the device "meta"."""
         self.left_out: list[str] = []
         """Names of theirs that became nothing: dropped layers, buffers, a tied head's copy."""
         self.dtype = torch.float32  # the embedding's, once it was seen
+        self._mapping = mapping
+        self._shards = shards_of(folder)
+        self._sources: dict[str, str] = {}  # theirs, by the name of ours
+        self._tied: dict[str, str] = {}  # the same of embedding and head, where they are one
         self._missing = expected_shapes(mapping.config)
-        self._tied: dict[str, Tensor] = {}
         self._problems: list[str] = []
-
-    def tensors(self) -> Iterator[dict[str, Tensor]]:
-        """Tensors of ours by name, one dictionary per shard of theirs.
-
-        Raises ConversionError at the end, naming what did not fit.
-        """
-        for index, shard in enumerate(self.shards):
-            out: dict[str, Tensor] = {}
-            for name, tensor in _read(shard).items():
-                out.update(self._take(name, tensor))
-            if index == len(self.shards) - 1:
-                for name, tensor in self.mapping.fresh.items():
-                    out.update(self._place(name, name, tensor.to(self.dtype)))
-            yield out
+        for name, tensor in _heads(self._shards):
+            self._plan(name, tensor)
+        for name, tensor in mapping.fresh.items():
+            self._place(name, name, tensor.to("meta", self.dtype))
         self._finish()
 
-    def _take(self, name: str, tensor: Tensor) -> dict[str, Tensor]:
-        tensors = self.mapping.rename(name, tensor)
+    def read(self, names: Iterable[str]) -> dict[str, Tensor]:
+        """Some tensors of ours."""
+        wanted = list(names)
+        fresh = {
+            name: tensor.to(self.dtype)
+            for name, tensor in self._mapping.fresh.items()
+            if name in wanted
+        }
+        sources = dict.fromkeys(self._sources[name] for name in wanted if name not in fresh)
+        return {name: t for name, t in self._mapped(sources) if name in wanted} | fresh
+
+    def _mapped(self, sources: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
+        """What tensors of theirs become."""
+        with opened(self._shards) as stored:
+            for name in sources:
+                tensors = self._mapping.rename(name, stored[name].get_tensor(name)) or {}
+                yield from ((ours, value.contiguous()) for ours, value in tensors.items())
+
+    def _plan(self, name: str, tensor: Tensor) -> None:
+        tensors = self._mapping.rename(name, tensor)
         if tensors is None:
             self._problems.append(f"unknown tensor {name} {list(tensor.shape)}")
-            return {}
+            return
         if not tensors:
             self.left_out.append(name)
-        out: dict[str, Tensor] = {}
         for ours, value in tensors.items():
             if ours == EMBEDDING:
                 self.dtype = value.dtype
-            if self.mapping.config.tie_word_embeddings and ours in (EMBEDDING, HEAD):
-                self._tied[ours] = value
-            if self.mapping.config.tie_word_embeddings and ours == HEAD:
+            if self._mapping.config.tie_word_embeddings and ours in (EMBEDDING, HEAD):
+                self._tied[ours] = name
+            if self._mapping.config.tie_word_embeddings and ours == HEAD:
                 self.left_out.append(name)
                 continue
-            out.update(self._place(name, ours, value))
-        return out
+            self._sources[ours] = name
+            self._place(name, ours, value)
 
-    def _place(self, name: str, ours: str, value: Tensor) -> dict[str, Tensor]:
+    def _place(self, name: str, ours: str, value: Tensor) -> None:
         shape = self._missing.pop(ours, None)
         if shape is None:
             self._problems.append(f"no place for {name}: the model has no free {ours}")
@@ -97,12 +109,11 @@ class Walk:
                 f"{name} gives {ours} the shape {list(value.shape)}, not {list(shape)}"
             )
         else:
-            return {ours: value.contiguous()}
-        return {}
+            self.planned[ours] = torch.empty(shape, dtype=value.dtype, device="meta")
 
     def _finish(self) -> None:
         problems = self._problems + [f"nothing fills {ours}" for ours in self._missing]
-        if len(self._tied) == 2 and not torch.equal(self._tied[EMBEDDING], self._tied[HEAD]):
+        if len(self._tied) == 2 and not torch.equal(*self._ends()):
             problems.append(
                 "the config ties the head to the embedding but the two differ: "
                 "set tie_word_embeddings (Huginn: tie_embeddings) to false in config.json"
@@ -110,6 +121,11 @@ class Walk:
         if problems:
             more = f"; and {len(problems) - NAMED} more" if len(problems) > NAMED else ""
             raise ConversionError("; ".join(problems[:NAMED]) + more)
+
+    def _ends(self) -> tuple[Tensor, Tensor]:
+        """Embedding and head, as they are stored."""
+        tensors = dict(self._mapped(self._tied.values()))
+        return tensors[EMBEDDING], tensors[HEAD]
 
 
 def config_of(**fields: Any) -> RecurrentConfig:
@@ -133,8 +149,8 @@ def expected_shapes(config: RecurrentConfig) -> dict[str, torch.Size]:
 
 def shards_of(folder: Path) -> list[Path]:
     """The safetensors files of a model folder. Raises ConversionError when there are none."""
-    index = folder / "model.safetensors.index.json"
-    names = ["model.safetensors"]
+    index = folder / INDEX
+    names = [SINGLE]
     if index.is_file():
         names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
     for name in names:
@@ -148,50 +164,27 @@ def shards_of(folder: Path) -> list[Path]:
 
 def stored_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """Names and shapes of a checkpoint's tensors, none of which is read."""
-    shapes = {}
-    for shard in shards_of(folder):
+    return {name: tuple(tensor.shape) for name, tensor in _heads(shards_of(folder))}
+
+
+def _heads(shards: Iterable[Path]) -> Iterator[tuple[str, Tensor]]:
+    """Names of a checkpoint's tensors, with their shapes and dtypes on the device "meta"."""
+    for shard in shards:
         try:
-            with safe_open(shard, "pt") as file:
-                for name in file.keys():  # noqa: SIM118  (no mapping, and not iterable)
-                    shapes[name] = tuple(file.get_slice(name).get_shape())
+            with opened([shard]) as stored:
+                for name, file in stored.items():
+                    part = file.get_slice(name)
+                    shape = part.get_shape()
+                    few = part[:0] if shape else file.get_tensor(name)
+                    yield name, torch.empty(shape, dtype=few.dtype, device="meta")
         except SafetensorError as error:
-            raise _unreadable(shard, error) from error
-    return shapes
-
-
-def _read(shard: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(shard)
-    except SafetensorError as error:
-        raise _unreadable(shard, error) from error
-
-
-def _unreadable(shard: Path, error: SafetensorError) -> ConversionError:
-    return ConversionError(f"{shard} cannot be read ({error}): copy it again")
-
-
-def write_weights(walk: Walk, folder: Path) -> None:
-    """Write the mapped weights to `folder`, a shard for each of theirs."""
-    total = len(walk.shards)
-    weight_map: dict[str, str] = {}
-    size = 0
-    for number, tensors in enumerate(walk.tensors(), start=1):
-        name = "model.safetensors"
-        if total > 1:
-            name = f"model-{number:05}-of-{total:05}.safetensors"
-        save_file(tensors, folder / name, metadata={"format": "pt"})
-        weight_map.update(dict.fromkeys(tensors, name))
-        size += sum(tensor.nbytes for tensor in tensors.values())
-    if total > 1:
-        index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(weight_map.items()))}
-        (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2))
+            raise ConversionError(f"{shard} cannot be read ({error}): copy it again") from error
 
 
 def load_converted(folder: Path, mapping: CheckpointMap) -> RecurrentForCausalLM:
-    """The recurrent model in float32, without writing it anywhere."""
-    weights: dict[str, Tensor] = {}
-    for tensors in Walk(folder, mapping).tensors():
-        weights.update((name, tensor.float()) for name, tensor in tensors.items())
+    """The recurrent model in float32, without writing it anywhere: whole, for many passes."""
+    checkpoint = MappedCheckpoint(folder, mapping)
+    weights = {name: checkpoint.read([name])[name].float() for name in checkpoint.planned}
     model = RecurrentForCausalLM.from_pretrained(
         None, config=mapping.config, state_dict=weights, dtype=torch.float32
     )

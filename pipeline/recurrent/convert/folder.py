@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, GenerationConfig
+from transformers import GenerationConfig
 from transformers.dynamic_module_utils import custom_object_save
 
 from ..config import RecurrentConfig
@@ -23,15 +23,16 @@ from ..register import register
 from .checkpoint import (
     CheckpointMap,
     ConversionError,
-    Walk,
+    MappedCheckpoint,
     load_converted,
     read_settings,
     stored_shapes,
-    write_weights,
 )
 from .dense import DENSE, GATE, DenseConfig, Split, kept_layers, map_dense
 from .huginn import StateInit, map_huginn
 from .ouro import map_ouro
+from .passes import load_for_passes
+from .tensor_files import write_tensors
 
 MAX_LOGIT_DIFF = 1e-4
 """The largest difference of any logit, in float32, between a dense model and its conversion."""
@@ -101,7 +102,8 @@ def convert_dense(
     `max_iterations` where the iterations are not tied; defaults are `map_dense`'s.
 
     Logits of both are compared in float32 on random tokens before the folder appears; with `drop`,
-    the dense model is compared without those layers. One float32 copy is in memory at a time.
+    the dense model is compared without those layers. Neither is ever in memory whole, unless it is
+    small (`passes.RESIDENT_BYTES`).
 
     Raises:
         ConversionError: what does not fit, a destination that holds something, or logits that
@@ -137,7 +139,7 @@ def convert_published(
     """Write a Huginn or Ouro checkpoint as a recurrent model.
 
     `state_init` replaces Huginn's published initial state, and the numbers what `map_huginn` and
-    `map_ouro` take from the configuration.
+    `map_ouro` take from the configuration. No more than a few tensors are in memory at a time.
 
     Raises:
         ConversionError: what does not fit, or a destination that holds something.
@@ -171,7 +173,8 @@ def dense_config(source: Path) -> DenseConfig:
 
 
 def load_dense(source: Path) -> RecurrentForCausalLM:
-    """A dense checkpoint in float32 as a recurrent model, all layers in its core."""
+    """A dense checkpoint in float32 as a recurrent model, all layers in its core; the whole of it,
+    for the many passes of `influence.measure`."""
     config = dense_config(source)
     return load_converted(source, map_dense(config, split=(0, config.num_hidden_layers, 0)))
 
@@ -179,14 +182,14 @@ def load_dense(source: Path) -> RecurrentForCausalLM:
 def max_logit_diff(source: Path, converted: Path, *, layers: list[int]) -> float:
     """Largest absolute difference of any logit between a dense checkpoint's `layers` and the
     converted model where it equals them, in float32 on random tokens."""
-    dense = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).eval()
+    dense = load_for_passes(source, dtype=torch.float32)
     vocabulary = dense.config.vocab_size
     tokens = torch.randint(vocabulary, CHECKED, generator=torch.Generator().manual_seed(0))
     dense.model.layers = nn.ModuleList(dense.model.layers[layer] for layer in layers)
     dense.config.num_hidden_layers = len(layers)
     expected = _logits(dense, tokens, use_cache=False)
     del dense
-    ours = RecurrentForCausalLM.from_pretrained(converted, dtype=torch.float32).eval()
+    ours = load_for_passes(converted, dtype=torch.float32)
     equal = 1 if ours.config.tie_iterations else ours.config.max_iterations
     actual = _logits(ours, tokens, num_iterations=equal)
     return (expected - actual).abs().max().item()
@@ -216,9 +219,9 @@ def _convert(
     part = destination.parent / f".{destination.name}.part-{os.getpid()}"
     part.mkdir()
     try:
-        walk = Walk(source, mapping)
-        write_weights(walk, part)
-        _write_rest(source, part, mapping.config, dtype=walk.dtype)
+        checkpoint = MappedCheckpoint(source, mapping)
+        write_tensors(checkpoint.planned, part, checkpoint.read)
+        _write_rest(source, part, mapping.config, dtype=checkpoint.dtype)
         diff = check(part) if check is not None else None
         if diff is not None and not diff <= MAX_LOGIT_DIFF:
             raise ConversionError(
@@ -228,7 +231,8 @@ def _convert(
         os.replace(part, destination)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return Conversion(config=mapping.config, max_logit_diff=diff, left_out=tuple(walk.left_out))
+    left_out = tuple(checkpoint.left_out)
+    return Conversion(config=mapping.config, max_logit_diff=diff, left_out=left_out)
 
 
 def _write_rest(source: Path, folder: Path, config: RecurrentConfig, *, dtype: torch.dtype) -> None:

@@ -1,6 +1,8 @@
 """Where a dense model can be looped: block influence, and what looping a candidate core costs.
 
-Both read the model as the plain stack that it is at one iteration, so any split of it will do.
+Both read the model as the plain stack that it is at one iteration, so any split of it will do. They
+are forward passes: for many of them the model should be in memory whole (`folder.load_dense`), for
+a few its layers may come from its files (`passes.load_for_passes`).
 """
 
 from collections.abc import Mapping, Sequence
