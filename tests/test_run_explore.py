@@ -99,7 +99,7 @@ def test_an_evaluation_explores_by_the_judge_of_the_models_folder(project: Path)
                 head_width=WIDTH,
             )
             assert run.flops == pytest.approx(one + more)
-            assert more > one / 4
+            assert more > 0
 
 
 def test_another_engine_is_refused_before_anything_runs(project: Path) -> None:
