@@ -1,11 +1,11 @@
 """Random kills over whole runs: `python -m tests.faults.soak --kills 60 [--flow F] [--json]`.
 
 A flow runs once undisturbed: a miniature of five kinds of stages, the quickstart, or `depth-tiny`
-with one seed. Then it runs while random processes of it get SIGKILL at random instants: driver,
-ranks, engines, service, verifiers, Ray's own. It is launched again until it is done, and begun anew
-in another folder while there are kills left. Every run has to end with the weights, journals and
-metrics of the undisturbed one, and every launch with exit code 0, 3 or the kill's own. Exit code 1
-where that does not hold. Half a minute a kill on two cores.
+with one seed, in full or small. Then it runs while random processes of it get SIGKILL at random
+instants: driver, ranks, engines, service, verifiers, Ray's own. It is launched again until it is
+done, and begun anew in another folder while there are kills left. Every run has to end with the
+weights, journals and metrics of the undisturbed one, and every launch with exit code 0, 3 or the
+kill's own. Exit code 1 where that does not hold. Half a minute a kill on two cores.
 """
 
 import argparse
@@ -51,9 +51,18 @@ FLOWS = {
     ),
     "quickstart": "name: faults\ndefaults: quickstart\n",
     "depth-tiny": "name: faults\ndefaults: depth-tiny\nstages: {depth: {rl: {seeds: 1}}}\n",
+    "depth-small": """
+name: faults
+defaults: depth-tiny
+stages:
+  depth:
+    rl: {seeds: 1, steps: 15}
+    calibrate: {size: 200, rounds: 2}
+    pareto: {size: 80, baselines: [labels, right, q_exit, permuted], transfer: [turns]}
+""",
 }
 SHORTEST_S = 1.0  # between a launch or a kill and the next kill
-LONGEST_S = {"miniature": 30.0, "quickstart": 60.0, "depth-tiny": 60.0}
+LONGEST_S = {"miniature": 30.0, "quickstart": 60.0, "depth-tiny": 60.0, "depth-small": 45.0}
 EXPECTED = (OK, FAILED, -signal.SIGKILL)
 
 
