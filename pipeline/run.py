@@ -11,6 +11,7 @@ from threading import Event
 from typing import Any
 
 from pipeline.artifacts import Artifact, fresh_folder, publish, write_atomic
+from pipeline.cluster.clean_up import is_left_behind
 from pipeline.cluster.driver import Cluster
 from pipeline.cluster.ray_session import ComponentDied
 from pipeline.depth import stage as depth
@@ -124,7 +125,8 @@ def _run_stages(
     force: bool,
 ) -> dict[str, Artifact]:
     """What the stages read and make, by name. Where a process died or hung, all are started again
-    and the work goes on from what is on disk, as often as the recipe has it."""
+    and the work goes on from what is on disk, as often as the recipe has it; not where Ray itself
+    is dead, which this process cannot leave."""
     artifacts = dict(finished)
     restarts = plan.recipe.hardware.restarts
     for number in range(restarts + 1):
@@ -137,7 +139,7 @@ def _run_stages(
             return artifacts
         except (ComponentDied, StageFailed) as error:
             died = error.__cause__ if isinstance(error, StageFailed) else error
-            if number == restarts or not isinstance(died, ComponentDied):
+            if number == restarts or not isinstance(died, ComponentDied) or is_left_behind():
                 raise
             line = str(died).splitlines()[0]
             console.log(f"warning: {line}; starting again ({number + 1} of {restarts} times)")

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
@@ -12,6 +13,7 @@ import pytest
 
 from pipeline import run as flow
 from pipeline.artifacts import open_artifact
+from pipeline.cluster import clean_up
 from pipeline.cluster.ray_session import ComponentDied, ComponentFailed
 from pipeline.errors import Diverged, RunFailed, Stopped
 from pipeline.plan.plan import make_plan
@@ -261,6 +263,22 @@ def test_a_process_that_dies_is_started_again(
         with pytest.raises(flow.StageFailed, match="engine-0 died"):
             run(tmp_path, planned())
         assert left == [0]
+
+
+def test_nothing_is_started_again_in_a_process_whose_ray_is_dead(
+    ran: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clean_up, "_left_behind", threading.Event())
+
+    def dying(plan: StagePlan, context: RunContext) -> Output:
+        ran.append(plan.name)
+        clean_up.leave_behind()  # what the cluster's end does where a process of Ray's own is gone
+        raise ComponentDied("engine-0 died: x")
+
+    monkeypatch.setattr(flow, "STAGES", {"sft": dying})
+    with pytest.raises(flow.StageFailed, match="engine-0 died"):
+        run(tmp_path, planned())
+    assert ran == ["cold"]
 
 
 def test_what_a_stage_raises_itself_is_no_death(

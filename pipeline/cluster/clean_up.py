@@ -75,6 +75,11 @@ def leave_behind() -> None:
     _left_behind.set()
 
 
+def is_left_behind() -> bool:
+    """Whether something of this process does not end, so that no other Ray can be started in it."""
+    return _left_behind.is_set()
+
+
 def leave(code: int) -> int:
     """The exit code; where a clean-up was left behind, this process and its children end here,
     since Python would wait for it."""
