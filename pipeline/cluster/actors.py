@@ -16,8 +16,8 @@ from pipeline.cluster.beats import start_beat
 from pipeline.cluster.places import interface_of
 from pipeline.cluster.setups import GrpoSetup, PreferenceSetup, ServiceSetup
 from pipeline.generate.chat import load_chat
-from pipeline.generate.client import Slice, slice_of
-from pipeline.generate.engine import Engine, EngineSettings, stream_chunks
+from pipeline.generate.client import Slice, Weights, slice_of
+from pipeline.generate.engine import WHOLE, Engine, EngineSettings, Part, stream_chunks
 from pipeline.generate.groups import Group
 from pipeline.generate.journal import Journal
 from pipeline.generate.packed_weights import PackedWeights
@@ -82,11 +82,11 @@ class EngineActor(_Shell):
             return False
         return True
 
-    def load_weights(self, packed: PackedWeights, *, version: int) -> None:
+    def load_weights(self, packed: PackedWeights, *, version: int, part: Part = WHOLE) -> None:
         """Take weights that `pipeline.generate.weights.pack` made."""
         from pipeline.generate.weights import unpack
 
-        self._engine.load_weights(unpack(packed), version=version)
+        self._engine.load_weights(unpack(packed), version=version, part=part)
 
     def transfer(self, method: str, keywords: Mapping[str, Any], *, version: int) -> None:
         """One call of vLLM's weight transfer, on GPUs."""
@@ -120,11 +120,14 @@ class _RemoteEngine:
         for chunk in generate.remote(requests, version=version):
             yield from ray.get(chunk)
 
-    def load_weights(self, weights: Iterable[tuple[str, Any]], *, version: int) -> None:
+    def load_weights(
+        self, weights: Iterable[tuple[str, Any]], *, version: int, part: Part = WHOLE
+    ) -> None:
         """Send weights to the engine's process and wait until it holds them."""
         from pipeline.generate.weights import pack
 
-        ray.get(self._actor.load_weights.remote(pack(dict(weights)), version=version))
+        packed = pack(dict(weights))
+        ray.get(self._actor.load_weights.remote(packed, version=version, part=part))
 
 
 @ray.remote
@@ -291,24 +294,38 @@ def _preference(
 class ServiceClient:
     """The service actor as a `RolloutClient`, in a trainer process.
 
-    Weights go to vLLM engines on GPUs by NCCL, and through the object store otherwise.
+    Weights go to vLLM engines on GPUs by NCCL, and through the object store otherwise. There two
+    buckets are at a time, as they go straight to the engines: what passes on through another
+    process is freed late.
+
+        trainer   put 1 | put 2  | wait | put 3  | wait | ...
+        engines         | load 1        | load 2        | load 3
     """
 
-    def __init__(self, service: Any, *, gpus_per_engine: int, engines: int) -> None:
+    def __init__(self, service: Any, engines: Sequence[Any], *, gpus_per_engine: int) -> None:
         self._service = service
         self._gpus_per_engine = gpus_per_engine  # 0: the object store
         self._engines = engines
         self._sender: Any = None
 
-    def push_weights(self, weights: Mapping[str, Any], *, version: int) -> None:
+    def push_weights(self, weights: Weights, *, version: int) -> None:
         """Have every engine take the weights."""
         if self._gpus_per_engine:
             self._nccl().push(weights, version=version)
             return
         from pipeline.generate.weights import pack
 
-        reference = ray.put(pack(weights))
-        ray.get(self._service.push_weights.remote([reference], version=version))
+        loading: list[Any] = []
+        for number, bucket in enumerate(weights, 1):
+            reference = ray.put(pack(bucket))
+            ray.get(loading)
+            part = Part(first=number == 1, last=number == len(weights))
+            loading = [
+                engine.load_weights.remote(reference, version=version, part=part)
+                for engine in self._engines
+            ]
+            del bucket, reference  # not until the next one is made
+        ray.get(loading)
 
     def _nccl(self) -> Any:
         if self._sender is None:
@@ -322,7 +339,7 @@ class ServiceClient:
                 )
 
             address, port = _free_endpoint()
-            ranks = self._engines * self._gpus_per_engine
+            ranks = len(self._engines) * self._gpus_per_engine
             self._sender = NcclSender(call, address=address, port=port, engine_ranks=ranks)
         return self._sender
 

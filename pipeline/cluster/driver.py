@@ -186,8 +186,7 @@ class Cluster:
     def _rollout_client(self) -> ServiceClient:
         nccl = self._device == "cuda" and self._hardware.engine == "vllm"
         gpus = self._hardware.gpus_per_engine if nccl else 0
-        engines = self._hardware.engines
-        return ServiceClient(self._service, gpus_per_engine=gpus, engines=engines)
+        return ServiceClient(self._service, self._engines, gpus_per_engine=gpus)
 
     def call(self, function: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
         """Call a function of a light module in a trainer process, where the heavy ones load."""

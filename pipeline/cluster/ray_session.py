@@ -22,7 +22,10 @@ PLACEMENT_WAIT_S = 120
 MOST_NAMES = 3  # of machines that are gone, in a sentence
 KEPT_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 RAY_PROGRAMS = ("gcs_server", "raylet")  # without one of them, what is called waits for a minute
-OBJECT_STORE_SHARE = 0.15  # of memory; it holds one copy of the weights on their way to engines
+OBJECT_STORE_SHARE = 0.15  # of memory; it holds two buckets of weights on their way to engines
+FREED_AT_ONCE = {"free_objects_period_milliseconds": 0}
+"""Ray frees what nobody needs once a second as it comes (2.60), and buckets of weights come faster:
+a cluster that others started holds those of a second."""
 REACH_S = 5.0  # for a connection to an existing cluster
 HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
 """How a client of gRPC, which Ray speaks, begins: a preface and empty settings (RFC 9113, 3.4)."""
@@ -84,6 +87,7 @@ def join_ray(address: str | None, bundles: Sequence[Mapping[str, float]]) -> Non
             "num_cpus": max(int(cpus), os.cpu_count() or 1),
             "include_dashboard": False,
             "object_store_memory": _object_store_bytes(),
+            "_system_config": dict(FREED_AT_ONCE),
         }
     try:
         with signals_kept():

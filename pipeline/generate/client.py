@@ -1,6 +1,6 @@
 """What the GRPO trainer sees of the rollout service."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,11 +23,26 @@ class Slice:
     with them; None: this step."""
 
 
+class Weights(Protocol):
+    """A model's weights for engines, in buckets of a bounded size (checkpoint name -> tensor), each
+    made when it is asked for and valid until the next. Tied ones are in one bucket."""
+
+    def __len__(self) -> int:
+        """How many buckets there are."""
+        ...
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]: ...
+
+    def metadata(self) -> Mapping[str, Any]:
+        """All names in their order, each with a tensor on the device "meta"."""
+        ...
+
+
 class RolloutClient(Protocol):
     """Rollouts by step, at weights that the trainer pushed."""
 
-    def push_weights(self, weights: Mapping[str, Any], *, version: int) -> None:
-        """Give every engine these weights (checkpoint name -> tensor)."""
+    def push_weights(self, weights: Weights, *, version: int) -> None:
+        """Give every engine these weights. Raises what an engine raised; then none has them."""
         ...
 
     def begin(self, step: int) -> None:

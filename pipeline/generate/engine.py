@@ -13,6 +13,32 @@ class WeightVersionError(RunFailed):
     """An engine was asked for rollouts of a weight version that it does not hold."""
 
 
+def check_version(held: int | None, *, asked: int) -> None:
+    """Raises WeightVersionError for rollouts at other weights than an engine holds; `held` is None
+    while it has a part of new ones, and for good where the rest never came."""
+    if held is None:
+        raise WeightVersionError(
+            f"the engine holds a part of new weights, rollouts of version {asked} were asked: "
+            "send all of them again"
+        )
+    if held != asked:
+        raise WeightVersionError(
+            f"the engine holds weight version {held}, rollouts of {asked} were asked"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Which of the buckets that weights come in; between the first and the last an engine refuses
+    to generate. Another first one begins anew, whatever came before."""
+
+    first: bool
+    last: bool
+
+
+WHOLE = Part(first=True, last=True)
+
+
 @dataclass(frozen=True, kw_only=True)
 class EngineSettings:
     """What an engine is built with. `max_model_tokens` counts prompt and completion."""
@@ -38,8 +64,11 @@ class Engine(Protocol):
         """
         ...
 
-    def load_weights(self, weights: Iterable[tuple[str, Any]], *, version: int) -> None:
-        """Take new weights, as (checkpoint name, tensor) pairs; caches of the old ones go."""
+    def load_weights(
+        self, weights: Iterable[tuple[str, Any]], *, version: int, part: Part = WHOLE
+    ) -> None:
+        """Take new weights or a part of them, as (checkpoint name, tensor) pairs; caches of the old
+        ones go. What it raises leaves an engine that refuses to generate."""
         ...
 
 

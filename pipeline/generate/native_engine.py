@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
-from pipeline.generate.engine import EngineSettings, WeightVersionError
+from pipeline.generate.engine import WHOLE, EngineSettings, Part, check_version
 from pipeline.generate.native.admission import check
 from pipeline.generate.native.forward import RowModel
 from pipeline.generate.native.kv_pool import KvPool
@@ -35,7 +35,7 @@ class NativeEngine:
 
     def __init__(self, model: Path, settings: EngineSettings, *, version: int) -> None:
         """Raises ValueError for a model or settings that it does not serve."""
-        self.version = version
+        self.version: int | None = version
         self.model = _load(model, settings)
         self.pool = KvPool(
             self.model.config,
@@ -59,10 +59,7 @@ class NativeEngine:
         Raises WeightVersionError; ValueError for a request that can never run; RuntimeError while
         an earlier call is neither exhausted nor closed.
         """
-        if version != self.version:
-            raise WeightVersionError(
-                f"the engine holds weight version {self.version}, rollouts of {version} were asked"
-            )
+        check_version(self.version, asked=version)
         self._require_idle("generate")
         requests = [r if r.depth else replace(r, depth=self._plain) for r in requests]
         for request in requests:
@@ -84,13 +81,16 @@ class NativeEngine:
             session.close()
             self._running = False
 
-    def load_weights(self, weights: Iterable[tuple[str, Any]], *, version: int) -> None:
+    def load_weights(
+        self, weights: Iterable[tuple[str, Any]], *, version: int, part: Part = WHOLE
+    ) -> None:
         """Copy weights into the model; those that are not named stay.
 
         Raises ValueError for a name or a shape that the model lacks, RuntimeError in the middle of
         a generation.
         """
         self._require_idle("load weights")
+        self.version = None
         parameters = dict(self.model.named_parameters(remove_duplicate=False))
         with torch.no_grad():
             for name, tensor in weights:
@@ -100,7 +100,7 @@ class NativeEngine:
                         f"weights hold {name} of shape {tuple(tensor.shape)}; the model has {own}"
                     )
                 parameters[name].copy_(tensor)
-        self.version = version
+        self.version = version if part.last else None
 
     def _require_idle(self, action: str) -> None:
         if self._running:

@@ -14,23 +14,27 @@ from vllm.distributed.weight_transfer.nccl_engine import (
     NCCLTrainerWeightTransferEngine,
 )
 
+from pipeline.generate.client import Weights
+
 Call = Callable[[str, Mapping[str, Any], int], None]
 """Calls a worker method with keywords on every engine, at a weight version, and waits."""
 
 
 class TensorSource(WeightSource):
-    """Full tensors by checkpoint name, moved to the GPU one at a time."""
+    """Full tensors by checkpoint name, moved to the GPU one at a time, of one bucket at a time."""
 
-    def __init__(self, weights: Mapping[str, torch.Tensor]) -> None:
+    def __init__(self, weights: Weights) -> None:
         self._weights = weights
 
     def metadata(self) -> list[ParamMeta]:
         """What iteration yields."""
-        return [ParamMeta(name, w.dtype, tuple(w.shape)) for name, w in self._weights.items()]
+        weights = self._weights.metadata()
+        return [ParamMeta(name, w.dtype, tuple(w.shape)) for name, w in weights.items()]
 
     def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
-        for name, weight in self._weights.items():
-            yield name, weight.to("cuda")
+        for bucket in self._weights:
+            for name, weight in bucket.items():
+                yield name, weight.to("cuda")
 
 
 class NcclSender:
@@ -47,7 +51,7 @@ class NcclSender:
         self._engine: NCCLTrainerWeightTransferEngine | None = None
         self._version = 0
 
-    def push(self, weights: Mapping[str, torch.Tensor], *, version: int) -> None:
+    def push(self, weights: Weights, *, version: int) -> None:
         """Broadcast the weights to every engine as this version."""
         self._version = version
         source = TensorSource(weights)

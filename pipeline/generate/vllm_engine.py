@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.generate.engine import EngineSettings, WeightVersionError
+from pipeline.generate.engine import WHOLE, EngineSettings, Part, check_version
 from pipeline.generate.weights import folder_weights
 from pipeline.records import Request, Rollout
 from pipeline.recurrent.effort import default_request
@@ -72,7 +72,8 @@ class VllmEngine:
             options["gpu_memory_utilization"] = settings.gpu_memory_fraction
             options["tensor_parallel_size"] = settings.gpus
             options["weight_transfer_config"] = {"backend": "nccl"}
-        self.version = version
+        self.version: int | None = version
+        self._in_process = settings.gpus == 1
         self._engine: Any = LLM(
             model=str(model),
             max_model_len=settings.max_model_tokens,
@@ -101,11 +102,8 @@ class VllmEngine:
         Raises WeightVersionError, and ValueError for depths that the model cannot run, or for
         exploration.
         """
-        if version != self.version:
-            raise WeightVersionError(
-                f"the engine holds weight version {self.version}, rollouts of {version} were asked"
-            )
-        in_flight = {str(i): _InFlight(request) for i, request in enumerate(requests)}
+        check_version(self.version, asked=version)
+        in_flight = {str(i): _InFlight(request, version) for i, request in enumerate(requests)}
         for one in in_flight.values():
             one.depth = self._depth(one.request)
         try:
@@ -124,20 +122,26 @@ class VllmEngine:
                 self._engine.abort_request(list(in_flight))
                 self._take([one for one in in_flight.values() if one.name])
 
-    def load_weights(self, weights: Iterable[tuple[str, Any]], *, version: int) -> None:
+    def load_weights(
+        self, weights: Iterable[tuple[str, Any]], *, version: int, part: Part = WHOLE
+    ) -> None:
         """Replace the weights in place. vLLM's CPU path repacks weights at load, so they go
-        through the model runner's reload, which repacks again."""
-        from vllm.config import set_current_vllm_config
+        through its reload, layer by layer, which repacks a layer once it is whole."""
+        self.version = None
+        tensors = weights
+        if not self._in_process:  # each worker is sent all of them
+            from vllm.config import set_current_vllm_config
 
-        with set_current_vllm_config(self._engine.vllm_config):
-            # a folder's weights build the model's class, which vLLM may have taken over
-            tensors = list(weights)
-        self._engine.collective_rpc(_reload, args=(tensors,))
+            with set_current_vllm_config(self._engine.vllm_config):
+                tensors = list(weights)
+        self._engine.collective_rpc(_reload, args=(tensors, part))
         self._engine.reset_prefix_cache()
-        self.version = version
+        self.version = version if part.last else None
 
     def transfer(self, method: str, keywords: Mapping[str, Any], *, version: int) -> None:
         """One call of vLLM's weight transfer (GPUs; `pipeline.generate.transfer`)."""
+        if method == "start_weight_update":
+            self.version = None
         self._engine.collective_rpc(method, kwargs=dict(keywords))
         if method == "finish_weight_update":
             self._engine.reset_prefix_cache()
@@ -217,7 +221,7 @@ class VllmEngine:
             tokens=tuple(output.token_ids),
             logprobs=logprobs,
             stop="eos" if output.finish_reason == "stop" else "length",
-            weight_version=self.version,
+            weight_version=in_flight.version,
             **recurrent,
         )
 
@@ -227,6 +231,7 @@ class _InFlight:
     """A request in flight."""
 
     request: Request
+    version: int
     depth: DepthRequest | None = None
     name: str = ""  # the engine's own for it
 
@@ -283,18 +288,29 @@ def _prompt(request: Request, depth: DepthRequest | None) -> dict[str, Any]:
     return prompt | {"cache_salt": cache_salt(depth, len(request.prompt_tokens))}
 
 
-def _reload(worker: Any, tensors: list[tuple[str, Any]]) -> None:
+def _reload(worker: Any, tensors: Iterable[tuple[str, Any]], part: Part) -> None:
+    """A part of what `GPUModelRunner.reload_weights` (vllm 0.31) does at once."""
     from vllm.config import set_current_vllm_config
+    from vllm.model_executor.model_loader.reload import (
+        finalize_layerwise_reload,
+        initialize_layerwise_reload,
+    )
 
     model = worker.model_runner.get_model()
     if not any(name.endswith("lm_head") for name, _ in model.named_modules()):
         # a tied head that this model's class has no module for: it reads the embedding
-        tensors = [(name, tensor) for name, tensor in tensors if not name.endswith(HEAD)]
-    if next(model.parameters()).device.type == "cpu":
-        for method in _expert_methods(model):
-            method.moe_kernel = None  # vLLM packs experts for a CPU only where it makes this
-    with set_current_vllm_config(worker.vllm_config):  # transformers' own code is built under it
-        worker.model_runner.reload_weights(weights_iterator=iter(tensors))
+        tensors = ((name, tensor) for name, tensor in tensors if not name.endswith(HEAD))
+    with set_current_vllm_config(worker.vllm_config):
+        # under it transformers' own code is built, and the class whose folder weights come from
+        if part.first:
+            finalize_layerwise_reload(model, worker.model_config)  # of one that broke off
+            if next(model.parameters()).device.type == "cpu":
+                for method in _expert_methods(model):
+                    method.moe_kernel = None  # vLLM packs experts for a CPU only where it makes it
+            initialize_layerwise_reload(model)
+        model.load_weights(tensors)
+        if part.last:
+            finalize_layerwise_reload(model, worker.model_config)
 
 
 def _expert_methods(model: Any) -> list[Any]:

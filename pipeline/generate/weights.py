@@ -1,5 +1,6 @@
 """Weights on the way to an engine: from a folder or a model, by the names of its weights file."""
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -13,6 +14,13 @@ from transformers.core_model_loading import revert_weight_conversion
 
 from pipeline.generate.packed_weights import PackedTensor, PackedWeights
 from pipeline.recurrent.register import register
+
+BUCKET_BYTES = 2**28
+"""Of weights that travel together, unless one tensor has more, or one layer where files have other
+tensors than the model: little beside a large model, and enough that messages cost nothing beside
+the bytes."""
+
+_LAYER = re.compile(r"^(.*?\.\d+)\.")
 
 
 def pack(weights: Mapping[str, Tensor]) -> PackedWeights:
@@ -31,14 +39,13 @@ def pack(weights: Mapping[str, Tensor]) -> PackedWeights:
     return packed
 
 
-def unpack(packed: PackedWeights) -> list[tuple[str, Tensor]]:
-    """Copies of what `pack` was given: the object store's own memory must not be written to."""
-    weights = []
+def unpack(packed: PackedWeights) -> Iterator[tuple[str, Tensor]]:
+    """Copies of what `pack` was given, one after another: the object store's own memory must not be
+    written to."""
     for name, part in packed.items():
         tensor = torch.empty(part.shape, dtype=getattr(torch, part.dtype))
         tensor.view(-1).view(torch.uint8).numpy()[:] = part.data
-        weights.append((name, tensor))
-    return weights
+        yield name, tensor
 
 
 def checkpoint_weights(model: PreTrainedModel, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -53,6 +60,33 @@ def checkpoint_weights(model: PreTrainedModel, weights: Mapping[str, Tensor]) ->
         if source in stored:
             stored[tied] = stored[source]
     return revert_weight_conversion(model, stored)
+
+
+def buckets(
+    model: PreTrainedModel, weights: Mapping[str, Tensor], *, bucket_bytes: int
+) -> list[list[str]]:
+    """Names of a model's weights in the groups that `checkpoint_weights` can take one by one, in
+    the model's order. `weights` has shapes and dtypes alone, on the device "meta".
+
+    Where a family's files have other tensors than the model, those of a layer stay together, as
+    they may be joined from several.
+    """
+    sent = checkpoint_weights(model, weights)
+    plain = all(name in sent and sent[name].shape == w.shape for name, w in weights.items())
+    units: dict[str, list[str]] = {}
+    for name in weights:
+        layer = None if plain else _LAYER.match(name)
+        units.setdefault(layer[1] if layer else name, []).append(name)
+    groups: list[list[str]] = []
+    room = 0
+    for names in units.values():
+        size = sum(weights[name].nbytes for name in names)
+        if not groups or size > room:
+            groups.append([])
+            room = bucket_bytes
+        groups[-1] += names
+        room -= size
+    return groups
 
 
 def folder_weights(folder: Path, *, own_code: bool = False) -> Iterator[tuple[str, Tensor]]:

@@ -30,7 +30,6 @@ from transformers import (
 from trl.trainer.utils import disable_dropout_in_model
 
 from pipeline.generate.client import RolloutClient, Slice
-from pipeline.generate.weights import checkpoint_weights
 from pipeline.measure.ledger import Phase, PhaseClock
 from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.recurrent.config import RecurrentConfig
@@ -44,10 +43,10 @@ from pipeline.train.arguments import (
     weights_dtype,
 )
 from pipeline.train.callbacks import ReferenceKeeper, find_resume
+from pipeline.train.engine_weights import EngineWeights
 from pipeline.train.grpo_step import GrpoStepTrainer, StepSettings
 from pipeline.train.job import TrainJob
 from pipeline.train.loop import run
-from pipeline.train.whole_weights import full_weights
 
 PositionDepths = Sequence[Sequence[int]]
 """[_B][_P + _T - 1] of each completion: the depths of the positions that ran."""
@@ -210,6 +209,9 @@ class RolloutSource:
             weights = engine_weights(self.trainer)
             if self.trainer.accelerator.is_main_process:
                 self._rollouts.push_weights(weights, version=step)
+            else:
+                for _ in weights:  # each rank has shards of them
+                    pass
             if self.trainer.accelerator.num_processes > 1:
                 dist.barrier()
 
@@ -261,7 +263,7 @@ def training_depths(part: Slice, *, iterations: int | None) -> PositionDepths | 
     return part.depths
 
 
-def engine_weights(trainer: GrpoStepTrainer) -> dict[str, torch.Tensor]:
+def engine_weights(trainer: GrpoStepTrainer) -> EngineWeights:
     """The policy's weights by the names that engines know."""
     model: Any = trainer.accelerator.unwrap_model(trainer.model)
-    return checkpoint_weights(transformers_model(model), full_weights(model))
+    return EngineWeights(model, named=transformers_model(model))

@@ -3,6 +3,7 @@
 import contextlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,25 +24,48 @@ def base_of(model: nn.Module) -> nn.Module:
     return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
-def full_weights(model: nn.Module) -> dict[str, Tensor]:
-    """CPU copies of all that a model's weights file holds, by name; tied parameters once.
+@dataclass(frozen=True, kw_only=True)
+class WholeTensor:
+    """What a weights file holds of a model: a tensor that ranks may share, with the adapter on it
+    that is trained. The model itself stays as it is, so that no rounding of adding and taking away
+    collects in it."""
 
-    Where adapters are trained, the weights with the adapters added: the trained model itself stays
-    as it is, so that no rounding of adding and taking away collects in it.
-    """
+    tensor: Tensor
+    layer: LoraLayer | None
+
+    @property
+    def empty(self) -> Tensor:
+        """Its shape and dtype, on the device "meta"."""
+        shape = vars(self.tensor).get("ds_shape", self.tensor.shape)  # DeepSpeed's word for whole
+        return torch.empty(shape, dtype=self.tensor.dtype, device="meta")
+
+    def read(self, *, copied: bool = True) -> Tensor:
+        """The whole of it on the CPU, on every rank, and every rank must ask; not `copied`, the
+        model's own memory where it is there."""
+        parts = [self.tensor] if self.layer is None else [self.tensor, *_factors(self.layer)]
+        with _gathered(parts, write=False):
+            if self.layer is not None:
+                return _merged(self.tensor, self.layer).cpu().contiguous()
+            here = self.tensor.detach().cpu()
+            return (here.clone() if copied or _is_shared(self.tensor) else here).contiguous()
+
+
+def whole_tensors(model: nn.Module) -> dict[str, WholeTensor]:
+    """All that a model's weights file holds, by name; tied parameters once."""
     base = base_of(model)
     adapted = _adapted(base)
-    weights = {}
-    for name, tensor in _stored(base).items():
-        if any(part in name for part in _NOT_STORED):
-            continue
-        layer = adapted.get(id(tensor))
-        parts = [tensor] if layer is None else [tensor, *_factors(layer)]
-        with _gathered(parts, write=False):
-            value = tensor.detach() if layer is None else _merged(tensor, layer)
-            plain = _WRAPPED.sub("", name).replace(_COPY, ".")
-            weights[plain] = value.cpu().clone().contiguous()
-    return weights
+    return {
+        _WRAPPED.sub("", name).replace(_COPY, "."): WholeTensor(
+            tensor=tensor, layer=adapted.get(id(tensor))
+        )
+        for name, tensor in _stored(base).items()
+        if not any(part in name for part in _NOT_STORED)
+    }
+
+
+def full_weights(model: nn.Module) -> dict[str, Tensor]:
+    """CPU copies of all that a model's weights file holds, by name, with adapters added."""
+    return {name: whole.read() for name, whole in whole_tensors(model).items()}
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
@@ -103,13 +127,18 @@ def _stored(model: nn.Module) -> dict[str, Tensor]:
     return dict(model.named_parameters()) | buffers
 
 
+def _is_shared(tensor: Tensor) -> bool:
+    """Whether ranks hold shards of it (ZeRO-3)."""
+    return "ds_id" in vars(tensor)
+
+
 @contextlib.contextmanager
 def _gathered(tensors: Iterable[Tensor], *, write: bool) -> Iterator[bool]:
     """Surroundings in which sharded parameters are whole; the value tells whether to write.
 
     Under ZeRO-3 rank 0 writes and the others receive. Whole tensors are written by every rank.
     """
-    sharded = [tensor for tensor in tensors if "ds_id" in vars(tensor)]
+    sharded = [tensor for tensor in tensors if _is_shared(tensor)]
     if not sharded:
         yield True
         return

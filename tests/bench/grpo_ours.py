@@ -9,13 +9,14 @@ from typing import Any
 
 from safetensors.torch import load_file
 
-from pipeline.generate.client import RolloutClient, Slice
+from pipeline.generate.client import RolloutClient, Slice, Weights
 from pipeline.plan.stage_plan import Plan
 from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.run import run as run_plan
 from pipeline.train import training_calls
 from pipeline.train.job import METRICS_FILE, TrainJob, read_metrics
 from tests.bench.grpo_task import Log, Side
+from tests.train.pushed import joined
 
 RUN = "run"  # the run folder, in a side's
 KEPT = (
@@ -34,8 +35,8 @@ class NotedClient:
     def __init__(self, client: RolloutClient, log: Log) -> None:
         self._client, self._log = client, log
 
-    def push_weights(self, weights: Mapping[str, Any], *, version: int) -> None:
-        self._log.note(version, weights)
+    def push_weights(self, weights: Weights, *, version: int) -> None:
+        self._log.note(version, joined(weights))
         self._client.push_weights(weights, version=version)
 
     def begin(self, step: int) -> None:

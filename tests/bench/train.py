@@ -17,14 +17,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM
 
-from pipeline.generate.client import Slice
+from pipeline.generate.client import Slice, Weights
 from pipeline.models.materialize import materialize
 from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.recipe.model_source import ModelSource
@@ -55,7 +55,7 @@ class Fixed:
     def __init__(self, logprobs: Sequence[Sequence[Sequence[float]]]) -> None:
         self.logprobs = logprobs
 
-    def push_weights(self, weights: Mapping[str, Any], *, version: int) -> None: ...
+    def push_weights(self, weights: Weights, *, version: int) -> None: ...
 
     def slice(self, step: int, *, rank: int, ranks: int) -> Slice:
         prompts, completions, rewards = rows_of(step)

@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pipeline.generate.engine import EngineSettings, WeightVersionError
+from pipeline.generate.engine import EngineSettings, Part, WeightVersionError
 from pipeline.generate.native_engine import NativeEngine
 from pipeline.generate.weights import folder_weights, pack, unpack
 from pipeline.records import Request, Rollout
@@ -444,6 +444,26 @@ def test_new_weights_are_used_and_old_versions_refused(
     assert gap(model, run(engine, mixed(9), version=2)) < 1e-5
     with pytest.raises(ValueError, match=r"hold model.nowhere of shape \(1,\)"):
         engine.load_weights([("model.nowhere", torch.zeros(1))], version=3)
+    for version in (2, 3):
+        with pytest.raises(WeightVersionError, match="holds a part of new weights"):
+            next(engine.generate(mixed(1), version=version))
+
+
+def test_a_part_of_new_weights_is_served_by_nobody(folder: Path) -> None:
+    engine, other = (NativeEngine(folder, SETTINGS, version=0) for _ in range(2))
+    weights = [(name, tensor + 0.01) for name, tensor in folder_weights(folder)]
+    other.load_weights(weights, version=1)
+    for parts in (1, 2, 3):  # of three: two syncs that break off, then all of it again
+        for number in range(parts):
+            part = Part(first=number == 0, last=number == 2)
+            engine.load_weights(weights[number::3], version=1, part=part)
+            if part.last:
+                break
+            for version in (0, 1):
+                with pytest.raises(WeightVersionError, match="send all of them again"):
+                    next(engine.generate(mixed(1), version=version))
+    rows = [run(one, mixed(9), version=1) for one in (engine, other)]
+    assert rows[0] == rows[1]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The GPU weight transfer's arithmetic; the transfer itself needs a GPU."""
 
+from collections.abc import Iterator
+
 import torch
 
 from pipeline.generate.transfer import TensorSource, for_engine
@@ -20,6 +22,21 @@ def test_every_engine_has_its_own_ranks() -> None:
     }
 
 
+class TwoBuckets:
+    """Weights of one tensor each."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        yield {"a": torch.zeros(2, 3)}
+        yield {"b": torch.ones(4, dtype=torch.bfloat16)}
+
+    def metadata(self) -> dict[str, torch.Tensor]:
+        return {name: tensor.to("meta") for bucket in self for name, tensor in bucket.items()}
+
+
 def test_the_source_declares_what_it_yields() -> None:
-    (meta,) = TensorSource({"a": torch.zeros(2, 3)}).metadata()
-    assert (meta.name, meta.dtype, meta.shape) == ("a", torch.float32, (2, 3))
+    first, second = TensorSource(TwoBuckets()).metadata()
+    assert (first.name, first.dtype, first.shape) == ("a", torch.float32, (2, 3))
+    assert (second.name, second.dtype, second.shape) == ("b", torch.bfloat16, (4,))

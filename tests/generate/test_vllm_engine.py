@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from pipeline.generate.chat import load_chat
-from pipeline.generate.engine import EngineSettings, WeightVersionError
+from pipeline.generate.engine import EngineSettings, Part, WeightVersionError
 from pipeline.generate.inverse_cdf import sample, token_draws
 from pipeline.generate.vllm_engine import VllmEngine
 from pipeline.generate.weights import checkpoint_weights, folder_weights, pack, unpack
@@ -27,6 +27,7 @@ from pipeline.recurrent.model import RecurrentForCausalLM
 from pipeline.recurrent.policy import decision_logprob
 from pipeline.recurrent.request import DepthRequest
 from pipeline.train.callbacks import full_weights
+from pipeline.train.engine_weights import EngineWeights
 from tests.tiny_families import write_family
 
 TOKENIZER = Path("data/models/tiny")
@@ -164,6 +165,28 @@ def test_new_weights_are_used_and_old_versions_refused(
         next(engine.generate(requests(1), version=0))
     engine.load_weights(folder_weights(model_dir), version=2)  # a tied head comes along
     assert gap(model, list(engine.generate(requests(16), version=2))) < 1e-4
+
+
+def test_a_part_of_new_weights_is_served_by_nobody(
+    engine: VllmEngine, model: PreTrainedModel, model_dir: Path
+) -> None:
+    """A sync that breaks off anywhere is repeated as a whole, and ends in the same bits."""
+    changed = [(name, tensor * 1.05) for name, tensor in folder_weights(model_dir)]
+    engine.load_weights(changed, version=3)
+    expected = list(engine.generate(requests(16), version=3))
+    for parts in (1, 2, 3, 5):  # of five
+        for number in range(parts):
+            part = Part(first=number == 0, last=number == 4)
+            engine.load_weights(changed[number::5], version=4, part=part)
+            if part.last:
+                break
+            for version in (3, 4):
+                with pytest.raises(WeightVersionError, match="holds a part of new weights"):
+                    next(engine.generate(requests(1), version=version))
+    rollouts = list(engine.generate(requests(16), version=4))
+    assert [replace(r, weight_version=3) for r in rollouts] == expected
+    engine.load_weights(folder_weights(model_dir), version=5)
+    assert gap(model, list(engine.generate(requests(16), version=5))) < 1e-4
 
 
 def test_more_prompt_tokens_than_a_step_takes(
@@ -495,7 +518,13 @@ def test_families_keep_the_trainers_logprobs_with_new_weights(family: str, tmp_p
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.05)
     engine.load_weights(checkpoint_weights(model, full_weights(model)).items(), version=1)
-    assert gap(model, list(engine.generate(requests(8), version=1))) < 1e-4
+    rollouts = list(engine.generate(requests(8), version=1))
+    assert gap(model, rollouts) < 1e-4
+    weights = EngineWeights(model, named=model, bucket_bytes=2**12)
+    for number, bucket in enumerate(weights, 1):
+        part = Part(first=number == 1, last=number == len(weights))
+        engine.load_weights(unpack(pack(bucket)), version=1, part=part)
+    assert list(engine.generate(requests(8), version=1)) == rollouts
 
 
 @pytest.mark.slow

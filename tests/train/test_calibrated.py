@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline.generate.chat import load_chat
-from pipeline.generate.client import Slice, slice_of
+from pipeline.generate.client import Slice, Weights, slice_of
 from pipeline.generate.engine import EngineSettings
 from pipeline.generate.journal import Journal
 from pipeline.generate.native_engine import NativeEngine
@@ -28,6 +28,7 @@ from pipeline.train.grpo_trainer import train
 from pipeline.train.job import METRICS_FILE, TrainJob, read_metrics
 from pipeline.train.logprob_gap import LogprobGapError
 from rewards.api import Reward, Sample
+from tests.train.pushed import joined
 
 MakeJob = Callable[..., TrainJob]
 
@@ -98,8 +99,8 @@ class Native:
             watch_reward="answer",
         )
 
-    def push_weights(self, weights: Mapping[str, Any], *, version: int) -> None:
-        self.engine.load_weights(weights.items(), version=version)
+    def push_weights(self, weights: Weights, *, version: int) -> None:
+        self.engine.load_weights(joined(weights).items(), version=version)
 
     def slice(self, step: int, *, rank: int, ranks: int) -> Slice:
         part = slice_of(self.rollouts.step(step), rank=rank, ranks=ranks)

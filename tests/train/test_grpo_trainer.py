@@ -11,7 +11,7 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM
 from trl import GRPOConfig, GRPOTrainer
 
-from pipeline.generate.client import Slice
+from pipeline.generate.client import Slice, Weights
 from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.train import arguments
 from pipeline.train.arguments import ADAM_BETAS, load_tokenizer
@@ -19,6 +19,7 @@ from pipeline.train.grpo_loss import DEFAULT_CLIP
 from pipeline.train.grpo_trainer import train, without_dropout
 from pipeline.train.job import DONE, METRICS_FILE, STOP_FILE, STOPPED, TrainJob, read_metrics
 from tests.tiny_families import write_family
+from tests.train.pushed import joined
 
 PROMPTS, SAMPLES = 4, 4
 
@@ -43,9 +44,9 @@ class FixedRollouts:
         self.pushed: dict[int, Mapping[str, torch.Tensor]] = {}
         self.asked: list[int] = []
 
-    def push_weights(self, weights: Mapping[str, torch.Tensor], *, version: int) -> None:
-        self.pushed[version] = weights
-        self.model.load_state_dict(dict(weights))
+    def push_weights(self, weights: Weights, *, version: int) -> None:
+        self.pushed[version] = joined(weights)
+        self.model.load_state_dict(self.pushed[version])
 
     def slice(self, step: int, *, rank: int, ranks: int) -> Slice:
         self.asked.append(step)
@@ -268,7 +269,7 @@ class Ahead(FixedRollouts):
         self.version = -1
         self.begun: list[int] = []
 
-    def push_weights(self, weights: Mapping[str, torch.Tensor], *, version: int) -> None:
+    def push_weights(self, weights: Weights, *, version: int) -> None:
         super().push_weights(weights, version=version)
         self.version = version
 

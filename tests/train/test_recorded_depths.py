@@ -7,7 +7,7 @@ import random
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,14 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 from transformers import AutoModelForCausalLM, TrainerCallback
 
-from pipeline.generate.client import Slice
+from pipeline.generate.client import Slice, Weights
 from pipeline.generate.schedule import derived_seed
 from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.train.arguments import load_tokenizer, trainer_process
 from pipeline.train.grpo_trainer import RolloutSource, make_trainer, train, training_depths
 from pipeline.train.job import METRICS_FILE, TrainJob, read_metrics
 from pipeline.train.logprob_gap import LogprobGapError, check_gap
+from tests.train.pushed import joined
 
 PROMPTS, SAMPLES, DEEPEST, OWN = 3, 4, 5, 4
 TEMPERATURE = 0.8
@@ -86,8 +87,8 @@ class Recorded:
         self.model = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
         self.depths, self.with_depths, self.off = depths, with_depths, off
 
-    def push_weights(self, weights: Mapping[str, Tensor], *, version: int) -> None:
-        self.model.load_state_dict(dict(weights))
+    def push_weights(self, weights: Weights, *, version: int) -> None:
+        self.model.load_state_dict(joined(weights))
 
     def begin(self, step: int) -> None:
         """Nothing is made ahead."""
