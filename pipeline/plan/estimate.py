@@ -22,10 +22,12 @@ from pipeline.plan.stage_memory import as_pruned, engine_memory, rank_memory
 from pipeline.plan.vocabulary import MARGIN_TOKENS
 from pipeline.prompts.file_rows import file_rows
 from pipeline.prompts.row_files import row_files
+from pipeline.recipe.evaluate_stage import EvaluateStage
 from pipeline.recipe.prompt_source import PromptSource
 from pipeline.recipe.schema import Recipe, Stage
 from pipeline.recipe.stage_base import BASE
 from pipeline.recipe.stage_work import FILL, HARVESTED, UNKNOWN, Lengths, Sampled, Trained, Work
+from pipeline.recurrent.explore import Exploration
 
 JOURNAL_BYTES = 8  # a token: measured 6 for long completions, 26 for those of a few tokens
 CHECKPOINTS_AT_ONCE = 3  # of a stage that trains: two are kept while the next is written
@@ -261,6 +263,14 @@ def load_of(recipe: Recipe, name: str, work: Work) -> Load:
     def forward_flops(part: Sampled) -> float:
         return 2 * run(part.model) * (part.tokens + part.read_tokens)
 
+    def exploring_flops(part: Sampled) -> float:
+        """Of the further paths of completion tokens; their judge is small beside them."""
+        stage, shape = recipe.stages[name], stage_shape(recipe, part.model or name)
+        if not isinstance(stage, EvaluateStage) or stage.explore is None or shape is None:
+            return 0.0
+        runs = Exploration(**stage.explore.model_dump()).runs(stage.depth or shape.iterations)
+        return 2 * runs * shape.iterated * part.tokens
+
     def training_flops(part: Trained) -> float:
         """2 forward, 4 backward, 2 more where activations are recomputed, 2 of a frozen model; 2
         backward where adapters alone have gradients."""
@@ -279,7 +289,7 @@ def load_of(recipe: Recipe, name: str, work: Work) -> Load:
         syncs=work.syncs,
         generated_tokens=sum(part.tokens for part in samples),
         trained_tokens=sum(part.tokens for part in work.trained),
-        generate_flops=sum(forward_flops(part) for part in samples),
+        generate_flops=sum(forward_flops(part) + exploring_flops(part) for part in samples),
         score_flops=sum(forward_flops(part) for part in work.scored),
         train_flops=sum(training_flops(part) for part in work.trained),
     )

@@ -11,6 +11,7 @@ from pipeline.plan.estimate import (
     Estimate,
     StageEstimate,
     estimate,
+    load_of,
 )
 from pipeline.plan.known_shapes import KNOWN
 from pipeline.plan.memory import GIB
@@ -45,6 +46,29 @@ def test_a_scratch_model_is_counted_weight_by_weight() -> None:
     assert shape is not None
     assert shape.parameters == CHARACTERS * 64 + 2 * layer + 64
     assert shape.kv_values == 2 * 2 * 64
+
+
+def test_paths_that_explore_are_counted() -> None:
+    recipe = load_recipe("depth-tiny")
+    report = {
+        "kind": "evaluate", "models": ["base"], "prompts": "held_out", "max_tokens": 96,
+        "samples_per_prompt": 1, "pass_k": [1],
+    }  # fmt: skip
+    shape = shape_of(recipe.model)
+    assert shape is not None
+
+    def flops(**keys: Any) -> float:
+        content = recipe.model_dump(mode="json", exclude_unset=True)
+        content["stages"] = {"report": {**report, **keys}}
+        made = Recipe.model_validate(content)
+        spec = made.stages["report"]
+        return load_of(made, "report", spec.work({"held_out": 10.0})).generate_flops
+
+    runs = 3 + 1 + 1  # further paths in iterations 2, 3 and 4
+    tokens = 10 * FILL * 96
+    more = flops(depth=4, explore={"paths": 4, "noise": 0.1}) - flops(depth=4)
+    assert more == pytest.approx(2 * runs * shape.iterated * tokens)
+    assert flops(depth=4, explore={"paths": 1, "noise": 0.1}) == flops(depth=4)
 
 
 def test_the_character_vocabulary_is_the_tokenizers() -> None:
