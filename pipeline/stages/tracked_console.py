@@ -1,17 +1,21 @@
 """The console of a run that tells trackers too: metrics and results, not what it says."""
 
+import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
+from pipeline.artifacts import write_atomic
 from pipeline.plan.stage_plan import Plan
 from pipeline.recipe.schema import Recipe
 from pipeline.stages.context import Console, Metrics
 from pipeline.stages.trackers import KEPT, TRACKERS, TRACKERS_FOLDER, TrackedRun, Tracker
+from pipeline.train.job import METRICS_FILE, whole_rows
 
 ID_FILE = "id"  # in their folder: what the run is called where names are not unique
+TOLD_FILE = f"{TRACKERS_FOLDER}/told.json"  # the last step of each stage that they were told
 LOG_FILE = f"{TRACKERS_FOLDER}/said.log"
 
 
@@ -23,6 +27,8 @@ class TrackedConsole:
         self._console, self._recipe, self._run_dir = console, recipe, run_dir
         self._unopened = list(dict.fromkeys(recipe.report_to))
         self._trackers: dict[str, Tracker] = {}
+        self._told: dict[str, int] = {}
+        self._resumed: set[str] = set()  # stages that told something since they began, or went on
 
     @classmethod
     @contextmanager
@@ -40,15 +46,33 @@ class TrackedConsole:
 
     def stage(self, name: str, state: str, *, seconds: float = 0.0, note: str = "") -> None:
         """A stage has come to a new state."""
-        if state == "running" and self._unopened:
+        if state == "running":
+            self._resumed.discard(name)
             self._open()
         self._console.stage(name, state, seconds=seconds, note=note)
 
     def metrics(self, name: str, row: Metrics) -> None:
-        """Numbers of a step of a stage."""
+        """Numbers of a step of a stage, after those that a launch wrote and ended before it could
+        show them."""
         self._console.metrics(name, row)
+        if not self._trackers:
+            return
+        step = int(row["step"])
+        for each in [*self._missed(name, before=step), row]:
+            self._tell_step(name, each)
+        self._told[name] = step
+        write_atomic(self._run_dir / TOLD_FILE, json.dumps(self._told))
+
+    def _missed(self, stage: str, *, before: int) -> list[Mapping[str, Any]]:
+        if stage in self._resumed:
+            return []
+        self._resumed.add(stage)
+        rows = whole_rows(self._run_dir / "work" / stage / METRICS_FILE)
+        return [row for row in rows if self._told.get(stage, 0) < row["step"] < before]
+
+    def _tell_step(self, stage: str, row: Mapping[str, Any]) -> None:
         values = {k: v for k, v in numbers(row).items() if k not in ("step", "steps")}
-        self._tell_all(lambda tracker: tracker.metrics(name, int(row["step"]), values))
+        self._tell_all(lambda tracker: tracker.metrics(stage, int(row["step"]), values))
 
     def log(self, message: str) -> None:
         """Passed on."""
@@ -63,8 +87,12 @@ class TrackedConsole:
         self._tell_all(lambda tracker: tracker.results(values))
 
     def _open(self) -> None:
+        if not self._unopened:
+            return
         folder = self._run_dir / TRACKERS_FOLDER
         folder.mkdir(exist_ok=True)
+        with suppress(OSError, ValueError):
+            self._told = dict(json.loads((self._run_dir / TOLD_FILE).read_text(encoding="utf-8")))
         run = TrackedRun(
             folder=folder, name=self._run_dir.name, id=_id(folder), recipe=self._recipe
         )

@@ -57,12 +57,13 @@ class TensorBoard:
     def __init__(self, run: TrackedRun) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(run.folder / "tensorboard"), flush_secs=10)
+        self._writer = SummaryWriter(str(run.folder / "tensorboard"))
         self._writer.add_text("recipe", f"```yaml\n{dump_recipe(run.recipe)}\n```")
 
     def metrics(self, stage: str, step: int, values: Mapping[str, float]) -> None:
         for key, value in values.items():
             self._writer.add_scalar(f"{stage}/{key}", value, step)
+        self._writer.flush()  # a run may be killed at any time
 
     def results(self, values: Mapping[str, float]) -> None:
         for key, value in values.items():

@@ -75,6 +75,16 @@ def test_a_run_of_two_launches_is_one_in_tensorboard(tmp_path: Path) -> None:
     }
 
 
+def test_steps_that_a_launch_could_not_show_are_told_by_the_next(tmp_path: Path) -> None:
+    launch(tmp_path, "tensorboard", rows=ROWS[:1])
+    file = tmp_path / "work" / "reason" / "metrics.jsonl"
+    file.parent.mkdir(parents=True)
+    file.write_text("".join(json.dumps(row) + "\n" for row in ROWS))  # 2 was not shown
+    launch(tmp_path, "tensorboard", rows=ROWS[2:])
+    assert curves(tmp_path)["reason/reward"] == [(1, 0.5), (2, 1.0), (3, 1.5)]
+    assert curves(tmp_path)["align/reward"] == [(1, 0.5), (3, 1.5)]  # it wrote no more
+
+
 def test_a_launch_that_runs_nothing_writes_nothing(tmp_path: Path) -> None:
     with TrackedConsole.opened(Said(), recipe("tensorboard"), tmp_path) as console:
         console.stage("reason", "finished before")
