@@ -79,8 +79,8 @@ def run(
         folder.lock(),
         folder.reserve() as free_reserve,
         RunLog.opened(folder.logs / "run.log", console) as log,
-        TrackedConsole.opened(log, plan.recipe, folder.path) as tracked,
         stop_signal(tell=log.log) as stopping,
+        TrackedConsole.opened(log, plan.recipe, folder.path) as tracked,
     ):
         _keep_recipe(plan, folder, log)
         record_launch(folder.path, plan)

@@ -22,7 +22,6 @@ from transformers.modeling_gguf_pytorch_utils import (
     LlamaTensorProcessor,
     TensorProcessor,
     get_gguf_hf_weights_map,
-    load_gguf_checkpoint,
 )
 
 from pipeline.models.model_folder import ModelError, reading
@@ -69,7 +68,7 @@ class GgufTensors:
         field: Any = reader.get_field("general.architecture")
         self._kind = field.contents()
         process = TENSOR_PROCESSORS.get(self._kind, TensorProcessor)
-        self._process = process(config=load_gguf_checkpoint(str(file))["config"])
+        self._process = process(config=model.config.to_dict())
         names = get_gguf_hf_weights_map(model, self._process)
         self._tensors = {names[t.name]: t for t in reader.tensors if t.name in names}
         shapes = {n: t.shape for n, t in model.state_dict().items()}

@@ -91,7 +91,7 @@ class TrackedConsole:
             return
         folder = self._run_dir / TRACKERS_FOLDER
         folder.mkdir(exist_ok=True)
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, TypeError):
             self._told = dict(json.loads((self._run_dir / TOLD_FILE).read_text(encoding="utf-8")))
         run = TrackedRun(
             folder=folder, name=self._run_dir.name, id=_id(folder), recipe=self._recipe
