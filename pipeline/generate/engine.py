@@ -27,6 +27,16 @@ def check_version(held: int | None, *, asked: int) -> None:
         )
 
 
+def check_dense(request: Request) -> None:
+    """Raises ValueError for a request of a dense model that asks for depths."""
+    if request.depth is not None or request.explore is not None:
+        asks = "for a depth" if request.depth is not None else "to explore"
+        raise ValueError(
+            f"prompt {request.prompt_id!r} asks {asks}, and the model has no core to iterate: "
+            "leave Request.depth and Request.explore out, or generate with a recurrent model"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Part:
     """Which of the buckets that weights come in; between the first and the last an engine refuses

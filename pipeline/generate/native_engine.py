@@ -1,4 +1,5 @@
-"""The native engine: our reference, in which every token really runs at its own depth.
+"""The native engine: our reference, in which every token really runs at its own depth. A dense
+model is served as the recurrent one that it equals.
 
 Exact: log-probabilities are those of the parallel pass with the recorded depths. Torch's own
 kernels only, on CPU and CUDA alike.
@@ -12,31 +13,28 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM
 
-from pipeline.generate.engine import WHOLE, EngineSettings, Part, check_version
+from pipeline.generate.engine import WHOLE, EngineSettings, Part, check_dense, check_version
 from pipeline.generate.native.admission import check
 from pipeline.generate.native.forward import RowModel
 from pipeline.generate.native.kv_pool import KvPool
+from pipeline.generate.native.loading import DTYPES, load
 from pipeline.generate.native.paths import judge_of
 from pipeline.generate.native.session import Session
 from pipeline.records import Request, Rollout
-from pipeline.recurrent.config import MODEL_TYPE, RecurrentConfig
+from pipeline.recurrent.config import RecurrentConfig
 from pipeline.recurrent.effort import default_request
-from pipeline.recurrent.model import RecurrentForCausalLM
-from pipeline.recurrent.register import register
 from pipeline.recurrent.shape import shape_of
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class NativeEngine:
-    """An `Engine` for recurrent models, in this process."""
+    """An `Engine` for recurrent models, and for dense ones of three families, in this process."""
 
     def __init__(self, model: Path, settings: EngineSettings, *, version: int) -> None:
         """Raises ValueError for a model or settings that it does not serve."""
         self.version: int | None = version
-        self.model = _load(model, settings)
+        self._loaded = load(model, settings)
+        self.model = self._loaded.model
         self.pool = KvPool(
             self.model.config,
             rows=settings.max_sequences,
@@ -61,6 +59,9 @@ class NativeEngine:
         """
         check_version(self.version, asked=version)
         self._require_idle("generate")
+        if self._loaded.dense:
+            for request in requests:
+                check_dense(request)
         requests = [r if r.depth else replace(r, depth=self._plain) for r in requests]
         for request in requests:
             check(request, config=self.model.config, pool=self.pool)
@@ -76,7 +77,8 @@ class NativeEngine:
         self._running = True
         try:
             while session.busy:
-                yield from session.tick()
+                ended = session.tick()
+                yield from map(_of_dense, ended) if self._loaded.dense else ended
         finally:
             session.close()
             self._running = False
@@ -94,12 +96,15 @@ class NativeEngine:
         parameters = dict(self.model.named_parameters(remove_duplicate=False))
         with torch.no_grad():
             for name, tensor in weights:
-                if name not in parameters or parameters[name].shape != tensor.shape:
-                    own = tuple(parameters[name].shape) if name in parameters else "no such tensor"
-                    raise ValueError(
-                        f"weights hold {name} of shape {tuple(tensor.shape)}; the model has {own}"
-                    )
-                parameters[name].copy_(tensor)
+                for place, value in self._loaded.places(name, tensor).items():
+                    own = parameters.get(place)
+                    if own is None or own.shape != value.shape:
+                        shape = "no such tensor" if own is None else tuple(own.shape)
+                        raise ValueError(
+                            f"weights hold {name} of shape {tuple(tensor.shape)}; the model has "
+                            f"{shape}"
+                        )
+                    own.copy_(value)
         self.version = version if part.last else None
 
     def _require_idle(self, action: str) -> None:
@@ -109,39 +114,9 @@ class NativeEngine:
             )
 
 
-def _load(model: Path, settings: EngineSettings) -> RecurrentForCausalLM:
-    kind = json.loads((model / "config.json").read_text()).get("model_type")
-    if kind != MODEL_TYPE:
-        raise ValueError(
-            f"{model}: the native engine serves recurrent models (model_type {MODEL_TYPE!r}), "
-            f"this one's is {kind!r}: use the vllm engine"
-        )
-    if settings.dtype not in DTYPES:
-        raise ValueError(f"dtype={settings.dtype!r} is none of {', '.join(DTYPES)}")
-    if settings.gpus > 1:
-        raise ValueError(f"gpus={settings.gpus}: the native engine runs on one device; set gpus: 1")
-    register()
-    loaded = AutoModelForCausalLM.from_pretrained(model, dtype=DTYPES[settings.dtype])
-    assert isinstance(loaded, RecurrentForCausalLM)
-    _check_config(loaded.config, model)
-    return loaded.to(settings.device).eval()  # pyright: ignore[reportArgumentType, reportReturnType]
-
-
-def _check_config(config: RecurrentConfig, model: Path) -> None:
-    """Refuse options whose result would depend on more than the request."""
-    if config.kv_planes is not None:
-        raise ValueError(
-            f"{model}: kv_planes={config.kv_planes} shares keys and values between iterations; "
-            "the native engine is exact: set kv_planes to null"
-        )
-    if config.warm_start:
-        raise ValueError(f"{model}: the native engine has no warm start: set warm_start to false")
-    rope = (config.rope_parameters or {}).get("rope_type", "default")
-    if rope in ("dynamic", "longrope"):
-        raise ValueError(
-            f"{model}: rope_type={rope!r} changes rotations as a sequence grows; the native engine "
-            "keeps rotated keys: use a static rope_type"
-        )
+def _of_dense(rollout: Rollout) -> Rollout:
+    """The rollout of a model that has no depths."""
+    return replace(rollout, depths=None, prompt_depth=None, flops=0.0)
 
 
 def _ends(model: Path, config: RecurrentConfig) -> np.ndarray:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.generate.engine import WHOLE, EngineSettings, Part, check_version
+from pipeline.generate.engine import WHOLE, EngineSettings, Part, check_dense, check_version
 from pipeline.generate.weights import folder_weights
 from pipeline.records import Request, Rollout
 from pipeline.recurrent.effort import default_request
@@ -156,11 +156,7 @@ class VllmEngine:
             )
         if self._depths is not None:
             return self._depths.resolve(request.depth)
-        if request.depth is not None:
-            raise ValueError(
-                f"prompt {request.prompt_id!r} asks for a depth, and the model has no core to "
-                "iterate: leave Request.depth out, or generate with a recurrent model"
-            )
+        check_dense(request)
         return None
 
     def _sampling(self, request: Request, depth: DepthRequest | None) -> Any:

@@ -1,9 +1,11 @@
 """`hardware.engine: auto`: which engine samples from a model, told from its configuration.
 
 A rule, so that a run that is resumed, or repeated elsewhere, has the same engine and bits. Measured
-on a CPU (tests/bench/README.md): the native engine has 1.2 to 1.6 times vLLM's tokens per second at
-hidden sizes of up to 128 and as many at 256, starts within a second, and gains more where tokens
-leave the core early; above, vLLM is faster. Dense models are vLLM's, and so is all on a GPU.
+on a CPU (tests/bench/README.md): for recurrent models the native engine has 1.2 to 1.6 times vLLM's
+tokens per second at hidden sizes of up to 128 and as many at 256, starts within seconds, and gains
+more where tokens leave the core early; above, vLLM is faster. For dense models it is as fast at 576
+where completions are long, and several times as fast where they are short, as it reads a prompt
+once for all its samples. What else a model asks for, and everything on a GPU, is vLLM's.
 """
 
 from collections.abc import Mapping
@@ -15,10 +17,10 @@ from pipeline.recipe.hardware import Hardware
 from pipeline.recipe.model_source import ModelSource
 from pipeline.recipe.schema import Recipe, Stage
 from pipeline.recipe.stage_base import BASE
-from pipeline.recurrent.shape import MODEL_TYPE
+from pipeline.recurrent.shape import DENSE_TYPES, MODEL_TYPE
 
-NATIVE_HIDDEN = 256
-"""The widest model that the native engine samples from."""
+NATIVE_HIDDEN = {MODEL_TYPE: 256, **dict.fromkeys(DENSE_TYPES, 576)}
+"""The widest models that the native engine samples from, by `model_type`."""
 
 Choice = Literal["vllm", "native"]
 
@@ -27,14 +29,15 @@ def engine_for(hardware: Hardware, config: Mapping[str, Any], *, device: str) ->
     """The engine for a model with this `config.json`."""
     if hardware.engine != "auto":
         return hardware.engine
-    rope = (config.get("rope_parameters") or {}).get("rope_type", "default")
+    rope = config.get("rope_parameters") or {}
     native = (
         device == "cpu"
-        and config.get("model_type") == MODEL_TYPE
-        and config["hidden_size"] <= NATIVE_HIDDEN
+        and config["hidden_size"] <= NATIVE_HIDDEN.get(str(config.get("model_type")), 0)
         and config.get("kv_planes") is None
         and not config.get("warm_start")
-        and rope not in ("dynamic", "longrope")
+        and not config.get("use_sliding_window")
+        and rope.get("rope_type", "default") not in ("dynamic", "longrope")
+        and rope.get("partial_rotary_factor", 1.0) == 1.0
     )
     return "native" if native else "vllm"
 

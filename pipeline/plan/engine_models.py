@@ -9,6 +9,7 @@ from pipeline.plan.engine_choice import planned_engines
 from pipeline.plan.model_origin import first_source, max_iterations, stored_config
 from pipeline.recipe.model_source import ModelSource
 from pipeline.recipe.schema import Recipe, Stage
+from pipeline.recurrent.shape import DENSE_TYPES
 
 _STATE = "vLLM's kernels for its recurrent layers do not know float32 on a CPU"
 _WEIGHTS = "vLLM on a CPU computes otherwise than the model once it has new weights"
@@ -37,10 +38,12 @@ def engine_model_mistakes(recipe: Recipe, name: str, stage: Stage, *, device: st
     sources = [first_source(recipe, model) for model in dict.fromkeys(names)]
     if recipe.hardware.engine == "native":
         for model, source in zip(dict.fromkeys(names), sources, strict=True):
-            if source is not None and max_iterations(source) == 0:
+            kind = None if source is None else _dense_kind(source)
+            if kind not in (None, *DENSE_TYPES):
                 yield (
-                    f"stages.{name}: the native engine serves recurrent models, and {model} is "
-                    "none; write hardware.engine: vllm, or leave it out"
+                    f"stages.{name}: the native engine serves recurrent models and dense ones of "
+                    f"{', '.join(DENSE_TYPES)}, and {model} is a {kind}; write hardware.engine: "
+                    "vllm, or leave it out"
                 )
     folders = {s.path: s for s in sources if s is not None and s.path and s.split is None}
     trains = any(item.role == "init" for item in stage.inputs())
@@ -68,6 +71,13 @@ def _source_mistakes(
             f"stages.{name}: {source.path} is a {kind}, which cannot be sampled from here "
             f"({fault}); give a dense model with attention, such as a llama or qwen3"
         )
+
+
+def _dense_kind(source: ModelSource) -> str | None:
+    """The `model_type` of a model that is known to be dense, or code of its own; else None."""
+    if max_iterations(source) != 0 or source.path is None:
+        return None
+    return "model of its own code" if source.trust_remote_code else _kind(source)
 
 
 def _kind(source: ModelSource) -> str:

@@ -26,7 +26,16 @@ from pipeline.recipe.evaluate_stage import EvaluateStage
 from pipeline.recipe.prompt_source import PromptSource
 from pipeline.recipe.schema import Recipe, Stage
 from pipeline.recipe.stage_base import BASE
-from pipeline.recipe.stage_work import FILL, HARVESTED, UNKNOWN, Lengths, Sampled, Trained, Work
+from pipeline.recipe.stage_work import (
+    BLOCK_TOKENS,
+    FILL,
+    HARVESTED,
+    UNKNOWN,
+    Lengths,
+    Sampled,
+    Trained,
+    Work,
+)
 from pipeline.recurrent.explore import Exploration
 
 JOURNAL_BYTES = 8  # a token: measured 6 for long completions, 26 for those of a few tokens
@@ -248,6 +257,7 @@ def load_of(recipe: Recipe, name: str, work: Work) -> Load:
         return shape.run if shape else 0.0
 
     rambling = recipe.model.hub is not None or recipe.model.gguf is not None
+    block_tokens = 1 if recipe.hardware.engine == "native" else BLOCK_TOKENS
 
     def sampled(part: Sampled) -> Sampled:
         if (
@@ -261,7 +271,7 @@ def load_of(recipe: Recipe, name: str, work: Work) -> Load:
         return replace(part, lengths=lengths)
 
     def forward_flops(part: Sampled) -> float:
-        return 2 * run(part.model) * (part.tokens + part.read_tokens)
+        return 2 * run(part.model) * (part.tokens + part.read_tokens(block_tokens=block_tokens))
 
     def exploring_flops(part: Sampled) -> float:
         """Of the further paths of completion tokens; their judge is small beside them."""

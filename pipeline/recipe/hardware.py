@@ -29,8 +29,9 @@ class Hardware(Strict):
     engines: PositiveInt = 1
     """Inference engines, which share the prompts."""
     engine: Literal["vllm", "native", "auto"] = "vllm"
-    """`native`: our reference, for recurrent models only. `auto`: native for recurrent models with
-    a hidden size of up to 256 on a CPU, where it is faster and starts at once, else vllm."""
+    """`native`: our reference, for recurrent models, and dense ones of Llama's, Qwen2's and Qwen3's
+    kind. `auto`: native on a CPU for hidden sizes of up to 256 (dense ones: 576), where it is as
+    fast or faster and starts at once, else vllm."""
     threads_per_engine: PositiveInt | None = None
     """CPU threads of an engine. Default: as `threads_per_rank`, of the engines' share."""
     gpus_per_engine: PositiveInt = 1

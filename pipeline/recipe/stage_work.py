@@ -44,13 +44,16 @@ class Lengths:
 UNKNOWN = Lengths()
 
 
-def prompt_reads(prompt_tokens: float, *, samples: int) -> float:
-    """Tokens that the samples of one prompt read of it: whole blocks once, the rest each.
+def prompt_reads(prompt_tokens: float, *, samples: int, block_tokens: int = BLOCK_TOKENS) -> float:
+    """Tokens that the samples of one prompt read of it: whole blocks once, the rest each. The
+    native engine's blocks are single tokens.
 
     >>> prompt_reads(70, samples=8)  # 2 blocks of 32, and 6 tokens of each sample
     112.0
+    >>> prompt_reads(70, samples=8, block_tokens=1)
+    77.0
     """
-    shared = float((max(prompt_tokens - 1, 0) // BLOCK_TOKENS) * BLOCK_TOKENS)
+    shared = float((max(prompt_tokens - 1, 0) // block_tokens) * block_tokens)
     return shared + samples * (prompt_tokens - shared)
 
 
@@ -74,11 +77,11 @@ class Sampled:
         """Of all prompts, one for all its samples."""
         return self.sequences / self.samples * self.lengths.prompt_tokens(self.max_tokens)
 
-    @property
-    def read_tokens(self) -> float:
+    def read_tokens(self, *, block_tokens: int = BLOCK_TOKENS) -> float:
         """Of prompts that engines read: samples share whole blocks, and each reads the rest."""
         prompt = self.lengths.prompt_tokens(self.max_tokens)
-        return self.sequences / self.samples * prompt_reads(prompt, samples=self.samples)
+        reads = prompt_reads(prompt, samples=self.samples, block_tokens=block_tokens)
+        return self.sequences / self.samples * reads
 
 
 @dataclass(frozen=True, kw_only=True)

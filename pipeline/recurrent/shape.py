@@ -13,6 +13,9 @@ from .request import HEAD_RULES, READOUT_RULES, DepthRequest
 MODEL_TYPE = "stepwell_recurrent"
 """The `model_type` in the config.json of a recurrent model."""
 
+DENSE_TYPES = ("llama", "qwen2", "qwen3")
+"""The same of dense models that a recurrent one can equal."""
+
 LOOKING_BACK = (*READOUT_RULES, "q_exit")
 """Rules that pay for a look after every iteration, also where `min_depth` keeps them from leaving:
 engines keep each iteration's readout, and the product of the gates."""

@@ -512,9 +512,3 @@ def test_models_that_it_cannot_serve_exactly_are_refused(
     build(tmp_path, **options)
     with pytest.raises(ValueError, match=message):
         NativeEngine(tmp_path, SETTINGS, version=0)
-
-
-def test_dense_models_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
-    with pytest.raises(ValueError, match="'llama': use the vllm engine"):
-        NativeEngine(tmp_path, SETTINGS, version=0)

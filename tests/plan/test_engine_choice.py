@@ -10,9 +10,11 @@ from pipeline.plan.engine_choice import NATIVE_HIDDEN, engine_for, first_engine,
 from pipeline.plan.plan import PlanError, make_plan
 from pipeline.recipe.hardware import Hardware
 from pipeline.recipe.schema import Recipe
+from pipeline.recurrent.shape import MODEL_TYPE
 from tests.plan.plans import GRPO, recipe_with
 
-RECURRENT = {"model_type": "stepwell_recurrent", "hidden_size": NATIVE_HIDDEN}
+RECURRENT = {"model_type": MODEL_TYPE, "hidden_size": NATIVE_HIDDEN[MODEL_TYPE]}
+LLAMA = {"model_type": "llama", "hidden_size": NATIVE_HIDDEN["llama"]}
 AUTO = Hardware(engine="auto")
 SHAPE = {"hidden": 64, "heads": 2, "mlp": 64}
 
@@ -21,15 +23,21 @@ SHAPE = {"hidden": 64, "heads": 2, "mlp": 64}
     ("change", "engine"),
     [
         ({}, "native"),
-        ({"hidden_size": NATIVE_HIDDEN + 32}, "vllm"),
-        ({"model_type": "llama"}, "vllm"),
+        ({"hidden_size": NATIVE_HIDDEN[MODEL_TYPE] + 32}, "vllm"),
+        (LLAMA, "native"),
+        (LLAMA | {"model_type": "qwen2"}, "native"),
+        (LLAMA | {"model_type": "qwen2", "use_sliding_window": True}, "vllm"),
+        (LLAMA | {"model_type": "qwen3"}, "native"),
+        (LLAMA | {"model_type": "gemma2"}, "vllm"),
+        (LLAMA | {"hidden_size": NATIVE_HIDDEN["llama"] + 32}, "vllm"),
+        (LLAMA | {"rope_parameters": {"partial_rotary_factor": 0.5}}, "vllm"),
         ({"kv_planes": 2}, "vllm"),
         ({"warm_start": True}, "vllm"),
         ({"rope_parameters": {"rope_type": "dynamic"}}, "vllm"),
         ({"rope_parameters": {"rope_type": "yarn"}}, "native"),
     ],
 )
-def test_small_recurrent_models_are_the_native_engines(change: dict[str, Any], engine: str) -> None:
+def test_small_models_are_the_native_engines(change: dict[str, Any], engine: str) -> None:
     config = {**RECURRENT, **change}
     assert engine_for(AUTO, config, device="cpu") == engine
     assert engine_for(AUTO, config, device="cuda") == "vllm"
@@ -41,10 +49,11 @@ def test_small_recurrent_models_are_the_native_engines(change: dict[str, Any], e
     ("model", "engine"),
     [
         ({"scratch": {**SHAPE, "core": 1}}, "native"),
-        ({"scratch": {**SHAPE, "layers": 1}}, "vllm"),
+        ({"scratch": {**SHAPE, "layers": 1}}, "native"),
+        ({"scratch": {**SHAPE, "hidden": 1024, "heads": 16, "layers": 1}}, "vllm"),
         ({"scratch": {**SHAPE, "hidden": 512, "heads": 16, "core": 1}}, "vllm"),
         ({"path": "data/models/tiny"}, "native"),
-        ({"path": "data/models/tiny-student"}, "vllm"),
+        ({"path": "data/models/tiny-student"}, "native"),
         ({"hub": "a/b"}, "auto"),
     ],
 )
@@ -73,17 +82,20 @@ def auto(model: dict[str, Any], *, engine: str = "auto") -> Recipe:
     return recipe_with({"a": grpo}, model=model, hardware={"engine": engine, "device": "cpu"})
 
 
-def test_the_native_engine_is_refused_for_dense_models() -> None:
+def test_the_native_engine_is_refused_for_models_that_it_has_no_code_for(tmp_path: Path) -> None:
     stages = {"a": {**GRPO, "max_tokens": 64}}
+    config = {"model_type": "gemma2", "hidden_size": 64, "max_position_embeddings": 128}
+    (tmp_path / "config.json").write_text(json.dumps(config))
 
-    def planned(engine: str, **shape: int) -> None:
-        make_plan(
-            recipe_with(stages, model={"scratch": SHAPE | shape}, hardware={"engine": engine})
-        )
+    def planned(engine: str, model: dict[str, Any]) -> None:
+        make_plan(recipe_with(stages, model=model, hardware={"engine": engine}))
 
     with pytest.raises(
-        PlanError, match=r"stages\.a: the native engine serves recurrent models, and"
+        PlanError,
+        match=r"stages\.a: the native engine serves recurrent models and dense ones of llama, "
+        r"qwen2, qwen3, and base is a gemma2; write hardware\.engine: vllm",
     ):
-        planned("native", layers=1)
-    planned("native", core=1)
-    planned("auto", layers=1)
+        planned("native", {"path": str(tmp_path)})
+    planned("native", {"scratch": {**SHAPE, "core": 1}})
+    planned("native", {"scratch": {**SHAPE, "layers": 1}})
+    planned("auto", {"scratch": {**SHAPE, "layers": 1}})

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import LlamaConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
 
 from ..config import RecurrentConfig
+from ..shape import DENSE_TYPES
 from .checkpoint import (
     EMBEDDING,
     HEAD,
@@ -23,11 +24,9 @@ from .checkpoint import (
 )
 
 DenseConfig = LlamaConfig | Qwen2Config | Qwen3Config
-DENSE: Mapping[str, type[DenseConfig]] = {
-    "llama": LlamaConfig,
-    "qwen2": Qwen2Config,
-    "qwen3": Qwen3Config,
-}
+DENSE: Mapping[str, type[DenseConfig]] = dict(
+    zip(DENSE_TYPES, (LlamaConfig, Qwen2Config, Qwen3Config), strict=True)
+)
 """Configurations by `model_type`."""
 
 Split = tuple[int, int, int]
