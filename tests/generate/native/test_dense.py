@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ from pipeline.recurrent.explore import Exploration
 from pipeline.recurrent.request import DepthRequest
 
 VOCABULARY, EOS = 97, 5
-SIZES = {
+SIZES: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 64,
     "intermediate_size": 128,
@@ -34,7 +35,7 @@ SIZES = {
     "max_position_embeddings": 64,
     "eos_token_id": EOS,
 }
-LLAMA3_ROPE = {
+LLAMA3_ROPE: dict[str, Any] = {
     "rope_type": "llama3",
     "rope_theta": 10000.0,
     "factor": 4.0,
