@@ -29,15 +29,18 @@ def engine_for(hardware: Hardware, config: Mapping[str, Any], *, device: str) ->
     """The engine for a model with this `config.json`."""
     if hardware.engine != "auto":
         return hardware.engine
-    rope = config.get("rope_parameters") or {}
+    kind = str(config.get("model_type"))
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    turns = rope.get("rope_type", rope.get("type", "default"))  # "type": before transformers 5
     native = (
         device == "cpu"
-        and config["hidden_size"] <= NATIVE_HIDDEN.get(str(config.get("model_type")), 0)
+        and config["hidden_size"] <= NATIVE_HIDDEN.get(kind, 0)
+        and (kind == MODEL_TYPE or "auto_map" not in config)  # code of its own may do otherwise
         and config.get("kv_planes") is None
         and not config.get("warm_start")
         and not config.get("use_sliding_window")
-        and rope.get("rope_type", "default") not in ("dynamic", "longrope")
-        and rope.get("partial_rotary_factor", 1.0) == 1.0
+        and turns not in ("dynamic", "longrope")
+        and rope.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0)) == 1.0
     )
     return "native" if native else "vllm"
 

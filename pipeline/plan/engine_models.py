@@ -75,9 +75,9 @@ def _source_mistakes(
 
 def _dense_kind(source: ModelSource) -> str | None:
     """The `model_type` of a model that is known to be dense, or code of its own; else None."""
-    if max_iterations(source) != 0 or source.path is None:
-        return None
-    return "model of its own code" if source.trust_remote_code else _kind(source)
+    if source.trust_remote_code:
+        return "model of its own code"
+    return None if max_iterations(source) != 0 or source.path is None else _kind(source)
 
 
 def _kind(source: ModelSource) -> str:

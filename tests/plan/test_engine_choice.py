@@ -31,6 +31,11 @@ SHAPE = {"hidden": 64, "heads": 2, "mlp": 64}
         (LLAMA | {"model_type": "gemma2"}, "vllm"),
         (LLAMA | {"hidden_size": NATIVE_HIDDEN["llama"] + 32}, "vllm"),
         (LLAMA | {"rope_parameters": {"partial_rotary_factor": 0.5}}, "vllm"),
+        (LLAMA | {"partial_rotary_factor": 0.5}, "vllm"),
+        (LLAMA | {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "vllm"),
+        (LLAMA | {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "native"),
+        (LLAMA | {"auto_map": {"AutoModelForCausalLM": "own.Model"}}, "vllm"),
+        ({"auto_map": {"AutoModelForCausalLM": "model.RecurrentForCausalLM"}}, "native"),
         ({"kv_planes": 2}, "vllm"),
         ({"warm_start": True}, "vllm"),
         ({"rope_parameters": {"rope_type": "dynamic"}}, "vllm"),
@@ -96,6 +101,8 @@ def test_the_native_engine_is_refused_for_models_that_it_has_no_code_for(tmp_pat
         r"qwen2, qwen3, and base is a gemma2; write hardware\.engine: vllm",
     ):
         planned("native", {"path": str(tmp_path)})
+    with pytest.raises(PlanError, match="and base is a model of its own code"):
+        planned("native", {"hub": "a/b", "trust_remote_code": True})
     planned("native", {"scratch": {**SHAPE, "core": 1}})
     planned("native", {"scratch": {**SHAPE, "layers": 1}})
     planned("auto", {"scratch": {**SHAPE, "layers": 1}})

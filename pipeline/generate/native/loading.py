@@ -56,6 +56,11 @@ def load(folder: Path, settings: EngineSettings) -> LoadedModel:
             f"{folder}: the native engine serves recurrent models (model_type {MODEL_TYPE!r}) and "
             f"dense ones of {', '.join(DENSE)}; this one's is {kind!r}: use the vllm engine"
         )
+    if settings.own_code and kind in DENSE:
+        raise ValueError(
+            f"{folder}: the native engine runs none of a model's own code, and trust_remote_code "
+            "is set: use the vllm engine, or leave it out"
+        )
     if settings.dtype not in DTYPES:
         raise ValueError(f"dtype={settings.dtype!r} is none of {', '.join(DTYPES)}")
     if settings.gpus > 1:

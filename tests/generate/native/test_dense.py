@@ -162,3 +162,9 @@ def test_models_that_it_has_no_code_for_are_refused(tmp_path: Path) -> None:
     file.write_text(json.dumps(config))
     with pytest.raises(ValueError, match="keeps rotated keys: use a static rope_type"):
         NativeEngine(tmp_path / "dynamic", SETTINGS, version=0)
+
+
+def test_code_of_a_models_own_is_refused(tmp_path: Path) -> None:
+    build(tmp_path, CONFIGS["llama"])
+    with pytest.raises(ValueError, match="runs none of a model's own code"):
+        NativeEngine(tmp_path, replace(SETTINGS, own_code=True), version=0)
