@@ -1,6 +1,5 @@
 """Tokens from logits, each drawn from its request's own random numbers."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -9,10 +8,9 @@ from pipeline.recurrent.counter import TOKEN, uniform
 BLOCK = 256  # words
 
 
-def token_draws(seed: int, *, first: int, count: int) -> np.ndarray:
-    """Uniform draws, float64 [count], of the tokens after positions `first` and on."""
-    positions = torch.arange(first, first + count)
-    return uniform(torch.tensor(seed), positions, 0, stream=TOKEN).numpy()
+def token_draws(seeds: Tensor, positions: Tensor) -> Tensor:
+    """Uniform draws, float64, of the tokens after positions, each by its request's seed."""
+    return uniform(seeds, positions, 0, stream=TOKEN)
 
 
 def sample(

@@ -13,9 +13,8 @@ from vllm.v1.outputs import LogprobsTensors, SamplerOutput
 from vllm.v1.sample.metadata import SamplingMetadata
 from vllm.v1.sample.sampler import Sampler
 
-from pipeline.generate.inverse_cdf import sample
+from pipeline.generate.inverse_cdf import sample, token_draws
 from pipeline.generate.vllm_engine import SEED
-from pipeline.recurrent.counter import TOKEN, uniform
 
 GREEDY_BELOW = 1e-5  # a temperature; vLLM's own bound
 
@@ -68,7 +67,7 @@ class SeededSampler(Sampler):
             self._runner.requests[name].sampling_params.extra_args[SEED] for name in batch.req_ids
         ]
         last = torch.as_tensor(batch.num_tokens_no_spec[: len(seeds)], dtype=torch.int64) - 1
-        return uniform(torch.tensor(seeds, dtype=torch.int64), last, 0, stream=TOKEN)
+        return token_draws(torch.tensor(seeds, dtype=torch.int64), last)
 
 
 def install(worker: Any) -> None:

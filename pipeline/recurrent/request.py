@@ -66,6 +66,11 @@ class DepthRequest:
             return self.schedule[index]
         return self.depth
 
+    def plan(self, count: int) -> list[int]:
+        """Depths, or the caps on them, of the first `count` generated tokens."""
+        first = list(self.schedule[:count]) if self.rule == "schedule" else []
+        return first + [self.depth] * (count - len(first))
+
     @property
     def deepest(self) -> int:
         """The most iterations that any position of the request can run."""

@@ -11,7 +11,7 @@ LOGITS = torch.tensor([0.5, 0.25, 0.125, 0.125]).log()
 
 
 def test_tokens_come_as_often_as_they_are_likely() -> None:
-    drawn = torch.from_numpy(token_draws(7, first=0, count=20000))
+    drawn = token_draws(torch.tensor(7), torch.arange(20000))
     logits, ones = LOGITS.expand(20000, -1), torch.ones(20000)
     tokens, logprobs = sample(logits, temperature=ones, top_p=None, greedy=None, draws=drawn)
     shares = tokens.bincount(minlength=4) / 20000
@@ -42,8 +42,8 @@ def test_greedy_rows_stand_among_others() -> None:
 
 
 def test_draws_do_not_depend_on_where_counting_starts() -> None:
-    whole = token_draws(3, first=0, count=10)
-    assert (token_draws(3, first=4, count=6) == whole[4:]).all()
+    whole = token_draws(torch.tensor(3), torch.arange(10))
+    assert (token_draws(torch.tensor(3), torch.arange(4, 10)) == whole[4:]).all()
 
 
 @pytest.mark.parametrize("words", [3, BLOCK, BLOCK + 1, 5 * BLOCK - 7])
@@ -73,7 +73,7 @@ def test_a_large_vocabulary_is_drawn_as_its_distribution_says() -> None:
     """Pearson's chi-square of 100,000 draws over 2,000 words, at five standard deviations."""
     words, count = 2000, 100_000
     logits = torch.randn(words, generator=torch.Generator().manual_seed(1))
-    draws = torch.from_numpy(token_draws(11, first=0, count=count))
+    draws = token_draws(torch.tensor(11), torch.arange(count))
     tokens = inverse_cdf(logits.softmax(-1).expand(count, -1), draws)
     expected = count * logits.softmax(-1)
     statistic = ((tokens.bincount(minlength=words) - expected) ** 2 / expected).sum().item()

@@ -144,7 +144,7 @@ def test_tokens_are_drawn_by_seed_and_position_alone(
             temperature=torch.full((len(logits),), 1.0 if greedy else request.temperature),
             top_p=None,
             greedy=torch.full((len(logits),), greedy),
-            draws=torch.from_numpy(token_draws(r.seed, first=last, count=len(r.tokens))),
+            draws=token_draws(torch.tensor(r.seed), torch.arange(last, last + len(r.tokens))),
         )
         assert tuple(tokens.tolist()) == r.tokens
 

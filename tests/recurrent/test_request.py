@@ -27,13 +27,15 @@ def test_wrong_requests_name_the_field(changes: dict[str, Any], message: str) ->
 
 def test_a_schedule_ends_in_the_depth() -> None:
     request = DepthRequest(rule="schedule", depth=2, schedule=(5, 1), prompt_depth=3)
-    assert [request.planned(index) for index in range(4)] == [5, 1, 2, 2]
+    assert [request.planned(index) for index in range(4)] == request.plan(4) == [5, 1, 2, 2]
+    assert request.plan(1) == [5]
     assert (request.prefill_depth, request.deepest) == (3, 5)
 
 
 def test_other_rules_plan_their_cap() -> None:
     request = DepthRequest(rule="latent", depth=6, threshold=0.1)
     assert (request.planned(0), request.prefill_depth, request.deepest) == (6, 6, 6)
+    assert request.plan(2) == [6, 6]
     assert DepthRequest(depth=2, prompt_depth=7).deepest == 7
 
 

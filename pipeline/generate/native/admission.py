@@ -122,7 +122,8 @@ def needed(request: Request, depth: DepthRequest, *, pool: KvPool) -> tuple[int,
     """Core and dense entries of a request whose every token runs to its cap."""
     prompt = len(request.prompt_tokens) - 1
     core = prompt * pool.entries_of(depth.prefill_depth)
-    core += sum(pool.entries_of(depth.planned(t)) for t in range(request.max_tokens))
+    caps = Counter(depth.plan(request.max_tokens))
+    core += sum(tokens * pool.entries_of(cap) for cap, tokens in caps.items())
     core += spare_entries(request, depth)
     return core, prompt + request.max_tokens
 

@@ -6,7 +6,6 @@ by array operations. Its states stay on the device, in `session`.
 
 import numpy as np
 
-from pipeline.generate.inverse_cdf import token_draws
 from pipeline.records import Request, Rollout, StopReason
 from pipeline.recurrent.explore import exploration_flops
 from pipeline.recurrent.request import RULES, DepthRequest
@@ -48,7 +47,6 @@ class Rows:
         self.noise = np.zeros(rows, dtype=np.float32)
         self.spare = np.zeros(rows, dtype=np.int64)  # core entries that paths may still take
 
-        self.draws = np.zeros((rows, positions))  # uniform, by generated token
         self.token = np.zeros(rows, dtype=np.int64)  # the input that runs
         self.position = np.zeros(rows, dtype=np.int64)  # of that input in its sequence
         self.generated = np.zeros(rows, dtype=np.int64)
@@ -85,16 +83,13 @@ class Rows:
         self.threshold[row] = 0.0 if depth.threshold is None else depth.threshold
         self.log_price[row] = depth.log_price
         self.segment[row] = depth.segment if depth.rule == "policy" else 1
-        self.plan[row, : request.max_tokens] = [depth.planned(t) for t in range(request.max_tokens)]
+        self.plan[row, : request.max_tokens] = depth.plan(request.max_tokens)
         self.entries[row] = self.plan[row] if self.planes is None else self.planes
         explore = request.explore
         self.paths[row] = 1 if explore is None else explore.paths
         self.noise[row] = 0.0 if explore is None else explore.noise
         self.spare[row] = spare_entries(request, depth)
         first = len(request.prompt_tokens) - 1
-        self.draws[row, : request.max_tokens] = token_draws(
-            request.seed, first=first, count=request.max_tokens
-        )
         self.token[row], self.position[row] = request.prompt_tokens[-1], first
         self.generated[row] = self.held[row] = 0
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.generate.inverse_cdf import sample
+from pipeline.generate.inverse_cdf import sample, token_draws
 from pipeline.generate.native.admission import Admission
 from pipeline.generate.native.forward import RowModel
 from pipeline.generate.native.paths import Paths
@@ -156,7 +156,7 @@ class Session:
             temperature=to(rows.temperature[leaving]),
             top_p=to(top_p) if (top_p < 1).any() else None,
             greedy=to(greedy) if greedy.any() else None,
-            draws=to(rows.draws[leaving, rows.generated[leaving]]),
+            draws=token_draws(to(rows.seed[leaving]), to(rows.position[leaving])),
         )
 
     def _enter(self, entering: np.ndarray) -> None:
