@@ -28,9 +28,14 @@ class _Rows:
     """Rows of similar length, padded at the right: where their and their prefixes' tokens are."""
 
     tokens: Tensor  # [R, S], 0 at padding
-    prefix: Tensor | None  # [R, P] of their prefix's tokens; None where no row has one
+    keys: Tensor  # [R, P + S], of their prefix's tokens and their own; P is 0 where none has one
     allowed: Tensor | None  # [R, 1, S, P + S]; None where plain causal attention does
     order: Tensor  # [n] flat indices [R * S] of what is no padding
+
+    @property
+    def prefix(self) -> int:
+        """P."""
+        return self.keys.shape[1] - self.tokens.shape[1]
 
 
 class SharedPrefix:
@@ -54,10 +59,13 @@ class SharedPrefix:
             for start, (of, length) in zip(row_starts, rows, strict=True)
         ]
         self.batches = [_padded(batch, device) for batch in _by_length(spans)]
-        places = torch.cat(
-            [batch.tokens.flatten()[batch.order] for batch in self.batches]
-        )  # the token of every output, in the order of the outputs
-        self.back = places.argsort()
+        self._queries = torch.cat([batch.tokens.flatten() for batch in self.batches])
+        self._keys = torch.cat([batch.keys.flatten() for batch in self.batches])
+        first = _starts([batch.tokens.numel() for batch in self.batches], at=0)
+        outputs = torch.cat(
+            [start + batch.order for start, batch in zip(first, self.batches, strict=True)]
+        )
+        self._back = outputs[self._queries[outputs].argsort()]  # [T] where tokens' outputs are
 
     def attend(
         self,
@@ -75,18 +83,36 @@ class SharedPrefix:
         `cap`: bounds the logits by a tanh (Gemma 2, arXiv 2408.00118, section 2); None: no bound.
         """
         grouped = q.shape[1] != k.shape[1]
-        q, k, v = (x[0].transpose(0, 1) for x in (q, k, v))  # [T, heads, D]
+        tokens = [batch.tokens for batch in self.batches]
+        keys = [batch.keys for batch in self.batches]
+        parts = zip(
+            self.batches,
+            _batches(q, self._queries, tokens),
+            _batches(k, self._keys, keys),
+            _batches(v, self._keys, keys),
+            strict=True,
+        )
         pieces = []
-        for batch in self.batches:
-            own = tuple(x[batch.tokens].transpose(1, 2) for x in (q, k, v))  # [R, heads, S, D]
-            keys, values = own[1:]
-            if batch.prefix is not None:
-                before = tuple(x[batch.prefix].transpose(1, 2) for x in (k, v))
-                keys, values = torch.cat((before[0], keys), 2), torch.cat((before[1], values), 2)
+        for batch, queries, seen, values in parts:
             mask = batch.allowed if window is None else _windowed(batch, window)
-            out = _attention(own[0], keys, values, mask, scale=scale, cap=cap, grouped=grouped)
-            pieces.append(out.transpose(1, 2).flatten(0, 1)[batch.order])
-        return torch.cat(pieces)[self.back][None]
+            out = _attention(queries, seen, values, mask, scale=scale, cap=cap, grouped=grouped)
+            pieces.append(out.transpose(1, 2).flatten(0, 1))
+        return _taken(torch.cat(pieces), self._back)[None]
+
+
+def _batches(x: Tensor, index: Tensor, shapes: Sequence[Tensor]) -> list[Tensor]:
+    """Tokens of x [1, heads, T, D] at an index of all batches: [R, heads, S, D] of each."""
+    taken = _taken(x[0].transpose(0, 1), index).split([shape.numel() for shape in shapes])
+    return [
+        part.unflatten(0, shape.shape).transpose(1, 2)
+        for part, shape in zip(taken, shapes, strict=True)
+    ]
+
+
+def _taken(x: Tensor, index: Tensor) -> Tensor:
+    """`x[index]` of x [n, heads, D] and index [m]. On CPU the gradient of an embedding's rows takes
+    a fraction of the time of an index's."""
+    return F.embedding(index, x.flatten(1)).unflatten(-1, x.shape[1:])
 
 
 def _attention(
@@ -148,22 +174,22 @@ def _padded(spans: Sequence[_Span], device: torch.device | str) -> _Rows:
     before = torch.tensor([span[2] for span in spans], device=device)  # [R, 2]
     longest = int(before[:, 1].max())
     if not longest:
-        return _Rows(tokens, None, None, order)
+        return _Rows(tokens, tokens, None, order)
     at = torch.arange(longest, device=device)
     in_prefix = at < before[:, 1:]  # [R, P]
     prefix = torch.where(in_prefix, before[:, :1] + at, 0)
     causal = (own[:, None] >= own).expand(len(spans), -1, -1)
     allowed = torch.cat((in_prefix[:, None].expand(-1, len(own), -1), causal), dim=-1)
-    return _Rows(tokens, prefix, allowed[:, None], order)
+    return _Rows(tokens, torch.cat((prefix, tokens), dim=1), allowed[:, None], order)
 
 
 def _windowed(batch: _Rows, window: int) -> Tensor | None:
     """The batch's mask within a sliding window; a row's first position follows its prefix."""
     own = torch.arange(batch.tokens.shape[1], device=batch.tokens.device)
-    if batch.prefix is None or batch.allowed is None:
+    if batch.allowed is None:
         apart = own[:, None] - own
         return None if len(own) <= window else ((apart >= 0) & (apart < window))[None, None]
-    width = batch.prefix.shape[1]
+    width = batch.prefix
     length = batch.allowed[:, 0, 0, :width].sum(-1)  # [R]
     queries = length[:, None] + own  # [R, S]
     keys = torch.cat(
