@@ -18,17 +18,18 @@ replaces groups without variance where the recipe says so; TRL scores in its own
 
 Accuracy is the share of 400 held-out prompts whose answer is right (temperature 0.6, top-p 0.95, as
 runs watch it), of the weights that each side kept every few steps, by one evaluation for all after
-the side has ended. Writing the weights
-stops the clock. A time to target is that of the first weights that reach it (null: none did). The
-clock begins when libraries are imported and no model is loaded: ours as the stage begins, which
-includes its engine, TRL's before the trainer is made. `from_start_s` are the same from the start of
-the process (for ours Ray too), `from_first_step_s` from the first step.
+the side has ended. Writing the weights stops the clock. A time to target is that of the first
+weights that reach it (null: none did). The clock begins when libraries are imported and no model is
+loaded: ours as the stage begins, which includes its engine, TRL's before the trainer is made.
+`from_start_s` are the same from the start of the process (for ours Ray too), `from_first_step_s`
+from the first step.
 
 The ledger of a step: ours as runs have it, TRL's by clocks around generation, rewards and weight
 sync, the rest being training. `mfu` is the FLOP/s of the training part of `ours_equal` over those
 of a large product in the same process, as the run's metrics have them. Figures by threads stand in
 `by_threads`; at the top, times are by thread count and ratios are between the best of each at any
-count. Medians over rounds. A round of the quickstart takes ten minutes.
+count. Round 1 has seed 1 on all sides, and so on; medians over rounds, where a side that never
+arrives is later than any other. A round of the quickstart takes ten minutes.
 """
 
 import argparse
@@ -139,7 +140,7 @@ def measure(arguments: argparse.Namespace) -> Measured:
                     threads=threads,
                     steps=arguments.steps or task.steps,
                     every=arguments.every or task.every,
-                    overrides=tuple(arguments.set) if name.startswith("ours") else (),
+                    overrides=_overrides(arguments, name, seed=index + 1),
                 )
                 if name == "ours_equal":
                     if not side.resamples:  # the recipe's own run is TRL's work already
@@ -154,6 +155,11 @@ def measure(arguments: argparse.Namespace) -> Measured:
         threads: summary(measurements, target=target) for threads, measurements in rounds.items()
     }
     return document(by_threads, task=arguments.task, target=target, rounds=arguments.rounds)
+
+
+def _overrides(arguments: argparse.Namespace, name: str, *, seed: int) -> tuple[str, ...]:
+    """Of a side's recipe in one round."""
+    return (f"seed={seed}", *(arguments.set if name.startswith("ours") else ()))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The figures of `tests.bench.grpo`, of what its sides measured. Pure."""
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -74,13 +75,13 @@ def speed(side: Measured) -> dict[str, float]:
 
 
 def middle(values: Sequence[float | None]) -> float | None:
-    """The median; None where one is.
+    """The median, None standing above every number; None where it is not a number.
 
-    >>> middle([3.0, 1.0, 2.0]), middle([1.0, None])
-    (2.0, None)
+    >>> middle([3.0, 1.0, 2.0]), middle([1.0, None, 2.0]), middle([1.0, None])
+    (2.0, 2.0, None)
     """
-    known = [value for value in values if value is not None]
-    return statistics.median(known) if known and len(known) == len(values) else None
+    median = statistics.median(math.inf if value is None else value for value in values)
+    return None if math.isinf(median) else median
 
 
 def summary(rounds: Sequence[Mapping[str, Measured]], *, target: float) -> Measured:
