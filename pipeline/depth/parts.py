@@ -41,19 +41,40 @@ def part(
     """The part `name`, by `make(bench, folder, **arguments)`, unless an earlier run has made it.
 
     `make` fills an empty folder and returns the part's info. A damaged part is set aside and made
-    again. What it cannot do in one go it keeps
-    elsewhere in `ctx.work`.
+    again. What it cannot do in one go it keeps elsewhere in `ctx.work`.
 
     Raises Stopped when the user asked for an end.
     """
+    return _made(bench, name, name, make, *args, **arguments)
+
+
+def last_part(
+    bench: Bench,
+    name: str,
+    make: Callable[Concatenate[Bench, Path, P], Mapping[str, Any]],
+    *args: P.args,
+    **arguments: P.kwargs,
+) -> Part:
+    """The part that alone reads the stage's `late_keys`: made again where these have changed."""
+    return _made(bench, name, bench.plan.fingerprint, make, *args, **arguments)
+
+
+def _made(
+    bench: Bench,
+    name: str,
+    fingerprint: str,
+    make: Callable[Concatenate[Bench, Path, P], Mapping[str, Any]],
+    *args: P.args,
+    **arguments: P.kwargs,
+) -> Part:
     folder = bench.ctx.work / "parts" / name
-    artifact = standing(folder, name, tell=bench.ctx.console.log)
+    artifact = standing(folder, fingerprint, tell=bench.ctx.console.log)
     if artifact is None:
         check_stop(bench.ctx, bench.plan)
         bench.ctx.console.log(f"{bench.plan.name}: {name}")
         draft = fresh_folder(bench.ctx.work / "parts" / f".{name}")
         info = make(bench, draft, *args, **arguments)
         artifact = publish(
-            draft, folder, kind="part", stage=bench.plan.name, fingerprint=name, info=info
+            draft, folder, kind="part", stage=bench.plan.name, fingerprint=fingerprint, info=info
         )
     return Part(folder=folder, info=artifact.manifest.info)

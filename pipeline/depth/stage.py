@@ -28,7 +28,7 @@ from pipeline.depth.compare.depth_report import (
 from pipeline.depth.labels import labels_part, right_part, warm_start_part
 from pipeline.depth.labels.labels_part import LATER, LOSSES
 from pipeline.depth.labels.warm_start_part import Heads
-from pipeline.depth.parts import Part, part
+from pipeline.depth.parts import Part, last_part, part
 from pipeline.depth.rl import joint_part, policy_part
 from pipeline.measure.drops import Drop, drop_rows
 from pipeline.plan.stage_plan import StagePlan
@@ -79,7 +79,9 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
     calibration = part(bench, "7-calibrate", calibrate_part.make, model=contenders.exported)
     keys = Calibration.read(calibration.info)
 
-    comparison = part(bench, "8-pareto", compare_part.make, contenders=contenders, calibration=keys)
+    comparison = last_part(
+        bench, "8-pareto", compare_part.make, contenders=contenders, calibration=keys
+    )
     judge = heads.right if joint is None else None
     return _calibrated(
         ctx, contenders.exported, keys, room=room, comparison=comparison, judge=judge, drops=drops

@@ -126,14 +126,14 @@ def _planned(recipe: Recipe, order: Iterable[str], *, device: str, cores: int) -
         spec = recipe.stages[name]
         inputs = spec.inputs()
         seed = stage_seed(recipe.seed, name)
-        prints[name] = fingerprint(
-            __version__,
-            spec_identity(spec),
+        around = (
             seed,
             [(i.role, i.column, prints[i.name]) for i in inputs if i.role != "watch"],
             [reward_identity(recipe, reward, inputs) for reward in spec.reward_names()],
             hardware_identity(recipe, spec, device=device),
         )
+        prints[name] = fingerprint(__version__, spec_identity(spec), *around)
+        early = spec_identity(spec, without=spec.late_keys)
         stages.append(
             StagePlan(
                 name=name,
@@ -142,6 +142,7 @@ def _planned(recipe: Recipe, order: Iterable[str], *, device: str, cores: int) -
                 inputs=inputs,
                 seed=seed,
                 fingerprint=prints[name],
+                work_fingerprint=fingerprint(__version__, early, *around),
             )
         )
     return Plan(

@@ -22,6 +22,7 @@ class StagePlan:
     inputs: tuple[Input, ...]
     seed: int  # derived from the recipe's seed and the stage's name
     fingerprint: str  # of everything that decides the stage's result, inputs included
+    work_fingerprint: str  # of all that, but for what only its last part reads
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,6 +52,7 @@ class DepthStage(StageBase):
     product: ClassVar[Product] = "policy"
     uses_engines: ClassVar[bool] = True
     hardware_keys: ClassVar[tuple[str, ...]] = (*TRAINER_KEYS, *ENGINE_KEYS)
+    late_keys: ClassVar[frozenset[str]] = frozenset({"pareto"})
 
     kind: Literal["depth"]
     """How many iterations each token of a recurrent model deserves."""
@@ -100,7 +101,7 @@ class DepthStage(StageBase):
     calibrate: DepthCalibration = DepthCalibration()
     """Budgets to prices."""
     pareto: DepthPareto = DepthPareto()
-    """The report."""
+    """The report. Where only this changes, all before it stands."""
 
     @model_validator(mode="after")
     def _check(self) -> "DepthStage":

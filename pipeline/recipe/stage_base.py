@@ -61,6 +61,9 @@ class StageBase(Strict):
     silent_keys: ClassVar[frozenset[str]] = frozenset()
     """Keys of its own that say nothing where they are null: such a stage is what it was before it
     had the key."""
+    late_keys: ClassVar[frozenset[str]] = frozenset()
+    """Keys of its own that only its last part reads: where they alone change, what it did before
+    stands."""
 
     def inputs(self) -> tuple[Input, ...]:
         """Everything it reads, in the recipe's order."""

@@ -152,7 +152,7 @@ class RunFolder:
         `tell` is told."""
         work = self.work(stage.name)
         mark = work / FINGERPRINT_FILE
-        if work.exists() and (not mark.exists() or mark.read_text() != stage.fingerprint):
+        if work.exists() and (not mark.exists() or mark.read_text() != stage.work_fingerprint):
             aside = set_aside(work)
             set_aside(self.journal(stage.name))
             tell(
@@ -160,7 +160,7 @@ class RunFolder:
                 f"kept as {aside}, and it begins again"
             )
         work.mkdir(parents=True, exist_ok=True)
-        write_atomic(mark, stage.fingerprint)
+        write_atomic(mark, stage.work_fingerprint)
         return work
 
     def last_step(self, name: str) -> int | None:

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from pipeline.artifacts import MANIFEST
-from pipeline.depth.parts import part
+from pipeline.depth.parts import last_part, part
 from pipeline.errors import Stopped
 
 
-def bench(work: Path, *, stopping: bool = False) -> Any:
+def bench(work: Path, *, stopping: bool = False, fingerprint: str = "f") -> Any:
     ctx = SimpleNamespace(
         work=work, stopping=lambda: stopping, console=SimpleNamespace(log=lambda _: None)
     )
-    return SimpleNamespace(plan=SimpleNamespace(name="depth"), ctx=ctx)
+    return SimpleNamespace(plan=SimpleNamespace(name="depth", fingerprint=fingerprint), ctx=ctx)
 
 
 def test_a_part_is_made_once(tmp_path: Path) -> None:
@@ -93,3 +93,17 @@ def test_a_damaged_part_is_made_again(tmp_path: Path) -> None:
     assert (again.folder, again.info) == (path, {"a": 1.0})
     assert (path / "head").read_text() == "weights"
     assert (path.parent / "1-x.old-1" / "head").read_text() == "weightz"
+
+
+def test_what_the_last_part_alone_reads_makes_it_again_alone(tmp_path: Path) -> None:
+    made: list[str] = []
+
+    def run(fingerprint: str) -> None:
+        stage = bench(tmp_path, fingerprint=fingerprint)
+        part(stage, "7-x", lambda *_: made.append("7-x") or {})
+        last_part(stage, "8-y", lambda *_: made.append("8-y") or {})
+
+    for fingerprint in ("f", "f", "g"):
+        run(fingerprint)
+    assert made == ["7-x", "8-y", "8-y"]
+    assert (tmp_path / "parts" / "8-y.old-1").is_dir()

@@ -73,6 +73,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: Parts, **spec: A
     plan: Any = SimpleNamespace(name="depth", seed=3, spec=DepthStage.model_validate(recipe | spec))
     ctx: Any = SimpleNamespace(out=tmp_path / "out", work=tmp_path / "work")
     monkeypatch.setattr(stage, "part", parts.part)
+    monkeypatch.setattr(stage, "last_part", parts.part)
     monkeypatch.setattr(stage, "model_of", lambda *_: model)
     return stage.run(plan, ctx)
 

@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline.plan.identity import model_identity, spec_identity
 from pipeline.plan.plan import make_plan
+from pipeline.plan.stage_plan import StagePlan
 from pipeline.recipe.model_source import ModelSource
 from pipeline.recipe.sft_stage import SftStage
 from pipeline.recurrent.explore import RIGHT_HEAD
@@ -235,3 +237,22 @@ def test_the_head_that_judges_paths_is_part_of_a_model(tmp_path: Path) -> None:
     after = model_identity(source)
     assert after.pop("right_head")
     assert after == before
+
+
+def test_what_a_depth_stage_compares_decides_its_last_part_alone() -> None:
+    depth = {"kind": "depth", "prompts": "train", "calibration": "train", "held_out": "train"}
+    depth |= {"max_depth": 4, "max_tokens": 9}
+    shape = {name: size for name, size in SCRATCH["scratch"].items() if name != "layers"}
+    recurrent = {"scratch": {**shape, "core": 1, "max_iterations": 4}}
+
+    def planned(**changes: Any) -> StagePlan:
+        (stage,) = make_plan(recipe_with({"a": depth | changes}, model=recurrent)).stages
+        return stage
+
+    before = planned()
+    compared, learned = planned(pareto={"baselines": ["labels"]}), planned(rl={"steps": 3})
+    assert compared.fingerprint != before.fingerprint
+    assert compared.work_fingerprint == before.work_fingerprint
+    assert learned.work_fingerprint != before.work_fingerprint
+    (other,) = make_plan(recipe_with({"a": GRPO})).stages
+    assert other.work_fingerprint == other.fingerprint

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from pipeline.artifacts import MANIFEST, publish
-from pipeline.stages.run_folder import standing
+from pipeline.stages.run_folder import RunFolder, standing
 
 
 def published(folder: Path) -> Path:
@@ -53,3 +55,20 @@ def test_a_damaged_artifact_is_set_aside_and_named(
     assert problem in sentence
     assert f"set aside as {path}.old-1, and made again" in sentence
     assert not path.exists()
+
+
+def test_work_stands_where_only_what_the_last_part_reads_has_changed(tmp_path: Path) -> None:
+    told: list[str] = []
+    folder = RunFolder(tmp_path)
+
+    def begin(fingerprint: str, work_fingerprint: str) -> Path:
+        stage: Any = SimpleNamespace(
+            name="depth", fingerprint=fingerprint, work_fingerprint=work_fingerprint
+        )
+        return folder.begin(stage, tell=told.append)
+
+    (begin("f", "w") / "done").touch()
+    assert (begin("g", "w") / "done").exists()
+    assert told == []
+    assert not (begin("h", "v") / "done").exists()
+    assert "depth was begun from another recipe, data or code" in told[0]
