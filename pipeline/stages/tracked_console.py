@@ -1,7 +1,9 @@
 """The console of a run that tells trackers too: metrics and results, not what it says."""
 
+import itertools
 import json
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
@@ -53,9 +55,10 @@ class TrackedConsole:
 
     def metrics(self, name: str, row: Metrics) -> None:
         """Numbers of a step of a stage, after those that a launch wrote and ended before it could
-        show them."""
+        show them. An evaluation's are parts of its models' answers, and no steps: it has results.
+        """
         self._console.metrics(name, row)
-        if not self._trackers:
+        if not self._trackers or self._recipe.stages[name].kind == "evaluate":
             return
         step = int(row["step"])
         for each in [*self._missed(name, before=step), row]:
@@ -82,7 +85,9 @@ class TrackedConsole:
         """The run is done."""
         self._console.finish(results)
         values = {
-            f"{row['model']}/{key}": value for row in results for key, value in numbers(row).items()
+            f"{name}/{key}": value
+            for name, row in by_name(results).items()
+            for key, value in numbers(row).items()
         }
         self._tell_all(lambda tracker: tracker.results(values))
 
@@ -123,12 +128,28 @@ class TrackedConsole:
 
 
 def numbers(row: Mapping[str, Any]) -> dict[str, float]:
-    """The entries of a row that a curve can show."""
-    return {
-        key: float(value)
-        for key, value in row.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    }
+    """The entries of a row that a curve can show; those of a mapping as `pass_at/8`."""
+    values: dict[str, float] = {}
+    for key, value in row.items():
+        if isinstance(value, Mapping):
+            values |= {f"{key}/{inner}": number for inner, number in numbers(value).items()}
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            values[key] = float(value)
+    return values
+
+
+def by_name(results: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Rows by their model; by `PROMPTS/MODEL` where it has several, and these again with a
+    number from the second on."""
+    models = Counter(row["model"] for row in results)
+    rows: dict[str, Mapping[str, Any]] = {}
+    for row in results:
+        name = row["model"]
+        if models[name] > 1:
+            name = f"{row['prompts']}/{name}"
+        copies = (f"{name}-{number}" for number in itertools.count(2))
+        rows[next(n for n in itertools.chain([name], copies) if n not in rows)] = row
+    return rows
 
 
 def _id(folder: Path) -> str:

@@ -13,7 +13,7 @@ import pytest
 from pipeline.errors import WrongInput
 from pipeline.recipe.load import load_recipe
 from pipeline.recipe.schema import Recipe
-from pipeline.stages.tracked_console import TrackedConsole, numbers
+from pipeline.stages.tracked_console import TrackedConsole, by_name, numbers
 from pipeline.stages.trackers import TRACKERS, knows_wandb_key, require_trackers
 
 ROWS = [{"step": step, "steps": 3, "reward": step / 2, "name": "x"} for step in (1, 2, 3)]
@@ -139,6 +139,28 @@ def test_wandb_asks_its_server_only_where_somebody_is_logged_in(tmp_path: Path) 
 
 def test_numbers_are_what_a_curve_can_show() -> None:
     assert numbers({"a": 1, "b": 0.5, "c": "x", "d": True, "e": None}) == {"a": 1.0, "b": 0.5}
+    row = {"pass_at": {"1": 0.5, "8": 1.0}, "explore": {"paths": 4, "keep": None}}
+    assert numbers(row) == {"pass_at/1": 0.5, "pass_at/8": 1.0, "explore/paths": 4.0}
+
+
+def test_no_result_takes_the_place_of_another_of_its_model() -> None:
+    said = [("base", "a"), ("grpo", "a"), ("base", "b"), ("base", "b")]
+    rows = [{"model": model, "prompts": prompts} for model, prompts in said]
+    names = by_name(rows)
+    assert list(names) == ["a/base", "grpo", "b/base", "b/base-2"]
+    assert list(names.values()) == rows
+
+
+def test_parts_of_an_evaluation_are_no_steps(tmp_path: Path) -> None:
+    with TrackedConsole.opened(Said(), recipe("tensorboard"), tmp_path) as console:
+        console.stage("report", "running")
+        for _ in ("base", "align"):
+            console.metrics("report", {"step": 1, "steps": 1, "reward": 0.5})
+        console.finish([{"model": "base", "accuracy": 0.25}, {"model": "align", "accuracy": 0.5}])
+    assert curves(tmp_path) == {
+        "results/base/accuracy": [(0, 0.25)],
+        "results/align/accuracy": [(0, 0.5)],
+    }
 
 
 def apart(run_dir: Path, name: str, *, rows: str) -> None:
