@@ -16,7 +16,6 @@ from pipeline.recipe.schema import Recipe
 from pipeline.records import Prompt
 from rewards.sandbox.languages import on_this_machine
 
-TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio"}
 CODE = ("builtin:code_tests",)
 _REACH = "from pipeline.cluster.ray_session import check_reachable as c; c({!r}); print('answers')"
 
@@ -144,12 +143,12 @@ def precision(plan: Plan) -> Iterator[Check]:
 
 def tracker(name: str) -> Check:
     """Whether a tracker of `report_to` is installed."""
-    version = version_of(TRACKERS[name])
+    version = version_of(name)
     return Check(
         name=name,
         status="fine" if version else "wrong",
         why=version or "none",
-        fix="" if version else f"report_to names it: pip install {TRACKERS[name]}",
+        fix="" if version else f"report_to names it: pip install {name}",
     )
 
 
