@@ -5,6 +5,7 @@ The policy is not asked to be good here; the numbers are asked to be there, and 
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -155,3 +156,28 @@ def test_the_export_is_asked_for_an_effort(project: Path, whole: dict[str, Any])
     keys = {"accuracy", "mean_depth", "flops_per_answer", "joules_per_answer", "energy_source"}
     assert all(keys <= document.keys() for document in found.values())
     assert found["low"]["mean_depth"] <= found["high"]["mean_depth"]
+
+
+def test_another_comparison_leaves_standing_what_was_learned(
+    project: Path, whole: dict[str, Any]
+) -> None:
+    shutil.copytree(project / "whole", project / "compared")
+    parts = project / "compared" / "work" / "depth" / "parts"
+    learned = {part.name: part.stat().st_mtime_ns for part in parts.glob("[1-7]-*")}
+    changes = ("stages.depth.pareto.baselines=[labels]", "stages.depth.pareto.size=14")
+    command = ("run", "depth.yaml", *changes)
+    found = finish(project, "compared", start(project, "compared", *command))["depth"]
+    assert {part.name: part.stat().st_mtime_ns for part in parts.glob("[1-7]-*")} == learned
+    assert (parts / "8-pareto.old-1").is_dir()
+    assert set(found["hypervolume_difference"]) == {"fixed", "joint", "labels"}
+    assert found["problems"] == 14
+    fresh = finish(project, "fresh", start(project, "fresh", *command))["depth"]
+    assert _without_energy(found) == _without_energy(fresh)
+    assert found["efforts"] == whole["depth"]["efforts"]
+
+
+def _without_energy(value: Any) -> Any:
+    """A document less the joules, which are of the rollouts that a launch makes itself."""
+    if isinstance(value, dict):
+        return {k: _without_energy(v) for k, v in value.items() if "joules" not in k}
+    return [_without_energy(v) for v in value] if isinstance(value, list) else value
