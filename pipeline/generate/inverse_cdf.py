@@ -9,7 +9,7 @@ BLOCK = 256  # words
 
 
 def token_draws(seeds: Tensor, positions: Tensor) -> Tensor:
-    """Uniform draws, float64, of the tokens after positions, each by its request's seed."""
+    """Uniform draws, float64 [N], of the tokens after positions [N], by their requests' seeds [N]."""
     return uniform(seeds, positions, 0, stream=TOKEN)
 
 

@@ -26,9 +26,9 @@ _SAMPLES = 16
 _SAMPLE_BYTES = 2**20
 
 
-def spec_identity(spec: Stage, *, without: frozenset[str] = frozenset()) -> dict[str, Any]:
+def spec_identity(spec: Stage) -> dict[str, Any]:
     """What a stage says, without what leaves its result as it is; its own models by contents."""
-    content = spec.model_dump(mode="json", exclude={*spec.neutral_keys, *without})
+    content = spec.model_dump(mode="json", exclude=set(spec.neutral_keys))
     content = {k: v for k, v in content.items() if v is not None or k not in spec.silent_keys}
     return content | {key: model_identity(source) for key, source in spec.own_models.items()}
 

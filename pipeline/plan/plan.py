@@ -132,8 +132,9 @@ def _planned(recipe: Recipe, order: Iterable[str], *, device: str, cores: int) -
             [reward_identity(recipe, reward, inputs) for reward in spec.reward_names()],
             hardware_identity(recipe, spec, device=device),
         )
-        prints[name] = fingerprint(__version__, spec_identity(spec), *around)
-        early = spec_identity(spec, without=spec.late_keys)
+        content = spec_identity(spec)
+        prints[name] = fingerprint(__version__, content, *around)
+        early = {key: value for key, value in content.items() if key not in spec.late_keys}
         stages.append(
             StagePlan(
                 name=name,
