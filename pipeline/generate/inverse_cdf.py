@@ -9,7 +9,7 @@ BLOCK = 256  # words
 
 
 def token_draws(seeds: Tensor, positions: Tensor) -> Tensor:
-    """Uniform draws, float64 [N], of the tokens after positions [N], by their requests' seeds [N]."""
+    """Uniform draws, float64 [N], of the tokens after positions [N], by seeds [N] of requests."""
     return uniform(seeds, positions, 0, stream=TOKEN)
 
 
