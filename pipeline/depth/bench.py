@@ -1,9 +1,10 @@
 """Real rollouts at chosen depths: journaled, with the energy they took."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from pipeline.artifacts import write_atomic
 from pipeline.depth.answers import Answers, answers_of
@@ -11,6 +12,7 @@ from pipeline.generate.groups import Group
 from pipeline.generate.schedule import derived_seed
 from pipeline.generate.service import Sampling
 from pipeline.measure.energy import Energy, EnergyMeter
+from pipeline.measure.ledger import PhaseClock
 from pipeline.plan.stage_plan import StagePlan
 from pipeline.recipe.depth_stage import DepthStage
 from pipeline.records import Prompt, group_names
@@ -20,6 +22,9 @@ from pipeline.stages.sampling import depths_key, sample_in_chunks
 from pipeline.stages.support import energy_device, prompts_of, serve
 
 ENERGY_FILE = "energy.json"  # beside a setting's journal
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +61,7 @@ class Bench:
         self.plan = plan
         self.ctx = ctx
         self.spec = plan.spec
+        self.clock = PhaseClock()  # of the part that is being made
         self._served: tuple[Path, Serving] | None = None
 
     def serving(self, model: Path) -> Serving:
@@ -67,6 +73,11 @@ class Bench:
     def forget(self) -> None:
         """Load weights anew the next time: somebody has changed them."""
         self._served = None
+
+    def call(self, function: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
+        """Have a trainer's process call a function; its time is the part's training."""
+        with self.clock.during("training"):
+            return self.ctx.cluster.call(function, *arguments, **keywords)
 
     def prompts(self, entry: str, size: int) -> list[Prompt]:
         """The first `size` prompts of an entry."""
@@ -100,7 +111,7 @@ class Bench:
         resumed = place.exists()
         if not resumed:
             self.serving(model)  # an engine's start is no answer's energy
-        with EnergyMeter(energy_device(self.ctx)) as meter:
+        with self.clock.during("generation"), EnergyMeter(energy_device(self.ctx)) as meter:
             groups = list(
                 sample_in_chunks(
                     self.ctx,

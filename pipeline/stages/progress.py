@@ -13,7 +13,7 @@ from pipeline.plan.time_left import in_words, planned_seconds, seconds_left
 from pipeline.stages.context import Console
 from pipeline.stages.drop_log import log_drops, run_drops
 from pipeline.stages.run_folder import RunFolder
-from pipeline.train.job import METRICS_FILE, whole_rows
+from pipeline.train.job import METRICS_FILE, PARTS_FILE, whole_rows
 
 Status = Literal["waiting", "running", "done", "failed", "stopped"]
 
@@ -154,7 +154,7 @@ class Progress:
         """Of its metrics, and of those of parts that train in folders of their own. A damaged row,
         which a resume tells of, stops no launch."""
         work = self._folder.work(name)
-        files = [work / METRICS_FILE, *sorted(work.glob(f"*/{METRICS_FILE}"))]
+        files = [work / METRICS_FILE, work / PARTS_FILE, *sorted(work.glob(f"*/{METRICS_FILE}"))]
         rows = [row for file in files for row in whole_rows(file)]
         return phase_totals(rows, seconds=seconds)
 

@@ -11,6 +11,7 @@ from pipeline.recipe.stage_base import Training
 
 STOP_FILE = "stop"  # in the work folder; the driver makes it to ask for a checkpoint and an end
 METRICS_FILE = "metrics.jsonl"  # in the work folder; one JSON object per logged step
+PARTS_FILE = "parts.jsonl"  # in the work folder of a stage of parts; what each of them took
 CHECKPOINTS = "checkpoints"  # in the work folder
 ADAPTER_FOLDER = "adapter"  # beside the folder of the trained model, where adapters were trained
 STOPPED = "stopped"

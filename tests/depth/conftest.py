@@ -15,6 +15,7 @@ from pipeline.generate.engine import EngineSettings
 from pipeline.generate.groups import Group
 from pipeline.generate.native_engine import NativeEngine
 from pipeline.generate.service import Sampling
+from pipeline.measure.ledger import PhaseClock
 from pipeline.recipe.depth_stage import DepthStage
 from pipeline.records import Prompt, Request, Rollout, Scored, read_scored, write_scored
 from pipeline.recurrent.config import RecurrentConfig
@@ -181,6 +182,7 @@ class Bench:
     ) -> None:
         self.spec = spec
         self.plan: Any = SimpleNamespace(name="depth", seed=3, spec=spec)
+        self.clock = PhaseClock()
         self.calls: list[str] = []
         self.served: list[Path] = []
         self.asked: list[Any] = []

@@ -10,13 +10,16 @@ import pytest
 from pipeline.artifacts import MANIFEST
 from pipeline.depth.parts import last_part, part
 from pipeline.errors import Stopped
+from pipeline.measure.ledger import PhaseClock, phase_totals
+from pipeline.train.job import PARTS_FILE, whole_rows
 
 
 def bench(work: Path, *, stopping: bool = False, fingerprint: str = "f") -> Any:
     ctx = SimpleNamespace(
         work=work, stopping=lambda: stopping, console=SimpleNamespace(log=lambda _: None)
     )
-    return SimpleNamespace(plan=SimpleNamespace(name="depth", fingerprint=fingerprint), ctx=ctx)
+    plan = SimpleNamespace(name="depth", fingerprint=fingerprint)
+    return SimpleNamespace(plan=plan, ctx=ctx, clock=PhaseClock())
 
 
 def test_a_part_is_made_once(tmp_path: Path) -> None:
@@ -107,3 +110,27 @@ def test_what_the_last_part_alone_reads_makes_it_again_alone(tmp_path: Path) -> 
         run(fingerprint)
     assert made == ["7-x", "8-y", "8-y"]
     assert (tmp_path / "parts" / "8-y.old-1").is_dir()
+
+
+def test_what_parts_took_is_written_down(tmp_path: Path) -> None:
+    now = [0.0]
+    stage = bench(tmp_path)
+    stage.clock = PhaseClock(clock=lambda: now[0])
+
+    def make(one: Any, _: Path) -> dict[str, float]:
+        with one.clock.during("generation"):
+            now[0] += 4.0
+        with one.clock.during("training"):
+            now[0] += 2.0
+        now[0] += 1.0
+        return {}
+
+    for name in ("1-x", "2-y", "1-x"):
+        now[0] += 100.0  # between parts
+        part(stage, name, make)
+    rows = whole_rows(tmp_path / PARTS_FILE)
+    assert [(row["step"], row["part"], row["part_seconds"]) for row in rows] == [
+        (1, "1-x", 7.0),
+        (2, "2-y", 7.0),
+    ]
+    assert phase_totals(rows, seconds=20.0) == {"generation": 8.0, "training": 4.0, "idle": 8.0}

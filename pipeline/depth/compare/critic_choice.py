@@ -71,7 +71,7 @@ class RequestDepths:
         bench = self._bench
         job = head_job(bench.plan, bench.ctx, model=self._warm, out=bench.ctx.work)
         prompts = list(self._prompts)
-        return np.array(bench.ctx.cluster.call(self._says, job, self._weights.parent, prompts))
+        return np.array(bench.call(self._says, job, self._weights.parent, prompts))
 
     @functools.cached_property
     def _shape(self) -> RecurrentShape:

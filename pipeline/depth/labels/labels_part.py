@@ -28,9 +28,9 @@ def make(bench: Bench, out: Path, *, model: Path) -> Mapping[str, Any]:
     )
     write_scored([s for g in measurement.groups for s in g.samples], out / ROLLOUTS)
     job = head_job(bench.plan, bench.ctx, model=model, out=out)
-    bench.ctx.cluster.call(depth_calls.losses_by_depth, job, out / ROLLOUTS)
+    bench.call(depth_calls.losses_by_depth, job, out / ROLLOUTS)
     if spec.warm_start.labels == "later":
-        bench.ctx.cluster.call(
+        bench.call(
             depth_calls.later_losses,
             job,
             out / ROLLOUTS,

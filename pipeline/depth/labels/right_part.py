@@ -41,7 +41,7 @@ def make(bench: Bench, out: Path, *, model: Path, labels: Path, room: Path) -> M
     for number, (kind, lr) in enumerate(itertools.product(sources, RATES)):
         folder = out / f"candidate-{number}"
         job = head_job(bench.plan, bench.ctx, model=model, out=folder)
-        report = bench.ctx.cluster.call(
+        report = bench.call(
             depth_calls.train_right,
             job,
             labels=sources[kind],
@@ -56,7 +56,7 @@ def make(bench: Bench, out: Path, *, model: Path, labels: Path, room: Path) -> M
     shutil.move(out / f"candidate-{best}", out / MODEL_FOLDER)
     for folder in out.glob("candidate-*"):
         shutil.rmtree(folder)
-    bench.ctx.cluster.call(
+    bench.call(
         depth_calls.train_judge,
         head_job(bench.plan, bench.ctx, model=model, out=out / MODEL_FOLDER),
         room / headroom_part.ROLLOUTS,

@@ -30,7 +30,7 @@ class Heads:
 def gate(bench: Bench, out: Path, *, model: Path, labels: Path) -> Mapping[str, Any]:
     """The exit gate of the Q-exit baseline, in a copy of the model."""
     job = head_job(bench.plan, bench.ctx, model=model, out=out / MODEL_FOLDER)
-    return bench.ctx.cluster.call(
+    return bench.call(
         depth_calls.train_gate,
         job,
         labels / ROLLOUTS,
@@ -60,7 +60,7 @@ def halting(
     spec = bench.spec
     kind = "best" if own_loss else spec.warm_start.labels
     job = head_job(bench.plan, bench.ctx, model=model, out=out / MODEL_FOLDER)
-    return bench.ctx.cluster.call(
+    return bench.call(
         depth_calls.train_halting,
         job,
         labels / ROLLOUTS,
@@ -79,7 +79,7 @@ def halting(
 def critic(bench: Bench, out: Path, *, model: Path, table: Path) -> Mapping[str, Any]:
     """The critic of accuracy by depth, from the headroom's table."""
     job = head_job(bench.plan, bench.ctx, model=model, out=out)
-    return bench.ctx.cluster.call(
+    return bench.call(
         depth_calls.train_critic,
         job,
         table,
@@ -91,7 +91,7 @@ def critic(bench: Bench, out: Path, *, model: Path, table: Path) -> Mapping[str,
 def request_depth(bench: Bench, out: Path, *, model: Path, table: Path) -> Mapping[str, Any]:
     """The regression of the cheapest right depth, from the same table."""
     job = head_job(bench.plan, bench.ctx, model=model, out=out)
-    return bench.ctx.cluster.call(
+    return bench.call(
         depth_calls.train_request_depth,
         job,
         table,

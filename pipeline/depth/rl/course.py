@@ -84,7 +84,7 @@ class Steps:
             rollouts = self._sampled(step, model, batch, prices)
             course.journal.write(step, rollouts)
         job = head_job(bench.plan, bench.ctx, model=model, out=course.work, seed=course.seed)
-        update = bench.ctx.cluster.call(
+        update = bench.call(
             depth_calls.update_head,
             job,
             course.journal.path(step),
@@ -122,14 +122,17 @@ class Steps:
         began = time.monotonic()
         serving = bench.serving(model)
         if step:
-            serving.load_weights(bench.ctx.cluster.call(depth_calls.packed, self.state(step)))
-        groups = serving.sample(
-            batch,
-            source=spec.prompts,
-            sampling=bench.sampling(spec.rl.samples_per_prompt),
-            seed=derived_seed(self._course.seed, "step", step),
-            depths=step_requests(spec, prices, seed=self._course.seed, step=step),
-        )
+            with bench.clock.during("sync"):
+                weights = bench.ctx.cluster.call(depth_calls.packed, self.state(step))
+                serving.load_weights(weights)
+        with bench.clock.during("generation"):
+            groups = serving.sample(
+                batch,
+                source=spec.prompts,
+                sampling=bench.sampling(spec.rl.samples_per_prompt),
+                seed=derived_seed(self._course.seed, "step", step),
+                depths=step_requests(spec, prices, seed=self._course.seed, step=step),
+            )
         check_scored(groups, step=step)
         return StepRollouts(
             groups=groups, metrics=step_metrics(groups, seconds=time.monotonic() - began)

@@ -53,7 +53,7 @@ def make(
 def export_head(bench: Bench, out: Path, *, model: Path, state: Path) -> None:
     """Write `model` with the head of a state."""
     job = head_job(bench.plan, bench.ctx, model=model, out=out / MODEL_FOLDER)
-    bench.ctx.cluster.call(depth_calls.export_head, job, state)
+    bench.call(depth_calls.export_head, job, state)
 
 
 def work_of(bench: Bench, number: int) -> Path:
