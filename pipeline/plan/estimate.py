@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.plan.lengths import task_lengths
-from pipeline.plan.measured import Measured
+from pipeline.plan.measured import Measured, Rate
 from pipeline.plan.memory import GIB, EngineMemory, RankMemory, states
 from pipeline.plan.model_origin import first_source
 from pipeline.plan.model_shape import ModelShape
@@ -22,6 +22,7 @@ from pipeline.plan.stage_memory import as_pruned, engine_memory, rank_memory
 from pipeline.plan.vocabulary import MARGIN_TOKENS
 from pipeline.prompts.file_rows import file_rows
 from pipeline.prompts.row_files import row_files
+from pipeline.recipe.depth_stage import COMPARISON, JOINT, DepthStage
 from pipeline.recipe.evaluate_stage import EvaluateStage
 from pipeline.recipe.prompt_source import PromptSource
 from pipeline.recipe.schema import Recipe, Stage
@@ -96,7 +97,9 @@ def estimate(
         return measured.speed(kind, assumed, hardware, device=device)
 
     stages = tuple(
-        _stage_estimate(recipe, name, stage, device=device, speed=speed(stage.kind))
+        _stage_estimate(
+            recipe, name, stage, device=device, speed=speed(stage.kind), measured=measured
+        )
         for name, stage in recipe.stages.items()
     )
     run_s = assumed.run_s if measured is None else measured.run_s
@@ -133,7 +136,13 @@ def _assumptions(
 
 
 def _stage_estimate(
-    recipe: Recipe, name: str, stage: Stage, *, device: str, speed: Speed
+    recipe: Recipe,
+    name: str,
+    stage: Stage,
+    *,
+    device: str,
+    speed: Speed,
+    measured: Measured | None,
 ) -> StageEstimate:
     shape, work = stage_shape(recipe, name), _work(recipe, name, task_lengths(recipe, name))
     load = load_of(recipe, name, work)
@@ -141,6 +150,8 @@ def _stage_estimate(
     if shape is not None:
         hardware = recipe.hardware
         seconds = seconds_of(load, hardware, speed=speed, device=device, overlaps=work.overlaps)
+        if isinstance(stage, DepthStage) and measured is not None and "depth" in measured.rates:
+            seconds = _by_parts(stage, seconds, work, rate=measured.rates["depth"])
         rank, engine = stage_memory(recipe, name, device=device)
         numbers = {
             "flops": load.generate_flops + load.score_flops + load.train_flops,
@@ -161,6 +172,17 @@ def _stage_estimate(
         trained_tokens=load.trained_tokens,
         **(dict.fromkeys(OPEN) | numbers),
     )
+
+
+def _by_parts(stage: DepthStage, seconds: Seconds, work: Work, *, rate: Rate) -> Seconds:
+    """All parts but the SFT at random depths, as they were measured: the joint phase with what it
+    trains. A comparison starts once for each method."""
+    rounds = 0 if stage.joint is None else 2 * stage.joint.rounds  # tokens and head
+    times = {"5-rl": stage.rl.seeds, JOINT: rounds, COMPARISON: stage.compared_methods}
+    sft, *_ = work.trained
+    share = sft.tokens / max(sum(part.tokens for part in work.trained), 1.0)
+    parts_s = rate.parts_s(stage.part_completions, times=times)
+    return replace(seconds, generating=parts_s, training=share * seconds.training)
 
 
 def _work(recipe: Recipe, name: str, lengths: Lengths) -> Work:

@@ -6,7 +6,7 @@ sending weights, waiting) is a time a step.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from pipeline.plan.speeds import Speed, devices_of
@@ -19,8 +19,17 @@ USED_FOR: Mapping[str, Sequence[str]] = {
     "reject": ("evaluate",),
     "reward_model": ("sft",),
     "distill": ("sft",),
+    "depth": ("depth",),
 }
 """Kinds of stages whose rates are taken from a measured kind; the others stay assumed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartRate:
+    """What a part of a stage takes: the same seconds every time, and more a completion."""
+
+    start_s: float
+    completion_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +45,15 @@ class Rate:
     generate_flops_per_s: float | None = None  # of all engines, likewise
     besides_s: float = 0.0  # of a step
     completion_tokens: float | None = None  # the base's mean
+    parts: Mapping[str, PartRate] = field(default_factory=dict)  # of a depth stage, by their name
+
+    def parts_s(self, completions: Mapping[str, float], *, times: Mapping[str, float]) -> float:
+        """Seconds of the parts that make so many completions, starting so many `times` (once)."""
+        return sum(
+            times.get(name, 1) * self.parts[name].start_s + self.parts[name].completion_s * count
+            for name, count in completions.items()
+            if name in self.parts and count
+        )
 
     @property
     def sentence(self) -> str:
@@ -49,6 +67,8 @@ class Rate:
             parts.append(f"{self.besides_s:.2f} s a step besides")
         if self.completion_tokens is not None:
             parts.append(f"the base's completions {self.completion_tokens:.0f} tokens long")
+        if self.parts:
+            parts.append(f"its parts: {', '.join(self.parts)}")
         return f"{self.kind} (as {self.stage}): {', '.join(parts)}"
 
 
@@ -101,6 +121,6 @@ class Measured:
         return {
             "run_s": self.run_s,
             "seconds": self.seconds,
-            "rates": [vars(rate) for rate in self.rates.values()],
+            "rates": [asdict(rate) for rate in self.rates.values()],
             "left_out": dict(self.left_out),
         }

@@ -12,8 +12,9 @@ from statistics import fmean
 
 from pipeline.plan.estimate import stage_load
 from pipeline.plan.lengths import task_lengths
-from pipeline.plan.measured import Rate
+from pipeline.plan.measured import PartRate, Rate
 from pipeline.plan.speeds import Load
+from pipeline.recipe.depth_stage import CALIBRATION, COMPARISON, RIVAL, DepthStage
 from pipeline.recipe.schema import Recipe
 
 
@@ -100,6 +101,61 @@ def evaluation_rate(
         generated_tokens_per_s=rate,
         generate_flops_per_s=load.generate_flops * rate / many.tokens,
         completion_tokens=many.completion_tokens,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthRun:
+    """What a small depth stage took."""
+
+    stage: DepthStage
+    seconds: float
+    parts: Mapping[str, float]  # seconds by part
+    tokens: float  # of its mean completion
+
+
+def depth_rate(
+    recipe: Recipe,
+    name: str,
+    few: DepthRun,
+    many: DepthRun,
+    *,
+    train_flops_per_s: float | None,
+) -> Rate:
+    """Of the parts of the recipe's depth stage `name`, by what two small ones of different sizes
+    took. Where the estimate knows how long completions are, what a completion takes is scaled to
+    that from what the base wrote."""
+    length = task_lengths(recipe, name).completion
+    longest = recipe.stages[name].longest_completion
+    longer = 1.0 if length is None else min(length, longest) / many.tokens
+    starts = {COMPARISON: many.stage.compared_methods}
+    rates = {}
+    for part, count in many.stage.part_completions.items():
+        less_s, more_s = (_part_s(run, part) for run in (few, many))
+        more = count - few.stage.part_completions[part]
+        each = max(more_s - less_s, 0.0) / more if more else 0.0
+        if more_s:
+            start_s = max(more_s - each * count, 0.0) / starts.get(part, 1)
+            rates[part] = PartRate(start_s=start_s, completion_s=each * longer)
+    if CALIBRATION in rates:  # a rival's part, which samples the same prompts as often
+        rates[RIVAL] = rates[CALIBRATION]
+    return Rate(
+        kind="depth",
+        stage=name,
+        start_s=max(many.seconds - sum(many.parts.values()), 0.0),
+        train_flops_per_s=train_flops_per_s,
+        completion_tokens=many.tokens,
+        parts=rates,
+    )
+
+
+def _part_s(run: DepthRun, part: str) -> float:
+    """Of the parts whose names begin so, and with nothing longer that stands for another."""
+    starts = run.stage.part_completions
+    return sum(
+        seconds
+        for name, seconds in run.parts.items()
+        if part == max((s for s in starts if name.startswith(s)), key=len, default="")
     )
 
 

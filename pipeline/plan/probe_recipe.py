@@ -6,8 +6,10 @@ prompts are few. Every stage starts from the base.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from pipeline.plan.estimate import UNKNOWN_ROWS, source_rows
+from pipeline.recipe.depth_stage import DepthStage
 from pipeline.recipe.evaluate_stage import EvaluateStage
 from pipeline.recipe.grpo_stage import GrpoStage
 from pipeline.recipe.prompt_source import PromptSource
@@ -20,7 +22,19 @@ STEPS = 3  # of a training: the first warms up, the others are measured
 FEW, MANY = 1, 4  # samples of a prompt in the two evaluations, whose difference is the rate
 EVALUATED = 64  # prompts of each, at most
 EVALUATED_TOKENS = 20_000  # of both at full length, at most
-KINDS = ("sft", "grpo", "evaluate")
+KINDS = ("sft", "grpo", "evaluate", "depth")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Small:
+    """How small a depth stage is."""
+
+    share: float  # of the prompts of each part
+    steps: int  # of its RL
+
+
+SMALLER, SMALL = Small(share=1 / 4, steps=1), Small(share=1 / 2, steps=3)
+"""Not less: engines that are not full wait for their longest completion, however few there are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +77,11 @@ def probe_recipe(recipe: Recipe) -> ProbeRecipe:
         add("few", _evaluation(stage, FEW), name)
         add("many", _evaluation(stage, MANY), name)
         break
+    for name, stage in recipe.stages.items():
+        if isinstance(stage, DepthStage):
+            add("depth_few", _depth(stage, SMALLER), name)
+            add("depth_many", _depth(stage, SMALL), name)
+            break
     return ProbeRecipe(
         recipe=recipe.model_copy(
             update={
@@ -96,6 +115,30 @@ def _evaluation(stage: EvaluateStage, samples: int) -> Stage:
     update = {"models": [BASE], "samples_per_prompt": samples, "pass_k": [1]}
     depth = {"effort": None, "budget": None}  # of a calibration, which the base need not have
     return stage.model_copy(update={**update, **depth})
+
+
+def _depth(stage: DepthStage, small: Small) -> DepthStage:
+    """Every part but the SFT at random depths, on fewer prompts, with few steps of one seed and
+    without the policy's rivals, one of which has a part of its own."""
+
+    def size(whole: int) -> int:
+        return min(whole, max(2, round(small.share * whole)))
+
+    def shrunk(part: Any, **changes: Any) -> Any:
+        return part.model_copy(update={"size": size(part.size), **changes})
+
+    update: dict[str, Any] = {
+        "init": BASE, "rows": None, "random_depth": None, "force": True,
+        "headroom": shrunk(stage.headroom),
+        "warm_start": shrunk(stage.warm_start),
+        "rl": stage.rl.model_copy(update={"steps": min(stage.rl.steps, small.steps), "seeds": 1}),
+        "calibrate": shrunk(stage.calibrate),
+        "pareto": shrunk(stage.pareto, baselines=[], transfer=[]),
+    }  # fmt: skip
+    if stage.joint is not None:
+        steps = {"rounds": 1, "token_steps": small.steps, "head_steps": small.steps}
+        update["joint"] = stage.joint.model_copy(update=steps)
+    return stage.model_copy(update=update)
 
 
 def _sized(source: PromptSource, most: int | None) -> PromptSource:

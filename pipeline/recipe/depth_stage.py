@@ -40,6 +40,9 @@ from pipeline.recipe.stage_base import (
 )
 from pipeline.recipe.stage_work import UNKNOWN, Lengths, Sampled, Trained, TrainerMemory, Work
 
+HEADS, RIVAL, JOINT, CALIBRATION, COMPARISON = "4-", "4-right", "6-joint", "7-calibrate", "8-pareto"
+"""Parts of the stage, by how their names begin."""
+
 
 class DepthStage(StageBase):
     """How many iterations each token of a recurrent model deserves.
@@ -162,19 +165,35 @@ class DepthStage(StageBase):
             trained=(Trained(tokens=count * lengths.row_tokens(sft.max_tokens)), *joint.trained),
         )
 
+    @property
+    def part_completions(self) -> Mapping[str, int]:
+        """Completions of each part but the SFT at random depths, by how its name begins; of those
+        that learn from labels, the completions that these were made of."""
+        headroom, warm, rl, calibrate = self.headroom, self.warm_start, self.rl, self.calibrate
+        step = rl.prompts_per_step * rl.samples_per_prompt
+        prices = CALIBRATED_PRICES + calibrate.rounds * len(self.budgets or [])
+        right, joint = "right" in self.pareto.baselines, self.joint
+        return {
+            "2-headroom": headroom.size * headroom.samples_per_prompt * self.max_depth,
+            "3-labels": warm.size,
+            HEADS: warm.size,
+            RIVAL: calibrate.size * RIGHT_CANDIDATES * RIGHT_THRESHOLDS if right else 0,
+            "5-rl": rl.seeds * rl.steps * step,
+            JOINT: joint.rounds * (joint.token_steps + joint.head_steps) * step if joint else 0,
+            CALIBRATION: calibrate.size * prices,
+            COMPARISON: self._compared() * self.pareto.samples_per_prompt,
+        }
+
     def _rollouts(self) -> int:
         """Completions of all parts but the joint phase."""
-        headroom, warm, rl, calibrate = self.headroom, self.warm_start, self.rl, self.calibrate
-        prices = CALIBRATED_PRICES + calibrate.rounds * len(self.budgets or [])
-        if "right" in self.pareto.baselines:
-            prices += RIGHT_CANDIDATES * RIGHT_THRESHOLDS
-        return (
-            headroom.size * headroom.samples_per_prompt * self.max_depth
-            + warm.size
-            + rl.steps * rl.prompts_per_step * rl.samples_per_prompt * rl.seeds
-            + calibrate.size * prices
-            + self._compared() * self.pareto.samples_per_prompt
-        )
+        parts = self.part_completions
+        return sum(count for name, count in parts.items() if name not in (HEADS, JOINT))
+
+    @property
+    def compared_methods(self) -> int:
+        """Those that the report measures at their own costs, every seed's policy among them."""
+        families = {*self.pareto.baselines} - {"fixed_whole", "oracle"}
+        return len(families) + self.rl.seeds + (self.joint is not None)
 
     def _compared(self) -> int:
         """Prompts that the report runs, over all settings: fixed depths, methods at their costs and
@@ -182,9 +201,8 @@ class DepthStage(StageBase):
         pareto, size = self.pareto, self.pareto.size
         costs = len(compared_depths(self.max_depth))
         ladders = 1 + ("fixed_whole" in pareto.baselines)
-        families = {*pareto.baselines} - {"fixed_whole", "oracle"}
-        methods = len(families) + self.rl.seeds + (self.joint is not None)
-        placed = methods - len(families.intersection(FOLLOWERS))
+        methods = self.compared_methods
+        placed = methods - len(set(pareto.baselines).intersection(FOLLOWERS))
         on_the_way = 2 * PLACEMENTS * min(PLACED_PROMPTS, size // 2)
         everywhere = ladders * self.max_depth + methods * costs + SLIDER_BUDGETS
         transfer = len(pareto.transfer) * (self.max_depth + costs * self.rl.seeds)

@@ -1,20 +1,31 @@
 """`stepwell plan --probe`: a recipe in miniature, run as any other, and the rates that it shows."""
 
+import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+from pipeline.artifacts import MANIFEST
 from pipeline.plan.measured import Measured, Rate
 from pipeline.plan.plan import make_plan
-from pipeline.plan.probe_rates import Evaluation, evaluation_rate, training_rate
-from pipeline.plan.probe_recipe import FEW, MANY, ProbeRecipe, probe_recipe
+from pipeline.plan.probe_rates import (
+    DepthRun,
+    Evaluation,
+    depth_rate,
+    evaluation_rate,
+    training_rate,
+)
+from pipeline.plan.probe_recipe import FEW, KINDS, MANY, ProbeRecipe, probe_recipe
 from pipeline.plan.stage_plan import Plan, PlanError
+from pipeline.recipe.depth_stage import DepthStage
+from pipeline.recipe.schema import Recipe
 from pipeline.stages.context import Console
 from pipeline.stages.progress import RunResult
 from pipeline.start import run_planned
-from pipeline.train.job import METRICS_FILE, read_metrics
+from pipeline.train.job import METRICS_FILE, PARTS_FILE, read_metrics, whole_rows
 
 
 def measure(plan: Plan, *, console: Console, tell: Callable[[str], None]) -> Measured:
@@ -24,8 +35,9 @@ def measure(plan: Plan, *, console: Console, tell: Callable[[str], None]) -> Mea
     """
     probe = probe_recipe(plan.recipe)
     if not probe.recipe.stages:
+        kinds = f"{', '.join(KINDS[:-1])} and {KINDS[-1]}"
         raise PlanError(
-            "--probe measures sft, grpo and evaluate stages, and none here can run by itself "
+            f"--probe measures {kinds} stages, and none here can run by itself "
             f"({_reasons(probe.left_out) or 'there is none'}); leave --probe out"
         )
     small = make_plan(probe.recipe, cores=plan.cores)
@@ -35,10 +47,10 @@ def measure(plan: Plan, *, console: Console, tell: Callable[[str], None]) -> Mea
         began = time.monotonic()
         result = run_planned(small, console=console, tell=tell, run_dir=Path(folder))
         seconds = time.monotonic() - began
-        return _measured(probe, result, seconds=seconds)
+        return _measured(plan.recipe, probe, result, seconds=seconds)
 
 
-def _measured(probe: ProbeRecipe, result: RunResult, *, seconds: float) -> Measured:
+def _measured(recipe: Recipe, probe: ProbeRecipe, result: RunResult, *, seconds: float) -> Measured:
     took = {state.name: state.seconds or 0.0 for state in result.stages}
     rates: dict[str, Rate] = {}
     left_out = dict(probe.left_out)
@@ -64,11 +76,32 @@ def _measured(probe: ProbeRecipe, result: RunResult, *, seconds: float) -> Measu
         rates["evaluate"] = evaluation_rate(
             probe.recipe, "many", few, many, stage=probe.stands_for["many"]
         )
+    if "depth_many" in probe.stands_for:
+        sft = rates.get("sft")
+        rates["depth"] = depth_rate(
+            recipe,
+            probe.stands_for["depth_many"],
+            *(_depth_run(probe, result, name, took[name]) for name in ("depth_few", "depth_many")),
+            train_flops_per_s=None if sft is None else sft.train_flops_per_s,
+        )
     return Measured(
         rates=rates,
         run_s=max(seconds - sum(took.values()), 0.0),
         seconds=seconds,
         left_out=left_out,
+    )
+
+
+def _depth_run(probe: ProbeRecipe, result: RunResult, name: str, seconds: float) -> DepthRun:
+    stage = probe.recipe.stages[name]
+    assert isinstance(stage, DepthStage)
+    work = result.run_dir / "work" / name
+    headroom = json.loads((work / "parts" / "2-headroom" / MANIFEST).read_text())["info"]
+    return DepthRun(
+        stage=stage,
+        seconds=seconds,
+        parts={row["part"]: row["part_seconds"] for row in whole_rows(work / PARTS_FILE)},
+        tokens=fmean(depth["tokens"] for depth in headroom["by_depth"]),
     )
 
 

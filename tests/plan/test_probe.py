@@ -8,12 +8,20 @@ import pytest
 
 from pipeline.plan.data_notes import data_notes
 from pipeline.plan.estimate import estimate, stage_load
-from pipeline.plan.measured import Measured, Rate
+from pipeline.plan.lengths import task_lengths
+from pipeline.plan.measured import Measured, PartRate, Rate
 from pipeline.plan.plan import make_plan
-from pipeline.plan.probe_rates import Evaluation, evaluation_rate, training_rate
+from pipeline.plan.probe_rates import (
+    DepthRun,
+    Evaluation,
+    depth_rate,
+    evaluation_rate,
+    training_rate,
+)
 from pipeline.plan.probe_recipe import EVALUATED_TOKENS, FEW, MANY, STEPS, probe_recipe
 from pipeline.plan.speeds import SPEEDS
 from pipeline.plan.threads import with_threads
+from pipeline.recipe.depth_stage import DepthStage
 from pipeline.recipe.load import load_recipe
 from pipeline.recipe.schema import Recipe
 from pipeline.watch.plan_view import plan_document, plan_text
@@ -68,6 +76,79 @@ def test_the_miniature_of_a_whole_flow_has_no_reward_model() -> None:
     probe = probe_recipe(r1())
     assert not probe.recipe.has_reward_model
     assert probe.stands_for["sft"] == "cold_start"
+
+
+def depth_stage(recipe: Recipe, name: str = "depth") -> DepthStage:
+    stage = recipe.stages[name]
+    assert isinstance(stage, DepthStage)
+    return stage
+
+
+@pytest.mark.parametrize("name", ["depth-tiny", "depth-smollm2-untied", "depth-huginn-3.5b-1n8g"])
+def test_two_small_depth_stages_have_every_part_of_the_whole(name: str) -> None:
+    probe = probe_recipe(load_recipe(name)).recipe
+    assert [s.name for s in make_plan(probe).stages if s.kind == "depth"] == [
+        "depth_few",
+        "depth_many",
+    ]
+    whole = depth_stage(load_recipe(name)).part_completions
+    few, many = (depth_stage(probe, f"depth_{n}").part_completions for n in ("few", "many"))
+    for part, count in whole.items():
+        assert (count > 0) == (many[part] > 0) or part == "4-right"
+        assert not count or not many[part] or count == many[part] or few[part] < many[part] < count
+    assert sum(many.values()) < 0.4 * sum(whole.values())
+
+
+def test_parts_of_a_depth_stage_are_planned_to_take_what_they_take() -> None:
+    """Seconds that follow a law are given back: parts that start once, once a seed, or once a
+    method, and take longer the more completions they make."""
+    recipe = load_recipe("depth-tiny")
+    probe = probe_recipe(recipe).recipe
+    whole = depth_stage(recipe)
+    starts = {"5-rl": whole.rl.seeds, "8-pareto": whole.compared_methods}
+
+    def took(stage: DepthStage) -> dict[str, float]:
+        times = {"5-rl": stage.rl.seeds, "8-pareto": stage.compared_methods}
+        counts = stage.part_completions
+        parts = {name: 2.0 * times.get(name, 1) + 0.01 * n for name, n in counts.items() if n}
+        heads = parts.pop("4-")
+        rl = parts.pop("5-rl") / stage.rl.seeds
+        seeds = {f"5-rl-{n}": rl for n in range(stage.rl.seeds)}
+        return {**parts, "4-gate": heads / 2, "4-critic": heads / 2, **seeds}
+
+    few, many = (
+        DepthRun(
+            stage=(stage := depth_stage(probe, f"depth_{n}")),
+            seconds=sum(took(stage).values()) + 9.0,
+            parts=took(stage),
+            tokens=task_lengths(recipe, "depth").completion or 0.0,
+        )
+        for n in ("few", "many")
+    )
+    rate = depth_rate(recipe, "depth", few, many, train_flops_per_s=None)
+    assert rate.parts["8-pareto"].start_s == pytest.approx(2.0)
+    assert rate.start_s == pytest.approx(9.0)
+    measured = nothing_known(rates={"depth": rate})
+    assert starts["5-rl"] == 5
+    expected = sum(took(whole).values()) + 9.0
+    assert hours(recipe, measured, "depth") * 3600 == pytest.approx(expected)
+    longer = depth_rate(
+        recipe, "depth", *(replace(run, tokens=run.tokens / 2) for run in (few, many)),
+        train_flops_per_s=None,
+    )  # fmt: skip
+    assert hours(recipe, nothing_known(rates={"depth": longer}), "depth") > 1.5 * expected / 3600
+
+
+def test_a_joint_phase_that_was_measured_counts_once() -> None:
+    recipe = load_recipe("depth-tiny", ["stages.depth.joint.rounds=3"])
+    part = PartRate(start_s=5.0, completion_s=0.01)
+    rate = Rate(kind="depth", stage="depth", start_s=1.0, parts={"6-joint": part})
+    joint = depth_stage(recipe).joint
+    assert joint is not None
+    completions = 3 * 48 * 10 * (joint.token_steps + joint.head_steps)
+    assert hours(recipe, nothing_known(rates={"depth": rate}), "depth") * 3600 == pytest.approx(
+        1.0 + 2 * 3 * 5.0 + 0.01 * completions
+    )
 
 
 def test_what_cannot_run_by_itself_is_named() -> None:
@@ -165,7 +246,7 @@ def test_rates_stand_for_kindred_kinds_and_others_stay_assumed() -> None:
     assert guess.hours == pytest.approx(sum(s.hours or 0 for s in guess.stages) + 3.0 / 3600)
     assert guess.assumptions[0].startswith("for grpo, reject, evaluate, export: CPU thread")
     assumed = SPEEDS["cpu"]
-    other = measured.speed("depth", assumed, recipe.hardware, device="cpu")
+    other = measured.speed("export", assumed, recipe.hardware, device="cpu")
     assert other == replace(assumed, run_s=3.0)
 
 

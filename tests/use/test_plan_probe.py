@@ -60,6 +60,6 @@ def test_where_nothing_can_be_measured_it_says_so(
     content["stages"] = {"export": {"kind": "export", "model": "base"}}
     (recipe / "small.yaml").write_text(yaml.safe_dump(content))
     assert main(["plan", "small.yaml", "--probe"]) == WRONG
-    assert "--probe measures sft, grpo and evaluate stages" in capfd.readouterr().err
+    assert "--probe measures sft, grpo, evaluate and depth stages" in capfd.readouterr().err
     assert main(["plan", "small.yaml", "--probe", "--matmul-gflops", "9"]) == WRONG
     assert "leave --simulate and --matmul-gflops out" in capfd.readouterr().err
