@@ -23,6 +23,7 @@ from transformers.modeling_gguf_pytorch_utils import (
     TensorProcessor,
     get_gguf_hf_weights_map,
 )
+from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
 
 from pipeline.models.model_folder import ModelError, reading
 
@@ -103,7 +104,7 @@ def open_gguf(file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Ggu
     where = _where(file)
     with reading(str(file)):
         config = AutoConfig.from_pretrained(**where)
-        tokenizer = _tokenizer(file, end=config.eos_token_id)
+        tokenizer = _tokenizer(file, kind=config.model_type, end=config.eos_token_id)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(_plain(config), dtype=torch.float32)
         return model, tokenizer, GgufTensors(file, model)
@@ -114,21 +115,33 @@ def load_gguf(file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     it ever was quantised. Raises ModelError as `open_gguf` does."""
     with reading(str(file)):
         stored = AutoModelForCausalLM.from_pretrained(**_where(file), dtype=torch.float32)
-        tokenizer = _tokenizer(file, end=stored.config.eos_token_id)
+        config = stored.config
+        tokenizer = _tokenizer(file, kind=config.model_type, end=config.eos_token_id)
     fresh = type(stored)(_plain(stored.config))
     fresh.load_state_dict(stored.state_dict())
     fresh.tie_weights()
     return fresh, tokenizer
 
 
+def gguf_tokenizer(file: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer alone, in half the time. Raises ModelError as `open_gguf` does."""
+    with reading(str(file)):
+        fields = GGUFReader(file).fields
+        names = ("general.architecture", "tokenizer.ggml.eos_token_id")
+        kind, end = (fields[name].contents() if name in fields else None for name in names)
+        return _tokenizer(file, kind=str(kind), end=end)
+
+
 def _where(file: Path) -> dict[str, Any]:
     return {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
 
 
-def _tokenizer(file: Path, *, end: Any) -> PreTrainedTokenizerBase:
-    """The file's, with the `end` that the model's configuration names: transformers 5.17 gives
-    SmolLM2's tokenizer its start as its end, and the file's word counts."""
-    tokenizer = AutoTokenizer.from_pretrained(**_where(file))
+def _tokenizer(file: Path, *, kind: str, end: Any) -> PreTrainedTokenizerBase:
+    """The file's, of a `kind` of model, with the `end` that the file names: transformers 5.17 gives
+    SmolLM2's tokenizer its start as its end. Where it is not told the kind it reads the file once
+    more, for seconds."""
+    known = kind if kind in TOKENIZER_MAPPING_NAMES else None
+    tokenizer = AutoTokenizer.from_pretrained(**_where(file), tokenizer_type=known)
     if isinstance(end, int) and end != tokenizer.eos_token_id:
         tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end)
     return tokenizer

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from pipeline.models.gguf_file import GgufTensors, find_gguf, load_gguf, open_gguf
+from pipeline.models.gguf_file import GgufTensors, find_gguf, gguf_tokenizer, load_gguf, open_gguf
 from pipeline.models.materialize import materialize
 from pipeline.models.model_folder import ModelError
 from pipeline.recipe.model_source import ModelSource
@@ -26,8 +26,8 @@ def test_absent_files_and_packages_are_refused(tmp_path: Path) -> None:
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other.gguf").write_text("no GGUF")
-    for read in (load_gguf, open_gguf):
-        with pytest.raises(ModelError, match=r"other\.gguf cannot be loaded .*magic bytes"):
+    for read in (load_gguf, open_gguf, gguf_tokenizer):
+        with pytest.raises(ModelError, match=r"other\.gguf cannot be loaded .*magic "):
             read(tmp_path / "other.gguf")
 
 
@@ -43,6 +43,18 @@ def test_tensors_one_by_one_are_those_of_the_whole(tmp_path: Path) -> None:
     for name in tensors.shapes:
         (read,) = tensors.read([name]).values()
         assert torch.equal(read, expected[name]), name
+
+
+def test_the_tokenizer_alone_is_the_one_that_comes_with_the_model(tmp_path: Path) -> None:
+    export_gguf(STUDENT, tmp_path / "student.gguf", dtype="f16")
+    _, expected, _ = open_gguf(tmp_path / "student.gguf")
+    alone = gguf_tokenizer(tmp_path / "student.gguf")
+    assert type(alone) is type(expected)
+    assert alone.get_vocab() == expected.get_vocab()
+    assert alone.special_tokens_map == expected.special_tokens_map
+    assert alone("What is 3+4?").input_ids == expected("What is 3+4?").input_ids
+    plain = AutoTokenizer.from_pretrained(str(tmp_path), gguf_file="student.gguf")
+    assert alone.backend_tokenizer.to_str() == plain.backend_tokenizer.to_str()
 
 
 def test_a_file_without_all_of_a_model_is_loaded_as_a_whole(tmp_path: Path) -> None:

@@ -66,14 +66,9 @@ def _loaded(source: ModelSource) -> tuple[Any, dict[str, Any], list[int]]:
         config = hub_config(source.hub)
         return load_tokenizer_of(source.hub), config, _listed(config)
     if source.gguf is not None:
-        from transformers import AutoTokenizer
+        from pipeline.models.gguf_file import find_gguf, gguf_tokenizer
 
-        from pipeline.models.gguf_file import find_gguf
-        from pipeline.models.model_folder import reading
-
-        file = find_gguf(source.gguf)
-        with reading(str(file)):
-            return AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name), {}, []
+        return gguf_tokenizer(find_gguf(source.gguf)), {}, []
     from pipeline.models.scratch_model import character_tokenizer
 
     return character_tokenizer(), {}, []
