@@ -62,6 +62,8 @@ PANELS: Mapping[str, Sequence[str]] = {
 }
 """What is drawn together; all at once could not be told apart."""
 
+LABEL_IN, MARGINS_IN = 0.5, 0.8  # of an axis with its label, and around a picture's axes, inches
+
 
 def front_svg(
     methods: Mapping[str, Rows], key: str, unit: str, *, panel: str, problems: int | None
@@ -152,9 +154,11 @@ def stated_gains_svg(gain_at: Mapping[str, Mapping[str, GainAt]]) -> str:
         axes.set_ylim(len(names) - 0.4, -0.6)
         axes.set_xlabel("points that the policy is ahead, at the FLOPs of")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:+g}" if value else "0")
-        axes.legend(loc="upper right", bbox_to_anchor=(1, -0.11), ncols=3, fontsize=8)
+        below = -LABEL_IN / (height - MARGINS_IN)  # the axis' label, however many methods there are
+        axes.legend(loc="upper right", bbox_to_anchor=(1, below), ncols=3, fontsize=8)
 
-    return svg(draw, size=(5.2, 1.9 + 0.32 * len(names)), salt="stated gains")
+    height = 1.9 + 0.32 * len(names)
+    return svg(draw, size=(5.2, height), salt="stated gains")
 
 
 def rival_label(name: str) -> str:
