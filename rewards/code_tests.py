@@ -129,14 +129,22 @@ def code_tests(
         isolation=isolation,
         packages=tuple(packages),
     )
-    try:
-        result = _graded(program, tests, setting)
-    except Broken:  # it says nothing about the program; the next run starts a fresh sandbox
-        result = _graded(program, tests, setting)
+    result = _graded_in_peace(program, tests, setting)
     if "SyntaxError" in result.trouble and setting.language == "python":
         newer = newer_syntax(program)
         result = replace(result, trouble=f"{result.trouble}{': ' * bool(newer)}{newer}")
     return _reward(result, partial=partial)
+
+
+def _graded_in_peace(program: str, tests: Tests, setting: _Setting) -> grade.Grade:
+    """Once more where the sandbox died, which says nothing about the program, or somebody killed
+    it: a kernel that is short of memory, or itself, as it then does again."""
+    kills = _kills()
+    try:
+        result = _graded(program, tests, setting)
+    except Broken:  # the next run starts a fresh sandbox
+        return _graded(program, tests, setting)
+    return result if _kills() == kills else _graded(program, tests, setting)
 
 
 def _number(name: str, value: float | str) -> float:
@@ -210,6 +218,11 @@ def _box(role: str, setting: _Setting) -> Box:
         parts = hearing.parts(role)
         boxes[key] = Box(setting.isolation, packages=setting.packages, readable=shown, parts=parts)
     return boxes[key]
+
+
+def _kills() -> int:
+    """Runs in this thread's sandboxes that somebody killed."""
+    return sum(box.kills for box in _boxes.__dict__.get("open", {}).values())
 
 
 def _close(boxes: dict[tuple[Any, ...], Box]) -> None:

@@ -26,6 +26,8 @@ _SIGNALS: dict[int, str] = {
 }
 TIMEOUT = "timeout"
 """The trouble of a run that used up its time."""
+KILLED = f"signal {signal.SIGKILL:d}{_SIGNALS[signal.SIGKILL]}"
+"""The trouble of a run that somebody killed: itself, or a kernel that is short of memory."""
 TOO_MUCH_OUTPUT = "too much output"
 COMPILER_FAILED = 72
 """The exit code of a run whose preparing command failed (see zygote.py)."""
@@ -147,6 +149,9 @@ def _at_most(limit: int, size: int) -> int:
 class Runner(Protocol):
     """What a run needs of its box."""
 
+    kills: int
+    """Runs that ended in `KILLED`."""
+
     def begin(self, job: dict[str, Any], descriptors: Sequence[int]) -> None:
         """Hand a job and its descriptors to the zygote."""
         ...
@@ -263,7 +268,9 @@ class Run:
         """Let the run go and wait for its end; what was wrong with it, if anything."""
         self.close()
         end = self._box.await_end(self.deadline)
-        return end, end.trouble(self._limits, time.monotonic() - self._start_s)
+        trouble = end.trouble(self._limits, time.monotonic() - self._start_s)
+        self._box.kills += trouble == KILLED
+        return end, trouble
 
 
 def _ends(words: bytes) -> bytes:

@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -275,6 +276,28 @@ def test_nothing_stays_when_the_worker_is_killed(way: Isolation) -> None:
     owner.stdout.close()
     assert ends(below)
     assert not folder.exists()
+
+
+@each_way
+def test_a_program_that_somebody_killed_is_run_once_more(pool: Pool, way: Isolation) -> None:
+    """Killed from outside, as by a kernel that is short of memory, it is not the program's fault;
+    one that kills itself does so again."""
+    slow = "import time\nwhile time.process_time() < 2: pass\n" + ADD
+    columns = {"tests": ASSERTS}
+    assert graded(pool, ADD, columns, isolation=way).verdict == "passed"  # its sandbox is there
+    before = descendants(os.getpid())
+    sample = Sample(prompt="", completion=slow, columns=columns, id="slow")
+    coming = pool.submit("builtin:code_tests", sample, args={"isolation": way})
+    while not (programs := descendants(os.getpid()) - before):
+        time.sleep(0.01)
+    time.sleep(0.3)
+    for program in programs:
+        os.kill(program, signal.SIGKILL)
+    assert not coming.done()
+    assert (coming.result().value, coming.result().verdict) == (1.0, "passed")
+    itself = graded(pool, f"import os\nos.kill(os.getpid(), 9)\n{ADD}", columns, isolation=way)
+    assert (itself.value, itself.verdict) == (0.0, "error")
+    assert itself.detail["trouble"].startswith("signal 9")
 
 
 def inside(box: Box) -> set[int]:
