@@ -60,7 +60,6 @@ class Bench:
         self.ctx: Any = SimpleNamespace(
             work=folder,
             plan=SimpleNamespace(device="cpu", recipe=recipe),
-            cluster=SimpleNamespace(call=self.expected_accuracy),
             console=SimpleNamespace(log=lambda _: None),
         )
         self.looks = 0
@@ -68,7 +67,7 @@ class Bench:
     def prompts(self, entry: str, size: int) -> list[Any]:
         return [SimpleNamespace(id=name, columns={}) for name in NAMES]
 
-    def expected_accuracy(self, function: Any, job: Any, folder: Path, tokens: Any) -> Any:
+    def call(self, function: Any, job: Any, folder: Path, tokens: Any) -> Any:
         assert function.__name__ == "expected_accuracy"
         assert [len(prompt) for prompt in tokens] == list(PROMPT_TOKENS.values())
         self.looks += 1
