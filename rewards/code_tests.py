@@ -137,14 +137,14 @@ def code_tests(
 
 
 def _graded_in_peace(program: str, tests: Tests, setting: _Setting) -> grade.Grade:
-    """Once more where the sandbox died, which says nothing about the program, or somebody killed
-    it: a kernel that is short of memory, or itself, as it then does again."""
-    kills = _kills()
+    """Once more where the sandbox died, which says nothing about the program, or a signal ended the
+    program: somebody else's says nothing about it either, and its own it sends again."""
+    before = _disturbed()
     try:
         result = _graded(program, tests, setting)
     except Broken:  # the next run starts a fresh sandbox
         return _graded(program, tests, setting)
-    return result if _kills() == kills else _graded(program, tests, setting)
+    return result if _disturbed() == before else _graded(program, tests, setting)
 
 
 def _number(name: str, value: float | str) -> float:
@@ -220,9 +220,9 @@ def _box(role: str, setting: _Setting) -> Box:
     return boxes[key]
 
 
-def _kills() -> int:
-    """Runs in this thread's sandboxes that somebody killed."""
-    return sum(box.kills for box in _boxes.__dict__.get("open", {}).values())
+def _disturbed() -> int:
+    """Runs in this thread's sandboxes that somebody ended or stopped."""
+    return sum(box.disturbed for box in _boxes.__dict__.get("open", {}).values())
 
 
 def _close(boxes: dict[tuple[Any, ...], Box]) -> None:

@@ -137,7 +137,7 @@ def depth_rate(
         if more_s:
             start_s = max(more_s - each * count, 0.0) / starts.get(part, 1)
             rates[part] = PartRate(start_s=start_s, completion_s=each * longer)
-    if CALIBRATION in rates:  # a rival's part, which samples the same prompts as often
+    if CALIBRATION in rates:  # of a rival's part, which samples the same prompts
         rates[RIVAL] = rates[CALIBRATION]
     return Rate(
         kind="depth",

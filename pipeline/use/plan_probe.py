@@ -1,6 +1,5 @@
 """`stepwell plan --probe`: a recipe in miniature, run as any other, and the rates that it shows."""
 
-import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -8,7 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from pipeline.artifacts import MANIFEST
+from pipeline.artifacts import open_artifact
 from pipeline.plan.measured import Measured, Rate
 from pipeline.plan.plan import make_plan
 from pipeline.plan.probe_rates import (
@@ -96,7 +95,7 @@ def _depth_run(probe: ProbeRecipe, result: RunResult, name: str, seconds: float)
     stage = probe.recipe.stages[name]
     assert isinstance(stage, DepthStage)
     work = result.run_dir / "work" / name
-    headroom = json.loads((work / "parts" / "2-headroom" / MANIFEST).read_text())["info"]
+    headroom = open_artifact(work / "parts" / "2-headroom", verify=False).manifest.info
     return DepthRun(
         stage=stage,
         seconds=seconds,

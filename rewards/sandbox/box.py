@@ -61,7 +61,7 @@ class Box:
         self._control: socket.socket | None = None
         self._folder: str | None = None
         self._busy = False
-        self.kills = 0
+        self.disturbed = 0
         self.way = self._start()
 
     def __enter__(self) -> Box:

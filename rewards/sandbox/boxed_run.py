@@ -26,8 +26,8 @@ _SIGNALS: dict[int, str] = {
 }
 TIMEOUT = "timeout"
 """The trouble of a run that used up its time."""
-KILLED = f"signal {signal.SIGKILL:d}{_SIGNALS[signal.SIGKILL]}"
-"""The trouble of a run that somebody killed: itself, or a kernel that is short of memory."""
+_SENT = (signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGUSR1, signal.SIGTERM)
+"""What kernels that are short of memory, and schedulers that want their machine back, send."""
 TOO_MUCH_OUTPUT = "too much output"
 COMPILER_FAILED = 72
 """The exit code of a run whose preparing command failed (see zygote.py)."""
@@ -99,6 +99,13 @@ class RunEnd:
     bound: str = "-"
     """The bound that its processes passed together: wall, cpu, memory, processes or files."""
 
+    def was_told_to(self, trouble: str | None) -> bool:
+        """Whether a signal that others send, or a program itself, ended or stopped the run: no
+        limit did."""
+        signal_number = os.WTERMSIG(self.status) if os.WIFSIGNALED(self.status) else 0
+        sent = self.stopped or signal_number in _SENT
+        return sent and self.bound == "-" and trouble != TIMEOUT
+
     def trouble(self, limits: Limits, wall_s: float) -> str | None:
         """What went wrong: `TIMEOUT`, a stop, a signal or an exit code in words; else None."""
         signal_number = os.WTERMSIG(self.status) if os.WIFSIGNALED(self.status) else 0
@@ -149,8 +156,8 @@ def _at_most(limit: int, size: int) -> int:
 class Runner(Protocol):
     """What a run needs of its box."""
 
-    kills: int
-    """Runs that ended in `KILLED`."""
+    disturbed: int
+    """Runs that somebody ended or stopped: others, or the programs themselves."""
 
     def begin(self, job: dict[str, Any], descriptors: Sequence[int]) -> None:
         """Hand a job and its descriptors to the zygote."""
@@ -269,7 +276,7 @@ class Run:
         self.close()
         end = self._box.await_end(self.deadline)
         trouble = end.trouble(self._limits, time.monotonic() - self._start_s)
-        self._box.kills += trouble == KILLED
+        self._box.disturbed += end.was_told_to(trouble)
         return end, trouble
 
 

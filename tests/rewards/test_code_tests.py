@@ -278,11 +278,16 @@ def test_nothing_stays_when_the_worker_is_killed(way: Isolation) -> None:
     assert not folder.exists()
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1, signal.SIGSTOP])
 @each_way
-def test_a_program_that_somebody_killed_is_run_once_more(pool: Pool, way: Isolation) -> None:
-    """Killed from outside, as by a kernel that is short of memory, it is not the program's fault;
-    one that kills itself does so again."""
-    slow = "import time\nwhile time.process_time() < 2: pass\n" + ADD
+def test_a_program_that_somebody_killed_is_run_once_more(
+    pool: Pool, way: Isolation, number: signal.Signals
+) -> None:
+    """Killed from outside, as by a kernel that is short of memory or a scheduler that wants its
+    machine back, it is not the program's fault; one that kills itself does so again."""
+    slow = (
+        f"import time\nwhile time.process_time() < 2: pass  # {number:d}: no cached verdict\n{ADD}"
+    )
     columns = {"tests": ASSERTS}
     assert graded(pool, ADD, columns, isolation=way).verdict == "passed"  # its sandbox is there
     before = descendants(os.getpid())
@@ -292,12 +297,14 @@ def test_a_program_that_somebody_killed_is_run_once_more(pool: Pool, way: Isolat
         time.sleep(0.01)
     time.sleep(0.3)
     for program in programs:
-        os.kill(program, signal.SIGKILL)
+        os.kill(program, number)
     assert not coming.done()
     assert (coming.result().value, coming.result().verdict) == (1.0, "passed")
-    itself = graded(pool, f"import os\nos.kill(os.getpid(), 9)\n{ADD}", columns, isolation=way)
+    suicidal = f"import os\nos.kill(os.getpid(), {number:d})\n{ADD}"
+    itself = graded(pool, suicidal, columns, isolation=way)
     assert (itself.value, itself.verdict) == (0.0, "error")
-    assert itself.detail["trouble"].startswith("signal 9")
+    expected = "it stopped itself" if number == signal.SIGSTOP else f"signal {number:d}"
+    assert itself.detail["trouble"].startswith(expected)
 
 
 def inside(box: Box) -> set[int]:
