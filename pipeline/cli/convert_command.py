@@ -28,11 +28,16 @@ def convert(
         bool,
         typer.Option(help="Untied: iterations are the core's own layers, which tokens leave out."),
     ] = True,
+    copy_core: Annotated[
+        bool,
+        typer.Option("--copy-core", help="Each further iteration has a copy of the core."),
+    ] = False,
     num_iterations: Annotated[
         int | None, typer.Option(min=1, help="Depth by default; dense: 1, else as published.")
     ] = None,
     max_iterations: Annotated[
-        int | None, typer.Option(min=1, help="The deepest depth; dense: 8, untied: core layers.")
+        int | None,
+        typer.Option(min=1, help="The deepest depth; dense: 8, copied: 2, untied: core layers."),
     ] = None,
     state_init: Annotated[
         str | None, typer.Option(help="Huginn: zero (default), or normal as published.")
@@ -52,6 +57,8 @@ def convert(
         raise UsageError(f"--state-init {state_init}: write zero or normal")
     if not tie_iterations and gate is not None:
         raise UsageError("--gate is for tied iterations: untied ones enter no layer again")
+    if not tie_iterations and copy_core:
+        raise UsageError("--copy-core is for tied iterations: untied ones share out the core")
     layers = drop.split(",") if drop else []
     if not all(layer.strip().isdecimal() for layer in layers):
         raise UsageError(f"--drop {drop}: write layer numbers with commas, such as 3,17")
@@ -60,6 +67,7 @@ def convert(
         drop=tuple(map(int, layers)),
         gate=GATE if gate is None else gate,
         tie_iterations=tie_iterations,
+        copy_core=copy_core,
         num_iterations=num_iterations,
         max_iterations=max_iterations,
         state_init=state_init,

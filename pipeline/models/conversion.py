@@ -51,6 +51,7 @@ class ConvertOptions:
     drop: tuple[int, ...] = ()
     gate: float
     tie_iterations: bool = True
+    copy_core: bool = False
     num_iterations: int | None = None
     max_iterations: int | None = None
     state_init: StateInit | None = None
@@ -91,6 +92,8 @@ def _published(folder: Path, destination: Path | None, options: ConvertOptions) 
         )
     if not options.tie_iterations:
         raise ModelError("--no-tie-iterations is for dense models: this one's core is iterated")
+    if options.copy_core:
+        raise ModelError("--copy-core is for dense models: this one's core is iterated")
     conversion = convert_published(
         folder,
         destination,
@@ -131,6 +134,7 @@ def _dense(folder: Path, destination: Path | None, options: ConvertOptions) -> d
         drop=options.drop,
         gate=options.gate,
         tie_iterations=options.tie_iterations,
+        copy_core=options.copy_core,
         max_iterations=options.max_iterations,
     )
     tokens, text = sample_tokens(folder, options.text)
@@ -158,6 +162,7 @@ def _convert(
         drop=options.drop,
         gate=options.gate,
         tie_iterations=options.tie_iterations,
+        copy_core=options.copy_core,
         num_iterations=options.num_iterations,
         max_iterations=options.max_iterations,
     )

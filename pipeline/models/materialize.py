@@ -194,6 +194,7 @@ def _looped(
             looped,
             split=split,
             tie_iterations=source.tie_iterations,
+            copy_core=source.copy_core,
             max_iterations=source.split_iterations,
         )
     shutil.rmtree(dense)

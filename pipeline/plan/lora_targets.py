@@ -26,6 +26,8 @@ def lora_mistakes(recipe: Recipe, name: str, stage: Stage) -> Iterator[str]:
     """Targets of a stage that its model has no linear layer for."""
     lora = stage.lora if isinstance(stage, Training) else None
     source = None if lora is None else first_source(recipe, name)
+    if lora is not None and source is not None and lora.is_later and has_later(source) is False:
+        yield f"stages.{name}.lora.{no_later(_called(source))}"
     layers = None if source is None else linear_layers(source)
     if lora is not None and layers:
         model = f"the model of {name}" if source is None else _called(source)
@@ -47,6 +49,24 @@ def target_mistakes(lora: Lora, layers: Collection[str], *, model: str) -> Itera
                 f"targets: {model} has no linear layer {target!r}{guess} "
                 f"(there are {', '.join(ends)}; the output head takes no adapter)"
             )
+
+
+def no_later(model: str) -> str:
+    """The mistake of `later-iterations` where a model has no layers of their own for them."""
+    return (
+        f"targets: {model} has no layers that only later iterations run; make it with "
+        "model.split and model.copy_core: true, or write all-linear"
+    )
+
+
+def has_later(source: ModelSource) -> bool | None:
+    """Whether later iterations have layers of their own; None where files here do not say."""
+    if source.split is not None:
+        return source.copy_core or not source.tie_iterations
+    if source.path is None:
+        return None if source.hub is not None else False
+    config = stored_config(Path(source.path))
+    return None if config is None else not config.get("tie_iterations", True)
 
 
 def is_target(target: str, layer: str) -> bool:
@@ -101,4 +121,6 @@ def _head(file: Path) -> Mapping[str, Any]:
 
 
 def _called(source: ModelSource) -> str:
-    return "the scratch model" if source.path is None else f"the model in {source.path}"
+    if source.scratch is not None:
+        return "the scratch model"
+    return f"the model in {source.path}" if source.path is not None else f"{source.place}"

@@ -36,8 +36,16 @@ def _split_shape(source: ModelSource, split: tuple[int, int, int]) -> ModelShape
     if not source.tie_iterations:
         return dense
     core = split[1] / sum(split)
-    planes = source.max_iterations or 8
+    planes = source.split_iterations
     kv = dense.kv_values
+    if source.copy_core:  # counted as if every token ran all of them
+        layers, more = dense.layers, split[1] * (planes - 1)
+        return replace(
+            dense,
+            parameters=dense.parameters * (1 + core * (planes - 1)),
+            layers=None if layers is None else replace(layers, layers=layers.layers + more),
+            kv_values=None if kv is None else round(kv * (1 + core * (planes - 1))),
+        )
     return replace(
         dense,
         iterated=dense.parameters * core,

@@ -5,6 +5,7 @@ from pydantic import PositiveInt, model_validator
 from pipeline.recipe.section import Strict, listed
 
 ALL_LINEAR = "all-linear"
+LATER = "later-iterations"
 
 
 class Lora(Strict):
@@ -16,15 +17,17 @@ class Lora(Strict):
     alpha: PositiveInt = 32
     """Adapters count alpha / rank times. Ours."""
     targets: list[str] | str = ALL_LINEAR
-    """Layers with an adapter: `all-linear`, all but the output head, or the ends of layers' names,
-    one or several: [q_proj, v_proj]."""
+    """Layers with an adapter: `all-linear`, all but the output head; the ends of layers' names, one
+    or several: [q_proj, v_proj]; or `later-iterations`, those that only iterations after the first
+    run (`model.copy_core`), and the map between iterations learns whole."""
 
     @model_validator(mode="after")
     def _check(self) -> "Lora":
-        if not self.names and not self.is_everywhere:
+        if not self.names and not self.is_everywhere and not self.is_later:
             raise ValueError("targets is empty; write all-linear or names of layers")
-        if ALL_LINEAR in self.names:
-            raise ValueError(f"targets: {ALL_LINEAR} stands alone; write targets: {ALL_LINEAR}")
+        for word in (ALL_LINEAR, LATER):
+            if word in self.names:
+                raise ValueError(f"targets: {word} stands alone; write targets: {word}")
         return self
 
     @property
@@ -33,6 +36,11 @@ class Lora(Strict):
         return self.targets == ALL_LINEAR
 
     @property
+    def is_later(self) -> bool:
+        """Whether layers have one that only iterations after the first run."""
+        return self.targets == LATER
+
+    @property
     def names(self) -> list[str]:
-        """Ends of the layers' names; none where every linear layer has an adapter."""
-        return [] if self.is_everywhere else listed(self.targets)
+        """Ends of the layers' names, where layers are named."""
+        return [] if self.is_everywhere or self.is_later else listed(self.targets)

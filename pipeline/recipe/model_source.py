@@ -14,6 +14,7 @@ from pipeline.recipe.section import Strict, exactly_one
 _RECURRENT_ONLY = {"prelude", "coda", "iterations", "max_iterations"}
 PUBLISHED = ("huginn_raven", "ouro")  # recurrent checkpoints of others, converted when loaded
 SPLIT_ITERATIONS = 8  # the deepest of a dense model that was split
+COPIED_ITERATIONS = 2  # the same with copies of the core
 
 
 class ScratchModel(Strict):
@@ -80,9 +81,12 @@ class ModelSource(Strict):
     tie_iterations: bool = True
     """`false`: iterations of what `split` makes are the core's own layers, which a token may leave
     out; at full depth the model is the dense one."""
+    copy_core: bool = False
+    """`true`: each iteration after the first has a copy of the core's layers. Where those are
+    trained by `lora.targets: later-iterations`, the model stays the dense one at one iteration."""
     max_iterations: PositiveInt | None = None
-    """Iterations, at most, of a model that `split` makes; default: 8, untied one for each of the
-    core's layers."""
+    """Iterations, at most, of a model that `split` makes; default: 8, with copies of the core 2,
+    untied one for each of the core's layers."""
     chat_template: str | None = None
     """A Jinja template in place of the tokenizer's."""
     stop: tuple[str, ...] = ()
@@ -100,7 +104,10 @@ class ModelSource(Strict):
     def split_iterations(self) -> int:
         """The deepest of a model that `split` makes."""
         assert self.split is not None
-        usual = SPLIT_ITERATIONS if self.tie_iterations else self.split[1]
+        if self.copy_core:
+            usual = COPIED_ITERATIONS
+        else:
+            usual = SPLIT_ITERATIONS if self.tie_iterations else self.split[1]
         return self.max_iterations or usual
 
     @property
@@ -120,6 +127,11 @@ class ModelSource(Strict):
             raise ValueError(f"split={list(self.split)} leaves the core without a layer")
         if self.max_iterations is not None and self.split is None:
             raise ValueError("max_iterations is for a model that split makes recurrent")
+        if self.copy_core and (self.split is None or not self.tie_iterations):
+            raise ValueError(
+                "copy_core is for a model that split makes recurrent, with tied iterations: untied "
+                "ones share out the core's layers"
+            )
         if not self.tie_iterations:
             self._check_untied()
         if self.scratch is not None and self.vocabulary == "pruned":

@@ -73,6 +73,10 @@ class SftStage(FurtherTraining):
         )
 
     @property
+    def goes_deeper(self) -> bool:
+        return self.random_depths is not None and self.random_depths.high > 1
+
+    @property
     def rows_per_update(self) -> int | None:
         return self.batch_rows
 

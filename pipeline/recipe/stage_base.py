@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt, model_validator
 
 from pipeline.recipe.hardware import Hardware
-from pipeline.recipe.lora import Lora
+from pipeline.recipe.lora import LATER, Lora
 from pipeline.recipe.model_source import ModelSource
 from pipeline.recipe.section import Strict
 from pipeline.recipe.stage_work import UNKNOWN, Lengths, Rows, Trained, TrainerMemory, Work
@@ -180,6 +180,20 @@ class Training(StageBase):
     lora: Lora | None = None
     """Train low-rank adapters in place of the weights; default: all weights. About ten times the
     rate of full training suits them."""
+
+    @model_validator(mode="after")
+    def _check_later(self) -> "Training":
+        if self.lora is not None and self.lora.is_later and not self.goes_deeper:
+            raise ValueError(
+                f"lora.targets: {LATER} learns where tokens run several iterations: it is for sft "
+                "with random_depths: {high: 2 or more}"
+            )
+        return self
+
+    @property
+    def goes_deeper(self) -> bool:
+        """Whether each row surely runs more than one iteration of a recurrent model."""
+        return False
 
     @property
     def rows_per_forward(self) -> int | None:

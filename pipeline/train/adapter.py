@@ -12,13 +12,14 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from pipeline.errors import WrongInput
-from pipeline.plan.lora_targets import is_target, target_mistakes
-from pipeline.recipe.lora import ALL_LINEAR
+from pipeline.plan.lora_targets import is_target, no_later, target_mistakes
+from pipeline.recipe.lora import ALL_LINEAR, Lora
 from pipeline.recurrent.model import RecurrentModel
 from pipeline.train.job import ADAPTER_FOLDER, TrainJob
 from pipeline.train.whole_weights import base_of, trained_weights
 
 HEADS = ("score",)  # of a reward model: new, so trained whole
+BRIDGE = "injection"  # of a recurrent model, from one iteration to the next
 
 
 class AdapterError(WrongInput):
@@ -40,23 +41,28 @@ def with_adapters(model: PreTrainedModel, job: TrainJob) -> PreTrainedModel | Pe
     keeps such copies itself.
 
     Raises:
-        AdapterError: the model has no linear layer of a target's name.
+        AdapterError: the model has no linear layer of a target's name, or none for later
+            iterations alone.
     """
     lora = job.spec.lora
     if lora is None:
         return model
     layers = _linear_layers(model)
-    mistakes = list(target_mistakes(lora, layers, model=f"the model in {job.model}"))
+    called = f"the model in {job.model}"
+    mistakes = list(target_mistakes(lora, layers, model=called))
     if mistakes:
         raise AdapterError("; ".join(f"lora.{mistake}" for mistake in mistakes))
+    targets = _targets(model, layers, lora)
+    if not targets:
+        raise AdapterError(f"lora.{no_later(called)}")
     generates = model.can_generate()
     config = LoraConfig(
         task_type=TaskType.CAUSAL_LM if generates else TaskType.SEQ_CLS,
         r=lora.rank,
         lora_alpha=lora.alpha,
-        target_modules=ALL_LINEAR if lora.is_everywhere else lora.names,
+        target_modules=targets,
         exclude_modules=_others(model, layers, lora.names) or None,
-        modules_to_save=None if generates else list(HEADS),
+        modules_to_save=_whole(model, lora, generates=generates) or None,
     )
     torch.manual_seed(job.seed)
     adapted = get_peft_model(model, config, autocast_adapter_dtype=job.sharding == "none")
@@ -83,6 +89,25 @@ def save_adapters(model: nn.Module, job: TrainJob) -> None:
 def adapter_folder(job: TrainJob) -> Path:
     """Where a job leaves its adapters."""
     return job.out.with_name(ADAPTER_FOLDER)
+
+
+def _targets(model: PreTrainedModel, layers: list[str], lora: Lora) -> str | list[str]:
+    """What peft puts adapters on."""
+    if not lora.is_later:
+        return ALL_LINEAR if lora.is_everywhere else lora.names
+    backbone = getattr(model, "model", None)
+    if not isinstance(backbone, RecurrentModel) or backbone.config.tie_iterations:
+        return []
+    later = list(backbone.core)[backbone.config.core_layers :]
+    inside = {id(part) for block in later for part in block.modules()}
+    modules = dict(model.named_modules())
+    return [name for name in layers if id(modules[name]) in inside]
+
+
+def _whole(model: PreTrainedModel, lora: Lora, *, generates: bool) -> list[str]:
+    """Parts that learn without an adapter."""
+    bridge = lora.is_later and any(BRIDGE in name for name, _ in model.named_parameters())
+    return [*([] if generates else HEADS), *([BRIDGE] if bridge else [])]
 
 
 def _linear_layers(model: PreTrainedModel) -> list[str]:

@@ -45,12 +45,16 @@ def check_random_depths(config: PreTrainedConfig, depths: RandomDepths, *, folde
         )
 
 
-def with_depths(rows: Dataset, depths: RandomDepths, *, seed: int, batch_rows: int) -> Dataset:
+def with_depths(
+    rows: Dataset, depths: RandomDepths, *, seed: int, batch_rows: int, later: bool = False
+) -> Dataset:
     """`rows` in training order with a column `depths`, one for each of their tokens.
 
     Args:
         batch_rows: consecutive rows that go through the model together, and share their draw
             where `segment` is "batch".
+        later: only iterations after the first learn: a row that would run none of them runs `high`
+            at the token that gives its first answer, so that no pass is without a gradient.
     """
     generator = torch.Generator().manual_seed(seed)
     together = depths.segment == "batch"
@@ -68,8 +72,10 @@ def with_depths(rows: Dataset, depths: RandomDepths, *, seed: int, batch_rows: i
             if index % batch_rows == 0:
                 shared = int(distribution.draw(1, generator=generator))
             row = [shared] * len(labels)
+        prompt = _first_answer(labels) - 1  # the last prompt position answers already
+        if later and max(row[prompt:]) == 1:
+            row[prompt] = depths.high
         if depths.prompt_depth is not None:
-            prompt = _first_answer(labels) - 1  # the last prompt position answers already
             row[:prompt] = [depths.prompt_depth] * prompt
         found.append(row)
     return rows.add_column(DEPTHS, found)  # pyright: ignore[reportCallIssue]

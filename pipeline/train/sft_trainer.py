@@ -88,7 +88,11 @@ def _train(job: TrainJob, rows: Path, *, callbacks: Sequence[TrainerCallback]) -
     if random_depths is not None:
         check_random_depths(model.config, random_depths, folder=job.model)
         rows_in_order = with_depths(
-            rows_in_order, random_depths, seed=job.seed, batch_rows=batches.micro_rows
+            rows_in_order,
+            random_depths,
+            seed=job.seed,
+            batch_rows=batches.micro_rows,
+            later=spec.lora is not None and spec.lora.is_later,
         )
     trainer = SFTTrainer(
         model=with_adapters(model, job),

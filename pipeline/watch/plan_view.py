@@ -186,7 +186,8 @@ def model_text(source: ModelSource) -> str:
         )
         return f"new {layers} model of width {new.hidden}"
     named = _short_path(source.path or source.gguf) or source.hub
-    core = f", core {source.split[1]} of {sum(source.split)} layers" if source.split else ""
+    copied = f", {source.split_iterations - 1} more of it" if source.copy_core else ""
+    core = f", core {source.split[1]} of {sum(source.split)} layers{copied}" if source.split else ""
     return f"{named}{core}"
 
 

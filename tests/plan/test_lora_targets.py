@@ -74,6 +74,24 @@ def test_files_that_say_nothing_are_left_to_the_loading(tmp_path: Path) -> None:
     assert not mistakes(folder(tmp_path / "m", LLAMA), ["anything"])  # an empty weights file
 
 
+@pytest.mark.parametrize(
+    ("model", "there"),
+    [
+        ({"hub": "a/b", "split": [2, 4, 2], "copy_core": True}, True),
+        ({"hub": "a/b", "split": [2, 4, 2], "tie_iterations": False}, True),
+        ({"hub": "a/b", "split": [2, 4, 2]}, False),
+        ({"scratch": {"hidden": 64, "core": 1, "heads": 2, "mlp": 64}}, False),
+        ({"hub": "a/b"}, True),  # loading says it
+    ],
+)
+def test_later_iterations_need_layers_of_their_own(model: dict[str, Any], there: bool) -> None:
+    deep = {"random_depths": {"high": 2}, "lora": {"targets": "later-iterations"}}
+    recipe = recipe_with({"s": {**SFT, **deep}}, model=model)
+    found = list(lora_mistakes(recipe, "s", recipe.stages["s"]))
+    assert bool(found) is not there
+    assert all("copy_core: true, or write all-linear" in mistake for mistake in found)
+
+
 def test_a_plan_refuses_what_later_stages_would_train(tmp_path: Path) -> None:
     stages = {
         "first": SFT,
@@ -90,6 +108,8 @@ def test_a_plan_refuses_what_later_stages_would_train(tmp_path: Path) -> None:
     [
         ({"targets": []}, "targets is empty"),
         ({"targets": ["q_proj", "all-linear"]}, "stands alone"),
+        ({"targets": ["q_proj", "later-iterations"]}, "stands alone"),
+        ({"targets": "later-iterations"}, "it is for sft with random_depths"),
         ({"rank": 0}, "greater than 0"),
         ({"alpha": -1}, "greater than 0"),
         ({"dropout": 0.1}, "dropout"),

@@ -32,12 +32,16 @@ def test_a_split_makes_a_dense_model_recurrent() -> None:
     assert make_plan(recipe_with({"depth": DEPTH}, model=model)).stages
     said = refusal(recipe_with({"depth": DEPTH}, model={**model, "max_iterations": 3}))
     assert "over the max_iterations=3" in said
+    said = refusal(recipe_with({"depth": DEPTH}, model={**model, "copy_core": True}))
+    assert "over the max_iterations=2" in said
     untied = {**model, "tie_iterations": False, "max_iterations": 2}
     said = refusal(recipe_with({"depth": DEPTH}, model=untied))
     assert "over the max_iterations=2" in said
     for wrong, reason in (
         ({**untied, "max_iterations": 3}, "cannot share out the 4 core layers"),
         ({"hub": "a/b", "tie_iterations": False}, "is for a model that split makes"),
+        ({"hub": "a/b", "copy_core": True}, "is for a model that split makes"),
+        ({**untied, "copy_core": True}, "untied ones share out"),
         ({"hub": "a/b", "split": [2, 0, 2]}, "leaves the core without a layer"),
         ({**SCRATCH, "split": [0, 1, 0]}, "a scratch model has its own"),
         ({"hub": "a/b", "max_iterations": 3}, "is for a model that split makes"),

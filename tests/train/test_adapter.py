@@ -18,6 +18,7 @@ from pipeline.recipe.distill_stage import DistillStage
 from pipeline.recipe.lora import Lora
 from pipeline.recipe.model_source import ModelSource
 from pipeline.recipe.reward_model_stage import RewardModelStage
+from pipeline.recurrent.convert.folder import convert_dense
 from pipeline.train import distill_trainer, reward_trainer, sft_trainer
 from pipeline.train.adapter import AdapterError, adapter_folder, transformers_model, with_adapters
 from pipeline.train.grpo_trainer import train
@@ -243,6 +244,46 @@ def test_recurrent_models_learn_by_adapters_and_keep_what_decides_depths(
     assert moved
     assert not any("halting" in name or "norm" in name or "embed" in name for name in moved)
     assert any("adapter" in name for name in moved)
+
+
+LATER = Lora(rank=4, alpha=8, targets="later-iterations")
+
+
+@pytest.fixture
+def copied(tiny_model: Path, tmp_path: Path) -> Path:
+    """The tiny Llama, its second layer the core, of which two more iterations run copies."""
+    convert_dense(
+        tiny_model, tmp_path / "copied", split=(1, 1, 0), copy_core=True, max_iterations=3
+    )
+    return tmp_path / "copied"
+
+
+def test_later_iterations_learn_and_one_stays_the_dense_model(
+    make_job: MakeJob, sft_rows: Path, tiny_model: Path, copied: Path
+) -> None:
+    depths = {"random_depths": {"high": 3, "segment": 1}}
+    job = dataclasses.replace(make_job(lora=LATER, epochs=6, **depths), model=copied)
+    info = sft_trainer.train(job, sft_rows)
+    assert info["loss"] < losses(job)[0]
+    before, after = (load_file(f / "model.safetensors") for f in (copied, job.out))
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    bridge = {"model.injection.adapter.weight", "model.injection.gate"}
+    assert bridge < moved
+    layers = {name for name in before if ".core.1." in name or ".core.2." in name}
+    assert moved - bridge == {name for name in layers if "_proj" in name}
+    trained, dense = loaded(job.out), loaded(tiny_model)
+    assert torch.allclose(trained(PROMPT).logits, dense(PROMPT).logits, atol=1e-5)
+    deep = trained(PROMPT, num_iterations=3).logits
+    assert not torch.allclose(deep, dense(PROMPT).logits, atol=1e-2)
+
+
+def test_later_iterations_need_layers_of_their_own(
+    make_job: MakeJob, tiny_model: Path, recurrent_model: Path
+) -> None:
+    job = make_job(lora=LATER, random_depths={"high": 2})
+    for model in (tiny_model, recurrent_model):
+        with pytest.raises(AdapterError, match="copy_core: true"):
+            with_adapters(loaded(model), job)
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,16 @@ def test_prompts_but_their_last_position_run_at_their_own_depth() -> None:
     assert (depths[:, PROMPT - 1 :] != 2).any(0).all()
 
 
+def test_no_row_runs_one_iteration_alone_where_only_later_ones_learn() -> None:
+    spec = RandomDepths(high=2, prompt_depth=1)
+    for later in (False, True):
+        rows = with_depths(ROWS, spec, seed=0, batch_rows=4, later=later)["depths"][:]
+        depths = torch.tensor(rows)
+        assert (depths[:, : PROMPT - 1] == 1).all()
+        assert ((depths == 1).all(1).sum() > 50).item() is not later
+        assert 50 < (depths[:, -1] == 2).sum() < 150  # else as drawn
+
+
 def test_the_seed_decides() -> None:
     assert torch.equal(drawn(seed=3), drawn(seed=3))
     assert not torch.equal(drawn(seed=3), drawn(seed=4))

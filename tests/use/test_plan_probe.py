@@ -26,6 +26,26 @@ stages:
   report: {kind: evaluate, models: [base, reason], prompts: held_out, max_tokens: 12}
 """
 
+DEPTH = """
+name: small-depth
+seed: 3
+model: {scratch: {hidden: 64, core: 1, heads: 2, mlp: 128, max_position: 256, max_iterations: 4}}
+prompts:
+  train: {task: lookups, size: 200, difficulty: [1, 3]}
+  calibration: {task: lookups, size: 20, split: train, seed: 8, difficulty: [1, 3]}
+  held_out: {task: lookups, size: 20, split: test, difficulty: [1, 3]}
+rewards: {answer: {use: "builtin:exact_match"}}
+hardware: {device: cpu, engine: native}
+stages:
+  depth: {kind: depth, prompts: train, calibration: calibration, held_out: held_out,
+    rows: train.worked, max_depth: 4, max_tokens: 24, force: true,
+    random_depth: {lr: 3.0e-3, batch_rows: 32, micro_batch_rows: 32, max_tokens: 120},
+    headroom: {size: 12, samples_per_prompt: 2}, warm_start: {size: 20, steps: 40},
+    rl: {steps: 400, prompts_per_step: 4, samples_per_prompt: 4, seeds: 2},
+    calibrate: {size: 10, rounds: 1}, pareto: {size: 12, baselines: [entropy, labels, right]}}
+  export: {kind: export, model: depth}
+"""
+
 
 @pytest.fixture
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -51,6 +71,24 @@ def test_rates_are_measured_and_said(recipe: Path, capfd: pytest.CaptureFixture[
     assert "probing: a few steps of cold, reason, report" in printed.err
     assert not list((recipe / "temporary").iterdir())
     assert not (recipe / "runs").exists()
+
+
+@pytest.mark.slow
+def test_the_parts_of_a_depth_stage_are_measured(
+    recipe: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (recipe / "small.yaml").write_text(DEPTH)
+    assert main(["plan", "small.yaml", "--probe", "--json"]) == OK
+    document = json.loads(capfd.readouterr().out)
+    (rate,) = document["estimate"]["measured"]["rates"]
+    depth = next(stage for stage in document["stages"] if stage["name"] == "depth")
+    course = rate["parts"]["5-rl"]
+    assert rate["kind"] == "depth"
+    assert {"2-headroom", "3-labels", "5-rl", "7-calibrate", "8-pareto"} <= rate["parts"].keys()
+    assert all(part["completion_s"] >= 0 for part in rate["parts"].values())
+    completions = 2 * 400 * 4 * 4  # seeds, steps, prompts, samples
+    assert 3600 * depth["estimate"]["hours"] > completions * course["completion_s"]
+    assert not list((recipe / "temporary").iterdir())
 
 
 def test_where_nothing_can_be_measured_it_says_so(

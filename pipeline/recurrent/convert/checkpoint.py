@@ -227,15 +227,15 @@ def layer_name(name: str, *, prefix: str) -> tuple[int, str] | None:
     return (int(match[1]), match[2]) if match else None
 
 
-def layer_place(position: int, split: tuple[int, int, int]) -> str:
-    """Where layer `position` of a stack goes by the split.
+def layer_place(position: int, split: tuple[int, int, int], *, copy: int = 0) -> str:
+    """Where layer `position` of a stack goes by the split, and where in a `copy` of the core.
 
-    >>> layer_place(11, (10, 8, 12))
-    'model.core.1'
+    >>> layer_place(11, (10, 8, 12)), layer_place(11, (10, 8, 12), copy=1)
+    ('model.core.1', 'model.core.9')
     """
     prelude, core, _ = split
     if position < prelude:
         return f"model.prelude.{position}"
     if position < prelude + core:
-        return f"model.core.{position - prelude}"
+        return f"model.core.{position - prelude + copy * core}"
     return f"model.coda.{position - prelude - core}"

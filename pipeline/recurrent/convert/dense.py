@@ -1,5 +1,5 @@
 """Dense Llama, Qwen2 and Qwen3 checkpoints as recurrent models, equal to them at one iteration, or
-at all of them where each iteration runs layers of its own.
+at all of them where the core's layers are shared out to iterations.
 
 The names are those of transformers' `modeling_llama`, `modeling_qwen2` and `modeling_qwen3`.
 """
@@ -39,6 +39,8 @@ iterations cost 0.006 and 0.09 nats with 0.25, 0.04 and 0.36 with 0.5, 0.17 and 
 
 TIED_ITERATIONS = 8
 """The deepest of a model whose core is iterated, where nothing else is asked."""
+COPIED_ITERATIONS = 2
+"""The same where every iteration has a core of its own: each more is as many layers again."""
 
 
 def parse_split(text: str) -> Split:
@@ -64,14 +66,16 @@ def map_dense(
     drop: Sequence[int] = (),
     gate: float = GATE,
     tie_iterations: bool = True,
+    copy_core: bool = False,
     num_iterations: int | None = None,
     max_iterations: int | None = None,
 ) -> CheckpointMap:
     """The mapping of a dense checkpoint by its transformers configuration.
 
     Tied iterations re-enter the core: the adapter starts as [I, 0], the state alone, damped by
-    `gate`; by default 1 of 8 iterations runs. Untied ones share out the core's layers, by default
-    one each and all of them; nothing is added to the checkpoint.
+    `gate`; by default 1 of 8 iterations runs. With `copy_core` each of them, 2 by default, runs a
+    copy of its own, so that training one leaves the others as they are. Untied ones share out the
+    core's layers, by default one each and all of them; nothing is added to the checkpoint.
 
     Raises:
         ConversionError: a split that does not fit, or a feature that the model lacks.
@@ -85,10 +89,13 @@ def map_dense(
         "model.injection.adapter.weight": torch.eye(width, 2 * width),
         "model.injection.gate": torch.full((width,), gate),
     }
+    copies = 1
     if tie_iterations:
         iterations = num_iterations or 1
-        deepest = max_iterations or max(TIED_ITERATIONS, iterations)
-        kind = {"core_layers": split[1], "injection": "gated"}
+        usual = COPIED_ITERATIONS if copy_core else TIED_ITERATIONS
+        deepest = max_iterations or max(usual, iterations)
+        kind = {"core_layers": split[1], "injection": "gated", "tie_iterations": not copy_core}
+        copies = deepest if copy_core else 1
     else:
         fresh = {}
         deepest = untied_iterations(split, max_iterations)
@@ -111,7 +118,11 @@ def map_dense(
         # checkpoints of old transformers store the rotary frequencies, which the config gives
         if layer not in layers or rest == "self_attn.rotary_emb.inv_freq":
             return {}
-        return {f"{layer_place(layers.index(layer), split)}.{rest}": tensor}
+        position = layers.index(layer)
+        ours = {f"{layer_place(position, split)}.{rest}": tensor}
+        for copy in range(1, copies):  # the same name again outside of the core
+            ours.setdefault(f"{layer_place(position, split, copy=copy)}.{rest}", tensor.clone())
+        return ours
 
     return CheckpointMap(config=ours, rename=rename, fresh=fresh)
 

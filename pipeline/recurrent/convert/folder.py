@@ -95,11 +95,12 @@ def convert_dense(
     drop: tuple[int, ...] = (),
     gate: float = GATE,
     tie_iterations: bool = True,
+    copy_core: bool = False,
     num_iterations: int | None = None,
     max_iterations: int | None = None,
 ) -> Conversion:
     """Write a dense checkpoint as a recurrent model that equals it at one iteration, or at
-    `max_iterations` where the iterations are not tied; defaults are `map_dense`'s.
+    `max_iterations` where the iterations are not tied; the rest is `map_dense`'s.
 
     Logits of both are compared in float32 on random tokens before the folder appears; with `drop`,
     the dense model is compared without those layers. Neither is ever in memory whole, unless it is
@@ -116,6 +117,7 @@ def convert_dense(
         drop=drop,
         gate=gate,
         tie_iterations=tie_iterations,
+        copy_core=copy_core,
         num_iterations=num_iterations,
         max_iterations=max_iterations,
     )
@@ -190,7 +192,7 @@ def max_logit_diff(source: Path, converted: Path, *, layers: list[int]) -> float
     expected = _logits(dense, tokens, use_cache=False)
     del dense
     ours = load_for_passes(converted, dtype=torch.float32)
-    equal = 1 if ours.config.tie_iterations else ours.config.max_iterations
+    equal = 1 if ours.config.injection == "gated" else ours.config.max_iterations
     actual = _logits(ours, tokens, num_iterations=equal)
     return (expected - actual).abs().max().item()
 

@@ -104,6 +104,36 @@ def test_untied_iterations_are_the_dense_model_at_full_depth(
     assert sizes[0] == sizes[1]
 
 
+@pytest.mark.parametrize("kind", list(DENSE))
+def test_a_copied_core_is_the_dense_model_at_one_iteration_and_the_tied_one_at_more(
+    kind: str, tmp_path: Path
+) -> None:
+    dense = saved(DENSE[kind](), tmp_path / "dense")
+    options = {"split": (1, 2, 1), "max_iterations": 3}
+    done = convert_dense(dense, tmp_path / "copied", copy_core=True, **options)
+    convert_dense(dense, tmp_path / "tied", **options)
+    assert done.max_logit_diff is not None
+    assert done.max_logit_diff < 1e-5
+    assert (done.config.num_iterations, done.config.core_blocks) == (1, 6)
+    tokens = tokens_of()
+    for depth in (1, 2, 3):
+        copied, tied = (
+            logits(tmp_path / name, tokens, num_iterations=depth) for name in ("copied", "tied")
+        )
+        assert torch.allclose(copied, tied, atol=1e-5), depth
+    weights = load_file(tmp_path / "copied" / "model.safetensors")
+    for copy in (2, 4):
+        for layer in (0, 1):
+            name = "self_attn.q_proj.weight"
+            first, later = (weights[f"model.core.{i}.{name}"] for i in (layer, layer + copy))
+            assert torch.equal(first, later)
+
+
+def test_copies_are_two_by_default(llama: Path, tmp_path: Path) -> None:
+    done = convert_dense(llama, tmp_path / "ours", split=(1, 2, 1), copy_core=True)
+    assert done.config.max_iterations == 2
+
+
 def test_leaving_untied_iterations_jumps_to_the_coda(llama: Path, tmp_path: Path) -> None:
     convert_dense(llama, tmp_path / "ours", split=(1, 2, 1), tie_iterations=False)
     convert_dense(llama, tmp_path / "less", split=(1, 1, 1), drop=(2,))
