@@ -189,7 +189,7 @@ def max_logit_diff(source: Path, converted: Path, *, layers: list[int]) -> float
     tokens = torch.randint(vocabulary, CHECKED, generator=torch.Generator().manual_seed(0))
     dense.model.layers = nn.ModuleList(dense.model.layers[layer] for layer in layers)
     dense.config.num_hidden_layers = len(layers)
-    expected = _logits(dense, tokens, use_cache=False)
+    expected = _logits(dense, tokens)
     del dense
     ours = load_for_passes(converted, dtype=torch.float32)
     equal = 1 if ours.config.injection == "gated" else ours.config.max_iterations

@@ -22,17 +22,19 @@ def load_for_passes(folder: Path, *, dtype: torch.dtype | None = None) -> Any:
 
     Where its layers have more than `RESIDENT_BYTES`, one of them is in memory at a time, or the
     embedding, or the head, and the little that is beside them. Results are those of the model in
-    memory, which it is where its files have other tensors than the model (joined experts).
+    memory, which it is where its files have other tensors than the model (joined experts). Passes
+    keep no cache: a cache asks for keys and values of layers that do not run.
     """
     register()
     config = AutoConfig.from_pretrained(folder)
+    config.use_cache = False
     with torch.device("meta"):
         model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype or config.dtype)
     parts = _layers(model)
     files = _Files(folder, model)
     if sum(_size(part) for part in parts.values()) <= RESIDENT_BYTES or not files.fit:
         whole: Any = AutoModelForCausalLM
-        return whole.from_pretrained(folder, dtype=dtype or "auto").eval()
+        return whole.from_pretrained(folder, config=config, dtype=dtype or "auto").eval()
     ends = (model.get_input_embeddings(), model.get_output_embeddings())
     parts |= {name: part for name, part in model.named_modules() if part in ends}
     for name, part in parts.items():

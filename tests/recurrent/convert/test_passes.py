@@ -16,7 +16,7 @@ from transformers import (
 from pipeline.recurrent.config import RecurrentConfig
 from pipeline.recurrent.convert import passes
 from pipeline.recurrent.convert.folder import convert_dense
-from pipeline.recurrent.convert.influence import measure
+from pipeline.recurrent.convert.influence import leaving_early, measure
 from pipeline.recurrent.convert.passes import load_for_passes
 from pipeline.recurrent.model import RecurrentForCausalLM
 from tests.recurrent.convert.checkpoints import SIZES, llama_model, saved, tokens_of
@@ -55,6 +55,18 @@ def test_layers_from_files_give_the_same_logits(
             assert torch.equal(model(tokens).logits, whole(tokens).logits)
     assert any(p.is_meta for p in model.parameters())
     assert load_for_passes(folder).dtype == dtype
+
+
+@pytest.mark.parametrize("kind", [{"tie_iterations": False}, {"copy_core": True}])
+def test_layers_of_iterations_that_do_not_run_are_not_asked_for(
+    kind: dict[str, bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cache would hold what they project."""
+    monkeypatch.setattr(passes, "RESIDENT_BYTES", 0)
+    saved(llama_model(tie_word_embeddings=True), tmp_path / "dense")
+    convert_dense(tmp_path / "dense", tmp_path / "ours", split=(1, 2, 1), **kind)
+    model = load_for_passes(tmp_path / "ours", dtype=torch.float32)
+    assert len(leaving_early(model, tokens_of())) == 2
 
 
 def test_what_looping_costs_is_measured_alike(
