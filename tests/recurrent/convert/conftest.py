@@ -1,13 +1,22 @@
-"""A dense checkpoint."""
+"""A dense checkpoint, and the same random weights at every run."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.recurrent.convert.checkpoints import (
     llama_model,
     saved,
 )
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
 
 
 @pytest.fixture
