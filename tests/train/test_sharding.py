@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from pipeline.train import sft_trainer
 from pipeline.train.job import METRICS_FILE, STOP_FILE, TrainJob, read_metrics
@@ -153,3 +154,18 @@ def test_zero3_weights_are_gathered_copied_and_loaded(
     job = dataclasses.replace(make_job(), ranks=2, sharding="zero3")
     worker = WORKER.with_name("zero3_worker.py")
     run_ranks(job, tiny_model, tmp_path / "job.pickle", worker=worker)
+
+
+@pytest.mark.slow
+def test_a_rank_of_zero3_never_holds_the_whole_model(
+    make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a GiB, of which each of two ranks keeps half."""
+    for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
+        monkeypatch.setenv(name, "65536")  # memory that was freed counts no more
+    shape = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 7}
+    config = LlamaConfig(**shape, num_attention_heads=8, vocab_size=2000)
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "model", max_shard_size="25MB")
+    job = dataclasses.replace(make_job(), model=tmp_path / "model", ranks=2, sharding="zero3")
+    worker = WORKER.with_name("sharded_load_worker.py")
+    run_ranks(job, tmp_path, tmp_path / "job.pickle", worker=worker)
