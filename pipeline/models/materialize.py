@@ -16,7 +16,8 @@ from huggingface_hub import snapshot_download
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.models.end_tokens import all_ends, named_ends, set_ends
-from pipeline.models.gguf_file import find_gguf, load_gguf, open_gguf
+from pipeline.models.gguf_file import load_gguf, open_gguf
+from pipeline.models.gguf_tokenizer import find_gguf
 from pipeline.models.model_folder import (
     ModelError,
     check_code,

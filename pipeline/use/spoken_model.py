@@ -10,7 +10,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
 from pipeline.generate.chat import Chat
-from pipeline.models.gguf_file import find_gguf, load_gguf
+from pipeline.models.gguf_file import load_gguf
+from pipeline.models.gguf_tokenizer import find_gguf
 from pipeline.models.model_folder import check_code, check_folder, hub_config, load
 from pipeline.models.own_code import needs_own_code
 from pipeline.recipe.model_source import PUBLISHED

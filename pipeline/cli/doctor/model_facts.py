@@ -66,7 +66,7 @@ def _loaded(source: ModelSource) -> tuple[Any, dict[str, Any], list[int]]:
         config = hub_config(source.hub)
         return load_tokenizer_of(source.hub), config, _listed(config)
     if source.gguf is not None:
-        from pipeline.models.gguf_file import find_gguf, gguf_tokenizer
+        from pipeline.models.gguf_tokenizer import find_gguf, gguf_tokenizer
 
         return gguf_tokenizer(find_gguf(source.gguf)), {}, []
     from pipeline.models.scratch_model import character_tokenizer
