@@ -32,11 +32,12 @@ from pipeline.depth.parts import Part, last_part, part
 from pipeline.depth.rl import joint_part, policy_part
 from pipeline.measure.drops import Drop, drop_rows
 from pipeline.plan.stage_plan import StagePlan
+from pipeline.recipe.depth_parts import LEAST_COMPARED, LEAST_PROMPTS
 from pipeline.recipe.depth_stage import DepthStage
 from pipeline.recurrent.explore import carry_judge
 from pipeline.recurrent.shape import MODEL_TYPE
 from pipeline.stages.context import Output, RunContext
-from pipeline.stages.support import MODEL_FOLDER, model_of
+from pipeline.stages.support import MODEL_FOLDER, model_of, prompts_of
 
 
 def run(plan: StagePlan, ctx: RunContext) -> Output:
@@ -44,11 +45,12 @@ def run(plan: StagePlan, ctx: RunContext) -> Output:
 
     Without headroom the stage ends well with the model as it is, unless `force` is set.
 
-    Raises ValueError for a dense model, or one that iterates less deep.
+    Raises ValueError for a dense model, one that iterates less deep, or too few prompts.
     """
     bench = Bench(plan, ctx)
     spec, base = bench.spec, model_of(ctx, bench.spec.init)
     check_recurrent(base, spec)
+    check_prompts(ctx, spec)
 
     drops: list[Drop] = []
     if spec.rows is not None:
@@ -101,6 +103,18 @@ def check_recurrent(model: Path, spec: DepthStage) -> None:
             f"max_depth={spec.max_depth} is over the max_iterations={config['max_iterations']} of "
             f"{spec.init}: lower it, or convert the model with more"
         )
+
+
+def check_prompts(ctx: RunContext, spec: DepthStage) -> None:
+    """Refuse fewer prompts than some part needs, before hours of others."""
+    compared = dict.fromkeys((spec.held_out, *spec.pareto.transfer), LEAST_COMPARED)
+    for entry, least in [(spec.prompts, LEAST_PROMPTS), *compared.items()]:
+        count = len(prompts_of(ctx, entry))
+        if count < least:
+            raise ValueError(
+                f"prompts.{entry} holds {count} prompts, and a depth stage needs at least {least} "
+                "of them: give more"
+            )
 
 
 def _heads(bench: Bench, base: Path, *, room: Part, labels: Part) -> Heads:

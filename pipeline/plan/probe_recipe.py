@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.plan.estimate import UNKNOWN_ROWS, source_rows
+from pipeline.recipe.depth_parts import LEAST_PROMPTS
 from pipeline.recipe.depth_stage import DepthStage
 from pipeline.recipe.evaluate_stage import EvaluateStage
 from pipeline.recipe.grpo_stage import GrpoStage
@@ -122,7 +123,7 @@ def _depth(stage: DepthStage, small: Small) -> DepthStage:
     without the policy's rivals, one of which has a part of its own."""
 
     def size(whole: int) -> int:
-        return min(whole, max(2, round(small.share * whole)))
+        return min(whole, max(LEAST_PROMPTS, round(small.share * whole)))
 
     def shrunk(part: Any, **changes: Any) -> Any:
         return part.model_copy(update={"size": size(part.size), **changes})

@@ -8,6 +8,11 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from pipeline.recipe.section import Strict
 from pipeline.recipe.sft_stage import COSINE_END
 
+LEAST_PROMPTS = 5
+"""Of the headroom: every fifth tells when the critic has learned enough."""
+LEAST_COMPARED = 2
+"""Of a comparison: one half places settings, the other reports them."""
+
 
 class RandomDepthSft(Strict):
     """SFT on `rows`, each token at a random depth, so that any depth can be asked for."""
@@ -33,7 +38,7 @@ class RandomDepthSft(Strict):
 class HeadroomCheck(Strict):
     """Accuracy at every fixed depth on the first prompts to learn from: go or no go."""
 
-    size: PositiveInt = 256
+    size: int = Field(default=256, ge=LEAST_PROMPTS)
     """The first so many of `prompts`. Ours."""
     samples_per_prompt: PositiveInt = 4
     """Completions at each depth; two at least tell depth from luck. Ours."""
@@ -202,7 +207,7 @@ class DepthPareto(Strict):
         "points": "every method is measured at the same 9 costs",
     }
 
-    size: int = Field(default=500, ge=2)
+    size: int = Field(default=500, ge=LEAST_COMPARED)
     """The first so many prompts of `held_out`; either half of them places settings that the other
     one reports."""
     samples_per_prompt: PositiveInt = 1

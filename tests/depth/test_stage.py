@@ -63,6 +63,7 @@ class Parts:
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: Parts, **spec: Any) -> Any:
     model = tmp_path / "base"
     model.mkdir()
+    counts = spec.pop("counts", {})
     config = {"model_type": stage.MODEL_TYPE, "max_iterations": 4} | spec.pop("config", {})
     (model / "config.json").write_text(json.dumps(config))
     (tmp_path / "out").mkdir()
@@ -75,6 +76,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: Parts, **spec: A
     monkeypatch.setattr(stage, "part", parts.part)
     monkeypatch.setattr(stage, "last_part", parts.part)
     monkeypatch.setattr(stage, "model_of", lambda *_: model)
+    monkeypatch.setattr(stage, "prompts_of", lambda _, entry: range(counts.get(entry, 5)))
     return stage.run(plan, ctx)
 
 
@@ -147,3 +149,15 @@ def test_a_model_that_cannot_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=sentence):
         run(tmp_path, monkeypatch, Parts(tmp_path), config=config)
+
+
+@pytest.mark.parametrize(("entry", "count", "least"), [("t", 4, 5), ("h", 1, 2), ("e", 0, 2)])
+def test_too_few_prompts_are_refused_before_any_part(
+    entry: str, count: int, least: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = Parts(tmp_path)
+    spec = {"held_out": "h", "pareto": {"transfer": ["e"]}, "counts": {entry: count}}
+    sentence = rf"prompts\.{entry} holds {count} prompts, .* at least {least} "
+    with pytest.raises(ValueError, match=sentence):
+        run(tmp_path, monkeypatch, parts, **spec)
+    assert not parts.arguments

@@ -48,11 +48,6 @@ class Measurements:
 
     def __init__(self, bench: Bench, contenders: Contenders, *, entry: str) -> None:
         self.prompts = bench.prompts(entry, bench.spec.pareto.size)
-        if len(self.prompts) < 2:
-            raise ValueError(
-                f"prompts.{entry} holds {len(self.prompts)} prompts: the comparison places "
-                "settings on one half of them and reports the other; give at least 2"
-            )
         self.rows: dict[str, list[dict[str, Any]]] = {}
         self._bench = bench
         self._spec = bench.spec

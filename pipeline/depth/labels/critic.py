@@ -20,11 +20,12 @@ from pipeline.depth.model.frozen import head_process
 from pipeline.depth.model.head import write_whole
 from pipeline.depth.model.replay import padded
 from pipeline.depth.trainer_jobs import HeadJob
+from pipeline.recipe.depth_parts import LEAST_PROMPTS
 from pipeline.recurrent.model import RecurrentForCausalLM
 
 CRITIC = "critic.safetensors"
 WIDTH = 32
-HELD_OUT = 5
+HELD_OUT = LEAST_PROMPTS
 """Every fifth prompt is left out, to stop by."""
 
 CHECK_EVERY = 10
