@@ -491,6 +491,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "qk_norm": True,
     },
     "untied, injected": {"injection": "linear", "tie_iterations": False},
+    "copied": {
+        "injection": "gated",
+        "block_style": "pre",
+        "exit_norm": False,
+        "tie_iterations": False,
+        "core_layers": 2,
+    },
     "experts": {"num_experts": 4, "rope_parameters": {"rope_type": "default", "rope_theta": 500.0}},
 }
 
