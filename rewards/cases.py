@@ -10,7 +10,9 @@ from typing import Any
 
 from rewards.api import Sample
 
-_MARK = "####"  # between a row's reasoning and its answer
+MARK = "####"
+"""Between a row's reasoning and its answer, as in GSM8K."""
+
 _OWN = {"id", "gold", "pred", "program", "code", "expected", "question", "prompt"}
 
 
@@ -47,7 +49,7 @@ def read_cases(path: Path, *, answered: bool = True) -> list[Case]:
     if answered:
         return [case(row, where=where) for where, row in rows]
     answers = [str(row.get("answer")) for _, row in rows if isinstance(row, Mapping)]
-    marked = all(_MARK in answer for answer in answers)
+    marked = all(MARK in answer for answer in answers)
     return [case(_as_case(row, marked=marked), where=where) for where, row in rows]
 
 
@@ -66,7 +68,7 @@ def _as_case(row: Any, *, marked: bool) -> Any:
     if not isinstance(row, Mapping):
         return row
     answer = row.get("answer")
-    gold = str(answer).rpartition(_MARK)[2].strip() if marked else answer
+    gold = str(answer).rpartition(MARK)[2].strip() if marked else answer
     return {"pred": "", "gold": gold, **row}
 
 

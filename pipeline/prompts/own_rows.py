@@ -14,9 +14,9 @@ from pipeline.prompts.conversations import is_conversation
 from pipeline.prompts.file_rows import file_rows
 from pipeline.prompts.prompt_error import PromptError
 from pipeline.recipe.first_recipe import ANSWERS, QUESTIONS, guessed
+from rewards.cases import MARK
 
 LOOKED_AT = 200
-MARK = "####"
 HELD_OUT_SHARE, HELD_OUT_MOST, LEAST_ROWS = 0.1, 200, 4
 SHORT_CHARACTERS = 40
 _LETTER = re.compile(r"\(?[A-Ea-e]\)?[.)]?")

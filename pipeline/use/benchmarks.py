@@ -8,10 +8,11 @@ from typing import Any
 
 from pipeline.errors import UsageError
 from pipeline.plan.model_origin import positions
-from pipeline.prompts.own_rows import MARK, own_rows
+from pipeline.prompts.own_rows import own_rows
 from pipeline.recipe.model_source import ModelSource
 from pipeline.recipe.places import data_path, hub_id_mistake, named_path
 from pipeline.recipe.recipe_errors import did_you_mean
+from rewards.cases import MARK
 
 _STEPS = "\n\nThink step by step, and put the final answer into \\boxed{{}}."
 _PROGRAM = "\n\nAnswer with one block of Python code."
