@@ -1,0 +1,126 @@
+"""Requests to engines of vLLM, models for them, and how far their log-probabilities are off."""
+
+import random
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from pipeline.generate.engine import EngineSettings
+from pipeline.generate.vllm_engine import VllmEngine
+from pipeline.records import Request, Rollout
+from pipeline.recurrent.config import RecurrentConfig
+from pipeline.recurrent.model import RecurrentForCausalLM
+from pipeline.recurrent.request import DepthRequest
+
+TOKENIZER = Path("data/models/tiny")
+
+
+SETTINGS = EngineSettings(
+    max_model_tokens=128,
+    max_sequences=32,
+    device="cpu",
+    dtype="float32",
+    kv_cache_gib=1,
+    gpus=1,
+    gpu_memory_fraction=0.5,
+)
+
+
+def requests(count: int, *, temperature: float = 1.0) -> list[Request]:
+    return [
+        Request(
+            prompt_id=str(i),
+            prompt_tokens=tuple(range(10, 15 + i % 7)),
+            sample=i,
+            seed=1000 + i,
+            max_tokens=20,
+            temperature=temperature,
+        )
+        for i in range(count)
+    ]
+
+
+@torch.no_grad()
+def gap(model: PreTrainedModel, rollouts: Sequence[Rollout], *, temperature: float = 1.0) -> float:
+    """Largest difference in nats between the engine's and the model's log-probabilities."""
+    worst = 0.0
+    for r in rollouts:
+        ids = torch.tensor([[*r.prompt_tokens, *r.tokens]])
+        logits = model(ids).logits[0, len(r.prompt_tokens) - 1 : -1] / temperature
+        taken = logits.log_softmax(-1).gather(1, torch.tensor(r.tokens)[:, None])[:, 0]
+        worst = max(worst, (taken - torch.tensor(r.logprobs)).abs().max().item())
+    return worst
+
+
+def by_sample(engine: VllmEngine, batch: Sequence[Request], *, version: int) -> dict[int, Rollout]:
+    return {r.sample: r for r in engine.generate(batch, version=version)}
+
+
+def recurrent(folder: Path, **changes: Any) -> RecurrentForCausalLM:
+    """A random recurrent model and its folder; every norm and gate is off its initial value."""
+    sizes = {
+        "vocab_size": 102,
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_attention_heads": 2,
+        "max_position_embeddings": 256,
+        "initializer_range": 0.1,
+    }
+    torch.manual_seed(5)
+    model = RecurrentForCausalLM(RecurrentConfig(**(sizes | changes))).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter += 0.1 * torch.randn_like(parameter)
+    save(model, folder)
+    return model
+
+
+def save(model: RecurrentForCausalLM, folder: Path) -> None:
+    model.save_pretrained(folder)
+    for file in TOKENIZER.glob("token*"):
+        shutil.copy(file, folder)
+
+
+def at_depth(
+    choose: Callable[[int], DepthRequest | None], *, count: int = 12, prompt: int = 5
+) -> list[Request]:
+    return [
+        replace(
+            r,
+            prompt_tokens=tuple(10 + (7 * j) % 60 for j in range(prompt + r.sample % 7)),
+            depth=choose(r.sample),
+        )
+        for r in requests(count)
+    ]
+
+
+@torch.no_grad()
+def replay_gap(model: RecurrentForCausalLM, rollouts: Sequence[Rollout], *, off: int = 0) -> float:
+    """Largest difference in nats to the parallel pass at the recorded depths, moved by `off`."""
+    worst = 0.0
+    for r in rollouts:
+        ids = torch.tensor([[*r.prompt_tokens, *r.tokens]])
+        logits = model(ids, depths=recorded(r, off=off)).logits[0, len(r.prompt_tokens) - 1 : -1]
+        taken = logits.log_softmax(-1).gather(1, torch.tensor(r.tokens)[:, None])[:, 0]
+        worst = max(worst, (taken - torch.tensor(r.logprobs)).abs().max().item())
+    return worst
+
+
+def recorded(r: Rollout, *, off: int = 0) -> torch.Tensor:
+    """Depths [1, T] of prompt and completion; the last token never ran."""
+    assert r.depths is not None
+    assert r.prompt_depth is not None
+    before = [r.prompt_depth] * (len(r.prompt_tokens) - 1)
+    return (torch.tensor([[*before, *r.depths, 1]]) + off).clamp(1, 8)
+
+
+def scheduled(sample: int) -> DepthRequest:
+    drawn = random.Random(sample)
+    schedule = tuple(drawn.randint(1, 8) for _ in range(15))
+    return DepthRequest(rule="schedule", depth=3, schedule=schedule, prompt_depth=1 + sample % 4)
