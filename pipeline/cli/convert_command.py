@@ -57,8 +57,6 @@ def convert(
         raise UsageError(f"--state-init {state_init}: write zero or normal")
     if not tie_iterations and gate is not None:
         raise UsageError("--gate is for tied iterations: untied ones enter no layer again")
-    if not tie_iterations and copy_core:
-        raise UsageError("--copy-core is for tied iterations: untied ones share out the core")
     layers = drop.split(",") if drop else []
     if not all(layer.strip().isdecimal() for layer in layers):
         raise UsageError(f"--drop {drop}: write layer numbers with commas, such as 3,17")

@@ -1,4 +1,4 @@
-"""GGUF files: where they are, and the models in them, de-quantised."""
+"""The models in GGUF files, de-quantised."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

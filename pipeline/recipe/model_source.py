@@ -10,11 +10,10 @@ from pydantic import (
 )
 
 from pipeline.recipe.section import Strict, exactly_one
+from pipeline.recurrent.shape import COPIED_ITERATIONS, TIED_ITERATIONS
 
 _RECURRENT_ONLY = {"prelude", "coda", "iterations", "max_iterations"}
 PUBLISHED = ("huginn_raven", "ouro")  # recurrent checkpoints of others, converted when loaded
-SPLIT_ITERATIONS = 8  # the deepest of a dense model that was split
-COPIED_ITERATIONS = 2  # the same with copies of the core
 
 
 class ScratchModel(Strict):
@@ -107,7 +106,7 @@ class ModelSource(Strict):
         if self.copy_core:
             usual = COPIED_ITERATIONS
         else:
-            usual = SPLIT_ITERATIONS if self.tie_iterations else self.split[1]
+            usual = TIED_ITERATIONS if self.tie_iterations else self.split[1]
         return self.max_iterations or usual
 
     @property
@@ -132,6 +131,8 @@ class ModelSource(Strict):
                 "copy_core is for a model that split makes recurrent, with tied iterations: untied "
                 "ones share out the core's layers"
             )
+        if self.copy_core and self.max_iterations == 1:
+            raise ValueError("copy_core with max_iterations=1 copies nothing: allow 2 or more")
         if not self.tie_iterations:
             self._check_untied()
         if self.scratch is not None and self.vocabulary == "pruned":

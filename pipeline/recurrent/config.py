@@ -23,8 +23,9 @@ class RecurrentConfig(PreTrainedConfig):
     - `state_init`: s_0 is "zero", "normal" (drawn by seed and position, standard deviation
       `state_init_std`), or the "input" e.
     - `tie_iterations`: the same `core_layers` blocks run at every iteration. False: each of the
-      `max_iterations` has `core_layers` blocks of its own, as layers that a token may leave out:
-      these then project its keys and values from the state it left with, and nothing else.
+      `max_iterations` has `core_layers` blocks of its own, copies of a core or layers that a token
+      may leave out: these then project its keys and values from the state it left with, and
+      nothing else.
     - `iteration_norm`: the norm `core_norm` ends every iteration (Ouro); `exit_norm`: it is
       applied once, to the state that leaves the core (Huginn). Not both.
     """
@@ -93,6 +94,17 @@ class RecurrentConfig(PreTrainedConfig):
     def core_blocks(self) -> int:
         """Blocks of the core with weights of their own."""
         return self.core_layers * (1 if self.tie_iterations else self.max_iterations)
+
+    @property
+    def reenters(self) -> bool:
+        """Whether a further iteration enters a core again, the same or a copy, where untied ones
+        go on to its next layers."""
+        return self.tie_iterations or self.injection != "none"
+
+    @property
+    def passed_blocks(self) -> int:
+        """Blocks of the core that one way through it passes: a dense model's layers there."""
+        return self.core_layers if self.reenters else self.core_blocks
 
     def blocks_of(self, iteration: int) -> slice:
         """Which of the core's blocks run at an iteration (from 1)."""

@@ -16,6 +16,11 @@ MODEL_TYPE = "stepwell_recurrent"
 DENSE_TYPES = ("llama", "qwen2", "qwen3")
 """The same of dense models that a recurrent one can equal."""
 
+TIED_ITERATIONS = 8
+"""The deepest of a dense model whose core is iterated, where nothing else is asked."""
+COPIED_ITERATIONS = 2
+"""The same where every iteration has a copy of the core: each more is as many layers again."""
+
 LOOKING_BACK = (*READOUT_RULES, "q_exit")
 """Rules that pay for a look after every iteration, also where `min_depth` keeps them from leaving:
 engines keep each iteration's readout, and the product of the gates."""

@@ -76,6 +76,15 @@ def test_untied_iterations_are_the_core_s_layers(
     assert "costs if every token leaves there" in capfd.readouterr().out
 
 
+def test_a_copied_core_is_reported_as_the_tied_one(capfd: pytest.CaptureFixture[str]) -> None:
+    tied = asked(capfd, "dense", "tied", "--split", "1/2/1")
+    copied = asked(capfd, "dense", "copied", "--split", "1/2/1", "--copy-core")
+    assert copied["max_logit_diff"] < 1e-5
+    assert (copied["num_iterations"], copied["max_iterations"]) == (1, 2)
+    alike = ("split", "influence", "loss", "damage", "gate")
+    assert [copied[key] for key in alike] == [tied[key] for key in alike]
+
+
 def test_without_a_destination_it_reports_and_suggests(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -131,6 +140,8 @@ def test_layers_are_dropped_only_by_name(capfd: pytest.CaptureFixture[str]) -> N
         (["dense", "out", "--split", "1/2"], "prelude/core/coda"),
         (["dense", "out", "--split", "auto", "--drop", "1"], "keeps all layers"),
         (["dense", "out", "--split", "auto", "--no-tie-iterations"], "give the split"),
+        (["dense", "out", "--split", "1/2/1", "--copy-core", "--no-tie-iterations"], "share out"),
+        (["dense", "out", "--split", "1/2/1", "--copy-core", "--max-iterations", "1"], "nothing"),
         (["dense", "out", "--split", "1/2/1", "--drop", "x"], "--drop x"),
         (["dense", "out", "--split", "1/2/1", "--state-init", "zero"], "--state-init"),
         (["dense", "out", "--split", "1/2/1", "--state-init", "ones"], "zero or normal"),

@@ -42,6 +42,7 @@ def test_a_split_makes_a_dense_model_recurrent() -> None:
         ({"hub": "a/b", "tie_iterations": False}, "is for a model that split makes"),
         ({"hub": "a/b", "copy_core": True}, "is for a model that split makes"),
         ({**untied, "copy_core": True}, "untied ones share out"),
+        ({**model, "copy_core": True, "max_iterations": 1}, "copies nothing"),
         ({"hub": "a/b", "split": [2, 0, 2]}, "leaves the core without a layer"),
         ({**SCRATCH, "split": [0, 1, 0]}, "a scratch model has its own"),
         ({"hub": "a/b", "max_iterations": 3}, "is for a model that split makes"),

@@ -40,7 +40,7 @@ if __name__ == "__main__":
             **sharded_arguments(job.sharding, device=job.device, dtype=job.dtype),
         )
         before, seen, stopped = own_memory(), [], threading.Event()
-        watch = threading.Thread(target=peak_while, args=(stopped, seen))
+        watch = threading.Thread(target=peak_while, args=(stopped, seen), daemon=True)
         watch.start()
         model = AutoModelForCausalLM.from_pretrained(job.model, dtype=torch.float32)
         stopped.set()

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import LlamaConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
 
 from ..config import RecurrentConfig
-from ..shape import DENSE_TYPES
+from ..shape import COPIED_ITERATIONS, DENSE_TYPES, TIED_ITERATIONS
 from .checkpoint import (
     EMBEDDING,
     HEAD,
@@ -35,12 +35,6 @@ Split = tuple[int, int, int]
 GATE = 0.25
 """What the re-entry gate starts at. On SmolLM2-135M with split 10/8/12, untrained, two and four
 iterations cost 0.006 and 0.09 nats with 0.25, 0.04 and 0.36 with 0.5, 0.17 and 1.2 with 1."""
-
-
-TIED_ITERATIONS = 8
-"""The deepest of a model whose core is iterated, where nothing else is asked."""
-COPIED_ITERATIONS = 2
-"""The same where every iteration has a core of its own: each more is as many layers again."""
 
 
 def parse_split(text: str) -> Split:
@@ -82,6 +76,10 @@ def map_dense(
     """
     if not 0 < gate <= 1:
         raise ConversionError(f"gate={gate} must be over 0 and at most 1")
+    if copy_core and not tie_iterations:
+        raise ConversionError("copy_core is for tied iterations: untied ones share out the core")
+    if copy_core and max_iterations == 1:
+        raise ConversionError("copy_core with max_iterations=1 copies nothing: allow 2 or more")
     layers = kept_layers(config, split=split, drop=drop)
     _check(config, layers=layers)
     width = config.hidden_size
@@ -89,13 +87,11 @@ def map_dense(
         "model.injection.adapter.weight": torch.eye(width, 2 * width),
         "model.injection.gate": torch.full((width,), gate),
     }
-    copies = 1
     if tie_iterations:
         iterations = num_iterations or 1
         usual = COPIED_ITERATIONS if copy_core else TIED_ITERATIONS
         deepest = max_iterations or max(usual, iterations)
         kind = {"core_layers": split[1], "injection": "gated", "tie_iterations": not copy_core}
-        copies = deepest if copy_core else 1
     else:
         fresh = {}
         deepest = untied_iterations(split, max_iterations)
@@ -106,6 +102,7 @@ def map_dense(
             "injection": "none",
             "state_init": "input",
         }
+    copies = deepest if copy_core else 1
     ours = _config(config, split=split, num_iterations=iterations, max_iterations=deepest, **kind)
 
     def rename(name: str, tensor: Tensor) -> Mapping[str, Tensor] | None:

@@ -67,7 +67,7 @@ class Conversion:
     @property
     def split(self) -> Split:
         """Layers of prelude, core and coda."""
-        return self.config.prelude_layers, self.config.core_blocks, self.config.coda_layers
+        return self.config.prelude_layers, self.config.passed_blocks, self.config.coda_layers
 
 
 def model_type(source: Path) -> str:
@@ -192,7 +192,7 @@ def max_logit_diff(source: Path, converted: Path, *, layers: list[int]) -> float
     expected = _logits(dense, tokens)
     del dense
     ours = load_for_passes(converted, dtype=torch.float32)
-    equal = 1 if ours.config.injection == "gated" else ours.config.max_iterations
+    equal = 1 if ours.config.reenters else ours.config.max_iterations
     actual = _logits(ours, tokens, num_iterations=equal)
     return (expected - actual).abs().max().item()
 

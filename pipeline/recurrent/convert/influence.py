@@ -97,12 +97,13 @@ def _width(layers: int, part: float) -> int:
 
 
 class _Stack:
-    """All layers of a model in order, on one batch."""
+    """The layers of a dense model in order, on one batch."""
 
     def __init__(self, model: RecurrentForCausalLM, tokens: Tensor) -> None:
         inner = model.model
         self.model, self.tokens = model, tokens
-        self.blocks = [*inner.prelude, *inner.core, *inner.coda]
+        core = list(inner.core)[: inner.config.passed_blocks]
+        self.blocks = [*inner.prelude, *core, *inner.coda]
         self.depth = len(self.blocks)
         self.embedded = inner.embed_tokens(tokens) * inner.config.embedding_scale
         positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
