@@ -7,12 +7,15 @@ settings of a method, `_R` fixed depths. A point is (FLOPs, accuracy).
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.depth.compare.depth_report import GainAt
 from pipeline.measure.pareto import Floats, accuracy_at, accuracy_on_line, upper_hull
 from pipeline.measure.resampling import interval_of, sign_flip_p
 
 FIXED = "fixed"
+ENDS = (0, -1)
+"""Where a method's curve has the two ends of the fixed depths."""
 
 
 def stated_flops(fixed: Floats, mean_depth: float) -> float:
@@ -24,7 +27,7 @@ def accuracies_at(curves: Mapping[str, Floats], mean_depth: float) -> dict[str, 
     """Accuracy [_D] of every method at the FLOPs of a mean depth, each draw at its own.
 
     Of fixed depths the best that mixing them reaches; of any other method what lies on the line
-    between its two neighbouring settings.
+    between its two neighbouring settings, an end that a setting of its own beats left out.
 
     Args:
         curves: [_D, _K, 2] by method, with both ends of the fixed depths in each; `FIXED` is [_D,
@@ -33,7 +36,10 @@ def accuracies_at(curves: Mapping[str, Floats], mean_depth: float) -> dict[str, 
     fixed = curves[FIXED]
     costs = [stated_flops(draw, mean_depth) for draw in fixed]
     rows = {
-        name: [accuracy_on_line(draw, cost) for draw, cost in zip(curve, costs, strict=True)]
+        name: [
+            accuracy_on_line(draw, cost)
+            for draw, cost in zip(curve[:, useful(curve[0])], costs, strict=True)
+        ]
         for name, curve in curves.items()
         if name != FIXED
     }
@@ -41,6 +47,21 @@ def accuracies_at(curves: Mapping[str, Floats], mean_depth: float) -> dict[str, 
         float(accuracy_at(upper_hull(draw), cost)) for draw, cost in zip(fixed, costs, strict=True)
     ]
     return {name: np.array(row) for name, row in {FIXED: mixed, **rows}.items()}
+
+
+def useful(curve: Floats) -> NDArray[np.bool_]:
+    """[_K] which points of a method's curve [_K, 2] its line goes through: all settings of its own,
+    and an end of the fixed depths unless one of them costs no more and is as accurate.
+
+    Nobody who has such a setting would mix with that end. Of the settings themselves none is left
+    out, whatever its luck.
+    """
+    own = curve[1:-1]
+    kept = np.ones(len(curve), dtype=bool)
+    for end in ENDS:
+        cost, accuracy = curve[end]
+        kept[end] = not ((own[:, 0] <= cost) & (own[:, 1] >= accuracy)).any()
+    return kept
 
 
 def gains_at(
@@ -55,7 +76,7 @@ def gains_at(
     """
     accuracies = accuracies_at(curves, mean_depth)
     cost = stated_flops(curves[FIXED][0], mean_depth)
-    of_seeds = [accuracy_on_line(curve, cost) for curve in by_seed]
+    of_seeds = [accuracy_on_line(curve[useful(curve)], cost) for curve in by_seed]
     return {
         name: _gain(accuracies[policy] - accuracy, [own - float(accuracy[0]) for own in of_seeds])
         for name, accuracy in accuracies.items()

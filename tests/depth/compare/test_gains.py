@@ -78,6 +78,28 @@ def test_a_method_without_settings_of_its_own_still_has_both_ends() -> None:
     assert report.hull_area == pytest.approx(0, abs=1e-9)
 
 
+def test_an_end_that_a_setting_beats_is_no_part_of_the_line() -> None:
+    """All settings cost less than depth 1 (answers are shorter), and are better: more money buys
+    the dearest of them, not the way down to depth 1 and up again."""
+    fixed = problems(DEPTHS, np.linspace(0.1, 0.8, 8))
+    policy = problems(np.array([0.8, 0.9]), np.array([0.5, 0.6]))
+    report = compared(fixed, {"policy": policy[None], "rival": policy})
+    for depth in ("1.25", "1.5", "2"):
+        on_line = 0.6 + 0.2 * (float(depth) - 0.9) / 7.1  # to the full depth, which nothing beats
+        assert report.accuracy_at[depth]["policy"][0] == pytest.approx(on_line)
+        gain = report.gain_at[depth]["fixed"]
+        assert gain["gain"] == pytest.approx(on_line - 0.1 * float(depth))
+        assert gain["by_seed"] == [pytest.approx(gain["gain"])]
+
+
+def test_settings_behind_an_end_keep_it() -> None:
+    """Of the settings themselves none is left out, though the end of depth 1 beats one."""
+    fixed = problems(DEPTHS, np.full(8, 0.5))
+    policy = problems(np.array([1.5, 2.0]), np.array([0.3, 0.4]))
+    at = compared(fixed, {"policy": policy}).accuracy_at
+    assert [at[key]["policy"][0] for key in ("1.25", "1.5", "2")] == pytest.approx([0.4, 0.3, 0.4])
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_a_method_gains_nothing_over_itself(seed: int) -> None:
     fixed = drawn(DEPTHS, 0.2 + 0.07 * DEPTHS, seed=100 + seed)
