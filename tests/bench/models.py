@@ -15,6 +15,7 @@ from pipeline.records import Request
 from pipeline.recurrent.config import RecurrentConfig
 from pipeline.recurrent.model import RecurrentForCausalLM
 from pipeline.recurrent.request import DepthRequest
+from tests.generate.engine_settings import cpu_settings
 
 SEQUENCES, PROMPT_TOKENS, TOKENS = 64, 16, 64
 VOCABULARY = 128
@@ -23,15 +24,7 @@ TOKENIZER = Path("data/models/tiny")
 
 def settings(*, sequences: int, tokens: int) -> EngineSettings:
     """One CPU engine in float32."""
-    return EngineSettings(
-        max_model_tokens=tokens,
-        max_sequences=sequences,
-        device="cpu",
-        dtype="float32",
-        kv_cache_gib=2,
-        gpus=1,
-        gpu_memory_fraction=0.5,
-    )
+    return cpu_settings(tokens=tokens, sequences=sequences, gib=2)
 
 
 def recurrent_folder(folder: Path, *, hidden: int, max_depth: int) -> Path:

@@ -38,7 +38,6 @@ def measure(
     import torch
 
     from pipeline.generate.chat import load_chat
-    from pipeline.generate.engine import EngineSettings
     from pipeline.generate.native_engine import NativeEngine
     from pipeline.prompts.sources import load_prompts
     from pipeline.recipe.depth_stage import DepthStage
@@ -46,6 +45,7 @@ def measure(
     from pipeline.records import Request
     from pipeline.recurrent.effort import request_for
     from pipeline.recurrent.request import DepthRequest
+    from tests.generate.engine_settings import cpu_settings
 
     torch.set_num_threads(1)
     recipe = load_recipe(recipe_name)
@@ -59,15 +59,7 @@ def measure(
         p.id: chat.prompt_ids(chat.render(p.question, recipe.prompts[spec.held_out].preface))
         for p in prompts
     }
-    settings = EngineSettings(
-        max_model_tokens=spec.max_tokens + 192,
-        max_sequences=256,
-        device="cpu",
-        dtype="float32",
-        kv_cache_gib=1.0,
-        gpus=1,
-        gpu_memory_fraction=0.5,
-    )
+    settings = cpu_settings(tokens=spec.max_tokens + 192, sequences=256, gib=1)
     engine = NativeEngine(model, settings, version=0)
     seconds: dict[str, list[float]] = {name: [] for name in {**fixed, **efforts}}
     found: dict[str, dict[str, float]] = {}

@@ -23,7 +23,6 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from pipeline.generate.chat import load_chat
-from pipeline.generate.engine import EngineSettings
 from pipeline.generate.vllm_engine import VllmEngine
 from pipeline.models.materialize import materialize
 from pipeline.models.pruned_model import prune
@@ -31,20 +30,13 @@ from pipeline.plan.vocabulary import MARGIN_TOKENS
 from pipeline.prompts.tasks import generate
 from pipeline.recipe.model_source import ModelSource
 from pipeline.records import Request, Rollout
+from tests.generate.engine_settings import cpu_settings
 
 SEQUENCES, TOKENS, ROUNDS, THREADS = 64, 48, 5, 2
 COMPARED = 16
 """Sequences that a trainer's pass reads again."""
 
-SETTINGS = EngineSettings(
-    max_model_tokens=256,
-    max_sequences=SEQUENCES,
-    device="cpu",
-    dtype="float32",
-    kv_cache_gib=1,
-    gpus=1,
-    gpu_memory_fraction=0.5,
-)
+SETTINGS = cpu_settings(tokens=256, sequences=SEQUENCES, gib=1)
 
 
 def requests(*, temperature: float, tokens: int) -> list[Request]:

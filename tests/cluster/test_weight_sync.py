@@ -15,21 +15,13 @@ from torch import Tensor
 from pipeline.cluster.actors import EngineActor, ServiceClient
 from pipeline.cluster.deaths import innermost
 from pipeline.cluster.ray_session import FREED_AT_ONCE
-from pipeline.generate.engine import EngineSettings, Part, WeightVersionError
+from pipeline.generate.engine import Part, WeightVersionError
 from pipeline.generate.weights import folder_weights
 from pipeline.records import Request
+from tests.generate.engine_settings import cpu_settings
 
 MODEL = Path("data/models/tiny").absolute()
-SETTINGS = EngineSettings(
-    max_model_tokens=64,
-    max_sequences=4,
-    device="cpu",
-    dtype="float32",
-    kv_cache_gib=0.1,
-    gpus=1,
-    gpu_memory_fraction=0.5,
-    engine="native",
-)
+SETTINGS = cpu_settings(tokens=64, sequences=4, gib=0.1, engine="native")
 BUCKET_BYTES, BUCKETS = 2**23, 12
 
 

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from pipeline.depth.trainer_jobs import HeadJob
-from pipeline.generate.engine import EngineSettings
 from pipeline.generate.groups import Group
 from pipeline.generate.native_engine import NativeEngine
 from pipeline.generate.service import Sampling
@@ -22,6 +21,7 @@ from pipeline.recurrent.config import RecurrentConfig
 from pipeline.recurrent.model import RecurrentForCausalLM
 from pipeline.recurrent.request import DepthRequest
 from pipeline.stages.context import RunContext
+from tests.generate.engine_settings import cpu_settings
 
 VOCABULARY, DEPTH, PROMPT_DEPTH = 41, 4, 2
 GROUP, PROMPTS = 4, 3
@@ -62,15 +62,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="session")
 def engine(folder: Path) -> NativeEngine:
-    settings = EngineSettings(
-        max_model_tokens=48,
-        max_sequences=8,
-        device="cpu",
-        dtype="float32",
-        kv_cache_gib=0.1,
-        gpus=1,
-        gpu_memory_fraction=0.5,
-    )
+    settings = cpu_settings(tokens=48, gib=0.1)
     return NativeEngine(folder, settings, version=0)
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,60 +10,24 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pipeline.generate.engine import EngineSettings, Part, WeightVersionError
 from pipeline.generate.native_engine import NativeEngine
-from pipeline.generate.weights import folder_weights, pack, unpack
-from pipeline.records import Request, Rollout
-from pipeline.recurrent.config import RecurrentConfig
+from pipeline.records import Rollout
 from pipeline.recurrent.model import RecurrentForCausalLM
 from pipeline.recurrent.request import RULES, DepthRequest
 from pipeline.recurrent.shape import rollout_flops, shape_of
-
-VOCABULARY = 97
-EOS = 5
-SETTINGS = EngineSettings(
-    max_model_tokens=64,
-    max_sequences=8,
-    device="cpu",
-    dtype="float32",
-    kv_cache_gib=0.25,
-    gpus=1,
-    gpu_memory_fraction=0.5,
+from tests.generate.native_requests import (
+    EOS,
+    SETTINGS,
+    UNTIED,
+    assert_all_free,
+    build,
+    gap,
+    mixed,
+    recorded,
+    ruled,
+    run,
+    same,
 )
-THRESHOLDS = {
-    "kl": 0.02,
-    "latent": 0.3,
-    "entropy": 4.1,
-    "second_order": 0.35,
-    "q_exit": 0.8,
-    "right": 0.5,
-}
-UNTIED = THRESHOLDS | {"kl": 0.5, "latent": 1.0, "second_order": 1.6}
-"""Blocks of their own do not settle: each moves the state as far as the one before."""
-
-
-def build(folder: Path, *, eos: int | list[int] | None = None, **options: Any) -> Path:
-    """A random recurrent model whose norms, gates and policy all matter."""
-    torch.manual_seed(0)
-    config = RecurrentConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=64,
-        intermediate_size=128,
-        num_attention_heads=2,
-        max_position_embeddings=64,
-        num_iterations=3,
-        max_iterations=6,
-        halting_width=8,
-        exit_gate=True,
-        eos_token_id=eos,
-        **options,
-    )
-    model = RecurrentForCausalLM(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.1 * torch.randn(parameter.shape)
-    model.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -82,89 +45,6 @@ def model(folder: Path) -> RecurrentForCausalLM:
 @pytest.fixture(scope="module")
 def engine(folder: Path) -> NativeEngine:
     return NativeEngine(folder, SETTINGS, version=0)
-
-
-def mixed(count: int, *, max_tokens: int = 12, temperature: float = 1.0) -> list[Request]:
-    """Uneven prompts; depths uniform, by request, or by token, and prompt depths of their own."""
-    draw = torch.Generator().manual_seed(1)
-    requests = []
-    for i in range(count):
-        prompt = torch.randint(0, VOCABULARY, (1 + 5 * i % 14,), generator=draw)
-        schedule = tuple(torch.randint(1, 7, (9,), generator=draw).tolist())
-        depth = (
-            None,
-            DepthRequest(depth=1 + i % 6, prompt_depth=1 + i % 4),
-            DepthRequest(rule="schedule", depth=4, prompt_depth=1 + i % 5, schedule=schedule),
-        )[i % 3]
-        requests.append(
-            Request(
-                prompt_id=str(i),
-                prompt_tokens=tuple(prompt.tolist()),
-                sample=i,
-                seed=2**62 + 7919 * i,
-                max_tokens=max_tokens - i % 3,
-                temperature=temperature,
-                depth=depth,
-            )
-        )
-    return requests
-
-
-def ruled(rule: str, count: int, **options: object) -> list[Request]:
-    """Requests under one rule."""
-    usual: dict[str, Any] = {
-        "depth": 6,
-        "prompt_depth": 2,
-        "threshold": THRESHOLDS.get(rule),
-        "schedule": (2, 5, 1) if rule == "schedule" else (),
-    }
-    depth = DepthRequest(rule=rule, **(usual | options))  # type: ignore[arg-type]
-    return [dataclasses.replace(request, depth=depth) for request in mixed(count)]
-
-
-def run(engine: NativeEngine, requests: Sequence[Request], *, version: int = 0) -> list[Rollout]:
-    """Rollouts in the order of the requests' samples, from a pool that ends all free."""
-    rollouts = sorted(engine.generate(requests, version=version), key=lambda r: r.sample)
-    assert_all_free(engine)
-    return rollouts
-
-
-def assert_all_free(engine: NativeEngine) -> None:
-    for store in (engine.pool.core, engine.pool.dense):
-        assert store.free == store.entries
-        assert store.promised == 0
-
-
-def recorded(rollout: Rollout) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens and depths [1, _P + _T]; the last token never ran."""
-    assert rollout.depths is not None
-    assert rollout.prompt_depth is not None
-    prompt = [rollout.prompt_depth] * (len(rollout.prompt_tokens) - 1)
-    tokens = torch.tensor([[*rollout.prompt_tokens, *rollout.tokens]])
-    return tokens, torch.tensor([[*prompt, *rollout.depths, 1]])
-
-
-@torch.no_grad()
-def gap(
-    model: RecurrentForCausalLM, rollouts: Sequence[Rollout], *, temperature: float = 1.0
-) -> float:
-    """Largest difference in nats between recorded log-probabilities and the parallel replay's."""
-    worst = 0.0
-    for rollout in rollouts:
-        tokens, depths = recorded(rollout)
-        logits = model(tokens, depths=depths).logits[0, len(rollout.prompt_tokens) - 1 : -1]
-        replayed = (logits / temperature).log_softmax(-1)
-        taken = replayed.gather(1, torch.tensor(rollout.tokens)[:, None])[:, 0]
-        worst = max(worst, (taken - torch.tensor(rollout.logprobs)).abs().max().item())
-    return worst
-
-
-def same(one: Sequence[Rollout], other: Sequence[Rollout]) -> None:
-    """Equal but for float rounding."""
-    for a, b in zip(one, other, strict=True):
-        assert (a.sample, a.tokens, a.depths, a.stop) == (b.sample, b.tokens, b.depths, b.stop)
-        assert a.logprobs == pytest.approx(b.logprobs, abs=1e-4)
-        assert a.flops == b.flops
 
 
 @pytest.mark.parametrize(
@@ -422,93 +302,3 @@ def test_an_abandoned_generation_frees_everything(engine: NativeEngine) -> None:
     abandoned.close()
     assert_all_free(engine)
     run(engine, mixed(2))
-
-
-def test_new_weights_are_used_and_old_versions_refused(
-    folder: Path, model: RecurrentForCausalLM
-) -> None:
-    engine = NativeEngine(folder, SETTINGS, version=0)
-    changed = RecurrentForCausalLM.from_pretrained(folder).eval()
-    draw = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in changed.parameters():
-            parameter += 0.05 * torch.randn(parameter.shape, generator=draw)
-    engine.load_weights(unpack(pack(changed.state_dict())), version=1)
-    rollouts = run(engine, mixed(9), version=1)
-    assert {r.weight_version for r in rollouts} == {1}
-    assert gap(changed, rollouts) < 1e-5
-    assert gap(model, rollouts) > 1e-2
-    with pytest.raises(WeightVersionError, match="holds weight version 1, rollouts of 0"):
-        next(engine.generate(mixed(1), version=0))
-    engine.load_weights(folder_weights(folder), version=2)  # a tied head comes along
-    assert gap(model, run(engine, mixed(9), version=2)) < 1e-5
-    with pytest.raises(ValueError, match=r"hold model.nowhere of shape \(1,\)"):
-        engine.load_weights([("model.nowhere", torch.zeros(1))], version=3)
-    for version in (2, 3):
-        with pytest.raises(WeightVersionError, match="holds a part of new weights"):
-            next(engine.generate(mixed(1), version=version))
-
-
-def test_a_part_of_new_weights_is_served_by_nobody(folder: Path) -> None:
-    engine, other = (NativeEngine(folder, SETTINGS, version=0) for _ in range(2))
-    weights = [(name, tensor + 0.01) for name, tensor in folder_weights(folder)]
-    other.load_weights(weights, version=1)
-    for parts in (1, 2, 3):  # of three: two syncs that break off, then all of it again
-        for number in range(parts):
-            part = Part(first=number == 0, last=number == 2)
-            engine.load_weights(weights[number::3], version=1, part=part)
-            if part.last:
-                break
-            for version in (0, 1):
-                with pytest.raises(WeightVersionError, match="send all of them again"):
-                    next(engine.generate(mixed(1), version=version))
-    rows = [run(one, mixed(9), version=1) for one in (engine, other)]
-    assert rows[0] == rows[1]
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"prompt_tokens": ()}, "at least one prompt token"),
-        ({"max_tokens": 64}, "over max_model_tokens=64"),
-        ({"depth": DepthRequest(depth=7)}, "over the model's max_iterations=6"),
-    ],
-)
-def test_impossible_requests_are_refused(
-    engine: NativeEngine, change: dict[str, object], message: str
-) -> None:
-    request = dataclasses.replace(mixed(1)[0], **change)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=message):
-        next(engine.generate([request], version=0))
-
-
-def test_rules_without_their_weights_are_refused(tmp_path: Path) -> None:
-    build(tmp_path)
-    model = RecurrentForCausalLM.from_pretrained(tmp_path)
-    config = model.config
-    config.halting_width, config.exit_gate = None, False
-    RecurrentForCausalLM(config).save_pretrained(tmp_path)
-    engine = NativeEngine(tmp_path, SETTINGS, version=0)
-    for rule, lack in (
-        ("policy", "a halting policy"),
-        ("right", "a halting policy"),
-        ("q_exit", "an exit gate"),
-    ):
-        with pytest.raises(ValueError, match=lack):
-            next(engine.generate(ruled(rule, 1), version=0))
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"kv_planes": 2}, "set kv_planes to null"),
-        ({"warm_start": True}, "set warm_start to false"),
-        ({"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}}, "static"),
-    ],
-)
-def test_models_that_it_cannot_serve_exactly_are_refused(
-    options: dict[str, Any], message: str, tmp_path: Path
-) -> None:
-    build(tmp_path, **options)
-    with pytest.raises(ValueError, match=message):
-        NativeEngine(tmp_path, SETTINGS, version=0)

@@ -10,25 +10,17 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from pipeline.generate.engine import EngineSettings
 from pipeline.generate.vllm_engine import VllmEngine
 from pipeline.records import Request, Rollout
 from pipeline.recurrent.config import RecurrentConfig
 from pipeline.recurrent.model import RecurrentForCausalLM
 from pipeline.recurrent.request import DepthRequest
+from tests.generate.engine_settings import cpu_settings
 
 TOKENIZER = Path("data/models/tiny")
 
 
-SETTINGS = EngineSettings(
-    max_model_tokens=128,
-    max_sequences=32,
-    device="cpu",
-    dtype="float32",
-    kv_cache_gib=1,
-    gpus=1,
-    gpu_memory_fraction=0.5,
-)
+SETTINGS = cpu_settings(tokens=128, sequences=32, gib=1)
 
 
 def requests(count: int, *, temperature: float = 1.0) -> list[Request]:

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from pipeline.generate.chat import load_chat
-from pipeline.generate.engine import EngineSettings
 from pipeline.generate.groups import Group
 from pipeline.generate.journal import Journal
 from pipeline.generate.native_engine import NativeEngine
@@ -24,6 +23,7 @@ from pipeline.stages import evaluate
 from pipeline.stages.evaluate import asked_depth, compute, summary
 from rewards.api import Reward, Sample
 from rewards.text_format import exact_match
+from tests.generate.engine_settings import cpu_settings
 
 DEPTH_MODEL = Path(__file__).parents[2] / "data" / "models" / "tiny-depth"
 
@@ -160,10 +160,7 @@ def test_a_real_model_explores_as_the_stage_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The stage, the service and the native engine, without their processes."""
-    settings = EngineSettings(
-        max_model_tokens=160, max_sequences=16, device="cpu", dtype="float32", kv_cache_gib=0.25,
-        gpus=1, gpu_memory_fraction=0.5,
-    )  # fmt: skip
+    settings = cpu_settings(tokens=160, sequences=16)
     service = RolloutService(
         [NativeEngine(DEPTH_MODEL, settings, version=0)],
         load_chat(DEPTH_MODEL),

@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 
 from pipeline.generate.chat import load_chat
 from pipeline.generate.client import Slice, Weights, slice_of
-from pipeline.generate.engine import EngineSettings
 from pipeline.generate.journal import Journal
 from pipeline.generate.native_engine import NativeEngine
 from pipeline.generate.service import RewardUse, RolloutService
@@ -28,6 +27,7 @@ from pipeline.train.grpo_trainer import train
 from pipeline.train.job import METRICS_FILE, TrainJob, read_metrics
 from pipeline.train.logprob_gap import LogprobGapError
 from rewards.api import Reward, Sample
+from tests.generate.engine_settings import cpu_settings
 from tests.train.pushed import joined
 
 MakeJob = Callable[..., TrainJob]
@@ -66,16 +66,7 @@ class Native:
     def __init__(self, job: TrainJob, *, with_depths: bool = True) -> None:
         spec = job.spec
         assert isinstance(spec, GrpoStage)
-        settings = EngineSettings(
-            max_model_tokens=64,
-            max_sequences=64,
-            device="cpu",
-            dtype="float32",
-            kv_cache_gib=0.1,
-            gpus=1,
-            gpu_memory_fraction=0.5,
-            engine="native",
-        )
+        settings = cpu_settings(tokens=64, sequences=64, gib=0.1, engine="native")
         self.engine = NativeEngine(job.model, settings, version=-1)
         self.with_depths = with_depths
         use = RewardUse(name="answer", ref="even", weight=1.0, args={})

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from pipeline.generate.chat import load_chat
-from pipeline.generate.engine import EngineSettings
 from pipeline.generate.native_engine import NativeEngine
 from pipeline.generate.reasoning import Parts
 from pipeline.records import Request
@@ -17,17 +16,9 @@ from pipeline.use.model_place import model_place
 from pipeline.use.spoken_model import SpokenModel, spoken_model
 from pipeline.use.talk import NoRoom, Talk
 from tests.conftest import MakeFamily
+from tests.generate.engine_settings import cpu_settings
 
-SETTINGS = EngineSettings(
-    max_model_tokens=256,
-    max_sequences=2,
-    device="cpu",
-    dtype="float32",
-    kv_cache_gib=0.2,
-    gpus=0,
-    gpu_memory_fraction=0.0,
-    engine="native",
-)
+SETTINGS = cpu_settings(tokens=256, sequences=2, gib=0.2, engine="native")
 QUESTION = "2;25;24?"
 
 

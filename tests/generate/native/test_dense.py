@@ -17,12 +17,12 @@ from transformers import (
     Qwen3Config,
 )
 
-from pipeline.generate.engine import EngineSettings
 from pipeline.generate.native_engine import NativeEngine
 from pipeline.generate.weights import checkpoint_weights, folder_weights
 from pipeline.records import Request
 from pipeline.recurrent.explore import Exploration
 from pipeline.recurrent.request import DepthRequest
+from tests.generate.engine_settings import cpu_settings
 
 VOCABULARY, EOS = 97, 5
 SIZES: dict[str, Any] = {
@@ -54,15 +54,7 @@ CONFIGS = {
     "qwen2": Qwen2Config(**SIZES),
     "qwen3": Qwen3Config(**SIZES, head_dim=32),
 }
-SETTINGS = EngineSettings(
-    max_model_tokens=64,
-    max_sequences=8,
-    device="cpu",
-    dtype="float32",
-    kv_cache_gib=0.25,
-    gpus=1,
-    gpu_memory_fraction=0.5,
-)
+SETTINGS = cpu_settings(tokens=64)
 
 
 def build(folder: Path, config: PreTrainedConfig, *, seed: int = 0) -> PreTrainedModel:

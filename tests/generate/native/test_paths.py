@@ -26,7 +26,7 @@ from pipeline.recurrent.policy import HaltingPolicy
 from pipeline.recurrent.request import RULES, DepthRequest
 from pipeline.recurrent.shape import rollout_flops, shape_of
 from tests.generate.native.explored import Explorer
-from tests.generate.test_native_engine import (
+from tests.generate.native_requests import (
     SETTINGS,
     assert_all_free,
     build,
