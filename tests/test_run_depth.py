@@ -35,7 +35,7 @@ stages:
     rows: train.worked, max_depth: 4, max_tokens: 24, force: true, budgets: [0.4, 0.6, 0.8],
     random_depth: {lr: 3.0e-3, batch_rows: 32, micro_batch_rows: 32, max_tokens: 120},
     headroom: {size: 12, samples_per_prompt: 2}, warm_start: {size: 20, steps: 40},
-    rl: {steps: 4, prompts_per_step: 4, samples_per_prompt: 4, forced: 2, seeds: 2},
+    rl: {steps: 4, prompts_per_step: 4, samples_per_prompt: 4, seeds: 2},
     joint: {rounds: 2, token_steps: 2, head_steps: 1, lr: 1.0e-3},
     calibrate: {size: 10, rounds: 2}, pareto: {size: 10, transfer: [calibration]}}
   export: {kind: export, model: depth}

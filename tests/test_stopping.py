@@ -52,7 +52,7 @@ stages:
     rows: train.worked, max_depth: 4, max_tokens: 24, force: true, budgets: [0.5, 1.0],
     random_depth: {lr: 1.0e-3, batch_rows: 16, max_tokens: 200},
     headroom: {size: 12, samples_per_prompt: 2}, warm_start: {size: 20, steps: 20},
-    rl: {steps: 3, prompts_per_step: 4, samples_per_prompt: 4, forced: 2},
+    rl: {steps: 3, prompts_per_step: 4, samples_per_prompt: 4},
     calibrate: {size: 10, rounds: 2}, pareto: {size: 10}}
   export: {kind: export, model: depth}
   check: {kind: evaluate, models: [cold, reason], prompts: held_out, samples_per_prompt: 16,

@@ -1,10 +1,8 @@
-"""Who is in a group of a policy-gradient step: the policy's members and the forced ones. Pure."""
+"""At which depths completions are asked for: by the policy, a rule, or fixed. Pure."""
 
-import random
 from collections.abc import Sequence
 
 from pipeline.generate.priced_depths import log_price
-from pipeline.generate.schedule import derived_seed
 from pipeline.generate.service import Depths
 from pipeline.recipe.depth_stage import DepthStage
 from pipeline.recurrent.request import DepthRequest, Rule
@@ -20,18 +18,15 @@ def step_prices(
     }
 
 
-def step_requests(spec: DepthStage, prices: dict[str, float], *, seed: int, step: int) -> Depths:
-    """One request per member: the policy's, drawn at the group's price, and last the forced ones,
-    alternately at full depth and at a shallower one drawn for the group."""
+def step_requests(spec: DepthStage, prices: dict[str, float]) -> Depths:
+    """The members of every group of a policy-gradient step: all by the policy, drawn at the group's
+    price.
+
+    None runs at a depth that the policy would not have chosen: what it earned could be credited
+    to all of its tokens together alone, which teaches depth where one deep token would do.
+    """
     return {
-        name: [
-            *[policy_request(spec, log_price=price, sampled=True)]
-            * (spec.rl.samples_per_prompt - spec.rl.forced),
-            *(
-                fixed_request(spec, _forced_depth(spec, seed, step, name, index))
-                for index in range(spec.rl.forced)
-            ),
-        ]
+        name: [policy_request(spec, log_price=price, sampled=True)] * spec.rl.samples_per_prompt
         for name, price in prices.items()
     }
 
@@ -58,10 +53,3 @@ def threshold_request(spec: DepthStage, rule: Rule, threshold: float) -> DepthRe
 def fixed_request(spec: DepthStage, depth: int) -> DepthRequest:
     """Every completion token at one depth, prompts as the policy's."""
     return DepthRequest(depth=depth, prompt_depth=spec.prompt_depth)
-
-
-def _forced_depth(spec: DepthStage, seed: int, step: int, name: str, index: int) -> int:
-    if index % 2 == 0:
-        return spec.max_depth
-    draw = random.Random(derived_seed(seed, "forced", step, name, index))
-    return draw.randint(1, spec.max_depth - 1)

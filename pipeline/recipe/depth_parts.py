@@ -73,6 +73,7 @@ class DepthRl(Strict):
         "epochs": "a step's decisions are passed over twice",
         "minibatches": "a pass has 4 optimizer steps",
         "clip": "the ratio of new to old probability counts up to 0.2 from 1",
+        "forced": "every member of a group runs at the depths that the policy draws",
         "entropy": "a nat of entropy is worth 0.02 iterations at first, and nothing at the end",
         "kl": "nothing holds the head to its warm start",
         "max_grad_norm": "gradients are scaled down to a norm of 1",
@@ -82,10 +83,8 @@ class DepthRl(Strict):
     """Rollout batches."""
     prompts_per_step: PositiveInt = 32
     """Prompts of a rollout batch."""
-    samples_per_prompt: PositiveInt = 8
+    samples_per_prompt: int = Field(default=8, ge=2)
     """Completions of a prompt, which are compared with each other."""
-    forced: int = Field(default=2, ge=0)
-    """Members of a group at a fixed depth, full or shallow."""
     price: tuple[PositiveFloat, PositiveFloat] = (0.1, 10.0)
     """Range of lambda: accuracy that a full-depth completion's iterations are worth."""
     lr: PositiveFloat = 1e-3
@@ -101,11 +100,6 @@ class DepthRl(Strict):
         low, high = self.price
         if low >= high:
             raise ValueError(f"price={list(self.price)} is no range: write [low, high]")
-        if self.samples_per_prompt - self.forced < 2:
-            raise ValueError(
-                f"samples_per_prompt={self.samples_per_prompt} leaves fewer than 2 members beside "
-                f"forced={self.forced}: the policy is compared with itself"
-            )
         return self
 
 

@@ -66,7 +66,6 @@ def measured(run: Path, spec: DepthStage, seed: int, number: int) -> dict[str, d
             outcome=s.reward or 0.0,
             log_price=prices[s.rollout.group],
             depths=s.rollout.depths or (),
-            forced=s.rollout.depth_logprobs is None,
         )
         for s in scored
     ]
@@ -126,11 +125,10 @@ def _figures(
     *,
     cap: int,
 ) -> dict[str, float]:
-    own = [m for m in members if not m.forced]
     gradients = _gradients(members, decisions, features, head, cap=cap)
     return {
-        "mean": statistics.fmean(m.outcome for m in own),
-        "variance_in_groups": variance_in_groups([(m.group, m.outcome) for m in own]),
+        "mean": statistics.fmean(m.outcome for m in members),
+        "variance_in_groups": variance_in_groups([(m.group, m.outcome) for m in members]),
         "gradient_noise": float(gradients.var(dim=0).sum() / len(gradients)),
     }
 
@@ -143,7 +141,7 @@ def _gradients(
     *,
     cap: int,
 ) -> Tensor:
-    """[groups, weights] of the surrogate, at the head that decided, by the policy's members."""
+    """[groups, weights] of the surrogate, at the head that decided, by group."""
     advantage = torch.cat(
         decision_advantages(
             members, decisions, max_depth=cap, ref_tokens=REF_TOKENS, solvability_floor=FLOOR
@@ -151,7 +149,7 @@ def _gradients(
     )
     rows = []
     for group in sorted({m.group for m in members}):
-        inside = torch.tensor([m.group == group and not m.forced for m in members])
+        inside = torch.tensor([m.group == group for m in members])
         index = inside[features.rollout].nonzero()[:, 0]
         part = features.at(index)
         head.zero_grad()

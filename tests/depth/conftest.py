@@ -66,9 +66,9 @@ def engine(folder: Path) -> NativeEngine:
     return NativeEngine(folder, settings, version=0)
 
 
-def depth_request(prompt: int, sample: int, **changes: Any) -> DepthRequest:
-    """The last two members of a group are forced: one full, one shallow."""
-    if sample >= GROUP - 2:
+def depth_request(prompt: int, sample: int, *, fixed: bool, **changes: Any) -> DepthRequest:
+    """By the policy; where `fixed` the last two samples at depths of their own, one the full."""
+    if fixed and sample >= GROUP - 2:
         depth = DEPTH if sample == GROUP - 2 else 1 + prompt % (DEPTH - 1)
         return DepthRequest(rule="fixed", depth=depth, prompt_depth=PROMPT_DEPTH)
     options = {"depth": DEPTH, "prompt_depth": PROMPT_DEPTH, "sampled": True}
@@ -81,7 +81,7 @@ def rollouts(engine: NativeEngine) -> list[Rollout]:
     return generated(engine)
 
 
-def generated(engine: NativeEngine, **changes: Any) -> list[Rollout]:
+def generated(engine: NativeEngine, *, fixed: bool = True, **changes: Any) -> list[Rollout]:
     requests = [
         Request(
             prompt_id=f"p{prompt}",
@@ -90,13 +90,19 @@ def generated(engine: NativeEngine, **changes: Any) -> list[Rollout]:
             seed=100 * prompt + sample,
             max_tokens=4 + 3 * sample,
             temperature=1.0,
-            depth=depth_request(prompt, sample, **changes),
+            depth=depth_request(prompt, sample, fixed=fixed, **changes),
         )
         for prompt in range(PROMPTS)
         for sample in range(GROUP)
     ]
     found = engine.generate(requests, version=0)
     return sorted(found, key=lambda r: (r.prompt_id, r.sample))
+
+
+@pytest.fixture(scope="session")
+def drawn(engine: NativeEngine) -> list[Rollout]:
+    """Rollouts of a step: all by the policy."""
+    return generated(engine, fixed=False)
 
 
 @pytest.fixture(scope="session")
@@ -151,7 +157,7 @@ def spec() -> DepthStage:
         {
             "kind": "depth", "prompts": "t", "calibration": "t", "held_out": "t", "max_depth": 4,
             "max_tokens": 9,
-            "rl": {"steps": 4, "prompts_per_step": 3, "samples_per_prompt": 4, "forced": 1},
+            "rl": {"steps": 4, "prompts_per_step": 3, "samples_per_prompt": 4},
             "joint": {"rounds": 2, "token_steps": 2, "head_steps": 1},
         }
     )  # fmt: skip

@@ -32,7 +32,7 @@ stages:
     rows: train.worked, max_depth: 4, max_tokens: 16, force: true, budgets: [0.5, 1.0],
     random_depth: {lr: 3.0e-3, batch_rows: 32, micro_batch_rows: 32, max_tokens: 120},
     headroom: {size: 8, samples_per_prompt: 2}, warm_start: {size: 12, steps: 20},
-    rl: {steps: 3, prompts_per_step: 4, samples_per_prompt: 4, forced: 2},
+    rl: {steps: 3, prompts_per_step: 4, samples_per_prompt: 4},
     joint: {rounds: 1, token_steps: 2, head_steps: 1, lr: 1.0e-3},
     calibrate: {size: 8, rounds: 1}, pareto: {size: 8}}
 hardware: {device: cpu, engine: native}

@@ -116,7 +116,7 @@ def test_rewards_depths_and_prices_are_of_the_group(make_service: Callable[..., 
 
     spec = DepthStage.model_validate(
         {"kind": "depth", "prompts": "t", "calibration": "t", "held_out": "t", "max_depth": 8,
-         "max_tokens": 9, "rl": {"samples_per_prompt": 4, "forced": 2}}
+         "max_tokens": 9, "rl": {"samples_per_prompt": 4}}
     )  # fmt: skip
     prices = step_prices(spec, names, seed=1, step=0)
     assert len(set(prices.values())) == 2

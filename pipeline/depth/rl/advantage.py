@@ -26,24 +26,19 @@ class Member:
     outcome: float  # reward
     log_price: float  # ln(lambda), one for the group
     depths: Sequence[int]  # [_T]
-    forced: bool  # its depths were imposed, not drawn from the policy
 
 
 @dataclass(frozen=True, kw_only=True)
 class Peers:
     """What the other members of its group say of a member's prompt."""
 
-    baseline: float  # mean outcome that the policy reaches
-    solvability: float  # mean outcome of all of them, in [0, 1]
+    baseline: float  # mean outcome
+    solvability: float  # the same, in [0, 1]
 
 
 def peers_of(members: Sequence[Member]) -> list[Peers]:
-    """Of each member, in order.
-
-    The baseline is of members that the policy decided: a forced one would shift it by what the
-    policy never does. Of forced ones where there is no other; of a member alone in its group it is
-    0, which is as unbiased and only noisier.
-    """
+    """Of each member, in order; of one alone in its group the baseline is 0, which is as unbiased
+    and only noisier."""
     groups = grouped(members)
     return [
         _peers([other for other in groups[member.group] if other is not member])
@@ -91,7 +86,7 @@ def decision_advantages(
         remaining_iterations(choices, member.depths, segment=segment)
         for member, choices in zip(members, decisions, strict=True)
     ]
-    typical = _typical_remainders(members, decisions, left, max_depth=max_depth)
+    typical = _typical_remainders(decisions, left, max_depth=max_depth)
     advantages = []
     for member, peers, choices, remaining, others in zip(
         members, peers_of(members), decisions, left, typical, strict=True
@@ -104,27 +99,23 @@ def decision_advantages(
 
 
 def _peers(others: Sequence[Member]) -> Peers:
-    by_policy = [m.outcome for m in others if not m.forced]
-    return Peers(
-        baseline=_mean(by_policy or [m.outcome for m in others]),
-        solvability=solvability(others),
-    )
+    return Peers(baseline=_mean([m.outcome for m in others]), solvability=solvability(others))
 
 
 def _typical_remainders(
-    members: Sequence[Member],
     decisions: Sequence[Decisions],
     left: Sequence[Tensor],
     *,
     max_depth: int,
 ) -> list[Tensor]:
-    """[max_depth + 1] for each member: mean remaining iterations of the policy's decisions by
-    iteration, in the batch's other members; 0 where those made none there."""
-    sums, counts = (torch.zeros(len(members), max_depth + 1, dtype=torch.double) for _ in range(2))
-    for row, (member, choices, remaining) in enumerate(zip(members, decisions, left, strict=True)):
-        if not member.forced:
-            sums[row].index_add_(0, choices.iteration, remaining.double())
-            counts[row].index_add_(0, choices.iteration, torch.ones_like(remaining).double())
+    """[max_depth + 1] for each member: mean remaining iterations of decisions by iteration, in the
+    batch's other members; 0 where those made none there."""
+    sums, counts = (
+        torch.zeros(len(decisions), max_depth + 1, dtype=torch.double) for _ in range(2)
+    )
+    for row, (choices, remaining) in enumerate(zip(decisions, left, strict=True)):
+        sums[row].index_add_(0, choices.iteration, remaining.double())
+        counts[row].index_add_(0, choices.iteration, torch.ones_like(remaining).double())
     others = (sums.sum(0) - sums) / (counts.sum(0) - counts).clamp_min(1)
     return list(others.float())
 

@@ -131,7 +131,7 @@ class Steps:
                 source=spec.prompts,
                 sampling=bench.sampling(spec.rl.samples_per_prompt),
                 seed=derived_seed(self._course.seed, "step", step),
-                depths=step_requests(spec, prices, seed=self._course.seed, step=step),
+                depths=step_requests(spec, prices),
             )
         check_scored(groups, step=step)
         return StepRollouts(

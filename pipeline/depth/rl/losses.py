@@ -11,7 +11,7 @@ from torch import Tensor
 class Terms:
     """The parts of the loss, each a scalar, and what they say of the policy."""
 
-    policy: Tensor
+    policy: Tensor  # mean
     entropy: Tensor  # mean, nats
     kl: Tensor  # mean KL(policy || warm start), nats
     clipped_share: Tensor
@@ -24,7 +24,6 @@ def halting_terms(
     advantage: Tensor,
     behaviour_logprob: Tensor,
     reference_logit: Tensor,
-    weight: Tensor,
     clip: float,
 ) -> Terms:
     """PPO's clipped surrogate (arXiv 1707.06347, equation 7) on Bernoulli decisions to go on.
@@ -35,8 +34,6 @@ def halting_terms(
         advantage: [_N] of that decision.
         behaviour_logprob: [_N] of the decision under the policy before this step.
         reference_logit: [_N] of the warm start.
-        weight: [_N] of each decision in the mean; sums to 1, or less with off-policy decisions,
-            which weigh what the policy would have given them.
         clip: ratios outside 1 - clip to 1 + clip carry no further gain. Depth has its own: a
             token's depth is a product of several decisions, so its ratio is wilder than a token's.
     """
@@ -49,8 +46,8 @@ def halting_terms(
     kl = on * (F.logsigmoid(logit) - F.logsigmoid(reference_logit))
     kl = kl + off * (F.logsigmoid(-logit) - F.logsigmoid(-reference_logit))
     return Terms(
-        policy=-(weight * surrogate).sum(),
-        entropy=(weight * entropy).sum(),
-        kl=(weight * kl).sum(),
-        clipped_share=(weight * (ratio != bounded).float()).sum().detach(),
+        policy=-surrogate.mean(),
+        entropy=entropy.mean(),
+        kl=kl.mean(),
+        clipped_share=(ratio != bounded).float().mean().detach(),
     )

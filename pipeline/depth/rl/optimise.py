@@ -23,7 +23,6 @@ class Batch:
 
     features: Features
     advantage: Tensor  # [_N] reward points
-    forced: Tensor  # [_N] bool, imposed and not drawn from the policy
 
 
 def head_optimizer(head: HaltingPolicy, *, lr: float) -> AdamW:
@@ -44,9 +43,7 @@ def improve(
 ) -> dict[str, float]:
     """Several epochs over one step's decisions; `head` and `optimizer` change in place.
 
-    The behaviour is the head as it is on entry. A forced token was imposed with probability 1, so
-    its decisions weigh what the head would have given its depth: truncated importance sampling
-    of whole tokens. By the decision, the many of a token forced deep would outvote all others.
+    The behaviour is the head as it is on entry.
 
     Returns:
         policy (loss), entropy and kl to the `reference` (nats per decision), clipped_share,
@@ -54,7 +51,6 @@ def improve(
     """
     features = batch.features
     behaviour = decision_logprob(all_logits(features, head, device=device), features.goes_on)
-    weights = torch.where(batch.forced, _token_probability(features, behaviour), 1.0)
     reference_logit = all_logits(features, reference, device=device)
     unit = 1.0 / (max_depth * spec.ref_tokens)  # an iteration's cost at lambda = 1
     steps: list[tuple[float, ...]] = []
@@ -66,7 +62,6 @@ def improve(
             advantage=batch.advantage[order].to(device),
             behaviour_logprob=behaviour[order].to(device),
             reference_logit=reference_logit[order].to(device),
-            weight=(weights[order] / len(order)).to(device),
             clip=spec.clip,
         )
         optimizer.zero_grad()
@@ -78,14 +73,6 @@ def improve(
     names = ("policy", "entropy", "kl", "clipped_share", "grad_norm")
     means = torch.tensor(steps, dtype=torch.double).mean(dim=0).tolist()
     return dict(zip(names, means, strict=True))
-
-
-def _token_probability(features: Features, logprob: Tensor) -> Tensor:
-    """[_N] probability of the depth of each decision's token, from its decisions' [_N]."""
-    key = features.rollout * (int(features.token.max()) + 1) + features.token
-    _, where = key.unique(return_inverse=True)
-    sums = torch.zeros(int(where.max()) + 1).index_add_(0, where, logprob)
-    return sums.exp()[where]
 
 
 def _minibatches(count: int, *, spec: RlUpdate, seed: int) -> Iterable[Tensor]:

@@ -41,8 +41,7 @@ def update(
 ) -> dict[str, Any]:
     """Improve the head on one step's scored rollouts and write head and optimizer to `new_state`.
 
-    Members without `depth_logprobs` count as forced; members without a reward are left out. The
-    result depends on the arguments and files alone.
+    Members without a reward are left out. The result depends on the arguments and files alone.
 
     Args:
         rollouts: parquet of the step's members, by group.
@@ -57,8 +56,8 @@ def update(
         left_out, alarms (sentences).
 
     Raises:
-        ValueError: no member has a reward, or one lacks depths or a price; a state of another
-            step than `spec.step - 1`.
+        ValueError: no member has a reward, or one lacks a price or depths that the policy drew; a
+            state of another step than `spec.step - 1`.
     """
     with head_process(job) as model:
         everyone = read_scored(rollouts)
@@ -109,31 +108,29 @@ def export_head(job: HeadJob, state: Path) -> Path:
 
 
 def logprob_gap(features: Features, logit: Tensor, runs: Sequence[Rollout]) -> float:
-    """The largest difference between engine and replay in a token's depth log-probability, nats.
-
-    0 where nothing was recorded.
-    """
-    gaps = [0.0]
-    for (rollout, token), replayed in token_logprobs(features, logit).items():
-        recorded = runs[rollout].depth_logprobs
-        if recorded is not None:
-            gaps.append(abs(recorded[token] - replayed))
-    return max(gaps)
+    """The largest difference between engine and replay in a token's depth log-probability, nats."""
+    return max(
+        abs((runs[rollout].depth_logprobs or ())[token] - replayed)
+        for (rollout, token), replayed in token_logprobs(features, logit).items()
+    )
 
 
 def _member(scored: Scored, spec: RlUpdate) -> Member:
     run = scored.rollout
-    if run.depths is None or run.group not in spec.log_prices or scored.reward is None:
+    if run.depths is None or run.depth_logprobs is None or scored.reward is None:
         raise ValueError(
-            f"the rollout {run.prompt_id}/{run.sample} lacks depths or a price: generate it with "
-            "a recurrent model, and name its group in log_prices"
+            f"the rollout {run.prompt_id}/{run.sample} lacks depths that a policy drew: ask a "
+            "recurrent model for it by a request of rule policy, sampled"
+        )
+    if run.group not in spec.log_prices:
+        raise ValueError(
+            f"the rollout {run.prompt_id}/{run.sample} lacks a price: name its group in log_prices"
         )
     return Member(
         group=run.group,
         outcome=scored.reward,
         log_price=spec.log_prices[run.group],
         depths=run.depths,
-        forced=run.depth_logprobs is None,
     )
 
 
@@ -179,22 +176,16 @@ def _credited(
         solvability_floor=spec.solvability_floor,
         segment=job.segment,
     )
-    forced = torch.tensor([member.forced for member in members])
-    return Batch(
-        features=features, advantage=torch.cat(advantages), forced=forced[features.rollout]
-    )
+    return Batch(features=features, advantage=torch.cat(advantages))
 
 
 def _metrics(
     members: Sequence[Member], rewards: Sequence[float], *, job: HeadJob, spec: RlUpdate
 ) -> dict[str, Any]:
-    pairs = list(zip(members, rewards, strict=True))
-    pairs = [(m, reward) for m, reward in pairs if not m.forced] or pairs
-    by_policy = [member for member, _ in pairs]
-    depths, prompts = [m.depths for m in by_policy], [m.group for m in by_policy]
+    depths, prompts = [m.depths for m in members], [m.group for m in members]
     mean, std, prompt_std = spread(depths, prompts)
     information, z = mutual_information(
-        depths, prompts, log_prices=[m.log_price for m in by_policy], seed=job.seed
+        depths, prompts, log_prices=[m.log_price for m in members], seed=job.seed
     )
     full = job.max_depth * spec.ref_tokens
     groups = grouped(members).values()
@@ -202,10 +193,10 @@ def _metrics(
         "depth_mean": mean,
         "depth_std": std,
         "depth_prompt_std": prompt_std,
-        "cost": sum(sum(m.depths) for m in by_policy) / full / len(by_policy),
-        "reward": sum(reward for _, reward in pairs) / len(pairs),
-        "reward_variance": variance_in_groups([(m.group, reward) for m, reward in pairs]),
-        "outcome_variance": variance_in_groups([(m.group, m.outcome) for m, _ in pairs]),
+        "cost": sum(map(sum, depths)) / full / len(members),
+        "reward": sum(rewards) / len(rewards),
+        "reward_variance": variance_in_groups(list(zip(prompts, rewards, strict=True))),
+        "outcome_variance": variance_in_groups([(m.group, m.outcome) for m in members]),
         "solvability": sum(solvability(group) for group in groups) / len(groups),
         "mutual_information": information,
         "alarms": alarms(depth_std=std, information_z=z),

@@ -11,28 +11,16 @@ from pipeline.depth.model.decisions import decisions_of
 from pipeline.depth.rl.advantage import Member, decision_advantages, peers_of, solvability
 
 
-def member(outcome: float, depths: list[int], *, group: str = "a", forced: bool = False) -> Member:
-    return Member(
-        group=group, outcome=outcome, log_price=math.log(0.5), depths=depths, forced=forced
-    )
+def member(outcome: float, depths: list[int], *, group: str = "a") -> Member:
+    return Member(group=group, outcome=outcome, log_price=math.log(0.5), depths=depths)
 
 
-def test_a_member_is_compared_with_the_others_that_the_policy_decided() -> None:
-    members = [member(1, [1]), member(0, [1]), member(0.4, [2]), member(0, [4], forced=True)]
+def test_a_member_is_compared_with_the_others_of_its_group() -> None:
+    members = [member(2, [1]), member(0, [1]), member(0.4, [2]), member(7, [4], group="b")]
     baselines = [peers.baseline for peers in peers_of(members)]
-    assert baselines == pytest.approx([0.2, 0.7, 0.5, 1.4 / 3])
+    assert baselines == pytest.approx([0.2, 1.2, 1.0, 0.0])
     solvabilities = [peers.solvability for peers in peers_of(members)]
-    assert solvabilities == pytest.approx([0.4 / 3, 1.4 / 3, 1 / 3, 1.4 / 3])
-
-
-def test_where_no_other_was_decided_the_forced_ones_are_the_baseline() -> None:
-    one, forced = member(1, [1]), member(0.4, [4], forced=True)
-    assert [peers.baseline for peers in peers_of([one, forced])] == [0.4, 1]
-    assert [peers.baseline for peers in peers_of([forced, member(0.8, [2], forced=True)])] == [
-        0.8,
-        0.4,
-    ]
-    assert peers_of([one, member(0.5, [1], group="b")])[0].baseline == 0.0
+    assert solvabilities == pytest.approx([0.2, 1.0, 1.0, 0.0])
 
 
 def test_solvability_stays_between_zero_and_one() -> None:
@@ -42,17 +30,16 @@ def test_solvability_stays_between_zero_and_one() -> None:
 
 
 def test_advantages_by_hand() -> None:
-    members = [member(1, [1, 3]), member(0, [2, 2]), member(0, [3, 3], forced=True)]
+    members = [member(1, [1, 3]), member(0, [2, 2]), member(0, [3, 3])]
     made = [decisions_of(m.depths, cap=3) for m in members]
     found = decision_advantages(members, made, max_depth=3, ref_tokens=2, solvability_floor=0.0)
-    # remaining iterations of the first: after 1: 0, 2; after 2: 1; of the second: 1, 1; 0, 0
+    # remaining iterations after 1 and after 2: 0, 2 and 1; 1, 1 and 0, 0; 2, 2 and 1, 1
     unit = 0.5 / 6  # of price; times what the others say of the prompt: 0, 1/2, 1/2
     assert found[0].tolist() == pytest.approx([1.0] * 3)
-    assert found[1].tolist() == pytest.approx([-1.0, -1.0 + unit / 2] * 2)
-    after_one, after_two = 2 - 1, 1 - 1 / 3
-    assert found[2].tolist() == pytest.approx(
-        [-0.5 - unit / 2 * after_one, -0.5 - unit / 2 * after_two] * 2
-    )
+    for number, (after_one, after_two) in {1: (1 - 6 / 4, 0 - 1), 2: (2 - 1, 1 - 1 / 3)}.items():
+        assert found[number].tolist() == pytest.approx(
+            [-0.5 - unit / 2 * after_one, -0.5 - unit / 2 * after_two] * 2
+        )
 
 
 def test_a_group_that_agrees_still_feels_the_price_in_proportion() -> None:
@@ -116,7 +103,7 @@ def test_the_expected_gradient_is_that_of_outcome_less_price_times_iterations(
         members = [
             Member(
                 group="a", outcome=float(outcomes[i]), log_price=math.log(price),
-                depths=every[i], forced=False,
+                depths=every[i],
             )
             for i in group
         ]  # fmt: skip

@@ -114,7 +114,7 @@ def test_tokens_learn_from_the_policys_own_depths_alone(
     asked = setup.depths.request
     assert (asked.rule, asked.sampled, asked.depth, asked.prompt_depth) == ("policy", True, 4, 2)
     (heads,) = bench.asked
-    assert all([r.rule for r in group] == ["policy"] * 3 + ["fixed"] for group in heads.values())
+    assert all([r.rule for r in group] == ["policy"] * 4 for group in heads.values())
 
 
 def test_the_tokens_half_is_grpo_by_its_defaults(spec: DepthStage) -> None:

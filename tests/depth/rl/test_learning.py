@@ -194,25 +194,21 @@ def learn_labels(head: HaltingPolicy, *, labels: str = "best") -> None:
 
 
 def learn_outcomes(head: HaltingPolicy, *, hopeless: float = 0.0, floor: float = 0.2) -> None:
-    """Policy gradients on sampled depths, two members of each group forced."""
+    """Policy gradients on sampled depths."""
     generator = torch.Generator().manual_seed(4)
     reference, optimizer = copy.deepcopy(head), head_optimizer(head, lr=1e-2)
-    forced = torch.arange(PROMPTS * GROUP) % GROUP >= GROUP - 2
     for step in range(STEPS):
         toy = repeated(draw(PROMPTS, generator=generator, hopeless=hopeless), GROUP)
         drawn = torch.rand(PROMPTS, generator=generator).repeat_interleave(GROUP)
         log_price = LOW + (HIGH - LOW) * drawn
         depths = drawn_depths(chances_to_go_on(head, toy, log_price), generator=generator)
-        depths[GROUP - 1 :: GROUP] = R
-        depths[GROUP - 2 :: GROUP] = torch.randint(1, R, (PROMPTS, 1), generator=generator)
         members = [
-            Member(group=str(i // GROUP), outcome=o, log_price=p, depths=d, forced=f)
-            for i, (o, p, d, f) in enumerate(
+            Member(group=str(i // GROUP), outcome=o, log_price=p, depths=d)
+            for i, (o, p, d) in enumerate(
                 zip(
                     rewards(toy, depths).tolist(),
                     log_price.tolist(),
                     depths.tolist(),
-                    forced.tolist(),
                     strict=True,
                 )
             )
@@ -225,7 +221,7 @@ def learn_outcomes(head: HaltingPolicy, *, hopeless: float = 0.0, floor: float =
         improve(
             head,
             optimizer,
-            Batch(features=features, advantage=advantage, forced=forced[features.rollout]),
+            Batch(features=features, advantage=advantage),
             reference=reference,
             spec=update_spec(step),
             max_depth=R,

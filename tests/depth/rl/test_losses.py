@@ -33,10 +33,10 @@ def test_the_expected_gradient_is_the_analytic_policy_gradient() -> None:
             advantage=ACCURACY[depth - 1] - 0.4 - PRICE * (remaining - 0.8),  # any baselines
             behaviour_logprob=_logprob(logit, made.goes_on).detach(),
             reference_logit=torch.zeros_like(logit),
-            weight=torch.ones_like(logit),
             clip=0.2,
         )
-        found -= chance * torch.autograd.grad(terms.policy, logits, allow_unused=True)[0]
+        policy = len(logit) * terms.policy  # the sum over decisions
+        found -= chance * torch.autograd.grad(policy, logits, allow_unused=True)[0]
     assert found.tolist() == pytest.approx(wanted.tolist(), abs=1e-6)
 
 
@@ -63,7 +63,6 @@ def _terms(logit: Tensor, *, advantage: float, behaviour: float):  # noqa: ANN20
         advantage=torch.tensor([advantage]),
         behaviour_logprob=torch.tensor([behaviour]),
         reference_logit=torch.zeros(1),
-        weight=torch.ones(1),
         clip=0.2,
     )
 

@@ -1,4 +1,4 @@
-"""Forced tokens weigh what the policy would have given their depth."""
+"""The step on the head against the policy gradient worked by hand."""
 
 import math
 
@@ -49,7 +49,7 @@ def one_token(depth: int) -> Features:
     )
 
 
-def bias_gradient(depth: int, *, probability: float, forced: bool) -> float:
+def bias_gradient(depth: int, *, probability: float) -> float:
     """Gradient on the output's bias of a token that earned one point."""
     head = head_with(probability)
     features = one_token(depth)
@@ -58,11 +58,7 @@ def bias_gradient(depth: int, *, probability: float, forced: bool) -> float:
     improve(
         head,
         head_optimizer(head, lr=SPEC.lr),
-        Batch(
-            features=features,
-            advantage=torch.ones(len(features)),
-            forced=torch.full((len(features),), forced),
-        ),
+        Batch(features=features, advantage=torch.ones(len(features))),
         reference=head_with(probability),
         spec=SPEC,
         max_depth=DEPTH,
@@ -72,13 +68,10 @@ def bias_gradient(depth: int, *, probability: float, forced: bool) -> float:
     return float(gradient)
 
 
-@pytest.mark.parametrize(("depth", "chance"), [(4, 0.3**3), (2, 0.3 * 0.7), (1, 0.7)])
-def test_a_forced_tokens_gradient_is_its_own_by_its_chance(depth: int, chance: float) -> None:
-    own = bias_gradient(depth, probability=0.3, forced=False)
-    forced = bias_gradient(depth, probability=0.3, forced=True)
-    assert forced == pytest.approx(chance * own, rel=1e-4)
-
-
-def test_the_gradient_is_the_analytic_policy_gradient() -> None:
-    """Of mean log-probability: (3 (1 - p)) / 3 to go on at all three; the loss descends."""
-    assert bias_gradient(4, probability=0.3, forced=False) == pytest.approx(-0.7, rel=1e-4)
+@pytest.mark.parametrize(
+    ("depth", "gradient"),
+    [(4, 3 * 0.7 / 3), (2, (0.7 - 0.3) / 2), (1, -0.3)],
+)
+def test_the_gradient_is_the_analytic_policy_gradient(depth: int, gradient: float) -> None:
+    """Of mean log-probability: 1 - p for going on, -p for stopping; the loss descends."""
+    assert bias_gradient(depth, probability=0.3) == pytest.approx(-gradient, rel=1e-4)

@@ -40,23 +40,22 @@ def spec(log_prices: dict[str, float], **changes: Any) -> RlUpdate:
 
 def test_a_step_changes_the_head_and_says_how(
     make_job: MakeJob,
-    rollouts: list[Rollout],
+    drawn: list[Rollout],
     make_scored: MakeScored,
     log_prices: dict[str, float],
     tmp_path: Path,
 ) -> None:
     job, new = make_job(), tmp_path / "state" / "0.safetensors"
-    scored = make_scored(rollouts)
+    scored = make_scored(drawn)
     found = policy_update.update(
         job, scored, state=None, new_state=new, reference=job.model, spec=spec(log_prices)
     )
     assert found["logprob_gap"] < 1e-4
     assert found["members"] == 12
     assert found["left_out"] == 0
-    own = [r for r in rollouts if r.depth_logprobs is not None]
-    depths = [d for r in own for d in r.depths or ()]
+    depths = [d for r in drawn for d in r.depths or ()]
     assert found["depth_mean"] == pytest.approx(sum(depths) / len(depths))
-    cost = sum(sum(r.depths or ()) for r in own) / len(own) / (job.max_depth * 8.0)
+    cost = sum(sum(r.depths or ()) for r in drawn) / len(drawn) / (job.max_depth * 8.0)
     assert found["cost"] == pytest.approx(cost)
     assert found["reward"] == pytest.approx(0.5)
     assert found["entropy"] > 0
@@ -70,12 +69,12 @@ def test_a_step_changes_the_head_and_says_how(
 
 def test_steps_repeat_and_go_on_from_their_file(
     make_job: MakeJob,
-    rollouts: list[Rollout],
+    drawn: list[Rollout],
     make_scored: MakeScored,
     log_prices: dict[str, float],
     tmp_path: Path,
 ) -> None:
-    job, scored = make_job(), make_scored(rollouts)
+    job, scored = make_job(), make_scored(drawn)
 
     def step(number: int, state: Path | None, name: str) -> Path:
         policy_update.update(
@@ -99,7 +98,7 @@ def test_steps_repeat_and_go_on_from_their_file(
 
 def test_price_alone_makes_the_policy_shallower(
     make_job: MakeJob,
-    rollouts: list[Rollout],
+    drawn: list[Rollout],
     make_scored: MakeScored,
     log_prices: dict[str, float],
     tmp_path: Path,
@@ -110,7 +109,7 @@ def test_price_alone_makes_the_policy_shallower(
         new = tmp_path / f"{reward}"
         policy_update.update(
             make_job(),
-            make_scored(rollouts, rewards=[reward] * len(rollouts)),
+            make_scored(drawn, rewards=[reward] * len(drawn)),
             state=None,
             new_state=new,
             reference=make_job().model,
@@ -123,8 +122,9 @@ def test_price_alone_makes_the_policy_shallower(
     assert drift(0.0) == 0.0
 
 
-def test_members_without_a_reward_are_left_out_and_without_a_price_refused(
+def test_members_without_a_reward_are_left_out_and_without_a_price_or_draws_refused(
     make_job: MakeJob,
+    drawn: list[Rollout],
     rollouts: list[Rollout],
     make_scored: MakeScored,
     log_prices: dict[str, float],
@@ -132,8 +132,10 @@ def test_members_without_a_reward_are_left_out_and_without_a_price_refused(
 ) -> None:
     job = make_job()
 
-    def run(rewards: list[float | None], prices: dict[str, float]) -> dict[str, Any]:
-        scored = make_scored(rollouts, rewards=rewards)
+    def run(
+        rewards: list[float | None], prices: dict[str, float], members: list[Rollout] = drawn
+    ) -> dict[str, Any]:
+        scored = make_scored(members, rewards=rewards)
         new = tmp_path / "state"
         return policy_update.update(
             job, scored, state=None, new_state=new, reference=job.model, spec=spec(prices)
@@ -141,17 +143,19 @@ def test_members_without_a_reward_are_left_out_and_without_a_price_refused(
 
     some: list[float | None] = [None, *[1.0] * 11]
     assert run(some, log_prices)["left_out"] == 1
-    with pytest.raises(ValueError, match=r"p2/0 lacks depths or a price"):
+    with pytest.raises(ValueError, match=r"p2/0 lacks a price"):
         run(some, {"p0": 0.0, "p1": 0.0})
+    with pytest.raises(ValueError, match=r"p0/2 lacks depths that a policy drew"):
+        run(some, log_prices, rollouts)
     with pytest.raises(ValueError, match="no member in .* has a reward"):
         run([None] * 12, log_prices)
 
 
 def test_an_expected_outcome_is_the_chance_at_the_depths_that_ran(
-    make_job: MakeJob, rollouts: list[Rollout]
+    make_job: MakeJob, drawn: list[Rollout]
 ) -> None:
     """Paid for their first token alone, members are worth the chance that they gave it."""
-    group = [r for r in rollouts if r.prompt_id == "p0"]
+    group = [r for r in drawn if r.prompt_id == "p0"]
     wanted = group[0].tokens[0]
     reference = Reference(answer=(wanted,), close=())  # it begins at once
     members = [
@@ -160,7 +164,6 @@ def test_an_expected_outcome_is_the_chance_at_the_depths_that_ran(
             outcome=float(run.tokens[0] == wanted),
             log_price=0.0,
             depths=run.depths or (),
-            forced=False,
         )
         for run in group
     ]
@@ -189,14 +192,14 @@ def test_an_expected_outcome_is_the_chance_at_the_depths_that_ran(
 
 def test_a_step_with_references_credits_less_luck(
     make_job: MakeJob,
-    rollouts: list[Rollout],
+    drawn: list[Rollout],
     make_scored: MakeScored,
     log_prices: dict[str, float],
     tmp_path: Path,
 ) -> None:
-    first = {r.prompt_id: r.tokens[0] for r in rollouts if r.sample == 0}
-    rewards: list[float | None] = [float(r.tokens[0] == first[r.prompt_id]) for r in rollouts]
-    job, scored = make_job(), make_scored(rollouts, rewards=rewards)
+    first = {r.prompt_id: r.tokens[0] for r in drawn if r.sample == 0}
+    rewards: list[float | None] = [float(r.tokens[0] == first[r.prompt_id]) for r in drawn]
+    job, scored = make_job(), make_scored(drawn, rewards=rewards)
 
     def report(references: dict[str, Reference] | None) -> dict[str, Any]:
         told = spec(log_prices, references=references)
