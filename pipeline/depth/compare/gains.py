@@ -37,8 +37,8 @@ def accuracies_at(curves: Mapping[str, Floats], mean_depth: float) -> dict[str, 
     costs = [stated_flops(draw, mean_depth) for draw in fixed]
     rows = {
         name: [
-            accuracy_on_line(draw, cost)
-            for draw, cost in zip(curve[:, useful(curve[0])], costs, strict=True)
+            accuracy_on_line(draw[useful(draw)], cost)
+            for draw, cost in zip(curve, costs, strict=True)
         ]
         for name, curve in curves.items()
         if name != FIXED
@@ -50,7 +50,7 @@ def accuracies_at(curves: Mapping[str, Floats], mean_depth: float) -> dict[str, 
 
 
 def useful(curve: Floats) -> NDArray[np.bool_]:
-    """[_K] which points of a method's curve [_K, 2] its line goes through: all settings of its own,
+    """[_K] which points of a curve [_K, 2] its line goes through: all settings of its own,
     and an end of the fixed depths unless one of them costs no more and is as accurate.
 
     Nobody who has such a setting would mix with that end. Of the settings themselves none is left
