@@ -50,8 +50,8 @@ def accuracies_at(curves: Mapping[str, Floats], mean_depth: float) -> dict[str, 
 
 
 def useful(curve: Floats) -> NDArray[np.bool_]:
-    """[_K] which points of a curve [_K, 2] its line goes through: all settings of its own,
-    and an end of the fixed depths unless one of them costs no more and is as accurate.
+    """[_K] which points of a curve [_K, 2] its line goes through: all settings of its own, and an
+    end of the fixed depths unless one of them costs no more and is as accurate.
 
     Nobody who has such a setting would mix with that end. Of the settings themselves none is left
     out, whatever its luck.

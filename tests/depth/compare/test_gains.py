@@ -93,11 +93,12 @@ def test_an_end_that_a_setting_beats_is_no_part_of_the_line() -> None:
 
 
 def test_every_draw_has_the_ends_that_hold_in_it() -> None:
-    """Answers cost as much as at depth 1 but for noise, so that in half of the draws a setting is
-    cheaper: no draw's line goes from it down to depth 1 and up again."""
+    """Answers cost a little more than at depth 1, but for noise, so that in half of the draws a
+    setting is cheaper: no draw's line goes from it down to depth 1 and up again."""
     fixed = problems(DEPTHS, np.linspace(0.1, 0.8, 8))
     policy = problems(np.array([1.0, 1.01]), np.array([0.6, 0.6]))
-    policy[..., 1] += np.random.default_rng(0).normal(0, 2, policy.shape[:2])
+    noise = np.random.default_rng(0).normal(0, 2, policy.shape[:2])
+    policy[..., 1] += noise - noise.mean(axis=0) + 0.01
     gains = compared(fixed, {"policy": policy}, resamples=50).gain_at
     assert all(gains[key]["fixed"]["ci_low"] > 0.3 for key in ("1.25", "1.5"))
 
