@@ -22,8 +22,8 @@ def step_requests(spec: DepthStage, prices: dict[str, float]) -> Depths:
     """The members of every group of a policy-gradient step: all by the policy, drawn at the group's
     price.
 
-    None runs at a depth that the policy would not have chosen: what it earned could be credited
-    to all of its tokens together alone, which teaches depth where one deep token would do.
+    None runs at an imposed depth: what such a member earns can only be credited to all of its
+    tokens at once, which teaches depth everywhere where a few deep tokens would do.
     """
     return {
         name: [policy_request(spec, log_price=price, sampled=True)] * spec.rl.samples_per_prompt
