@@ -31,7 +31,6 @@ def test_a_depth_stage_reads_three_sets_of_prompts_and_maybe_rows() -> None:
         ({"random_depth": {"lr": 1e-3}}, "name them: rows: PROMPTS.COLUMN"),
         ({"rl": {"price": [2.0, 1.0]}}, "is no range"),
         ({"rl": {"samples_per_prompt": 1}}, "samples_per_prompt"),
-        ({"rl": {"forced": 2}}, "every member of a group runs at the depths that the policy draws"),
         ({"pareto": {"baselines": ["kll"]}}, "kll"),
         ({"joint": {"rounds": 0}}, "joint.rounds"),
         ({"joint": {"kl": -0.1}}, "joint.kl"),
