@@ -73,8 +73,11 @@ def test_a_user_without_rights_runs_the_command() -> None:
     assert LINES.index("USER 1000") < LINES.index('ENTRYPOINT ["stepwell"]')
 
 
-def test_the_page_says_what_was_never_done() -> None:
+def test_the_page_says_what_was_not_tried_and_names_arguments_that_there_are() -> None:
     page = (ROOT / "pipeline" / "use" / "install.md").read_text()
-    assert "never been built" in page
-    assert re.findall(r"--build-arg (\w+)=(\w+)", page) == [("ENGINE", "gpu")]
-    assert "ENGINE" in arguments()
+    assert "have not been tried" in page
+    named = re.findall(r"--build-arg (\w+)=([\w.]+)", page)
+    assert named == [("ENGINE", "gpu"), ("PYTHON", "3.11")]
+    assert {name for name, _ in named} <= arguments().keys()
+    supported = SpecifierSet(PROJECT["project"]["requires-python"])
+    assert supported.contains(dict(named)["PYTHON"])
