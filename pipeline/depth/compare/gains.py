@@ -14,8 +14,6 @@ from pipeline.measure.pareto import Floats, accuracy_at, accuracy_on_line, upper
 from pipeline.measure.resampling import interval_of, sign_flip_p
 
 FIXED = "fixed"
-ENDS = (0, -1)
-"""Where a method's curve has the two ends of the fixed depths."""
 
 
 def stated_flops(fixed: Floats, mean_depth: float) -> float:
@@ -37,7 +35,7 @@ def accuracies_at(curves: Mapping[str, Floats], mean_depth: float) -> dict[str, 
     costs = [stated_flops(draw, mean_depth) for draw in fixed]
     rows = {
         name: [
-            accuracy_on_line(draw[useful(draw)], cost)
+            accuracy_on_line(draw[points_on_line(draw)], cost)
             for draw, cost in zip(curve, costs, strict=True)
         ]
         for name, curve in curves.items()
@@ -49,7 +47,7 @@ def accuracies_at(curves: Mapping[str, Floats], mean_depth: float) -> dict[str, 
     return {name: np.array(row) for name, row in {FIXED: mixed, **rows}.items()}
 
 
-def useful(curve: Floats) -> NDArray[np.bool_]:
+def points_on_line(curve: Floats) -> NDArray[np.bool_]:
     """[_K] which points of a curve [_K, 2] its line goes through: all settings of its own, and an
     end of the fixed depths unless one of them costs no more and is as accurate.
 
@@ -58,7 +56,7 @@ def useful(curve: Floats) -> NDArray[np.bool_]:
     """
     own = curve[1:-1]
     kept = np.ones(len(curve), dtype=bool)
-    for end in ENDS:
+    for end in (0, -1):  # of the fixed depths
         cost, accuracy = curve[end]
         kept[end] = not ((own[:, 0] <= cost) & (own[:, 1] >= accuracy)).any()
     return kept
@@ -76,7 +74,7 @@ def gains_at(
     """
     accuracies = accuracies_at(curves, mean_depth)
     cost = stated_flops(curves[FIXED][0], mean_depth)
-    of_seeds = [accuracy_on_line(curve[useful(curve)], cost) for curve in by_seed]
+    of_seeds = [accuracy_on_line(curve[points_on_line(curve)], cost) for curve in by_seed]
     return {
         name: _gain(accuracies[policy] - accuracy, [own - float(accuracy[0]) for own in of_seeds])
         for name, accuracy in accuracies.items()

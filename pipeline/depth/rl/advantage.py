@@ -28,20 +28,12 @@ class Member:
     depths: Sequence[int]  # [_T]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Peers:
-    """What the other members of its group say of a member's prompt."""
-
-    baseline: float  # mean outcome
-    solvability: float  # the same, in [0, 1]
-
-
-def peers_of(members: Sequence[Member]) -> list[Peers]:
-    """Of each member, in order; of one alone in its group the baseline is 0, which is as unbiased
-    and only noisier."""
+def baselines_of(members: Sequence[Member]) -> list[float]:
+    """The mean outcome of the others in each member's group; 0 for one alone in its group, which is
+    as unbiased and only noisier."""
     groups = grouped(members)
     return [
-        _peers([other for other in groups[member.group] if other is not member])
+        _mean([other.outcome for other in groups[member.group] if other is not member])
         for member in members
     ]
 
@@ -56,7 +48,7 @@ def grouped(members: Sequence[Member]) -> dict[str, list[Member]]:
 
 def solvability(members: Sequence[Member]) -> float:
     """Mean outcome, in [0, 1]: how far a prompt is within reach; 0 of nobody."""
-    return min(max(_mean([m.outcome for m in members]), 0.0), 1.0)
+    return _share(_mean([m.outcome for m in members]))
 
 
 def decision_advantages(
@@ -88,18 +80,14 @@ def decision_advantages(
     ]
     typical = _typical_remainders(decisions, left, max_depth=max_depth)
     advantages = []
-    for member, peers, choices, remaining, others in zip(
-        members, peers_of(members), decisions, left, typical, strict=True
+    for member, baseline, choices, remaining, others in zip(
+        members, baselines_of(members), decisions, left, typical, strict=True
     ):
-        weight = solvability_floor + (1 - solvability_floor) * peers.solvability
+        weight = solvability_floor + (1 - solvability_floor) * _share(baseline)
         price = math.exp(member.log_price) * weight / (max_depth * ref_tokens)
         excess = remaining - others[choices.iteration]
-        advantages.append((member.outcome - peers.baseline) - price * excess)
+        advantages.append((member.outcome - baseline) - price * excess)
     return advantages
-
-
-def _peers(others: Sequence[Member]) -> Peers:
-    return Peers(baseline=_mean([m.outcome for m in others]), solvability=solvability(others))
 
 
 def _typical_remainders(
@@ -118,6 +106,10 @@ def _typical_remainders(
         counts[row].index_add_(0, choices.iteration, torch.ones_like(remaining).double())
     others = (sums.sum(0) - sums) / (counts.sum(0) - counts).clamp_min(1)
     return list(others.float())
+
+
+def _share(outcome: float) -> float:
+    return min(max(outcome, 0.0), 1.0)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -109,10 +109,12 @@ def export_head(job: HeadJob, state: Path) -> Path:
 
 def logprob_gap(features: Features, logit: Tensor, runs: Sequence[Rollout]) -> float:
     """The largest difference between engine and replay in a token's depth log-probability, nats."""
-    return max(
-        abs((runs[rollout].depth_logprobs or ())[token] - replayed)
-        for (rollout, token), replayed in token_logprobs(features, logit).items()
-    )
+    gaps = []
+    for (rollout, token), replayed in token_logprobs(features, logit).items():
+        recorded = runs[rollout].depth_logprobs
+        assert recorded is not None  # a member without is refused
+        gaps.append(abs(recorded[token] - replayed))
+    return max(gaps)
 
 
 def _member(scored: Scored, spec: RlUpdate) -> Member:

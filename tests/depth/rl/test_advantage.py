@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.depth.model.decisions import decisions_of
-from pipeline.depth.rl.advantage import Member, decision_advantages, peers_of, solvability
+from pipeline.depth.rl.advantage import Member, baselines_of, decision_advantages, solvability
 
 
 def member(outcome: float, depths: list[int], *, group: str = "a") -> Member:
@@ -17,10 +17,7 @@ def member(outcome: float, depths: list[int], *, group: str = "a") -> Member:
 
 def test_a_member_is_compared_with_the_others_of_its_group() -> None:
     members = [member(2, [1]), member(0, [1]), member(0.4, [2]), member(7, [4], group="b")]
-    baselines = [peers.baseline for peers in peers_of(members)]
-    assert baselines == pytest.approx([0.2, 1.2, 1.0, 0.0])
-    solvabilities = [peers.solvability for peers in peers_of(members)]
-    assert solvabilities == pytest.approx([0.2, 1.0, 1.0, 0.0])
+    assert baselines_of(members) == pytest.approx([0.2, 1.2, 1.0, 0.0])
 
 
 def test_solvability_stays_between_zero_and_one() -> None:
@@ -42,8 +39,10 @@ def test_advantages_by_hand() -> None:
         )
 
 
-def test_a_group_that_agrees_still_feels_the_price_in_proportion() -> None:
-    members = [member(1, [1, 1]), member(1, [3, 3])]
+@pytest.mark.parametrize("outcome", [1, 2])
+def test_a_group_that_agrees_still_feels_the_price_in_proportion(outcome: float) -> None:
+    """Once, also where rewards go over 1."""
+    members = [member(outcome, [1, 1]), member(outcome, [3, 3])]
     made = [decisions_of(m.depths, cap=3) for m in members]
     found = torch.cat(
         decision_advantages(members, made, max_depth=3, ref_tokens=2, solvability_floor=0.0)
