@@ -10,7 +10,7 @@ export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-faults slow check bench bench-depth bench-grpo bench-policy clean
+.PHONY: help setup quickstart test test-faults test-gpu slow check bench bench-depth bench-grpo bench-policy clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -22,10 +22,13 @@ quickstart: setup ## the whole flow on a tiny model, on two CPU cores
 	@$(BIN)/stepwell run quickstart
 
 test: setup ## all tests but the slow ones, in two processes
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-faults: setup ## runs killed, stopped and damaged at named instants: 40 minutes
 	@$(BIN)/python -m pytest -m faults tests/faults
+
+test-gpu: setup ## what needs an NVIDIA GPU; skipped in words where there is none
+	@$(BIN)/python -m tests.gpu.pieces
 
 slow: setup ## the slow tests: minutes each
 	@$(BIN)/python -m pytest -m slow

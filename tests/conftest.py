@@ -169,6 +169,22 @@ FAMILIES = {
 
 MakeFamily = Callable[..., Path]
 
+LONGEST_FIRST = (
+    "test_run.py",
+    "faults/test_faults.py",
+    "test_run_start.py",
+    "test_api.py",
+    "test_stopping.py",
+)
+"""Files of a minute and more: one that began last would run alone."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long files come first, the others in their order."""
+    here = Path(__file__).parent
+    places = {here / name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test with the argument `family_name` runs for every family."""

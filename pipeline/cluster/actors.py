@@ -1,11 +1,13 @@
 """The actors: thin shells over classes that work without Ray, each with a log of its own."""
 
+import gc
 import importlib
 import json
 import os
 import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +19,20 @@ from pipeline.cluster.places import interface_of
 from pipeline.cluster.setups import GrpoSetup, PreferenceSetup, ServiceSetup
 from pipeline.generate.chat import load_chat
 from pipeline.generate.client import Slice, Weights, slice_of
-from pipeline.generate.engine import WHOLE, Engine, EngineSettings, Part, stream_chunks
+from pipeline.generate.engine import (
+    WHOLE,
+    Engine,
+    EngineSettings,
+    Part,
+    stream_chunks,
+)
 from pipeline.generate.groups import Group
-from pipeline.generate.journal import Journal
+from pipeline.generate.journal import Journal, StepRollouts
 from pipeline.generate.packed_weights import PackedWeights
 from pipeline.generate.service import Depths, RolloutService, Sampling
 from pipeline.generate.step_queue import StepQueue
 from pipeline.generate.steps import GrpoRollouts, PreferenceModel
+from pipeline.plan.engine_choice import Channel
 from pipeline.records import Prompt, Request, Rollout
 from pipeline.recurrent.explore import RIGHT_HEAD
 
@@ -91,6 +100,11 @@ class EngineActor(_Shell):
     def transfer(self, method: str, keywords: Mapping[str, Any], *, version: int) -> None:
         """One call of vLLM's weight transfer, on GPUs."""
         self._engine.transfer(method, keywords, version=version)
+
+    def sleep(self) -> None:
+        """Leave the GPU to its trainer until the engine is used again; nothing where none is."""
+        if self._engine is not None:
+            self._engine.sleep()
 
     def generate(self, requests: Sequence[Request], *, version: int) -> Iterator[list[Rollout]]:
         """Rollouts as they end, a few at a time."""
@@ -225,8 +239,9 @@ class ServiceActor(_Shell):
             depths=depths,
         )
 
-    def open_grpo(self, setup: GrpoSetup, scorer: Any) -> None:
-        """Serve the steps of a GRPO stage; `scorer` is the reward model's actor, if it has one."""
+    def open_grpo(self, setup: GrpoSetup, scorer: Any, *, shared_gpus: bool) -> None:
+        """Serve the steps of a GRPO stage; `scorer` is the reward model's actor, if it has one.
+        Engines on `shared_gpus` sleep between steps."""
         assert self._service is not None
         rollouts = GrpoRollouts(
             self._service,
@@ -239,28 +254,16 @@ class ServiceActor(_Shell):
             watch_reward=setup.watch_reward,
             depths=setup.depths,
         )
-        self._steps = StepQueue(rollouts.step)
+        self._steps = StepQueue(partial(self._step, rollouts) if shared_gpus else rollouts.step)
+
+    def _step(self, rollouts: GrpoRollouts, step: int) -> StepRollouts:
+        made = rollouts.step(step)
+        ray.get([engine.sleep.remote() for engine in self._engines])
+        return made
 
     def push_weights(self, packed: Sequence[Any], *, version: int) -> None:
         """Hand new weights to every engine. `packed` holds one object reference."""
         ray.get([e.load_weights.remote(packed[0], version=version) for e in self._engines])
-
-    def transfer(
-        self, method: str, keywords: Mapping[str, Any], version: int, *, gpus_per_engine: int
-    ) -> None:
-        """One call of vLLM's weight transfer on every engine at once."""
-        from pipeline.generate.transfer import for_engine
-
-        ray.get(
-            [
-                engine.transfer.remote(
-                    method,
-                    for_engine(method, keywords, engine=i, gpus_per_engine=gpus_per_engine),
-                    version=version,
-                )
-                for i, engine in enumerate(self._engines)
-            ]
-        )
 
     def begin(self, step: int) -> None:
         """Have a step made meanwhile."""
@@ -294,25 +297,44 @@ def _preference(
 class ServiceClient:
     """The service actor as a `RolloutClient`, in a trainer process.
 
-    Weights go to vLLM engines on GPUs by NCCL, and through the object store otherwise. There two
-    buckets are at a time, as they go straight to the engines: what passes on through another
-    process is freed late.
+    Weights go to vLLM engines on GPUs by NCCL, by CUDA IPC where they share the trainers', and
+    through the object store otherwise. There two buckets are at a time, as they go straight to the
+    engines: what passes on through another process is freed late.
 
         trainer   put 1 | put 2  | wait | put 3  | wait | ...
         engines         | load 1        | load 2        | load 3
     """
 
-    def __init__(self, service: Any, engines: Sequence[Any], *, gpus_per_engine: int) -> None:
+    def __init__(
+        self,
+        service: Any,
+        engines: Sequence[Any],
+        *,
+        channel: Channel = "store",
+        gpus_per_engine: int = 1,
+    ) -> None:
         self._service = service
-        self._gpus_per_engine = gpus_per_engine  # 0: the object store
+        self._channel: Channel = channel
+        self._gpus_per_engine = gpus_per_engine
         self._engines = engines
         self._sender: Any = None
 
-    def push_weights(self, weights: Weights, *, version: int) -> None:
-        """Have every engine take the weights."""
-        if self._gpus_per_engine:
-            self._nccl().push(weights, version=version)
-            return
+    def push_weights(self, weights: Weights, *, version: int, rank: int = 0) -> None:
+        """Have every engine take the weights. Every rank calls it."""
+        if self._channel == "ipc":
+            from pipeline.generate.transfer import leave_room
+
+            leave_room()
+            self._transfer(rank).push(weights, version=version)
+        elif rank > 0:
+            for _ in weights:  # each rank has shards of them
+                pass
+        elif self._channel == "nccl":
+            self._transfer(rank).push(weights, version=version)
+        else:
+            self._store(weights, version=version)
+
+    def _store(self, weights: Weights, *, version: int) -> None:
         from pipeline.generate.weights import pack
 
         loading: list[Any] = []
@@ -327,21 +349,30 @@ class ServiceClient:
             del bucket, reference  # not until the next one is made
         ray.get(loading)
 
-    def _nccl(self) -> Any:
+    def _transfer(self, rank: int) -> Any:
         if self._sender is None:
-            from pipeline.generate.transfer import NcclSender
+            from pipeline.generate.transfer import by_ipc, by_nccl
 
-            def call(method: str, keywords: Mapping[str, Any], version: int) -> None:
-                ray.get(
-                    self._service.transfer.remote(
-                        method, keywords, version, gpus_per_engine=self._gpus_per_engine
-                    )
-                )
-
-            address, port = _free_endpoint()
-            ranks = len(self._engines) * self._gpus_per_engine
-            self._sender = NcclSender(call, address=address, port=port, engine_ranks=ranks)
+            if self._channel == "ipc":
+                self._sender = by_ipc(self._call, rank=rank)
+            else:
+                address, port = _free_endpoint()
+                ranks = len(self._engines) * self._gpus_per_engine
+                self._sender = by_nccl(self._call, address=address, port=port, engine_ranks=ranks)
         return self._sender
+
+    def _call(self, method: str, keywords: Mapping[str, Any], version: int) -> None:
+        """One call of vLLM's weight transfer on every engine at once."""
+        from pipeline.generate.transfer import for_engine
+
+        gpus = self._gpus_per_engine
+        calls = [
+            engine.transfer.remote(
+                method, for_engine(keywords, engine=i, gpus_per_engine=gpus), version=version
+            )
+            for i, engine in enumerate(self._engines)
+        ]
+        ray.get(calls)
 
     def begin(self, step: int) -> None:
         """Have the service make a step meanwhile."""
@@ -368,7 +399,10 @@ class TrainerActor(_Shell):
         self, function: Callable[..., Any], arguments: Sequence[Any], keywords: Mapping[str, Any]
     ) -> Any:
         """Call a function in this process; it came by the name of its module and its own."""
-        return function(*arguments, **keywords)
+        try:
+            return function(*arguments, **keywords)
+        finally:
+            _free_gpu()
 
     def train(
         self, training: Callable[[], dict[str, Any]], environment: Mapping[str, str]
@@ -377,7 +411,18 @@ class TrainerActor(_Shell):
         os.environ.update(environment)
         if (interface := interface_of(ray.util.get_node_ip_address())) is not None:
             os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
-        return training()
+        try:
+            return training()
+        finally:
+            _free_gpu()
+
+
+def _free_gpu() -> None:
+    """An engine may share the GPU: what this process does not use is free for it."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def _free_endpoint() -> tuple[str, int]:

@@ -22,7 +22,12 @@ from pipeline.cluster.actors import (
 from pipeline.cluster.beats import Pulse, oom_kills
 from pipeline.cluster.clean_up import clean_up, ending, leave_behind
 from pipeline.cluster.deaths import death_in, eviction, failure_of, innermost, ray_failure
-from pipeline.cluster.places import places, rank_environment, thread_environment
+from pipeline.cluster.places import (
+    Place,
+    places,
+    rank_environment,
+    thread_environment,
+)
 from pipeline.cluster.ray_session import (
     ComponentDied,
     ComponentFailed,
@@ -39,6 +44,8 @@ from pipeline.generate.engine import EngineSettings
 from pipeline.generate.groups import Group
 from pipeline.generate.packed_weights import PackedWeights
 from pipeline.generate.service import Depths, Sampling
+from pipeline.plan.engine_choice import channel_of
+from pipeline.plan.placement import shares_gpus
 from pipeline.recipe.hardware import Hardware
 from pipeline.records import Prompt
 
@@ -66,7 +73,8 @@ class Cluster:
         Once `stopping` says so, what is awaited ends in Stopped; a training is told by its `poll`.
         """
         self._hardware = hardware
-        self._with_scorer = scorer
+        self._places = places(hardware, device=device, scorer=scorer)
+        self.shares_gpus = shares_gpus(hardware, device=device)
         self._stopping = stopping
         self._scorer: Any = None
         self._device = device
@@ -107,7 +115,7 @@ class Cluster:
 
         Raises ComponentFailed where there is no Ray to join, or less than the recipe asks for.
         """
-        bundles = places(self._hardware, device=self._device, scorer=self._with_scorer)
+        bundles = self._places.bundles
         join_ray(self._hardware.ray_address, bundles)
         address = self._hardware.ray_address
         self._ray_processes = ray_processes(address)
@@ -115,7 +123,7 @@ class Cluster:
         self._check_stop()
         growing = self._hardware.ray_address is not None
         self._placement = reserve(bundles, growing=growing, poll=self._check_stop)
-        self._service = self._actor(ServiceActor, "rollouts", bundle=0, threads=1, concurrency=16)
+        self._service = self._actor(ServiceActor, "rollouts", self._places.service, concurrency=16)
         self._service.warm.remote()
         self._start_trainers()
         for index in range(self._hardware.engines):
@@ -162,6 +170,7 @@ class Cluster:
         self, training: Callable[[], dict[str, Any]], *, poll: Callable[[], None] = lambda: None
     ) -> dict[str, Any]:
         """Run a training on every rank; rank 0's result. Raises ComponentFailed."""
+        self._let_engines_sleep()
         if len(self._trainers) > 1:  # a process group lives as long as its processes
             for trainer in self._trainers:
                 ray.kill(trainer)
@@ -184,24 +193,29 @@ class Cluster:
         return self.train(partial(training, self._rollout_client()), poll=poll)
 
     def _rollout_client(self) -> ServiceClient:
-        nccl = self._device == "cuda" and self._hardware.engine == "vllm"
-        gpus = self._hardware.gpus_per_engine if nccl else 0
-        return ServiceClient(self._service, self._engines, gpus_per_engine=gpus)
+        return ServiceClient(
+            self._service,
+            self._engines,
+            channel=channel_of(self._hardware, device=self._device),
+            gpus_per_engine=self._hardware.gpus_per_engine,
+        )
+
+    def _let_engines_sleep(self) -> None:
+        """Leave the GPUs to the trainers, where they share them; engines wake when used."""
+        if self.shares_gpus:
+            self.wait_all([engine.sleep.remote() for engine in self._engines])
 
     def call(self, function: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
         """Call a function of a light module in a trainer process, where the heavy ones load."""
+        self._let_engines_sleep()
         return self.wait(self._trainers[0].call.remote(function, arguments, keywords))
 
     def scorer(self, model: Path) -> Any:
         """The actor that scores with a reward model, started when it is first needed."""
         hw = self._hardware
         if self._scorer is None:
-            self._scorer = self._actor(
-                ScorerActor,
-                "scorer",
-                bundle=1 + hw.ranks + hw.engines,
-                threads=hw.engine_threads,
-            )
+            assert self._places.scorer is not None
+            self._scorer = self._actor(ScorerActor, "scorer", self._places.scorer)
         load = self._scorer.load.remote(model, device=self._device, threads=hw.engine_threads)
         self.wait(load)
         return self._scorer
@@ -292,41 +306,30 @@ class Cluster:
         return self._oom_kills > before
 
     def _start_trainers(self) -> None:
-        hw = self._hardware
         self._trainers = [
-            self._actor(TrainerActor, f"trainer-{i}", bundle=1 + i, threads=hw.rank_threads)
-            for i in range(hw.ranks)
+            self._actor(TrainerActor, f"trainer-{i}", place)
+            for i, place in enumerate(self._places.ranks)
         ]
         for trainer in self._trainers:
             trainer.warm.remote()
 
     def _start_engine(self, index: int) -> None:
-        hw = self._hardware
-        actor = self._actor(
-            EngineActor,
-            f"engine-{index}",
-            bundle=1 + hw.ranks + index,
-            threads=hw.engine_threads,
-        )
-        actor.warm.remote(hw.engine)
+        actor = self._actor(EngineActor, f"engine-{index}", self._places.engines[index])
+        actor.warm.remote(self._hardware.engine)
         self._engines[index : index + 1] = [actor]
 
-    def _actor(
-        self, kind: Any, name: str, *, bundle: int, threads: int, concurrency: int = 1
-    ) -> Any:
+    def _actor(self, kind: Any, name: str, place: Place, *, concurrency: int = 1) -> Any:
         assert self._placement is not None
-        gpu = self._device == "cuda" and kind is not ServiceActor
-        gpus = self._hardware.gpus_per_engine if kind is EngineActor else 1
         actor = kind.options(
-            num_cpus=1 if kind is ServiceActor else threads,
-            num_gpus=gpus if gpu else 0,
+            num_cpus=place.cpus,
+            num_gpus=place.gpus,
             max_concurrency=concurrency,
             scheduling_strategy=PlacementGroupSchedulingStrategy(
                 placement_group=self._placement,
-                placement_group_bundle_index=bundle,
+                placement_group_bundle_index=place.bundle,
                 placement_group_capture_child_tasks=True,
             ),
-            runtime_env={"env_vars": thread_environment(threads, self._device)},
+            runtime_env={"env_vars": thread_environment(place.cpus, self._device)},
         ).remote(self._logs / f"{name}.log")
         self._names[actor._actor_id.hex()] = name
         return actor
@@ -365,4 +368,6 @@ class Serving:
         """Serve the steps of a GRPO stage."""
         preference = setup.preference
         scorer = None if preference is None else self._cluster.scorer(preference.model)
-        self._cluster.wait(self._service.open_grpo.remote(setup, scorer))
+        self._cluster.wait(
+            self._service.open_grpo.remote(setup, scorer, shared_gpus=self._cluster.shares_gpus)
+        )

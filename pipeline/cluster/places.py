@@ -1,26 +1,70 @@
 """What each process of a run needs of a machine, and the environment that it starts in."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+
 import psutil
 
+from pipeline.plan.placement import shares_gpus
 from pipeline.recipe.hardware import Hardware
 
+SHARED_GPU = 0.5  # what a trainer and an engine that share a GPU take of it
 
-def places(hardware: Hardware, *, device: str, scorer: bool) -> list[dict[str, float]]:
-    """What each process of a run needs, in this order: the service, ranks, engines, the scorer."""
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """What one process takes of a bundle, which is what Ray reserves on one node."""
+
+    bundle: int
+    cpus: int
+    gpus: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Those of a run's processes."""
+
+    service: Place
+    ranks: Sequence[Place]
+    engines: Sequence[Place]
+    scorer: Place | None
+
+    @property
+    def bundles(self) -> list[dict[str, float]]:
+        """What to reserve, by index."""
+        scorers = [self.scorer] if self.scorer else []
+        bundles: dict[int, dict[str, float]] = {}
+        for place in (self.service, *self.ranks, *self.engines, *scorers):
+            bundle = bundles.setdefault(place.bundle, {})
+            for kind, size in (("CPU", place.cpus), ("GPU", place.gpus)):
+                if size:
+                    bundle[kind] = bundle.get(kind, 0.0) + size
+        return list(bundles.values())
+
+
+def places(hardware: Hardware, *, device: str, scorer: bool) -> Places:
+    """Of a run whose placement holds (`pipeline.plan.placement`). A bundle each, but trainers and
+    engines that share GPUs are two by two in one."""
     gpu = device == "cuda"
-    rank = _bundle(hardware.rank_threads, gpus=1 if gpu else 0)
-    engine = _bundle(hardware.engine_threads, gpus=hardware.gpus_per_engine if gpu else 0)
-    reader = _bundle(hardware.engine_threads, gpus=1 if gpu else 0)
-    return [
-        {"CPU": 1.0},
-        *[dict(rank) for _ in range(hardware.ranks)],
-        *[dict(engine) for _ in range(hardware.engines)],
-        *([reader] if scorer else []),
+    shared = shares_gpus(hardware, device=device)
+    own = SHARED_GPU if shared else float(gpu)
+    free = count()
+    service = Place(bundle=next(free), cpus=1, gpus=0.0)
+    ranks = [
+        Place(bundle=next(free), cpus=hardware.rank_threads, gpus=own)
+        for _ in range(hardware.ranks)
     ]
-
-
-def _bundle(cpus: int, *, gpus: int) -> dict[str, float]:
-    return {"CPU": float(cpus)} | ({"GPU": float(gpus)} if gpus else {})
+    engines = [
+        Place(
+            bundle=ranks[i].bundle if shared else next(free),
+            cpus=hardware.engine_threads,
+            gpus=own * hardware.gpus_per_engine,
+        )
+        for i in range(hardware.engines)
+    ]
+    reader = Place(bundle=next(free), cpus=hardware.engine_threads, gpus=float(gpu))
+    return Places(service=service, ranks=ranks, engines=engines, scorer=reader if scorer else None)
 
 
 def thread_environment(threads: int, device: str) -> dict[str, str]:

@@ -41,8 +41,9 @@ class Weights(Protocol):
 class RolloutClient(Protocol):
     """Rollouts by step, at weights that the trainer pushed."""
 
-    def push_weights(self, weights: Weights, *, version: int) -> None:
-        """Give every engine these weights. Raises what an engine raised; then none has them."""
+    def push_weights(self, weights: Weights, *, version: int, rank: int) -> None:
+        """Give every engine these weights; every rank calls it. Raises what an engine raised; then
+        none has them."""
         ...
 
     def begin(self, step: int) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from pipeline.errors import RunFailed
+from pipeline.plan.engine_choice import Channel
 from pipeline.records import Request, Rollout
 
 
@@ -61,6 +62,7 @@ class EngineSettings:
     gpus: int
     gpu_memory_fraction: float
     engine: Literal["vllm", "native"] = "vllm"
+    channel: Channel = "store"
     own_code: bool = False  # the recipe lets the model run the code that its folder brings along
 
 

@@ -71,8 +71,11 @@ class VllmEngine:
         if settings.device != "cpu":
             options["gpu_memory_utilization"] = settings.gpu_memory_fraction
             options["tensor_parallel_size"] = settings.gpus
-            options["weight_transfer_config"] = {"backend": "nccl"}
+            if settings.channel != "store":
+                options["weight_transfer_config"] = {"backend": settings.channel}
+            options["enable_sleep_mode"] = settings.channel == "ipc"
         self.version: int | None = version
+        self._asleep = False
         self._in_process = settings.gpus == 1
         self._engine: Any = LLM(
             model=str(model),
@@ -103,6 +106,7 @@ class VllmEngine:
         exploration.
         """
         check_version(self.version, asked=version)
+        self._wake()
         in_flight = {str(i): _InFlight(request, version) for i, request in enumerate(requests)}
         for one in in_flight.values():
             one.depth = self._depth(one.request)
@@ -128,6 +132,7 @@ class VllmEngine:
         """Replace the weights in place. vLLM's CPU path repacks weights at load, so they go
         through its reload, layer by layer, which repacks a layer once it is whole."""
         self.version = None
+        self._wake()
         tensors = weights
         if not self._in_process:  # each worker is sent all of them
             from vllm.config import set_current_vllm_config
@@ -140,12 +145,25 @@ class VllmEngine:
 
     def transfer(self, method: str, keywords: Mapping[str, Any], *, version: int) -> None:
         """One call of vLLM's weight transfer (GPUs; `pipeline.generate.transfer`)."""
+        self._wake()
         if method == "start_weight_update":
             self.version = None
         self._engine.collective_rpc(method, kwargs=dict(keywords))
         if method == "finish_weight_update":
             self._engine.reset_prefix_cache()
             self.version = version
+
+    def sleep(self) -> None:
+        """Leave the GPU to others until the engine is used: weights wait in the machine's memory,
+        keys and values are dropped (vLLM's level 1). Where weights came by CUDA IPC alone."""
+        if not self._asleep:
+            self._engine.sleep(level=1)
+            self._asleep = True
+
+    def _wake(self) -> None:
+        if self._asleep:
+            self._engine.wake_up()
+            self._asleep = False
 
     def _depth(self, request: Request) -> DepthRequest | None:
         """How the request's depths are chosen; None for a dense model."""

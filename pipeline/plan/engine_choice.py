@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.plan.model_origin import first_source, stored_config
+from pipeline.plan.placement import shares_gpus
 from pipeline.recipe.hardware import Hardware
 from pipeline.recipe.model_source import ModelSource
 from pipeline.recipe.schema import Recipe, Stage
@@ -23,6 +24,10 @@ NATIVE_HIDDEN = {MODEL_TYPE: 256, **dict.fromkeys(DENSE_TYPES, 576)}
 """The widest models that the native engine samples from, by `model_type`."""
 
 Choice = Literal["vllm", "native"]
+
+Channel = Literal["store", "nccl", "ipc"]
+"""How weights travel from trainers to engines: through Ray's object store, over NCCL to GPUs of
+their own, or in the memory of the GPU that both share (CUDA IPC)."""
 
 
 def engine_for(hardware: Hardware, config: Mapping[str, Any], *, device: str) -> Choice:
@@ -43,6 +48,13 @@ def engine_for(hardware: Hardware, config: Mapping[str, Any], *, device: str) ->
         and rope.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0)) == 1.0
     )
     return "native" if native else "vllm"
+
+
+def channel_of(hardware: Hardware, *, device: str) -> Channel:
+    """How weights travel from trainers to engines."""
+    if device != "cuda" or hardware.engine == "native":
+        return "store"
+    return "ipc" if shares_gpus(hardware, device=device) else "nccl"
 
 
 def planned_engines(recipe: Recipe, stage: Stage, *, device: str) -> list[str]:

@@ -1,11 +1,14 @@
 """Stages that cannot fit on the recipe's GPUs, with the numbers and what would fit."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline.plan.estimate import stage_memory, stage_shape
 from pipeline.plan.gpu_memory import gpu_memory_gib
 from pipeline.plan.memory import GIB, RankMemory
+from pipeline.plan.placement import shares_gpus
+from pipeline.plan.stage_memory import PROCESS_GIB
 from pipeline.plan.stage_plan import PlanError
 from pipeline.recipe.schema import Recipe, Stage
 from pipeline.recipe.stage_base import Training
@@ -22,13 +25,18 @@ def memory_mistakes(recipe: Recipe, name: str, stage: Stage, *, device: str) -> 
     except PlanError:  # a batch that cannot be split is a mistake of its own
         return
     gpu = gpu_memory_gib(recipe.hardware)
-    if rank is not None and rank.total > gpu:
+    shared = shares_gpus(recipe.hardware, device=device)
+    room = gpu - PROCESS_GIB[device] if shared else gpu
+    if rank is not None and rank.total > room:
+        beside = f", of which a sleeping engine holds {PROCESS_GIB[device]:g}" if shared else ""
         yield (
             f"stages.{name}: a trainer needs {rank.total:.1f} GiB ({parts_text(rank)}), and a GPU "
-            f"has {gpu:g} (hardware.gpu_memory_gib); {_remedy(recipe, name, stage, gpu)}"
+            f"has {gpu:g} (hardware.gpu_memory_gib){beside}; {_remedy(recipe, name, stage, room)}"
         )
     if engine is None:
         return
+    if shared and rank is not None:
+        yield from _sampling_mistakes(recipe, name, rank, gpu=gpu)
     if engine.sequences is not None and engine.sequences < 1:
         room = recipe.hardware.gpu_memory_fraction * gpu
         yield (
@@ -37,6 +45,19 @@ def memory_mistakes(recipe: Recipe, name: str, stage: Stage, *, device: str) -> 
             f"{stage.longest_completion:,} tokens {engine.sequence:.1f}; raise "
             "hardware.gpus_per_engine, or lower max_tokens"
         )
+
+
+def _sampling_mistakes(recipe: Recipe, name: str, rank: RankMemory, *, gpu: float) -> Iterator[str]:
+    """A trainer's states and the share of an engine that are more than the GPU of both."""
+    share = recipe.hardware.gpu_memory_fraction
+    if rank.resident + share * gpu <= gpu:
+        return
+    most = max(math.floor(100 * (1 - rank.resident / gpu)) / 100, 0.0)
+    yield (
+        f"stages.{name}: while its engine samples a trainer holds {rank.resident:.1f} GiB of a GPU "
+        f"of {gpu:g}, and hardware.gpu_memory_fraction gives the engine {share * gpu:.1f}; "
+        + (f"set it to {most:g} at most" if most else "set hardware.layout: separate")
+    )
 
 
 def scorer_mistakes(recipe: Recipe, *, device: str) -> Iterator[str]:

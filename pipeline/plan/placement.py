@@ -1,7 +1,8 @@
 """Which processes of a run go on which node: counted by GPUs and CPU cores, before anything runs.
 
 An engine's GPUs, its tensor parallel group, lie in one node. Engines take their places first, since
-they are the largest; trainers and the reward model take what is left.
+they are the largest; trainers and the reward model take what is left. Colocated engines have one
+GPU each, which is a trainer's.
 """
 
 from collections.abc import Iterator
@@ -41,6 +42,8 @@ def placement_of(recipe: Recipe, *, device: str) -> Placement:
 def placement_mistakes(recipe: Recipe, *, device: str) -> Iterator[str]:
     """What does not fit on the nodes, with numbers."""
     hardware = recipe.hardware
+    if hardware.layout == "colocated":
+        yield from _colocation_mistakes(recipe, device=device)
     if device != "cuda":
         return
     node = hardware.gpus_per_node
@@ -61,10 +64,40 @@ def placement_mistakes(recipe: Recipe, *, device: str) -> Iterator[str]:
         )
 
 
+def shares_gpus(hardware: Hardware, *, device: str) -> bool:
+    """Whether each trainer has its GPU together with an engine."""
+    return device == "cuda" and hardware.layout == "colocated"
+
+
+def _colocation_mistakes(recipe: Recipe, *, device: str) -> Iterator[str]:
+    """Why trainers and engines cannot share GPUs."""
+    hardware, key = recipe.hardware, "hardware.layout: colocated"
+    if device != "cuda":
+        yield f"{key} is for GPUs, on a CPU trainers and engines take turns anyway; leave it out"
+        return
+    if hardware.engine == "native":
+        yield f"{key} needs engines that sleep, which native ones do not; set engine: vllm"
+    if hardware.gpus_per_engine > 1:
+        yield f"{key}: an engine has the GPU of one trainer; set hardware.gpus_per_engine: 1"
+    if hardware.engines != hardware.ranks:
+        yield (
+            f"{key}: {hardware.ranks} trainer(s) share their GPUs with as many engines, not "
+            f"{hardware.engines}; set hardware.engines: {hardware.ranks}"
+        )
+    ahead = [name for name, stage in recipe.stages.items() if stage.samples_ahead]
+    if ahead:
+        yield (
+            f"{key}: trainer and engine take turns, and stages.{ahead[0]}.ahead has both at work; "
+            "set ahead: 0, or hardware.layout: separate"
+        )
+
+
 def _nodes_needed(recipe: Recipe) -> int:
     """Nodes that hold every process: engines first, each whole in one."""
     hardware = recipe.hardware
     node, size = hardware.gpus_per_node, hardware.gpus_per_engine
+    if hardware.layout == "colocated":
+        return -(-gpus_of(recipe) // node)
     for_engines = -(-hardware.engines // (node // size))
     return max(for_engines, -(-gpus_of(recipe) // node))
 
@@ -73,6 +106,8 @@ def gpus_of(recipe: Recipe) -> int:
     """Of trainers, engines and, where a stage is rewarded by a model, the scorer."""
     hardware = recipe.hardware
     engines = hardware.engines * hardware.gpus_per_engine
+    if hardware.layout == "colocated":
+        engines = 0
     return hardware.ranks + engines + int(recipe.has_reward_model)
 
 

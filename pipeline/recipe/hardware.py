@@ -11,6 +11,7 @@ from pydantic import (
 from pipeline.recipe.section import Fraction, Strict
 
 Sharding = Literal["none", "zero1", "zero2", "zero3"]
+Layout = Literal["separate", "colocated"]
 
 
 class Hardware(Strict):
@@ -36,6 +37,9 @@ class Hardware(Strict):
     """CPU threads of an engine. Default: as `threads_per_rank`, of the engines' share."""
     gpus_per_engine: PositiveInt = 1
     """Tensor parallel size of an engine, on GPUs."""
+    layout: Layout = "separate"
+    """`colocated`: on GPUs, each trainer shares its own with an engine, which sleeps while it
+    trains. On a CPU they take turns in any case."""
     gpu_memory_fraction: Fraction = 0.85
     """Share of the memory of each engine's GPUs that it takes."""
     max_sequences_per_engine: PositiveInt = 256

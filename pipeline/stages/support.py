@@ -10,7 +10,7 @@ from pipeline.errors import Stopped
 from pipeline.generate.client import RolloutClient
 from pipeline.generate.engine import EngineSettings
 from pipeline.generate.service import RewardUse
-from pipeline.plan.engine_choice import engine_for
+from pipeline.plan.engine_choice import channel_of, engine_for
 from pipeline.plan.model_origin import first_source, runs_own_code
 from pipeline.plan.stage_plan import StagePlan
 from pipeline.recipe.routing import judges
@@ -220,6 +220,7 @@ def engine_settings(ctx: RunContext, model: Path) -> EngineSettings:
         gpus=hardware.gpus_per_engine,
         gpu_memory_fraction=hardware.gpu_memory_fraction,
         engine=engine_for(hardware, config, device=ctx.plan.device),
+        channel=channel_of(hardware, device=ctx.plan.device),
         own_code=_runs_own_code(ctx, model),
     )
 

@@ -206,13 +206,10 @@ class RolloutSource:
         """Push the policy to the engines as this step's version; every rank takes part."""
         assert self.trainer is not None
         with self.phases.during("sync"):
+            accelerator = self.trainer.accelerator
             weights = engine_weights(self.trainer)
-            if self.trainer.accelerator.is_main_process:
-                self._rollouts.push_weights(weights, version=step)
-            else:
-                for _ in weights:  # each rank has shards of them
-                    pass
-            if self.trainer.accelerator.num_processes > 1:
+            self._rollouts.push_weights(weights, version=step, rank=accelerator.process_index)
+            if accelerator.num_processes > 1:
                 dist.barrier()
 
     def metrics(self) -> dict[str, float]:

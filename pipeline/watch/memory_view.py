@@ -1,6 +1,6 @@
 """What a plan's processes hold, part by part, in text and as a document."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline.plan.estimate import Estimate, StageEstimate
@@ -8,7 +8,7 @@ from pipeline.plan.gpu_memory import gpu_memory_gib
 from pipeline.plan.memory import EngineMemory, RankMemory
 from pipeline.plan.stage_memory import colocated_gib
 from pipeline.plan.stage_plan import Plan
-from pipeline.recipe.hardware import Hardware
+from pipeline.recipe.hardware import Hardware, Layout
 
 LEAST_GIB = 0.005  # of a part that is named
 
@@ -25,12 +25,7 @@ def memory_lines(plan: Plan, guess: Estimate) -> Iterator[str]:
         yield f"an engine's {each} holds {_engine_text(largest)}"
     layouts = layouts_document(plan, guess)
     if layouts is not None:
-        both = layouts["colocated"]
-        yield (
-            f"layout: trainers and engines on GPUs of their own, {gpu_memory_gib(_of(plan)):g} GiB "
-            f"each; on shared ones, which is not built, a GPU would hold {both['gib']:.3g} GiB "
-            "without its cache"
-        )
+        yield _layouts_text(layouts, chosen=_of(plan).layout)
 
 
 def memory_document(stage: StageEstimate) -> dict[str, Any]:
@@ -43,7 +38,7 @@ def memory_document(stage: StageEstimate) -> dict[str, Any]:
 
 def layouts_document(plan: Plan, guess: Estimate) -> dict[str, Any] | None:
     """GPUs and their largest need where trainers and engines have GPUs of their own, and where they
-    would share them by turns; None on a CPU, or where nothing does both."""
+    share them by turns; None on a CPU, or where nothing does both."""
     both = [
         colocated_gib(stage.rank, stage.engine)
         for stage in guess.stages
@@ -52,17 +47,30 @@ def layouts_document(plan: Plan, guess: Estimate) -> dict[str, Any] | None:
     if plan.device != "cuda" or not both:
         return None
     hardware = _of(plan)
+    engines = hardware.engines * hardware.gpus_per_engine
+    scorer = int(plan.recipe.has_reward_model)
     needs = [s.rank.total for s in guess.stages if s.rank is not None]
     needs += [s.engine.total for s in guess.stages if s.engine is not None]
     return {
         "gpu_memory_gib": gpu_memory_gib(hardware),
-        "separate": {"gpus": guess.gpus, "gib": max(needs)},
+        "separate": {"gpus": hardware.ranks + engines + scorer, "gib": max(needs)},
         "colocated": {
-            "gpus": max(hardware.ranks, hardware.engines * hardware.gpus_per_engine),
+            "gpus": max(hardware.ranks, engines) + scorer,
             "gib": max(both),
-            "built": False,
         },
     }
+
+
+def _layouts_text(layouts: Mapping[str, Any], *, chosen: Layout) -> str:
+    separate, colocated = layouts["separate"], layouts["colocated"]
+    texts: dict[Layout, str] = {
+        "separate": f"{separate['gpus']} GPU(s), {separate['gib']:.3g} GiB on the fullest",
+        "colocated": (
+            f"{colocated['gpus']} GPU(s), {colocated['gib']:.3g} GiB without an engine's cache"
+        ),
+    }
+    (other,) = texts.keys() - {chosen}
+    return f"layout {chosen}: {texts[chosen]}; {other} would take {texts[other]}"
 
 
 def _of(plan: Plan) -> Hardware:

@@ -13,6 +13,7 @@ from pipeline.plan.data_notes import DataNotes
 from pipeline.plan.estimate import Estimate, StageEstimate, estimate
 from pipeline.plan.measured import Measured
 from pipeline.plan.notes import notes_of
+from pipeline.plan.placement import shares_gpus
 from pipeline.plan.stage_plan import Plan, StagePlan
 from pipeline.plan.time_left import in_words
 from pipeline.recipe.model_source import ModelSource
@@ -163,6 +164,8 @@ def placement(plan: Plan) -> str:
     sharding = "" if hardware.sharding == "none" else f", DeepSpeed {hardware.sharding}"
     if plan.device == "cuda":
         trainer, engine = "GPU each", f"{hardware.gpus_per_engine} GPU each"
+        if shares_gpus(hardware, device=plan.device):
+            engine = "on the same GPUs by turns"
         reader = "1 GPU"
     else:
         trainer = f"{hardware.rank_threads} CPU thread(s) each"

@@ -35,9 +35,9 @@ class NotedClient:
     def __init__(self, client: RolloutClient, log: Log) -> None:
         self._client, self._log = client, log
 
-    def push_weights(self, weights: Weights, *, version: int) -> None:
+    def push_weights(self, weights: Weights, *, version: int, rank: int) -> None:
         self._log.note(version, joined(weights))
-        self._client.push_weights(weights, version=version)
+        self._client.push_weights(weights, version=version, rank=rank)
 
     def begin(self, step: int) -> None:
         self._client.begin(step)

@@ -55,7 +55,7 @@ class Fixed:
     def __init__(self, logprobs: Sequence[Sequence[Sequence[float]]]) -> None:
         self.logprobs = logprobs
 
-    def push_weights(self, weights: Weights, *, version: int) -> None: ...
+    def push_weights(self, weights: Weights, *, version: int, rank: int) -> None: ...
 
     def slice(self, step: int, *, rank: int, ranks: int) -> Slice:
         prompts, completions, rewards = rows_of(step)

@@ -114,7 +114,7 @@ def main() -> None:
         _system_config=dict(FREED_AT_ONCE),
     )
     receiver = Receiver.remote()
-    client = ServiceClient(None, [receiver], gpus_per_engine=0)
+    client = ServiceClient(None, [receiver])
     buckets = Buckets(weights, bucket_bytes=arguments.bucket_mib * 2**20)
     times: dict[str, list[float]] = {"s": [], "bytes_s": []}
     for _ in range(arguments.rounds + 1):

@@ -1,8 +1,8 @@
 """A run on a Ray of two nodes, each a machine of its own, ends as it does on one.
 
 node-a  the driver, the rollout service, a rank, an engine
-node-b  a rank, an engine      it goes, and node-c comes; that goes, and node-d is there for the
-                               next launch
+node-b  a rank, an engine      it goes, or its cable is pulled, and node-c comes; that goes, and
+                               node-d is there for the next launch
 """
 
 import json
@@ -128,3 +128,18 @@ def test_nodes_that_go_and_come(network: Network, nodes: RayNodes, tmp_path: Pat
     ended(nodes.drive(folder), folder, code=OK)
     assert_spread(run, "node-a", "node-d")
     assert outcome(run) == on_one_node(tmp_path / "one", recipe)
+
+
+def test_a_cable_that_is_pulled(network: Network, nodes: RayNodes, tmp_path: Path) -> None:
+    """No process dies at first, and none is heard of."""
+    recipe = RECIPE.replace("ENGINE", "native")
+    folder = project(tmp_path / "two", recipe=recipe)
+    b = joined(network, nodes, "node-b")
+    driver = nodes.drive(folder)
+    await_step(folder, driver, step=2)
+    network.unplug(b)
+    joined(network, nodes, "node-c")
+    words = ended(driver, folder, code=OK)
+    assert "on node-b died" in words
+    assert_spread(folder / "runs" / "faults", "node-a", "node-c")
+    assert outcome(folder / "runs" / "faults") == on_one_node(tmp_path / "one", recipe)

@@ -78,7 +78,7 @@ class SlowEngine:
 
 def test_two_buckets_are_in_the_store_at_a_time() -> None:
     engines = [SlowEngine.remote() for _ in range(2)]
-    client = ServiceClient(None, engines, gpus_per_engine=0)
+    client = ServiceClient(None, engines)
     made = [{f"w{i}": torch.full((BUCKET_BYTES // 4,), float(i))} for i in range(BUCKETS)]
     client.push_weights(Buckets(made, {}), version=0)
     held, parts = ray.get(engines[0].seen.remote())
@@ -124,7 +124,7 @@ def refuses(engine: Any, *, version: int) -> bool:
 @pytest.mark.slow
 def test_half_of_new_weights_is_served_by_nobody(engines: list[Any]) -> None:
     """Engines fail between two buckets, then the sync is repeated; then one is killed."""
-    client = ServiceClient(None, engines, gpus_per_engine=0)
+    client = ServiceClient(None, engines)
     weights = [(name, tensor * 1.01) for name, tensor in folder_weights(MODEL)]
     made = [dict(weights[i::4]) for i in range(4)]
     old = rollouts(engines[0], version=0)

@@ -1,6 +1,5 @@
 """The vLLM engine on recurrent models: every rule of depth, and the parallel replay."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from pipeline.recurrent.model import RecurrentForCausalLM
 from pipeline.recurrent.policy import decision_logprob
 from pipeline.recurrent.request import DepthRequest
 from tests.generate.vllm_requests import (
+    RULES,
     SETTINGS,
     at_depth,
     by_sample,
@@ -38,25 +38,6 @@ def deep(deep_dir: Path) -> RecurrentForCausalLM:
 @pytest.fixture(scope="module")
 def deep_engine(deep: RecurrentForCausalLM, deep_dir: Path) -> VllmEngine:
     return VllmEngine(deep_dir, replace(SETTINGS, max_model_tokens=256), version=0)
-
-
-RULES: dict[str, Callable[[int], DepthRequest | None]] = {
-    "configured": lambda i: None,
-    "one": lambda i: DepthRequest(depth=1),
-    "mixed": lambda i: DepthRequest(depth=1 + i % 8, prompt_depth=1 + 3 * i % 8),
-    "schedule": scheduled,
-    "sampled": lambda i: DepthRequest(
-        rule="policy", depth=8, sampled=True, prompt_depth=4, log_price=-2.0, min_depth=1 + i % 3
-    ),
-    "segments": lambda i: DepthRequest(rule="policy", depth=8, sampled=True, segment=1 + i % 4),
-    "likelier": lambda i: DepthRequest(rule="policy", depth=6, log_price=float(i)),
-    "rules": lambda i: DepthRequest(
-        rule=("kl", "latent", "entropy", "second_order", "q_exit", "fixed")[i % 6],  # type: ignore[arg-type]
-        threshold=(0.3, 0.6, 3.0, 0.9, 0.9, None)[i % 6],
-        depth=8,
-        prompt_depth=3,
-    ),
-}
 
 
 @pytest.mark.parametrize("name", RULES)

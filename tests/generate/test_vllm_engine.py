@@ -72,6 +72,30 @@ def test_logprobs_equal_the_trainers(
     assert gap(model, rollouts, temperature=temperature) < 1e-4
 
 
+def test_an_engine_that_sleeps_wakes_when_it_is_used(
+    engine: VllmEngine, model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """vLLM itself sleeps on GPUs alone; here its calls are counted."""
+    calls: list[str] = []
+    monkeypatch.setattr(engine._engine, "sleep", lambda level: calls.append(f"sleep {level}"))
+    monkeypatch.setattr(engine._engine, "wake_up", lambda: calls.append("wake"))
+    before = by_sample(engine, requests(2), version=0)
+    engine.sleep()
+    engine.sleep()
+    assert calls == ["sleep 1"]
+    assert by_sample(engine, requests(2), version=0) == before
+    assert calls == ["sleep 1", "wake"]
+    engine.sleep()
+    engine.load_weights(folder_weights(model_dir), version=0)
+    assert calls == ["sleep 1", "wake"] * 2
+    assert by_sample(engine, requests(2), version=0) == before
+    engine.sleep()
+    with pytest.raises(WeightVersionError):
+        list(engine.generate(requests(1), version=7))
+    assert calls == [*["sleep 1", "wake"] * 2, "sleep 1"]
+    by_sample(engine, requests(1), version=0)
+
+
 def test_a_request_does_not_depend_on_its_batch(engine: VllmEngine) -> None:
     batch = requests(12)
     together = by_sample(engine, batch, version=0)

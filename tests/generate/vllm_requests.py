@@ -42,11 +42,20 @@ def gap(model: PreTrainedModel, rollouts: Sequence[Rollout], *, temperature: flo
     """Largest difference in nats between the engine's and the model's log-probabilities."""
     worst = 0.0
     for r in rollouts:
-        ids = torch.tensor([[*r.prompt_tokens, *r.tokens]])
-        logits = model(ids).logits[0, len(r.prompt_tokens) - 1 : -1] / temperature
-        taken = logits.log_softmax(-1).gather(1, torch.tensor(r.tokens)[:, None])[:, 0]
-        worst = max(worst, (taken - torch.tensor(r.logprobs)).abs().max().item())
+        worst = max(worst, differences(model, r, temperature=temperature).max().item())
     return worst
+
+
+@torch.no_grad()
+def differences(
+    model: PreTrainedModel, r: Rollout, *, temperature: float = 1.0, **keywords: Any
+) -> torch.Tensor:
+    """Of each token's log-probability, in nats, where the model is. [_T]"""
+    ids = torch.tensor([[*r.prompt_tokens, *r.tokens]], device=model.device)
+    logits = model(ids, **keywords).logits[0, len(r.prompt_tokens) - 1 : -1].float() / temperature
+    tokens, logprobs = (torch.tensor(x, device=model.device) for x in (r.tokens, r.logprobs))
+    taken = logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0]
+    return (taken - logprobs).abs()
 
 
 def by_sample(engine: VllmEngine, batch: Sequence[Request], *, version: int) -> dict[int, Rollout]:
@@ -95,13 +104,10 @@ def at_depth(
 @torch.no_grad()
 def replay_gap(model: RecurrentForCausalLM, rollouts: Sequence[Rollout], *, off: int = 0) -> float:
     """Largest difference in nats to the parallel pass at the recorded depths, moved by `off`."""
-    worst = 0.0
-    for r in rollouts:
-        ids = torch.tensor([[*r.prompt_tokens, *r.tokens]])
-        logits = model(ids, depths=recorded(r, off=off)).logits[0, len(r.prompt_tokens) - 1 : -1]
-        taken = logits.log_softmax(-1).gather(1, torch.tensor(r.tokens)[:, None])[:, 0]
-        worst = max(worst, (taken - torch.tensor(r.logprobs)).abs().max().item())
-    return worst
+    return max(
+        differences(model, r, depths=recorded(r, off=off).to(model.device)).max().item()
+        for r in rollouts
+    )
 
 
 def recorded(r: Rollout, *, off: int = 0) -> torch.Tensor:
@@ -116,3 +122,22 @@ def scheduled(sample: int) -> DepthRequest:
     drawn = random.Random(sample)
     schedule = tuple(drawn.randint(1, 8) for _ in range(15))
     return DepthRequest(rule="schedule", depth=3, schedule=schedule, prompt_depth=1 + sample % 4)
+
+
+RULES: dict[str, Callable[[int], DepthRequest | None]] = {
+    "configured": lambda i: None,
+    "one": lambda i: DepthRequest(depth=1),
+    "mixed": lambda i: DepthRequest(depth=1 + i % 8, prompt_depth=1 + 3 * i % 8),
+    "schedule": scheduled,
+    "sampled": lambda i: DepthRequest(
+        rule="policy", depth=8, sampled=True, prompt_depth=4, log_price=-2.0, min_depth=1 + i % 3
+    ),
+    "segments": lambda i: DepthRequest(rule="policy", depth=8, sampled=True, segment=1 + i % 4),
+    "likelier": lambda i: DepthRequest(rule="policy", depth=6, log_price=float(i)),
+    "rules": lambda i: DepthRequest(
+        rule=("kl", "latent", "entropy", "second_order", "q_exit", "fixed")[i % 6],  # type: ignore[arg-type]
+        threshold=(0.3, 0.6, 3.0, 0.9, 0.9, None)[i % 6],
+        depth=8,
+        prompt_depth=3,
+    ),
+}

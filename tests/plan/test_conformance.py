@@ -91,7 +91,7 @@ def test_where_the_paper_is_silent_nothing_is_compared() -> None:
 
 
 def test_every_shipped_recipe_can_be_compared() -> None:
-    for name in ("quickstart", "depth-tiny", "smollm2-135m-steps", "lora-qwen2.5-1.5b-1n2g"):
+    for name in ("quickstart", "depth-tiny", "smollm2-135m-steps", "lora-qwen2.5-1.5b-1n1g"):
         for field in conformance(load_recipe(name)):
             assert field.source
             assert field.document()["field"].startswith("stages.")

@@ -50,6 +50,19 @@ def test_an_engine_without_room_for_a_sequence() -> None:
     assert "raise hardware.gpus_per_engine" in found[-1]
 
 
+def test_a_trainer_and_an_engine_on_one_gpu() -> None:
+    small = {**GRPO, "max_tokens": 1024, "micro_batch_rows": 1}
+    both: dict[str, Any] = {"layout": "colocated", "gpu_memory_gib": 80}
+    (text,) = mistakes(small, **both)  # with the usual 0.85 for the engine
+    assert text.startswith("stages.a: while its engine samples a trainer holds 24.0 GiB")
+    most = float(text.rpartition("set it to ")[2].removesuffix(" at most"))
+    assert mistakes(small, gpu_memory_fraction=most, **both) == []
+    assert mistakes(small, gpu_memory_fraction=most + 0.01, **both) != []
+    assert mistakes(small, gpu_memory_gib=80) == []  # on GPUs of their own
+    (trainer, *_) = mistakes(LONG, gpu_memory_fraction=0.5, **both)
+    assert "a GPU has 80 (hardware.gpu_memory_gib), of which a sleeping engine holds 1;" in trainer
+
+
 def test_a_reward_model_has_one_gpu() -> None:
     stage = {"kind": "reward_model", "pairs": "train"}
     recipe = planned(stage, model={"hub": "Qwen/Qwen2.5-14B", "dtype": "bfloat16"})

@@ -49,3 +49,33 @@ def test_what_does_not_fit_is_one_sentence() -> None:
 def test_what_fits_is_no_mistake() -> None:
     assert mistakes(ranks=16, engines=16, nodes=4) == []
     assert mistakes(ranks=4, engines=4, nodes=1) == []
+
+
+def test_colocated_engines_take_no_gpus_of_their_own() -> None:
+    hardware = {"device": "cuda", "ranks": 12, "engines": 12, "layout": "colocated"}
+    recipe = recipe_with({"a": GRPO}, hardware=hardware)
+    placement = placement_of(recipe, device="cuda")
+    assert (placement.nodes, placement.gpus) == (2, 8)
+    assert placement.slots >= 1 + 2 * 8  # the service, and two processes a GPU
+    assert mistakes(ranks=12, engines=12, layout="colocated") == []
+
+
+@pytest.mark.parametrize(
+    ("hardware", "words"),
+    [
+        ({"ranks": 2}, "2 trainer(s) share their GPUs with as many engines, not 1"),
+        ({"gpus_per_engine": 2}, "set hardware.gpus_per_engine: 1"),
+        ({"engine": "native"}, "set engine: vllm"),
+    ],
+)
+def test_who_cannot_share_a_gpu_is_told_so(hardware: dict[str, Any], words: str) -> None:
+    (sentence,) = mistakes(layout="colocated", **hardware)
+    assert words in sentence
+
+
+def test_colocated_processes_take_turns_on_gpus() -> None:
+    ahead = recipe_with({"a": {**GRPO, "ahead": 1}}, hardware={"layout": "colocated"})
+    (sentence,) = placement_mistakes(ahead, device="cuda")
+    assert "stages.a.ahead has both at work; set ahead: 0" in sentence
+    (sentence,) = placement_mistakes(ahead, device="cpu")
+    assert "is for GPUs" in sentence

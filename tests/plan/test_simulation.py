@@ -175,6 +175,16 @@ def test_sizes_keep_the_recipes_ratio_and_divide_the_batch() -> None:
         scaled(recipe, stage, 2)
 
 
+def test_colocated_trainers_have_every_gpu_and_are_never_behind() -> None:
+    recipe = load_recipe("lora-qwen2.5-1.5b-1n1g")
+    rows, _ = forecasts(recipe, [1, 6])
+    assert [(row.gpus, row.ranks, row.engines, row.staleness) for row in rows] == [
+        (1, 1, 1, 0),
+        (6, 4, 4, 0),  # 256 completions are not divided by five or six
+    ]
+    assert rows[0].step_s > rows[1].step_s
+
+
 def test_more_gpus_never_take_longer_and_a_stage_is_needed() -> None:
     recipe = load_recipe("r1-zero")
     rows, costs = forecasts(recipe, [8, 64])

@@ -16,7 +16,7 @@ class OneStep:
     def __init__(self, whole: Slice) -> None:
         self.whole = whole
 
-    def push_weights(self, weights: Weights, *, version: int) -> None:
+    def push_weights(self, weights: Weights, *, version: int, rank: int) -> None:
         joined(weights)
 
     def slice(self, step: int, *, rank: int, ranks: int) -> Slice:

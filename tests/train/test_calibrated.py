@@ -90,7 +90,7 @@ class Native:
             watch_reward="answer",
         )
 
-    def push_weights(self, weights: Weights, *, version: int) -> None:
+    def push_weights(self, weights: Weights, *, version: int, rank: int) -> None:
         self.engine.load_weights(joined(weights).items(), version=version)
 
     def slice(self, step: int, *, rank: int, ranks: int) -> Slice:

@@ -44,7 +44,7 @@ class FixedRollouts:
         self.pushed: dict[int, Mapping[str, torch.Tensor]] = {}
         self.asked: list[int] = []
 
-    def push_weights(self, weights: Weights, *, version: int) -> None:
+    def push_weights(self, weights: Weights, *, version: int, rank: int) -> None:
         self.pushed[version] = joined(weights)
         self.model.load_state_dict(self.pushed[version])
 
@@ -269,8 +269,8 @@ class Ahead(FixedRollouts):
         self.version = -1
         self.begun: list[int] = []
 
-    def push_weights(self, weights: Weights, *, version: int) -> None:
-        super().push_weights(weights, version=version)
+    def push_weights(self, weights: Weights, *, version: int, rank: int) -> None:
+        super().push_weights(weights, version=version, rank=rank)
         self.version = version
 
     def begin(self, step: int) -> None:

@@ -87,7 +87,7 @@ class Recorded:
         self.model = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
         self.depths, self.with_depths, self.off = depths, with_depths, off
 
-    def push_weights(self, weights: Weights, *, version: int) -> None:
+    def push_weights(self, weights: Weights, *, version: int, rank: int) -> None:
         self.model.load_state_dict(joined(weights))
 
     def begin(self, step: int) -> None:

@@ -16,7 +16,6 @@ from pipeline.recipe.hardware import Hardware
 from pipeline.recipe.schema import Recipe
 
 STEPS, SEQUENCES = 12, 30_000  # that are simulated of a stage at most, two steps at least
-LEAST_GPUS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +91,7 @@ def _at_size(
     nodes = -(-gpus // hardware.gpus_per_node)
     mtbf_s = mtbf_hours * 3600 / nodes if mtbf_hours else math.inf
     saving = spent.checkpoint_s / hardware.ranks
-    for staleness in (0, 1):
+    for staleness in (0,) if hardware.layout == "colocated" else (0, 1):
         steps = min(STEPS, stage.steps, max(SEQUENCES // stage.completions_per_step, 4))
         course = simulated(layout, spent, staleness=staleness, steps=steps, seed=recipe.seed)
         training = course.training_s + spent.sync_s
@@ -147,18 +146,19 @@ def scaled(recipe: Recipe, stage: GrpoStage, gpus: int) -> Hardware:
     Raises PlanError for fewer GPUs than a trainer and an engine need.
     """
     own, rows = recipe.hardware, stage.rows_per_update or 1
-    scorer = int(recipe.has_reward_model)
-    least = 1 + own.gpus_per_engine + scorer
-    if gpus < max(least, LEAST_GPUS):
+    scorer, shared = int(recipe.has_reward_model), own.layout == "colocated"
+    least = 1 + (0 if shared else own.gpus_per_engine) + scorer
+    if gpus < least:
+        engine = " with its engine" if shared else f", an engine of {own.gpus_per_engine} GPU(s)"
         raise PlanError(
-            f"--simulate {gpus}: a trainer, an engine of {own.gpus_per_engine} GPU(s)"
+            f"--simulate {gpus}: a trainer{engine}"
             f"{' and a reward model' if scorer else ''} need {least} GPUs"
         )
     share = own.ranks / (gpus_of(recipe) - scorer)
-    most = gpus - scorer - own.gpus_per_engine
+    most = gpus - scorer - (0 if shared else own.gpus_per_engine)
     wanted = min(max(round((gpus - scorer) * share), 1), most)
     ranks = max(n for n in range(1, wanted + 1) if rows % n == 0)
-    engines = (gpus - scorer - ranks) // own.gpus_per_engine
+    engines = ranks if shared else (gpus - scorer - ranks) // own.gpus_per_engine
     workers = max(round(own.verifier_workers * engines / own.engines), 1)
     changes = {"ranks": ranks, "engines": engines, "verifier_workers": workers, "nodes": None}
     return Hardware.model_validate(own.model_dump() | changes)
