@@ -19,13 +19,7 @@ from pipeline.cluster.places import interface_of
 from pipeline.cluster.setups import GrpoSetup, PreferenceSetup, ServiceSetup
 from pipeline.generate.chat import load_chat
 from pipeline.generate.client import Slice, Weights, slice_of
-from pipeline.generate.engine import (
-    WHOLE,
-    Engine,
-    EngineSettings,
-    Part,
-    stream_chunks,
-)
+from pipeline.generate.engine import WHOLE, Engine, EngineSettings, Part, stream_chunks
 from pipeline.generate.groups import Group
 from pipeline.generate.journal import Journal, StepRollouts
 from pipeline.generate.packed_weights import PackedWeights
@@ -257,6 +251,7 @@ class ServiceActor(_Shell):
         self._steps = StepQueue(partial(self._step, rollouts) if shared_gpus else rollouts.step)
 
     def _step(self, rollouts: GrpoRollouts, step: int) -> StepRollouts:
+        """A step's rollouts; then the GPUs are the trainers'."""
         made = rollouts.step(step)
         ray.get([engine.sleep.remote() for engine in self._engines])
         return made

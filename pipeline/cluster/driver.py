@@ -22,12 +22,7 @@ from pipeline.cluster.actors import (
 from pipeline.cluster.beats import Pulse, oom_kills
 from pipeline.cluster.clean_up import clean_up, ending, leave_behind
 from pipeline.cluster.deaths import death_in, eviction, failure_of, innermost, ray_failure
-from pipeline.cluster.places import (
-    Place,
-    places,
-    rank_environment,
-    thread_environment,
-)
+from pipeline.cluster.places import Place, places, rank_environment, thread_environment
 from pipeline.cluster.ray_session import (
     ComponentDied,
     ComponentFailed,

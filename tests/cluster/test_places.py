@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import ray
+from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from pipeline.cluster.places import Place, interface_of, places
@@ -60,25 +61,36 @@ class Process:
         return ray.get_gpu_ids()
 
 
+def started(place: Place, group: PlacementGroup) -> Any:
+    strategy = PlacementGroupSchedulingStrategy(
+        placement_group=group, placement_group_bundle_index=place.bundle
+    )
+    return Process.options(
+        num_cpus=place.cpus, num_gpus=place.gpus, scheduling_strategy=strategy
+    ).remote()
+
+
 def test_ray_gives_a_trainer_and_its_engine_the_same_gpu(gpus: None) -> None:
     found = places(COLOCATED, device="cuda", scorer=True)
     group = reserve(found.bundles, growing=False)
 
-    def started(place: Place) -> Any:
-        strategy = PlacementGroupSchedulingStrategy(
-            placement_group=group, placement_group_bundle_index=place.bundle
-        )
-        return Process.options(
-            num_cpus=place.cpus, num_gpus=place.gpus, scheduling_strategy=strategy
-        ).remote()
-
     assert found.scorer is not None
-    processes = [started(place) for place in (*found.ranks, *found.engines, found.scorer)]
+    processes = [started(place, group) for place in (*found.ranks, *found.engines, found.scorer)]
     first, second, beside_first, beside_second, reader = ray.get(
         [p.gpu.remote() for p in processes]
     )
     assert (beside_first, beside_second) == (first, second)
     assert {*first, *second, *reader} == {0, 1, 2}
+
+
+def test_ray_gives_an_engine_all_its_gpus(gpus: None) -> None:
+    found = places(Hardware(gpus_per_engine=2), device="cuda", scorer=False)
+    group = reserve(found.bundles, growing=False)
+    (trainer,), (engine,) = found.ranks, found.engines
+    both = [started(place, group) for place in (trainer, engine)]
+    one, two = ray.get([process.gpu.remote() for process in both])
+    assert (len(one), len(two)) == (1, 2)
+    assert {*one, *two} == {0, 1, 2}
 
 
 def test_an_address_belongs_to_an_interface() -> None:
