@@ -1,4 +1,4 @@
-"""Several trainer ranks as Ray actors: DeepSpeed ZeRO-2 over gloo, in the real flow."""
+"""Several trainer ranks as Ray actors over gloo, by DeepSpeed and by FSDP2, in the real flow."""
 
 import json
 from pathlib import Path
@@ -32,10 +32,11 @@ RECIPE = {
 
 
 @pytest.mark.slow
-def test_two_ranks_train_as_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shared", ["zero2", "fsdp2"])
+def test_two_ranks_train_as_one(tmp_path: Path, shared: str) -> None:
     """Same rollouts in the first step, same SFT losses; bits differ by the order of sums."""
     rows = {}
-    for ranks, sharding in ((1, "none"), (2, "zero2")):
+    for ranks, sharding in ((1, "none"), (2, shared)):
         recipe = Recipe.model_validate(
             RECIPE | {"hardware": {"ranks": ranks, "sharding": sharding}}
         )

@@ -2,19 +2,25 @@
 
 Model states are ZeRO's count (arXiv 1910.02054, section 3): weights, gradients, and the optimizer's
 states with its float32 copy of the weights; activations are those of `pipeline.plan.activations`.
+FSDP2 divides what ZeRO-3 does, and holds weights in float32; layers that run are whole in bfloat16.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from pipeline.plan.activations import Arithmetic, Pass, activation_bytes, logit_bytes
 from pipeline.plan.model_shape import ModelShape
-from pipeline.recipe.hardware import Sharding
+from pipeline.recipe.hardware import LAYERS_SHARED, Sharding
 
 GIB = 2**30
 BUCKET_VALUES = 5e8  # DeepSpeed's reduce_bucket_size, as it comes (0.19)
 GATHERED_VALUES = 1e9  # DeepSpeed's stage3_max_live_parameters, as it comes
-LEVELS: dict[Sharding, int] = {"none": 0, "zero1": 1, "zero2": 2, "zero3": 3}
+GATHERED_SHARE = (
+    0.25  # of the weights, under FSDP2: the table of words, two layers, gradients; ours
+)
+LEVELS: dict[Sharding, int] = {"none": 0, "zero1": 1, "zero2": 2, "zero3": 3, "fsdp2": 3}
+NARROW: Sequence[Sharding] = ("zero1", "zero2", "zero3")  # DeepSpeed's: bfloat16 weights learn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +96,7 @@ def arithmetic_of(dtype: str, *, sharding: Sharding) -> Arithmetic:
 def weight_bytes(dtype: str, *, sharding: Sharding, learns: bool = True) -> int:
     """Bytes of a weight in a trainer: float32 under autocast where it learns, or where it is the
     reference of weights that do."""
-    narrow = dtype == "bfloat16" and (sharding != "none" or not learns)
+    narrow = dtype == "bfloat16" and (sharding in NARROW or not learns)
     return 2 if narrow else 4
 
 
@@ -116,7 +122,7 @@ def states(
     level = LEVELS[sharding]
     value = weight_bytes(dtype, sharding=sharding)
     still = weight_bytes(dtype, sharding=sharding, learns=False)
-    adam = (8 if not eight_bit else 2) + (4 if level else 0)
+    adam = (8 if not eight_bit else 2) + (4 if sharding in NARROW else 0)
     share = [1 / ranks if level >= needs else 1.0 for needs in (3, 2, 1)]
     return States(
         weights=(parameters * value + frozen * still) * share[0],
@@ -128,9 +134,9 @@ def states(
 def reference_bytes(
     parameters: float, *, sharding: Sharding, ranks: int, dtype: str, learns: bool = True
 ) -> float:
-    """A frozen copy of the weights, in shards under ZeRO-3 alone."""
+    """A frozen copy of the weights, in shards where the weights are."""
     value = weight_bytes(dtype, sharding=sharding, learns=learns)
-    return parameters * value / (ranks if sharding == "zero3" else 1)
+    return parameters * value / (ranks if sharding in LAYERS_SHARED else 1)
 
 
 def buffer_bytes(
@@ -138,12 +144,14 @@ def buffer_bytes(
 ) -> float:
     """What DeepSpeed sets aside for communication, as it comes: two buckets of gradients where they
     overlap with the backward pass (GPUs; on a CPU no more of one than is filled), and under ZeRO-3
-    one, with the weights that are whole at a time. Without it autocast's bfloat16 copies of the
-    weights that learn.
+    one, with the weights that are whole at a time. Under FSDP2 layers that are whole at a time,
+    with their gradients. Without either autocast's bfloat16 copies of the weights that learn.
     """
     value = 2 if dtype == "bfloat16" else 4
     if sharding == "none":
         return 2.0 * learned if dtype == "bfloat16" else 0.0
+    if sharding == "fsdp2":
+        return GATHERED_SHARE * value * parameters
     bucket = BUCKET_VALUES if device == "cuda" else min(learned, BUCKET_VALUES)
     if sharding == "zero3":
         return value * (bucket + min(parameters, GATHERED_VALUES))

@@ -10,6 +10,7 @@ from pipeline.plan.memory import GIB, RankMemory
 from pipeline.plan.placement import shares_gpus
 from pipeline.plan.stage_memory import PROCESS_GIB
 from pipeline.plan.stage_plan import PlanError
+from pipeline.recipe.hardware import LAYERS_SHARED
 from pipeline.recipe.schema import Recipe, Stage
 from pipeline.recipe.stage_base import Training
 
@@ -108,7 +109,8 @@ def _changes(
     hardware = recipe.hardware
     rows = stage.rows_per_forward or 1
     smaller = [rows // by for by in (2, 4, 8, 16, 32, 64) if rows % by == 0 and rows // by]
-    sharded = {"sharding": "zero3"}
+    kind = hardware.sharding if hardware.sharding in LAYERS_SHARED else "zero3"
+    sharded = {"sharding": kind}
     again = {"gradient_checkpointing": True}
     last = {"micro_batch_rows": smaller[-1]} if smaller else {}
     for few in smaller[:2]:
@@ -118,15 +120,15 @@ def _changes(
     for few in smaller:
         text = f"gradient_checkpointing: true with micro_batch_rows: {few}"
         yield text, {**again, "micro_batch_rows": few}, {}
-    if hardware.sharding != "zero3" and hardware.ranks > 1:
-        yield "hardware.sharding: zero3", {}, sharded
+    if hardware.sharding != kind and hardware.ranks > 1:
+        yield f"hardware.sharding: {kind}", {}, sharded
     words = "gradient_checkpointing: true, the fewest micro_batch_rows"
-    if hardware.sharding != "zero3":
+    if hardware.sharding != kind:
         ranks = {"ranks": hardware.ranks} if hardware.ranks > 1 else {"ranks": 2}
-        text = f"{words}, hardware.sharding: zero3 and hardware.ranks: {ranks['ranks']}"
+        text = f"{words}, hardware.sharding: {kind} and hardware.ranks: {ranks['ranks']}"
         yield text, {**again, **last}, {**sharded, **ranks}
     more = {"ranks": 2 * hardware.ranks}
-    text = f"{words}, hardware.sharding: zero3 and hardware.ranks: {2 * hardware.ranks}"
+    text = f"{words}, hardware.sharding: {kind} and hardware.ranks: {2 * hardware.ranks}"
     yield text, {**again, **last}, {**sharded, **more}
 
 

@@ -255,10 +255,10 @@ class DepthStage(StageBase):
                 f"cannot be split over hardware.ranks={hardware.ranks}; set ranks to a divisor of "
                 f"{rows}"
             )
-        if hardware.sharding == "zero3" and hardware.ranks > 1:
+        if hardware.shares_layers:
             yield (
-                "joint: hardware.sharding=zero3 gathers each layer on all ranks at once, which "
-                "completions of different depths do not allow; set sharding: zero2"
+                f"joint: hardware.sharding={hardware.sharding} gathers each layer on all ranks at "
+                "once, which completions of different depths do not allow; set sharding: zero2"
             )
 
     def as_evaluation(self) -> Mapping[str, Any] | None:

@@ -1,5 +1,6 @@
 """`hardware:`: what a run may use."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import (
@@ -10,7 +11,8 @@ from pydantic import (
 
 from pipeline.recipe.section import Fraction, Strict
 
-Sharding = Literal["none", "zero1", "zero2", "zero3"]
+Sharding = Literal["none", "zero1", "zero2", "zero3", "fsdp2"]
+LAYERS_SHARED: Sequence[Sharding] = ("zero3", "fsdp2")
 Layout = Literal["separate", "colocated"]
 
 
@@ -22,7 +24,8 @@ class Hardware(Strict):
     ranks: PositiveInt = 1
     """Trainer processes; on GPUs each has its own."""
     sharding: Sharding = "none"
-    """DeepSpeed ZeRO stage of the trainer (arXiv 1910.02054)."""
+    """How ranks share a trainer's model: by a stage of DeepSpeed's ZeRO (arXiv 1910.02054), or as
+    ZeRO-3 does by torch's own FSDP2 (arXiv 2304.11277)."""
     threads_per_rank: PositiveInt | None = None
     """CPU threads of a trainer process. Default: its share of the cores, of half of them where a
     stage has `ahead: 1` (cores: OMP_NUM_THREADS, else those here, 8 at most); 1 on GPUs and with
@@ -61,6 +64,11 @@ class Hardware(Strict):
     """An existing Ray cluster; default: one is started here."""
     dollars_per_gpu_hour: float | None = None
     """The plan shows what the run costs."""
+
+    @property
+    def shares_layers(self) -> bool:
+        """Whether a layer is gathered on all ranks at once, whenever one runs it."""
+        return self.ranks > 1 and self.sharding in LAYERS_SHARED
 
     @property
     def rank_threads(self) -> int:

@@ -39,7 +39,7 @@ from pipeline.models.own_code import carry_code
 from pipeline.recurrent.register import register
 from pipeline.train.adapter import save_adapters, transformers_model
 from pipeline.train.job import CHECKPOINTS, TrainJob
-from pipeline.train.sharding import sharded_arguments, start_sharded_cpu
+from pipeline.train.sharding import STAGES, sharded_arguments, start_sharded_cpu
 from pipeline.train.whole_weights import full_weights
 
 Schedule = Literal["constant", "linear", "cosine"]
@@ -168,10 +168,10 @@ def lr_schedule(schedule: Schedule, *, final_lr_fraction: float = 0.0) -> dict[s
 def weights_dtype(job: TrainJob) -> torch.dtype:
     """The dtype to load weights in.
 
-    bfloat16 training keeps float32 weights under autocast, or under DeepSpeed bfloat16 weights
-    with float32 ones in its optimizer. Weights that do not learn need no float32.
+    bfloat16 training keeps float32 weights under autocast and FSDP2, or under DeepSpeed bfloat16
+    weights with float32 ones in its optimizer. Weights that do not learn need no float32.
     """
-    keeps_master = job.sharding != "none" or job.spec.lora is not None
+    keeps_master = job.sharding in STAGES or job.spec.lora is not None
     return torch.bfloat16 if job.dtype == "bfloat16" and keeps_master else torch.float32
 
 
@@ -212,7 +212,7 @@ def trainer_process(job: TrainJob) -> Iterator[None]:
     elif not dist.is_initialized():
         dist.init_process_group("gloo" if job.device == "cpu" else "nccl")
     if job.sharding != "none" and job.device == "cpu":
-        start_sharded_cpu()
+        start_sharded_cpu(job.sharding)
     torch.set_num_threads(job.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     _fill_memory(False)

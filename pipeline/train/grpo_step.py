@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel, Trainer
@@ -291,4 +292,6 @@ class GrpoStepTrainer(Trainer):
             from trl.models import prepare_deepspeed  # takes seconds, and only sharded runs need it
 
             return prepare_deepspeed(reference, self.accelerator)
+        if self.is_fsdp_enabled:
+            return fsdp2_prepare_model(self.accelerator, reference)
         return self.accelerator.prepare_model(reference, evaluation_mode=True)

@@ -32,6 +32,7 @@ from trl.trainer.utils import disable_dropout_in_model
 from pipeline.generate.client import RolloutClient, Slice
 from pipeline.measure.ledger import Phase, PhaseClock
 from pipeline.recipe.grpo_stage import GrpoStage
+from pipeline.recipe.hardware import LAYERS_SHARED
 from pipeline.recurrent.config import RecurrentConfig
 from pipeline.train.adapter import transformers_model, with_adapters
 from pipeline.train.arguments import (
@@ -173,7 +174,8 @@ class RolloutSource:
         self._rollouts = rollouts
         self._metrics: dict[str, float] = {}
         self.phases = PhaseClock()
-        self._layers_shared = job.sharding == "zero3" and job.ranks > 1
+        self._sharding = job.sharding
+        self._layers_shared = job.sharding in LAYERS_SHARED and job.ranks > 1
         self.trainer: GrpoStepTrainer | None = None
 
     def __call__(self, step: int) -> Slice:
@@ -197,8 +199,8 @@ class RolloutSource:
         depths = training_depths(part, iterations=num_iterations(self.trainer))
         if depths is not None and self._layers_shared:
             raise ValueError(
-                "hardware.sharding: zero3 gathers each layer on all ranks at once, which rollouts "
-                "of different depths do not allow: set sharding: zero2"
+                f"hardware.sharding: {self._sharding} gathers each layer on all ranks at once, "
+                "which rollouts of different depths do not allow: set sharding: zero2"
             )
         return replace(part, depths=depths)
 

@@ -1,4 +1,4 @@
-"""DeepSpeed ZeRO as one word of the recipe."""
+"""How ranks share a model, as one word of the recipe: DeepSpeed's ZeRO, or torch's FSDP2."""
 
 from typing import Any
 
@@ -7,7 +7,8 @@ from accelerate.utils import DistributedType
 
 from pipeline.recipe.hardware import Sharding
 
-STAGES: dict[Sharding, int] = {"none": 0, "zero1": 1, "zero2": 2, "zero3": 3}
+STAGES: dict[Sharding, int] = {"zero1": 1, "zero2": 2, "zero3": 3}
+FSDP = {"version": 2, "state_dict_type": "SHARDED_STATE_DICT"}
 SHARED_MEMORY_OP = "deepspeed_shm_comm"
 
 
@@ -16,7 +17,7 @@ def deepspeed_config(sharding: Sharding, *, device: str, dtype: str) -> dict[str
 
     Batch sizes and clipping are `auto`: transformers fills them in from the training arguments.
     """
-    if sharding == "none":
+    if sharding not in STAGES:
         return None
     zero: dict[str, Any] = {"stage": STAGES[sharding], "overlap_comm": device == "cuda"}
     if sharding == "zero3":
@@ -35,29 +36,30 @@ def deepspeed_config(sharding: Sharding, *, device: str, dtype: str) -> dict[str
 
 
 def sharded_arguments(sharding: Sharding, *, device: str, dtype: str) -> dict[str, Any]:
-    """The training arguments that place a model: device and DeepSpeed.
+    """The training arguments that place a model: device, and DeepSpeed or FSDP2.
 
-    `use_cpu` would have accelerate ignore DeepSpeed, so a sharded CPU run instead finds the state
+    `use_cpu` would have accelerate ignore either, so a sharded CPU run instead finds the state
     that `start_sharded_cpu` configured.
     """
-    if sharding == "none" or device != "cpu":
-        return {
-            "use_cpu": device == "cpu",
-            "deepspeed": deepspeed_config(sharding, device=device, dtype=dtype),
-        }
+    own_state = sharding != "none" and device == "cpu"
     return {
-        "use_cpu": False,
+        "use_cpu": sharding == "none" and device == "cpu",
         "deepspeed": deepspeed_config(sharding, device=device, dtype=dtype),
-        "accelerator_config": {"use_configured_state": True},
+        **({"fsdp": True, "fsdp_config": dict(FSDP)} if sharding == "fsdp2" else {}),
+        **({"accelerator_config": {"use_configured_state": True}} if own_state else {}),
     }
 
 
-def start_sharded_cpu() -> None:
-    """Configure this process for DeepSpeed on the CPU; its process group exists already.
+def start_sharded_cpu(sharding: Sharding) -> None:
+    """Configure this process for DeepSpeed or FSDP2 on the CPU; its process group exists already.
 
     Communication stays with gloo: DeepSpeed's own shared-memory operator would be compiled first,
-    which takes a minute, and small models do not feel the difference.
+    which takes a minute, and small models do not feel the difference. accelerate (1.15) allows
+    FSDP2 on several accelerators of a kind alone, so it is told of one; the device stays the CPU.
     """
+    if sharding == "fsdp2":
+        PartialState(cpu=True).distributed_type = DistributedType.MULTI_XPU
+        return
     import deepspeed  # takes seconds, and only sharded runs need it
 
     deepspeed.ops.__compatible_ops__[SHARED_MEMORY_OP] = False

@@ -12,6 +12,7 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from peft.tuners.lora.layer import ParamWrapper
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 ADAPTER_NAME = "default"  # peft's own
 _WRAPPED = re.compile(r"\bbase_layer\.")
@@ -45,8 +46,8 @@ class WholeTensor:
         parts = [self.tensor] if self.layer is None else [self.tensor, *_factors(self.layer)]
         with _gathered(parts, write=False):
             if self.layer is not None:
-                return _merged(self.tensor, self.layer).cpu().contiguous()
-            here = self.tensor.detach().cpu()
+                return _unsharded(_merged(self.tensor, self.layer)).cpu().contiguous()
+            here = _unsharded(self.tensor.detach()).cpu()
             return (here.clone() if copied or _is_shared(self.tensor) else here).contiguous()
 
 
@@ -80,7 +81,10 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
         raise ValueError(f"these weights belong to another model; names that differ: {odd}")
     for name, tensor in stored.items():
         with _gathered([tensor], write=True) as writes:
-            if writes:
+            if isinstance(tensor, DTensor):
+                new = weights[name].to(tensor.device, tensor.dtype)
+                tensor.data.copy_(distribute_tensor(new, tensor.device_mesh, tensor.placements))
+            elif writes:
                 tensor.data.copy_(weights[name])
 
 
@@ -90,7 +94,7 @@ def trained_weights(model: nn.Module) -> dict[str, Tensor]:
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             with _gathered([parameter], write=False):
-                weights[name] = parameter.detach().cpu().clone().contiguous()
+                weights[name] = _unsharded(parameter.detach()).cpu().clone().contiguous()
     return weights
 
 
@@ -125,6 +129,11 @@ def _stored(model: nn.Module) -> dict[str, Tensor]:
     saved = model.state_dict().keys()
     buffers = {name: buffer for name, buffer in model.named_buffers() if name in saved}
     return dict(model.named_parameters()) | buffers
+
+
+def _unsharded(tensor: Tensor) -> Tensor:
+    """The whole of a tensor of which FSDP2 gives each rank a part; every rank must ask."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def _is_shared(tensor: Tensor) -> bool:

@@ -161,7 +161,9 @@ def _scorer_text(guess: StageEstimate) -> str:
 def placement(plan: Plan) -> str:
     """Which processes run where."""
     hardware = plan.recipe.hardware
-    sharding = "" if hardware.sharding == "none" else f", DeepSpeed {hardware.sharding}"
+    sharding = {"none": "", "fsdp2": ", FSDP2"}.get(
+        hardware.sharding, f", DeepSpeed {hardware.sharding}"
+    )
     if plan.device == "cuda":
         trainer, engine = "GPU each", f"{hardware.gpus_per_engine} GPU each"
         if shares_gpus(hardware, device=plan.device):

@@ -29,6 +29,7 @@ def test_zero_shards_what_it_says() -> None:
     assert total("zero1") == 2 + 2 + 12 / 4
     assert total("zero2") == 2 + 14 / 4
     assert total("zero3") == 16 / 4
+    assert total("fsdp2") == total("fsdp2", dtype="float32") == 16 / 4
     assert total("none", dtype="float32") == 16
     assert total("zero2", dtype="float32") == 4 + (4 + 12) / 4  # DeepSpeed copies float32 too
 
@@ -46,17 +47,18 @@ def test_adapters_alone_have_gradients_and_state() -> None:
     assert total("zero1", ranks=1, eight_bit=True) == 2 + 2 + 4 + 2
 
 
-def test_a_reference_is_as_wide_as_the_weights_and_sharded_by_zero3_alone() -> None:
+def test_a_reference_is_as_wide_as_the_weights_and_sharded_as_they_are() -> None:
     def reference(sharding: Any, dtype: str) -> float:
         return reference_bytes(8.0, sharding=sharding, ranks=4, dtype=dtype)
 
     assert reference("none", "bfloat16") == 32  # float32 weights under autocast
     assert reference("zero2", "bfloat16") == 16
     assert reference("zero3", "bfloat16") == 4
+    assert reference("fsdp2", "bfloat16") == 8
     assert reference("zero2", "float32") == 32
 
 
-def test_buffers_are_deepspeeds_own_sizes() -> None:
+def test_buffers_are_of_the_libraries_sizes() -> None:
     def buffers(sharding: Any, device: str, dtype: str = "bfloat16") -> float:
         return buffer_bytes(7e9, learned=7e9, sharding=sharding, dtype=dtype, device=device)
 
@@ -64,6 +66,7 @@ def test_buffers_are_deepspeeds_own_sizes() -> None:
     assert buffers("none", "cpu", "float32") == 0
     assert buffers("zero2", "cuda") == 2 * 2 * 5e8
     assert buffers("zero3", "cuda") == 2 * (5e8 + 1e9)
+    assert buffers("fsdp2", "cuda") == 2 * 7e9 / 4
     small = buffer_bytes(1e6, learned=1e6, sharding="zero2", dtype="float32", device="cpu")
     assert small == 4e6
 

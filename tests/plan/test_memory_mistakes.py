@@ -37,6 +37,9 @@ def test_states_that_do_not_fit_are_sharded() -> None:
     assert "hardware.sharding: zero3" in text
     (text,) = mistakes({**LONG, "micro_batch_rows": 1}, model=seven, ranks=1, gpu_memory_gib=24)
     assert "take more ranks or a smaller model" in text
+    (text,) = mistakes(LONG, model=seven, ranks=2, sharding="fsdp2", gpu_memory_gib=24)
+    assert "hardware.sharding: fsdp2 and hardware.ranks: 4" in text
+    assert "zero3" not in text
 
 
 def test_a_larger_gpu_is_believed() -> None:

@@ -58,7 +58,8 @@ def test_a_joint_phase_is_refused_hardware_that_it_cannot_be_split_over() -> Non
     stages = {"depth": {**DEPTH, "joint": {}, "rl": {"prompts_per_step": 3}}}
     three = recipe_with(stages, model=RECURRENT, hardware={"ranks": 5, "sharding": "zero2"})
     assert "stages.depth.joint: 3 prompts x 8 samples cannot be split" in refusal(three)
-    shared = recipe_with(stages, model=RECURRENT, hardware={"ranks": 2, "sharding": "zero3"})
-    assert "stages.depth.joint: hardware.sharding=zero3" in refusal(shared)
+    for kind in ("zero3", "fsdp2"):
+        shared = recipe_with(stages, model=RECURRENT, hardware={"ranks": 2, "sharding": kind})
+        assert f"stages.depth.joint: hardware.sharding={kind}" in refusal(shared)
     fine = recipe_with(stages, model=RECURRENT, hardware={"ranks": 2, "sharding": "zero2"})
     assert make_plan(fine).stages

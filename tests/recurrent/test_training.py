@@ -253,7 +253,7 @@ def run_ranks(job: TrainJob, rows: Path, pickled: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sharding", ["none", "zero2", "zero3"])
+@pytest.mark.parametrize("sharding", ["none", "zero2", "zero3", "fsdp2"])
 def test_two_ranks_reach_the_loss_of_one(
     model: RecurrentForCausalLM, tmp_path: Path, sharding: Any
 ) -> None:

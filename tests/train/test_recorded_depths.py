@@ -301,8 +301,11 @@ def test_limits_are_those_of_the_arithmetic(
         check()
 
 
-def test_zero3_ranks_are_refused_different_depths(grpo_job: Callable[..., TrainJob]) -> None:
-    job = dataclasses.replace(grpo_job(), sharding="zero3", ranks=2)
+@pytest.mark.parametrize("sharding", ["zero3", "fsdp2"])
+def test_ranks_that_share_layers_are_refused_different_depths(
+    grpo_job: Callable[..., TrainJob], sharding: Any
+) -> None:
+    job = dataclasses.replace(grpo_job(), sharding=sharding, ranks=2)
     source = RolloutSource(job, Recorded(job.model, mixed))
     with trainer_process(grpo_job()):
         trainer = make_trainer(

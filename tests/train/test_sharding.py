@@ -1,4 +1,4 @@
-"""Several ranks and DeepSpeed on the CPU reach what one rank reaches."""
+"""Several ranks on the CPU, by DeepSpeed or FSDP2, reach what one rank reaches."""
 
 import dataclasses
 import os
@@ -95,7 +95,7 @@ def test_two_zero2_ranks_reach_the_loss_of_one(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sharding", ["none", "zero1", "zero3"])
+@pytest.mark.parametrize("sharding", ["none", "zero1", "zero3", "fsdp2"])
 def test_two_ranks_reach_the_loss_of_one(
     make_job: MakeJob, sft_rows: Path, tmp_path: Path, sharding: str
 ) -> None:
@@ -103,15 +103,16 @@ def test_two_ranks_reach_the_loss_of_one(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sharding", ["none", "zero1", "zero2", "zero3"])
+@pytest.mark.parametrize("sharding", ["none", "zero1", "zero2", "zero3", "fsdp2"])
 def test_two_ranks_of_adapters_reach_the_loss_of_one(
     make_job: MakeJob, sft_rows: Path, tmp_path: Path, sharding: str
 ) -> None:
     compare(make_job, sft_rows, tmp_path, sharding=sharding, keywords={"lora": {"rank": 4}})
 
 
-def test_no_sharding_leaves_deepspeed_out() -> None:
-    assert deepspeed_config("none", device="cpu", dtype="float32") is None
+@pytest.mark.parametrize("sharding", ["none", "fsdp2"])
+def test_other_sharding_leaves_deepspeed_out(sharding: Any) -> None:
+    assert deepspeed_config(sharding, device="cpu", dtype="float32") is None
 
 
 def test_only_zero3_gathers_weights_to_save_them() -> None:
@@ -126,7 +127,7 @@ def test_only_zero3_gathers_weights_to_save_them() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lora", [None, {"rank": 4}])
-@pytest.mark.parametrize("sharding", ["none", "zero2", "zero3"])
+@pytest.mark.parametrize("sharding", ["none", "zero2", "zero3", "fsdp2"])
 def test_stopped_ranks_resume_bit_for_bit(
     make_job: MakeJob, sft_rows: Path, tmp_path: Path, sharding: Any, lora: Any
 ) -> None:
@@ -148,11 +149,12 @@ def test_stopped_ranks_resume_bit_for_bit(
 
 
 @pytest.mark.slow
-def test_zero3_weights_are_gathered_copied_and_loaded(
-    make_job: MakeJob, tiny_model: Path, tmp_path: Path
+@pytest.mark.parametrize("sharding", ["zero3", "fsdp2"])
+def test_shared_weights_are_gathered_copied_and_loaded(
+    make_job: MakeJob, tiny_model: Path, tmp_path: Path, sharding: Any
 ) -> None:
-    job = dataclasses.replace(make_job(), ranks=2, sharding="zero3")
-    worker = WORKER.with_name("zero3_worker.py")
+    job = dataclasses.replace(make_job(), ranks=2, sharding=sharding)
+    worker = WORKER.with_name("sharded_weights_worker.py")
     run_ranks(job, tiny_model, tmp_path / "job.pickle", worker=worker)
 
 

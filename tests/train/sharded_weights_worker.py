@@ -1,12 +1,16 @@
-"""One rank of a check on sharded weights, as a script: `zero3_worker.py JOB.pickle _`."""
+"""One rank of a check on sharded weights, as a script: `sharded_weights_worker.py JOB.pickle _`."""
 
 import pickle
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import deepspeed
 import torch
 from torch import nn
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from pipeline.generate.weights import checkpoint_weights
@@ -30,18 +34,32 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Linear(7, 5), nn.LayerNorm(5), nn.Linear(5, 3))
 
 
-if __name__ == "__main__":
-    with trainer_process(pickle.loads(Path(sys.argv[1]).read_bytes())):
-        whole = network().bfloat16()
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def shared(make: Callable[[], Module], *, sharding: str) -> Module:
+    """A bfloat16 module of which every rank holds a part."""
+    if sharding == "zero3":
         with deepspeed.zero.Init(dtype=torch.bfloat16):
-            policy, reference = network(), network()
-        assert sum(p.numel() for p in policy.parameters()) == 0, "not sharded"
+            module = make()
+        assert sum(p.numel() for p in module.parameters()) == 0, "not sharded"
+        return module
+    module = make().bfloat16()
+    fully_shard(module)
+    assert all(isinstance(p, DTensor) for p in module.parameters()), "not sharded"
+    return module
+
+
+if __name__ == "__main__":
+    job = pickle.loads(Path(sys.argv[1]).read_bytes())
+    with trainer_process(job):
+        whole = network().bfloat16()
+        policy, reference = (shared(network, sharding=job.sharding) for _ in range(2))
         load_weights(policy, full_weights(whole))
         load_weights(reference, full_weights(policy))
         for name, tensor in full_weights(reference).items():
             assert torch.equal(tensor, whole.state_dict()[name]), name
-        with deepspeed.zero.Init(dtype=torch.bfloat16):
-            model = LlamaForCausalLM(CONFIG)
+        model = shared(lambda: LlamaForCausalLM(CONFIG), sharding=job.sharding)
         expected = checkpoint_weights(model, full_weights(model))
         weights = EngineWeights(model, named=model, bucket_bytes=2**10)
         assert len(weights) > 4
