@@ -159,6 +159,18 @@ stages:
 
   # a folder to take away: stepwell export runs/{asked.name}
   export: {{kind: export, model: reason}}
+{_hardware(asked.machine)}"""
+
+
+def _hardware(machine: Machine) -> str:
+    """One GPU is enough to begin with; on a CPU the defaults are right."""
+    if machine == "cpu":
+        return ""
+    return """
+hardware:
+  device: cuda
+  layout: colocated  # one GPU by turns; separate: one each for trainer and engine
+  gpu_memory_fraction: 0.5  # the engine's; stepwell plan says where it leaves too little
 """
 
 

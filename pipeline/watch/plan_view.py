@@ -225,7 +225,7 @@ def _row(plan: Plan, stage: StagePlan, guess: StageEstimate) -> tuple[str, ...]:
 def _total(guess: Estimate, *, measured: bool) -> str:
     if guess.hours is None:
         return "estimate: unknown, as the model's size cannot be told before it is loaded"
-    gpus = f" on {guess.gpus} GPUs" if guess.gpus else ""
+    gpus = f" on {guess.gpus} GPU(s)" if guess.gpus else ""
     cost = f", {guess.dollars:,.0f} dollars" if guess.dollars is not None else ""
     disk = f", {guess.disk_gib:.2g} GiB of disk" if guess.disk_gib is not None else ""
     what = "estimate from measured rates" if measured else "estimate, not a measurement"

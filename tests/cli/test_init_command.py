@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.cli.app import main
 from pipeline.errors import OK, WRONG
+from pipeline.plan.estimate import estimate
 from pipeline.plan.plan import make_plan
 from pipeline.recipe.load import load_recipe
 
@@ -51,6 +52,15 @@ def test_rows_with_reasoning_and_a_mark(capfd: pytest.CaptureFixture[str]) -> No
     assert sizes == {"train": 18, "held-out": 2}
     text = Path("sums.yaml").read_text()
     assert text.count("#") > 10
+
+
+def test_one_gpu_is_enough(capfd: pytest.CaptureFixture[str]) -> None:
+    rows = lines("sums.jsonl", SUMS)
+    made(capfd, "--data", rows, "--machine", "gpu", "--model", "Qwen/Qwen2.5-1.5B-Instruct")
+    recipe = load_recipe("sums.yaml")
+    plan = make_plan(recipe)
+    assert plan.device == "cuda"
+    assert estimate(recipe, device=plan.device).gpus == 1
 
 
 def test_the_cold_start_takes_some_of_many_rows(capfd: pytest.CaptureFixture[str]) -> None:
