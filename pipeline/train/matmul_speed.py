@@ -8,13 +8,9 @@ import torch
 
 from pipeline.measure.matmul_speed import LIMIT_S, best_gflops
 
-STAGE_LIMIT_S = 0.4  # of a trainer, which measures once in its life
-
 
 @functools.cache
-def matmul_gflops(
-    *, threads: int, device: str, dtype: torch.dtype, limit_s: float = STAGE_LIMIT_S
-) -> float:
+def matmul_gflops(*, threads: int, device: str, dtype: torch.dtype) -> float:
     """GFLOP/s of the best square product, measured once in this process. Draws no random number."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -27,7 +23,7 @@ def matmul_gflops(
             _product(square)  # the first of a size also prepares kernels
         return _product(square)
 
-    best = best_gflops(seconds_of, limit_s=limit_s)
+    best = best_gflops(seconds_of, limit_s=LIMIT_S)
     torch.set_num_threads(before)
     return best
 
@@ -44,5 +40,5 @@ def _product(square: torch.Tensor) -> float:
 def measured() -> str:
     """GFLOP/s with as many threads as this process may use cores."""
     cores = len(os.sched_getaffinity(0))
-    best = matmul_gflops(threads=cores, device="cpu", dtype=torch.float32, limit_s=LIMIT_S)
+    best = matmul_gflops(threads=cores, device="cpu", dtype=torch.float32)
     return f"{best:.1f}"

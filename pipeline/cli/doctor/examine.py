@@ -33,7 +33,7 @@ def examine(
         probe: sample from the base and look at the rewards.
         tell: is told what is waited for.
     """
-    trials = started()
+    trials = started(recurrent=plan is None or _serves_recurrent(plan))
     try:
         tell("the machine")
         isolated = True
@@ -63,6 +63,7 @@ def _of_recipe(plan: Plan, *, isolated: bool, probe: bool, tell: Tell) -> Iterat
     if silent is not None:
         os.environ["HF_HUB_OFFLINE"] = "1"  # for the processes that read models, too
         yield silent
+    reading = Reading.started(plan)
     entries = {}
     for check, name, rows in load_entries(recipe, hub_answers=silent is None):
         entries[name] = rows
@@ -70,7 +71,7 @@ def _of_recipe(plan: Plan, *, isolated: bool, probe: bool, tell: Tell) -> Iterat
     yield from row_counts(recipe, entries)
     yield from note_checks(recipe)
     questions = questions_of(plan, entries)
-    reading = Reading.started(questions)
+    reading.ask(questions)
     tell("golds and rewards")
     yield from gold_checks(recipe, entries)
     tell(f"the model's files: {', '.join(q.source.place for q in questions)}")

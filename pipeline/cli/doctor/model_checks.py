@@ -1,5 +1,6 @@
 """What a model's files mean for a recipe: whether it loads, and how its prompts come out."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -7,8 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.cli.doctor.check import IMPORT_LIMIT_S, Check, wrong
+from pipeline.cli.doctor.check import IMPORT_LIMIT_S, Check, step_back, wrong
 from pipeline.cli.doctor.data_checks import LONGEST, SAMPLE, spread
+from pipeline.cli.doctor.model_facts import FOLDERS_ALONE
 from pipeline.plan.model_origin import positions
 from pipeline.plan.stage_plan import Plan
 from pipeline.prompts.conversations import is_conversation
@@ -43,20 +45,29 @@ class Reading:
     process: subprocess.Popen[str]
 
     @classmethod
-    def started(cls, questions: Sequence[ModelQuestion]) -> "Reading":
-        """One that has its questions already."""
+    def started(cls, plan: Plan) -> "Reading":
+        """One that loads its libraries, and waits for what it is to read."""
+        sources = [plan.recipe.model]
+        for stage in plan.recipe.stages.values():
+            sources += stage.own_models.values()
+        light = [FOLDERS_ALONE] if all(source.path for source in sources) else []
         process = subprocess.Popen(
-            [sys.executable, "-m", PROGRAM],
+            [sys.executable, "-m", PROGRAM, *light],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        assert process.stdin is not None
-        json.dump([question.document() for question in questions], process.stdin)
-        process.stdin.close()
-        process.stdin = None  # `communicate` has nothing to add
+        step_back(process)
         return cls(process)
+
+    def ask(self, questions: Sequence[ModelQuestion]) -> None:
+        """Have the models read. A process that ended already says so with the answers."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            json.dump([question.document() for question in questions], self.process.stdin)
+            self.process.stdin.close()
+        self.process.stdin = None  # `communicate` has nothing to add
 
     def answers(self, count: int) -> list[Mapping[str, Any]]:
         """What `pipeline.cli.doctor.model_facts` answers to each question; `error` where it

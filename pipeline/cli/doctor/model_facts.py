@@ -1,17 +1,20 @@
-"""What models' files say, as a program: it reads a list of questions on standard input, as JSON,
-and prints the list of answers. The libraries that it loads, and what they may do to it, stay in its
-process. Weights are not read, their heads are.
+"""What models' files say, as a program: it loads what it takes, reads a list of questions on
+standard input, as JSON, and prints the list of answers. The libraries that it loads, and what they
+may do to it, stay in its process. Weights are not read, their heads are.
 
 in:  {"source": a ModelSource, "entries": {NAME: {"preface": [...], "rows": [{"question": ...,
      "context": [...], "system": [...], "completion": text or null}]}}}
 out: {"error": sentence}, or `facts`' document
 """
 
+import contextlib
+import importlib
 import json
 import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ from pipeline.recipe.model_source import ModelSource
 
 _LAYER = re.compile(r"\b(?:layers|h|blocks)\.(\d+)\.")
 _EMBEDDING = re.compile(r"(embed_tokens|wte|embed_in|word_embeddings)\.weight$")
+FOLDERS_ALONE = "--folders-alone"  # no question will be of another source
 THINK = "<think>"
 FAULTS = (AttributeError, ImportError, KeyError, OSError, RuntimeError, TypeError, ValueError)
 """What transformers raises for files that are not what they should be."""
@@ -169,10 +173,14 @@ def main() -> None:
     """Answer on standard output all that was asked on standard input."""
     answer = os.dup(1)
     os.dup2(2, 1)  # what libraries print
-    questions = json.load(sys.stdin)
-    if all("path" in question["source"] for question in questions):
+    if FOLDERS_ALONE in sys.argv:
         sys.modules["torch"] = None  # pyright: ignore[reportArgumentType]
         # tokenizers do without it, and it takes two thirds of the time to load
+    with ThreadPoolExecutor() as reader:
+        asked = reader.submit(json.load, sys.stdin)
+        with contextlib.suppress(Exception):  # raised again where it is used, and told there
+            importlib.import_module("transformers.models.auto.tokenization_auto")
+        questions = asked.result()
     document = [answered(question) for question in questions]
     with os.fdopen(answer, "w") as out:
         json.dump(document, out)
