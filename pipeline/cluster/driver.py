@@ -76,6 +76,7 @@ class Cluster:
         self._logs = logs
         self._placement: PlacementGroup | None = None
         self._engines: list[Any] = []
+        self._has_served = False  # whether engines hold anything
         self._trainers: list[Any] = []
         self._service: Any = None
         self._names: dict[Any, str] = {}
@@ -139,6 +140,7 @@ class Cluster:
         self, setup: ServiceSetup, settings: EngineSettings, *, version: int = 0
     ) -> "Serving":
         """Have the engines hold `setup.model` and the service score as `setup` says."""
+        self._has_served = True
         for index in range(len(self._engines)):
             loaded = self._engines[index].load.remote(setup.model, settings, version=version)
             if not self.wait(loaded):
@@ -197,7 +199,7 @@ class Cluster:
 
     def _let_engines_sleep(self) -> None:
         """Leave the GPUs to the trainers, where they share them; engines wake when used."""
-        if self.shares_gpus:
+        if self.shares_gpus and self._has_served:
             self.wait_all([engine.sleep.remote() for engine in self._engines])
 
     def call(self, function: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
