@@ -76,7 +76,8 @@ def _train(job: TrainJob, rollouts: RolloutClient) -> dict[str, Any]:
     callbacks: list[TrainerCallback] = [StepAwaited(job, rollouts)] if spec.ahead else []
     if trainer.ref_model is not None:
         every = None if spec.reference_every is None else spec.reference_every * updates
-        callbacks.append(ReferenceKeeper(trainer.ref_model, every=every, resumed=find_resume(job)))
+        reference: Any = trainer.accelerator.unwrap_model(trainer.ref_model)  # named as the policy
+        callbacks.append(ReferenceKeeper(reference, every=every, resumed=find_resume(job)))
     result = run(
         trainer,
         job,

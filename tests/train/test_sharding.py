@@ -15,9 +15,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from pipeline.train import sft_trainer
+from pipeline.train import grpo_trainer, sft_trainer
 from pipeline.train.job import METRICS_FILE, STOP_FILE, TrainJob, read_metrics
 from pipeline.train.sharding import deepspeed_config
+from tests.train.test_grpo_trainer import FixedRollouts
+from tests.train.test_grpo_trainer import stage as grpo_stage
 
 MakeJob = Callable[..., TrainJob]
 WORKER = Path(__file__).parent / "rank_worker.py"
@@ -146,6 +148,40 @@ def test_stopped_ranks_resume_bit_for_bit(
     assert losses(stopped) == losses(whole)
     ours, theirs = (load_file(job.out / "model.safetensors") for job in (whole, stopped))
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize(
+    ("sharding", "stops"),
+    [
+        ("zero2", False),
+        *(
+            pytest.param(kind, True, marks=pytest.mark.slow)
+            for kind in ("none", "zero2", "zero3", "fsdp2")
+        ),
+    ],
+)
+def test_ranks_replace_their_reference_and_resume_with_it(
+    make_job: MakeJob, tiny_model: Path, tmp_path: Path, sharding: Any, stops: bool
+) -> None:
+    """GRPO with a KL term from a reference that the policy replaces after three of five steps."""
+    spec = grpo_stage(steps=5, reference_every=3, save_steps=1)
+    one = make_job("one", spec=spec)
+    two = dataclasses.replace(make_job("two", spec=spec), ranks=2, sharding=sharding)
+    grpo_trainer.train(one, rollouts=FixedRollouts(tiny_model))
+    worker = WORKER.with_name("fixed_rollouts_worker.py")
+    two.work.mkdir(parents=True)
+    if stops:
+        (two.work / STOP_FILE).touch()
+        run_ranks(two, tiny_model, tmp_path / "job.pickle", worker=worker)
+        assert len(losses(two)) == 1
+        (two.work / STOP_FILE).unlink()
+    run_ranks(two, tiny_model, tmp_path / "job.pickle", worker=worker)
+    ours, theirs = (
+        [row["kl"] for row in read_metrics(job.work / METRICS_FILE)] for job in (one, two)
+    )
+    assert theirs == pytest.approx(ours, rel=1e-2, abs=1e-6)
+    assert ours[3] < 1e-6 < min(ours[2], ours[4])
+    assert losses(two) == pytest.approx(losses(one), abs=1e-4)
 
 
 @pytest.mark.slow
