@@ -6,15 +6,16 @@ device that works (NVML for a CPU, RAPL for a GPU) is passed over. Counters are 
 what else runs there is counted too.
 """
 
-import ctypes
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Protocol, Self
+
+import pynvml
 
 Source = Literal["nvml", "rapl", "analytic"]
 
@@ -206,49 +207,40 @@ def _microjoules(path: Path) -> int:
     return int(path.read_text())
 
 
-NVML = "libnvidia-ml.so.1"
-"""NVIDIA's management library; it comes with the driver."""
-
-Call = Callable[..., int]
-"""An NVML function: 0 is success."""
-
-
 class NvmlCounter:
     """The energy counters of NVIDIA GPUs from Volta on (NVML's
     `nvmlDeviceGetTotalEnergyConsumption`: millijoules since the driver was loaded)."""
 
     source: Source = "nvml"
 
-    def __init__(self, call: Callable[[str], Call], devices: Sequence[str]) -> None:
-        """`call` gives NVML's functions by name, initialised; `devices` are indices or UUIDs.
+    def __init__(self, devices: Sequence[str]) -> None:
+        """`devices`: indices or UUIDs; NVML is initialised.
 
-        Raises OSError where a device is not there or has no counter.
+        Raises NVMLError where a device is not there or has no counter.
         """
-        self._energy = call("nvmlDeviceGetTotalEnergyConsumption")
-        self._handles = [_handle(call, device) for device in devices]
+        self._handles = [
+            pynvml.nvmlDeviceGetHandleByIndex(int(device))
+            if device.isdecimal()
+            else pynvml.nvmlDeviceGetHandleByUUID(device)
+            for device in devices
+        ]
         self.joules()
 
     @classmethod
     def found(cls) -> "NvmlCounter | None":
         """The counters of the GPUs that CUDA_VISIBLE_DEVICES names, or of all; None: cannot."""
         try:
-            library = ctypes.CDLL(NVML)
-            _checked(library["nvmlInit_v2"]())
+            pynvml.nvmlInit()
             devices = visible_devices(
-                os.environ.get("CUDA_VISIBLE_DEVICES"), count=_count(library.__getitem__)
+                os.environ.get("CUDA_VISIBLE_DEVICES"), count=pynvml.nvmlDeviceGetCount()
             )
-            return cls(library.__getitem__, devices) if devices else None
-        except OSError:  # no driver, no such device, or a GPU without a counter
+            return cls(devices) if devices else None
+        except pynvml.NVMLError:  # no driver, no such device, or a GPU without a counter
             return None
 
     def joules(self) -> float:
         """Energy since the driver was loaded."""
-        total = 0
-        for handle in self._handles:
-            millijoules = ctypes.c_ulonglong()
-            _checked(self._energy(handle, ctypes.byref(millijoules)))
-            total += millijoules.value
-        return total / 1e3
+        return sum(map(pynvml.nvmlDeviceGetTotalEnergyConsumption, self._handles)) / 1e3
 
 
 def visible_devices(setting: str | None, *, count: int) -> list[str]:
@@ -256,24 +248,3 @@ def visible_devices(setting: str | None, *, count: int) -> list[str]:
     if setting is None:
         return [str(index) for index in range(count)]
     return [device.strip() for device in setting.split(",") if device.strip() not in ("", "-1")]
-
-
-def _count(call: Callable[[str], Call]) -> int:
-    found = ctypes.c_uint()
-    _checked(call("nvmlDeviceGetCount_v2")(ctypes.byref(found)))
-    return found.value
-
-
-def _handle(call: Callable[[str], Call], device: str) -> ctypes.c_void_p:
-    handle = ctypes.c_void_p()
-    if device.isdecimal():
-        code = call("nvmlDeviceGetHandleByIndex_v2")(int(device), ctypes.byref(handle))
-    else:
-        code = call("nvmlDeviceGetHandleByUUID")(device.encode(), ctypes.byref(handle))
-    _checked(code)
-    return handle
-
-
-def _checked(code: int) -> None:
-    if code:
-        raise OSError(f"NVML answered with error {code} (nvmlReturn_t)")
