@@ -5,13 +5,12 @@ states with its float32 copy of the weights; activations are those of `pipeline.
 FSDP2 divides what ZeRO-3 does, and holds weights in float32; layers that run are whole in bfloat16.
 """
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from pipeline.plan.activations import Arithmetic, Pass, activation_bytes, logit_bytes
 from pipeline.plan.model_shape import ModelShape
-from pipeline.recipe.hardware import LAYERS_SHARED, Sharding
+from pipeline.recipe.hardware import DEEPSPEED, LAYERS_SHARED, Sharding
 
 GIB = 2**30
 BUCKET_VALUES = 5e8  # DeepSpeed's reduce_bucket_size, as it comes (0.19)
@@ -20,7 +19,6 @@ GATHERED_SHARE = (
     0.25  # of the weights, under FSDP2: the table of words, two layers, gradients; ours
 )
 LEVELS: dict[Sharding, int] = {"none": 0, "zero1": 1, "zero2": 2, "zero3": 3, "fsdp2": 3}
-NARROW: Sequence[Sharding] = ("zero1", "zero2", "zero3")  # DeepSpeed's: bfloat16 weights learn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +94,7 @@ def arithmetic_of(dtype: str, *, sharding: Sharding) -> Arithmetic:
 def weight_bytes(dtype: str, *, sharding: Sharding, learns: bool = True) -> int:
     """Bytes of a weight in a trainer: float32 under autocast where it learns, or where it is the
     reference of weights that do."""
-    narrow = dtype == "bfloat16" and (sharding in NARROW or not learns)
+    narrow = dtype == "bfloat16" and (sharding in DEEPSPEED or not learns)
     return 2 if narrow else 4
 
 
@@ -122,7 +120,7 @@ def states(
     level = LEVELS[sharding]
     value = weight_bytes(dtype, sharding=sharding)
     still = weight_bytes(dtype, sharding=sharding, learns=False)
-    adam = (8 if not eight_bit else 2) + (4 if sharding in NARROW else 0)
+    adam = (8 if not eight_bit else 2) + (4 if sharding in DEEPSPEED else 0)
     share = [1 / ranks if level >= needs else 1.0 for needs in (3, 2, 1)]
     return States(
         weights=(parameters * value + frozen * still) * share[0],

@@ -12,6 +12,7 @@ from pydantic import (
 from pipeline.recipe.section import Fraction, Strict
 
 Sharding = Literal["none", "zero1", "zero2", "zero3", "fsdp2"]
+DEEPSPEED: Sequence[Sharding] = ("zero1", "zero2", "zero3")  # in the order of its stages
 LAYERS_SHARED: Sequence[Sharding] = ("zero3", "fsdp2")
 Layout = Literal["separate", "colocated"]
 

@@ -13,10 +13,10 @@ from transformers.pytorch_utils import Conv1D
 
 from pipeline.errors import WrongInput
 from pipeline.plan.lora_targets import is_target, no_later, target_mistakes
+from pipeline.recipe.hardware import DEEPSPEED
 from pipeline.recipe.lora import ALL_LINEAR, Lora
 from pipeline.recurrent.model import RecurrentModel
 from pipeline.train.job import ADAPTER_FOLDER, TrainJob
-from pipeline.train.sharding import STAGES
 from pipeline.train.whole_weights import base_of, trained_weights
 
 HEADS = ("score",)  # of a reward model: new, so trained whole
@@ -66,9 +66,9 @@ def with_adapters(model: PreTrainedModel, job: TrainJob) -> PreTrainedModel | Pe
         modules_to_save=_whole(model, lora, generates=generates) or None,
     )
     torch.manual_seed(job.seed)
-    adapted = get_peft_model(model, config, autocast_adapter_dtype=job.sharding not in STAGES)
+    adapted = get_peft_model(model, config, autocast_adapter_dtype=job.sharding not in DEEPSPEED)
     assert isinstance(adapted, PeftModel)
-    if job.sharding not in STAGES:
+    if job.sharding not in DEEPSPEED:
         for parameter in adapted.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()

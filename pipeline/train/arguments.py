@@ -36,10 +36,11 @@ from transformers.utils.logging import (
 from pipeline.errors import WrongInput
 from pipeline.generate import chat
 from pipeline.models.own_code import carry_code
+from pipeline.recipe.hardware import DEEPSPEED
 from pipeline.recurrent.register import register
 from pipeline.train.adapter import save_adapters, transformers_model
 from pipeline.train.job import CHECKPOINTS, TrainJob
-from pipeline.train.sharding import STAGES, sharded_arguments, start_sharded_cpu
+from pipeline.train.sharding import sharded_arguments, start_sharded_cpu
 from pipeline.train.whole_weights import full_weights
 
 Schedule = Literal["constant", "linear", "cosine"]
@@ -171,7 +172,7 @@ def weights_dtype(job: TrainJob) -> torch.dtype:
     bfloat16 training keeps float32 weights under autocast and FSDP2, or under DeepSpeed bfloat16
     weights with float32 ones in its optimizer. Weights that do not learn need no float32.
     """
-    keeps_master = job.sharding in STAGES or job.spec.lora is not None
+    keeps_master = job.sharding in DEEPSPEED or job.spec.lora is not None
     return torch.bfloat16 if job.dtype == "bfloat16" and keeps_master else torch.float32
 
 

@@ -5,9 +5,8 @@ from typing import Any
 from accelerate.state import PartialState
 from accelerate.utils import DistributedType
 
-from pipeline.recipe.hardware import Sharding
+from pipeline.recipe.hardware import DEEPSPEED, Sharding
 
-STAGES: dict[Sharding, int] = {"zero1": 1, "zero2": 2, "zero3": 3}
 FSDP = {"version": 2, "state_dict_type": "SHARDED_STATE_DICT"}
 SHARED_MEMORY_OP = "deepspeed_shm_comm"
 
@@ -17,9 +16,12 @@ def deepspeed_config(sharding: Sharding, *, device: str, dtype: str) -> dict[str
 
     Batch sizes and clipping are `auto`: transformers fills them in from the training arguments.
     """
-    if sharding not in STAGES:
+    if sharding not in DEEPSPEED:
         return None
-    zero: dict[str, Any] = {"stage": STAGES[sharding], "overlap_comm": device == "cuda"}
+    zero: dict[str, Any] = {
+        "stage": 1 + DEEPSPEED.index(sharding),
+        "overlap_comm": device == "cuda",
+    }
     if sharding == "zero3":
         zero["stage3_gather_16bit_weights_on_model_save"] = True
     return {

@@ -16,6 +16,7 @@ from pipeline.plan.notes import notes_of
 from pipeline.plan.placement import shares_gpus
 from pipeline.plan.stage_plan import Plan, StagePlan
 from pipeline.plan.time_left import in_words
+from pipeline.recipe.hardware import DEEPSPEED
 from pipeline.recipe.model_source import ModelSource
 from pipeline.recipe.places import shipped_place
 from pipeline.watch.memory_view import layouts_document, memory_document, memory_lines
@@ -161,9 +162,8 @@ def _scorer_text(guess: StageEstimate) -> str:
 def placement(plan: Plan) -> str:
     """Which processes run where."""
     hardware = plan.recipe.hardware
-    sharding = {"none": "", "fsdp2": ", FSDP2"}.get(
-        hardware.sharding, f", DeepSpeed {hardware.sharding}"
-    )
+    maker = "DeepSpeed " if hardware.sharding in DEEPSPEED else ""
+    sharding = "" if hardware.sharding == "none" else f", {maker}{hardware.sharding}"
     if plan.device == "cuda":
         trainer, engine = "GPU each", f"{hardware.gpus_per_engine} GPU each"
         if shares_gpus(hardware, device=plan.device):
